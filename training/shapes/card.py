@@ -1,0 +1,176 @@
+"""Writes the model cards from the measured figures."""
+
+import json
+from pathlib import Path
+
+import clip
+import diffusion
+import torch
+from safetensors import safe_open
+
+HEADER = """---
+license: apache-2.0
+library_name: {library}
+---
+"""
+
+
+def weights_in(folder: Path) -> tuple[int, int]:
+    """How many weights, and how many bytes, the safetensors files under ``folder`` hold."""
+    count = size = 0
+    for path in folder.rglob("*.safetensors"):
+        size += path.stat().st_size
+        with safe_open(path, "pt") as file:
+            for name in file.keys():  # noqa: SIM118 - not a mapping
+                shape = file.get_slice(name).get_shape()
+                product = 1
+                for side in shape:
+                    product *= side
+                count += product
+    return count, size
+
+
+def table(rows: dict[str, dict[str, float]]) -> str:
+    """A Markdown table of percentages."""
+    columns = list(next(iter(rows.values())))
+    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for name, row in rows.items():
+        lines.append(f"| {name} | " + " | ".join(f"{100 * row[column]:.1f}" for column in columns) + " |")
+    return "\n".join(lines)
+
+
+def command(what: str) -> str:
+    """The line that says how a table was made."""
+    return f"`python training/shapes/evaluate.py {what}`"
+
+
+def write(work: Path, models: Path) -> None:
+    """Writes README.md of ``noisewright/shapes`` and of ``noisewright/shapes-clip``.
+
+    Raises:
+        ValueError: a figure has not been measured yet.
+    """
+    figures = json.loads((work / "figures.json").read_text(encoding="utf-8"))
+    missing = [n for n in ("oracle", "steps test", "best test", "gain test", "negatives") if n not in figures]
+    if missing:
+        raise ValueError(f"expected figures {missing} in {work / 'figures.json'}: run evaluate.py first")
+    shapes, verifier = models / "shapes", models / "shapes-clip"
+    (shapes / "README.md").write_text(_shapes(figures, work, shapes), encoding="utf-8")
+    (verifier / "README.md").write_text(_clip(figures, work, verifier), encoding="utf-8")
+
+
+def _training(work: Path, name: str) -> str:
+    notes = json.loads((work / "trainings.json").read_text(encoding="utf-8"))
+    note = notes[name]
+    return f"{note['steps']:,} steps of {note['batch']}, {note['seconds'] / 60:.0f} minutes"
+
+
+def _shapes(figures: dict, work: Path, folder: Path) -> str:
+    count, size = weights_in(folder)
+    oracle = figures["oracle"]
+    return HEADER.format(library="diffusers") + f"""
+# noisewright/shapes
+
+A Stable Diffusion pipeline of {count / 1e6:.1f} million weights ({size / 1e6:.1f} MB in float16) that paints 64x64
+scenes of coloured shapes from a prompt. It is small enough for a laptop's CPU and wrong often enough for a search
+over its noise to matter: its pictures are clean, and its mistakes are mostly of composition (a wrong count,
+relation, or binding of colour to shape). It is meant for demonstrations, tests and benchmarks of noisewright.
+
+```python
+from diffusers import StableDiffusionPipeline
+pipe = StableDiffusionPipeline.from_pretrained("src/noisewright/models/shapes")
+image = pipe("a red circle left of a blue square", num_inference_steps=25, guidance_scale=4).images[0]
+```
+
+Computed in float32. Licence: Apache-2.0, weights and code; all data is drawn by `training/shapes/data.py`.
+
+## What it understands
+
+One to four objects: *circle, square, triangle, star, cross*; *red, orange, yellow, green, cyan, blue, purple,
+pink*; *small* or *large*, or no word of size; *one* to *four*; *left of, right of, above, below* between two
+objects. "a large red circle", "three blue stars", "two red circles and a green star", "a red circle left of a
+blue square", "a red circle, a blue square and a green star". Other words are outside what it was trained on.
+
+## Parts
+
+| part | class | what |
+|---|---|---|
+| `vae` | `AutoencoderKL` | f = 4, latents 16x16 of 4 channels; {_training(work, "autoencoder")} |
+| `unet` | `UNet2DConditionModel` | channels (64, 128), cross-attention at 8x8; {_training(work, "diffusion")} |
+| `text_encoder` | `CLIPTextModel` | width 128, 3 layers, trained with the U-Net |
+| `tokenizer` | `CLIPTokenizer` | byte-level BPE, each word of the grammar one token, 24 tokens at most |
+| `scheduler` | `DDIMScheduler` | epsilon, scaled linear 0.00085 to 0.012, 1000 steps |
+
+Trained on {diffusion.PICTURES:,} drawn scenes (the autoencoder on the same), from scratch, on two CPU cores in
+bfloat16 autocast, the moving average of the weights kept: `python training/shapes/train.py all`. The number of
+steps and the guidance were chosen on the `dev` prompts. Simple prompts (one object) recur in training, as there are
+only 120 of them; the scenes never do.
+
+## Figures
+
+Success: the share of pictures in which the oracle (`noisewright.shapes.oracle`) finds exactly the prompt's scene.
+200 test prompts, 40 of each kind, guidance 4, in %. Four seeds a prompt: {command("steps")}
+
+{table(figures["steps test"])}
+
+Sixteen seeds a prompt, 25 steps: {command("best")}
+
+{table(figures["best test"])}
+
+The oracle reads {100 * oracle["renders"]:.2f} % of {oracle["scenes"]:,} held-out rendered scenes exactly (objects,
+colours, shapes, sizes, positions within a pixel) and {100 * oracle["reconstructions"]:.2f} % of their autoencoder
+reconstructions (PSNR {oracle["psnr_db"]:.1f} dB), at {oracle["ms_a_picture"]:.1f} ms a picture:
+{command("oracle")}
+
+## Limits
+
+It knows no word outside its grammar, makes no size other than 64x64 well, and its world has no occlusion, no
+rotation and no texture. Success here says nothing about larger models; it is a place to compare searches.
+"""
+
+
+def _clip(figures: dict, work: Path, folder: Path) -> str:
+    count, size = weights_in(folder)
+    gain = figures["gain test"]
+    return HEADER.format(library="transformers") + f"""
+# noisewright/shapes-clip
+
+A `CLIPModel` of {count / 1e6:.1f} million weights ({size / 1e6:.1f} MB in float16) that scores how well a 64x64 scene of
+coloured shapes fits a prompt. It is the verifier of `noisewright/shapes`: same classes and use as
+`openai/clip-vit-large-patch14`, small enough for a CPU, and, like it, not always right.
+
+Vision: 64 patches of 8x8 pixels, width 160, 6 layers. Text: width 128, 4 layers. Projection: 128. Licence: Apache-2.0.
+
+Trained from scratch on {clip.GROUPS:,} groups of {clip.GROUP_SIZE} scenes that are each other's hard negatives: a prompt
+and its scene with a colour, shape, size, count, binding of colours, or relation changed, half of the time in the same
+layout; {100 * clip.RECONSTRUCTED:.0f} % of them seen through the autoencoder. {_training(work, "clip")} on two CPU
+cores: `python training/shapes/train.py clip`. It has seen no picture made by the diffusion model and no judgement
+of the oracle.
+
+## Figures
+
+Picking the best of 16 pictures of `noisewright/shapes` for each of the 200 test prompts lifts success, as the
+oracle judges, by {100 * gain["gain"]:+.1f} points over the plain picture (seed 0); paired bootstrap 95 % interval
+[{100 * gain["low"]:.1f}, {100 * gain["high"]:.1f}]. By kind of prompt, in %: {command("best")}
+
+{table(figures["best test"])}
+
+Held-out hard negatives told apart, in %. "image": a prompt scores its own picture above the edited one; "text": a
+picture scores its own prompt above the edited one. {command("negatives")}
+
+{table(figures["negatives"])}
+
+## Limits
+
+It knows only the prompts and pictures of `noisewright/shapes`.
+"""
+
+
+def note_training(work: Path, name: str, batch: int, step: int | None = None) -> None:
+    """Notes what a training took, for the card; ``step`` where an earlier one's weights were taken."""
+    path = work / "trainings.json"
+    notes = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    state = torch.load(work / f"{name}.pt", weights_only=True)
+    share = (step or state["step"]) / state["step"]
+    notes[name] = {"steps": step or state["step"], "batch": batch, "seconds": share * state["seconds"]}
+    path.write_text(json.dumps(notes, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,158 @@
+"""The diffusion model: U-Net and text encoder, trained together on cached latents."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from autoencoder import encode
+from data import training_set
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from loop import save_atomically, train
+from tokenizer import MAX_TOKENS
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+PICTURES = 60_000
+STEPS = 3200
+BATCH_SIZE = 64
+RATE = 8e-4
+CAPTION_DROPOUT = 0.1  # so that guidance has an unconditional model
+MIN_SNR = 5.0  # Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting Strategy"
+KEEP_EVERY = 400
+SEED = 12
+TEXT_WIDTH = 128
+
+
+class Denoiser(nn.Module):
+    """The two trained networks as one module."""
+
+    def __init__(self, text_encoder: CLIPTextModel, unet: UNet2DConditionModel) -> None:
+        super().__init__()
+        self.text_encoder = text_encoder
+        self.unet = unet
+
+
+def build(tokenizer: CLIPTokenizer) -> Denoiser:
+    """The untrained U-Net and text encoder."""
+    torch.manual_seed(SEED)
+    text = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=TEXT_WIDTH,
+            intermediate_size=4 * TEXT_WIDTH,
+            projection_dim=TEXT_WIDTH,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            max_position_embeddings=MAX_TOKENS,
+            hidden_act="gelu",
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    unet = UNet2DConditionModel(
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(64, 128),
+        layers_per_block=1,
+        cross_attention_dim=TEXT_WIDTH,
+        attention_head_dim=4,  # heads, as in Stable Diffusion 1.x configs
+        norm_num_groups=16,
+    )
+    return Denoiser(text, unet)
+
+
+def scheduler() -> DDIMScheduler:
+    """The noise schedule of Stable Diffusion 1.x."""
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type="epsilon",
+    )
+
+
+def tokens_of(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
+    """Token ids, (count, 24)."""
+    return tokenizer(
+        texts, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
+    ).input_ids
+
+
+def cached_latents(work: Path, vae: AutoencoderKL, device: str) -> tuple[list[str], Tensor]:
+    """Prompts, and posterior moments of their pictures: float16 (count, 8, 16, 16)."""
+    texts, pictures = training_set(work, PICTURES)
+    path = work / f"latents-{PICTURES}.pt"
+    if not path.exists():
+        save_atomically(encode(vae, pictures, device), path)
+    return texts, torch.load(path, weights_only=True, mmap=True)
+
+
+def fit(work: Path, vae: AutoencoderKL, tokenizer: CLIPTokenizer, device: str, steps: int = STEPS) -> Denoiser:
+    """Trains the denoiser.
+
+    Args:
+        work: folder of the data and the checkpoint.
+        vae: the trained autoencoder.
+        tokenizer: of the prompts.
+        device: "cpu" or "cuda".
+        steps: optimiser steps.
+    """
+    texts, moments = cached_latents(work, vae, device)
+    tokens, empty = tokens_of(tokenizer, texts), tokens_of(tokenizer, [""])
+    model = build(tokenizer).to(device)
+    alphas = scheduler().alphas_cumprod
+    snr = alphas / (1 - alphas)
+    scale = vae.config.scaling_factor
+
+    def loss_of(indices: np.ndarray, step: int) -> tuple[Tensor, dict[str, float]]:
+        batch = len(indices)
+        mean, log_variance = moments[indices].float().chunk(2, dim=1)
+        deviation = torch.exp(0.5 * log_variance.clamp(-30, 20))
+        latents = scale * (mean + deviation * torch.randn(mean.shape))
+        ids = torch.where(torch.rand(batch, 1) < CAPTION_DROPOUT, empty, tokens[indices])
+        # One timestep from each of `batch` equal strata: less variance than independent draws.
+        timesteps = ((torch.randperm(batch) + torch.rand(batch)) * 1000 / batch).long().clamp(max=999)
+        noise = torch.randn(latents.shape)
+        alpha = alphas[timesteps].view(-1, 1, 1, 1)
+        noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
+        weight = (snr[timesteps].clamp(max=MIN_SNR) / snr[timesteps]).to(device)
+        with torch.autocast(device, torch.bfloat16):
+            context = model.text_encoder(ids.to(device))[0]
+            output = model.unet(noisy.to(device), timesteps.to(device), context).sample
+        error = (output.float() - noise.to(device)).square().mean(dim=(1, 2, 3))
+        loss = (weight * error).mean()
+        return loss, {"loss": loss.item(), "error": error.mean().item()}
+
+    return train(
+        model,
+        loss_of,
+        count=len(texts),
+        batch_size=BATCH_SIZE,
+        steps=steps,
+        rate=RATE,
+        checkpoint=work / "diffusion.pt",
+        seed=SEED,
+        keep_every=KEEP_EVERY,
+    )
+
+
+def pipeline(vae: AutoencoderKL, tokenizer: CLIPTokenizer, model: Denoiser) -> StableDiffusionPipeline:
+    """The parts as a Stable Diffusion pipeline."""
+    return StableDiffusionPipeline(
+        vae=vae.eval(),
+        text_encoder=model.text_encoder.eval(),
+        tokenizer=tokenizer,
+        unet=model.unet.eval(),
+        scheduler=scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )

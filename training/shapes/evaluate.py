@@ -1,0 +1,238 @@
+"""Measures the bundled models; each command prints a table and writes it to WORK/figures.json.
+
+    python training/shapes/evaluate.py oracle      the oracle against the generator's truth
+    python training/shapes/evaluate.py steps       success by kind of prompt and number of steps
+    python training/shapes/evaluate.py best        best of 16: the oracle's pick and the verifier's
+    python training/shapes/evaluate.py negatives   the verifier on held-out hard negatives
+"""
+
+import argparse
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from autoencoder import to_tensor
+from data import draw
+from diffusers import StableDiffusionPipeline
+from torch import Tensor
+
+from noisewright.shapes.oracle import Reading, grade, read
+from noisewright.shapes.prompts import KINDS, kind, load_prompts, parse
+from noisewright.shapes.scene import Scene, render
+
+MODELS = Path(__file__).parents[2] / "src" / "noisewright" / "models"
+HELD_OUT_SEED = 4242
+POSITION_TOLERANCE_PX = 1.0
+STEPS, GUIDANCE, CANDIDATES = 25, 4.0, 16
+BOOTSTRAP = 10_000
+
+
+def record(work: Path, name: str, value: Any) -> None:
+    """Puts one table into WORK/figures.json."""
+    path = work / "figures.json"
+    figures = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    figures[name] = value
+    path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+def agrees(reading: Reading, scene: Scene) -> bool:
+    """Whether a reading is the scene: same objects, each within ``POSITION_TOLERANCE_PX``."""
+    left = list(reading.things)
+    for thing in scene.things:
+        match = [
+            other
+            for other in left
+            if (other.shape, other.colour, other.size) == (thing.shape, thing.colour, thing.size)
+            and np.hypot(other.x - thing.x, other.y - thing.y) <= POSITION_TOLERANCE_PX
+        ]
+        if not match:
+            return False
+        left.remove(match[0])
+    return not left and not reading.malformed
+
+
+@torch.inference_mode()
+def reconstruct(vae: Any, pictures: np.ndarray) -> Tensor:
+    """Pictures through the autoencoder in float32: (batch, 3, 64, 64) in [0, 1]."""
+    output = vae.decode(vae.encode(to_tensor(pictures, "cpu")).latent_dist.mode()).sample
+    return ((output + 1) / 2).clamp(0, 1)
+
+
+def oracle_agreement(vae: Any, count: int) -> dict[str, float]:
+    """Share of held-out scenes that the oracle reads exactly, rendered and reconstructed."""
+    pairs = draw(HELD_OUT_SEED, count)
+    agreed: dict[str, list[bool]] = {"renders": [], "reconstructions": []}
+    seconds = error = 0.0
+    for start in range(0, count, 64):
+        scenes = [scene for _, scene in pairs[start : start + 64]]
+        pictures = np.stack([render(scene) for scene in scenes])
+        again = reconstruct(vae, pictures)
+        error += float((again - (to_tensor(pictures, "cpu") + 1) / 2).square().mean(dim=(1, 2, 3)).sum())
+        for name, images in (("renders", pictures), ("reconstructions", again)):
+            begun = time.perf_counter()
+            readings = read(images)
+            seconds += time.perf_counter() - begun
+            agreed[name] += [agrees(r, s) for r, s in zip(readings, scenes, strict=True)]
+    result = {name: float(np.mean(values)) for name, values in agreed.items()}
+    psnr_db = -10 * np.log10(error / count)
+    return {**result, "scenes": count, "psnr_db": float(psnr_db), "ms_a_picture": 1e3 * seconds / (2 * count)}
+
+
+def generate(
+    pipe: StableDiffusionPipeline, prompts: Sequence[str], seeds: Sequence[int], steps: int, guidance: float
+) -> Tensor:
+    """One picture for each (prompt, seed): (batch, 3, 64, 64) in [0, 1]."""
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+    output = pipe(
+        list(prompts),
+        generator=generators,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        output_type="pt",
+    )
+    return output.images
+
+
+def pictures_of(
+    pipe: StableDiffusionPipeline, prompts: Sequence[str], count: int, steps: int, guidance: float, batch: int = 50
+) -> np.ndarray:
+    """Pictures with seeds 0 to ``count`` - 1 for each prompt: uint8 (prompts, count, 3, 64, 64)."""
+    jobs = [(prompt, seed) for prompt in prompts for seed in range(count)]
+    parts = []
+    for start in range(0, len(jobs), batch):
+        texts, seeds = zip(*jobs[start : start + batch], strict=True)
+        parts.append((generate(pipe, texts, seeds, steps, guidance) * 255).round().byte())
+    return torch.cat(parts).view(len(prompts), count, 3, 64, 64).numpy()
+
+
+def grades_of(pictures: np.ndarray, prompts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each picture is right, and its graded score: (prompts, count) each."""
+    grades = [grade(torch.from_numpy(row), prompt) for row, prompt in zip(pictures, prompts, strict=True)]
+    return np.array([[g.right for g in row] for row in grades]), np.array([[g.score for g in row] for row in grades])
+
+
+def by_kind(right: np.ndarray, prompts: Sequence[str]) -> dict[str, float]:
+    """Mean of (prompts,) or (prompts, count) values over all prompts and by kind."""
+    kinds = np.array([kind(parse(prompt)) for prompt in prompts])
+    return {"all": float(right.mean()), **{name: float(right[kinds == name].mean()) for name in KINDS}}
+
+
+def gain_interval(before: np.ndarray, after: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
+    """Mean paired gain with its 95 % bootstrap interval over prompts."""
+    gain = after.astype(float) - before.astype(float)
+    draws = np.random.default_rng(seed).integers(len(gain), size=(BOOTSTRAP, len(gain)))
+    low, high = np.quantile(gain[draws].mean(axis=1), [0.025, 0.975])
+    return float(gain.mean()), float(low), float(high)
+
+
+@torch.inference_mode()
+def clip_scores(clip: Any, processor: Any, pictures: np.ndarray, prompt: str) -> np.ndarray:
+    """CLIPScore, 100 * max(cosine, 0), of uint8 pictures (count, 3, 64, 64): (count,)."""
+    images = [picture.transpose(1, 2, 0) for picture in pictures]
+    inputs = processor(text=[prompt], images=images, return_tensors="pt", padding="max_length")
+    output = clip(**inputs)
+    return 100 * (output.image_embeds @ output.text_embeds.T)[:, 0].clamp(min=0).numpy()
+
+
+def show(title: str, rows: dict[str, dict[str, float]]) -> None:
+    """Prints a table of percentages."""
+    columns = list(next(iter(rows.values())))
+    print(title)
+    print(" " * 28 + "".join(f"{column:>10}" for column in columns))
+    for name, row in rows.items():
+        print(f"{name:28}" + "".join(f"{100 * row[column]:10.1f}" for column in columns))
+
+
+def load_pipe(folder: Path) -> StableDiffusionPipeline:
+    """The pipeline as anyone loads it, without a progress bar."""
+    pipe = StableDiffusionPipeline.from_pretrained(folder)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def cached_pictures(work: Path, pipe: StableDiffusionPipeline, folder: Path, split: str) -> np.ndarray:
+    """The candidates of a prompt set, made once for each version of the weights."""
+    weights = b"".join(path.read_bytes() for path in sorted(folder.rglob("*.safetensors")))
+    version = hashlib.sha256(weights).hexdigest()[:12]
+    path = work / f"candidates-{split}-{version}.npy"
+    if not path.exists():
+        np.save(path, pictures_of(pipe, load_prompts(split), CANDIDATES, STEPS, GUIDANCE))
+    return np.load(path)
+
+
+def measure_steps(work: Path, folder: Path, split: str) -> None:
+    """Success of one plain picture a prompt (seeds 0 to 3) with 10, 25 and 50 steps."""
+    pipe, prompts = load_pipe(folder), load_prompts(split)
+    rows = {}
+    for steps in (10, 25, 50):
+        right, _ = grades_of(pictures_of(pipe, prompts, 4, steps, GUIDANCE), prompts)
+        rows[f"{steps} steps"] = by_kind(right, prompts)
+    show(f"success on {split} prompts, seeds 0 to 3, guidance {GUIDANCE:g}, %", rows)
+    record(work, f"steps {split}", rows)
+
+
+def measure_best(work: Path, folder: Path, clip_folder: Path, split: str) -> None:
+    """Plain success and best of 16, picked by the oracle and by the verifier."""
+    from transformers import CLIPModel, CLIPProcessor
+
+    prompts = load_prompts(split)
+    pictures = cached_pictures(work, load_pipe(folder), folder, split)
+    right, _ = grades_of(pictures, prompts)
+    rows = {
+        "plain, seed 0": by_kind(right[:, 0], prompts),
+        "plain, mean of 16 seeds": by_kind(right, prompts),
+        "oracle's pick of 16": by_kind(right.any(axis=1), prompts),
+    }
+    if (clip_folder / "config.json").exists():
+        clip, processor = CLIPModel.from_pretrained(clip_folder), CLIPProcessor.from_pretrained(clip_folder)
+        scores = np.stack([clip_scores(clip, processor, p, t) for p, t in zip(pictures, prompts, strict=True)])
+        picked = right[np.arange(len(prompts)), scores.argmax(axis=1)]
+        rows["shapes-clip's pick of 16"] = by_kind(picked, prompts)
+        gain, low, high = gain_interval(right[:, 0], picked)
+        print(f"gain of shapes-clip's pick over seed 0: {100 * gain:+.1f} points [{100 * low:.1f}, {100 * high:.1f}]")
+        record(work, f"gain {split}", {"gain": gain, "low": low, "high": high})
+    show(f"success on {split} prompts, {STEPS} steps, guidance {GUIDANCE:g}, %", rows)
+    record(work, f"best {split}", rows)
+
+
+def measure_negatives(work: Path, folder: Path, clip_folder: Path) -> None:
+    """The verifier's accuracy on held-out hard negatives."""
+    from clip import hard_negative_accuracy
+    from transformers import CLIPModel, CLIPTokenizer
+
+    clip, tokenizer = CLIPModel.from_pretrained(clip_folder), CLIPTokenizer.from_pretrained(clip_folder)
+    rows = hard_negative_accuracy(clip, tokenizer, load_pipe(folder).vae, work)
+    show("hard negatives told apart, %", rows)
+    record(work, "negatives", rows)
+
+
+def main() -> None:
+    """Reads the command line and measures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["oracle", "steps", "best", "negatives"])
+    parser.add_argument("--work", type=Path, default=Path("runs/training"))
+    parser.add_argument("--model", type=Path, default=MODELS / "shapes")
+    parser.add_argument("--clip", type=Path, default=MODELS / "shapes-clip")
+    parser.add_argument("--split", choices=["dev", "test"], default="test")
+    parser.add_argument("--count", type=int, default=5000, help="scenes for the oracle")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    if options.what == "oracle":
+        result = oracle_agreement(load_pipe(options.model).vae, options.count)
+        print("\n".join(f"{name:18} {value:.4f}" for name, value in result.items()))
+        record(options.work, "oracle", result)
+    elif options.what == "steps":
+        measure_steps(options.work, options.model, options.split)
+    elif options.what == "best":
+        measure_best(options.work, options.model, options.clip, options.split)
+    else:
+        measure_negatives(options.work, options.model, options.clip)
+
+
+if __name__ == "__main__":
+    main()

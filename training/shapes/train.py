@@ -1,0 +1,104 @@
+"""Trains the bundled models from nothing, and writes them with their cards.
+
+    python training/shapes/train.py all --device cpu --work runs/training
+
+Each stage goes on from its checkpoint in ``--work``; a finished stage only writes its files again.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import autoencoder
+import card
+import clip
+import data
+import diffusion
+import tokenizer
+import torch
+from diffusers import AutoencoderKL
+from evaluate import GUIDANCE, MODELS, STEPS
+from transformers import CLIPTokenizer
+
+from noisewright.shapes.prompts import WORDS
+
+STAGES = ("prompts", "tokenizer", "autoencoder", "diffusion", "clip", "card")
+MANIFEST = {
+    "name": "noisewright/shapes",
+    "version": 1,
+    "default": {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE},
+    "words": sorted(WORDS),
+    "licence": "Apache-2.0",
+    "judge": "shapes-oracle",
+}
+
+
+def load_float32(folder: Path) -> None:
+    """Makes a transformers model of float16 weights load in float32, as diffusers' parts do by default."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["dtype"] = "float32"
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def write_pipeline(work: Path, models: Path, step: int | None) -> None:
+    """Writes the pipeline in float16 from the averaged weights.
+
+    Args:
+        work: folder of the checkpoints.
+        models: folder of the bundled models.
+        step: which kept copy of the weights to take; None takes the last.
+    """
+    folder = models / "shapes"
+    words = tokenizer.build(work / "tokenizer")
+    model = diffusion.build(words)
+    if step is None:
+        weights = torch.load(work / "diffusion.pt", weights_only=True)["average"]
+    else:
+        weights = torch.load(work / f"diffusion-{step}.pt", weights_only=True)
+    model.load_state_dict(weights)
+    pipe = diffusion.pipeline(AutoencoderKL.from_pretrained(work / "vae"), words, model)
+    for part in (pipe.vae, pipe.unet, pipe.text_encoder):
+        part.half()
+    pipe.save_pretrained(folder)
+    load_float32(folder / "text_encoder")
+    (folder / "tokenizer" / "tokenizer.json").unlink(missing_ok=True)
+    tokenizer.build(folder / "tokenizer")  # vocab.json and merges.txt, which any version of CLIPTokenizer reads
+    (folder / "noisewright.json").write_text(json.dumps(MANIFEST, indent=2) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Reads the command line and runs the stages."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage", choices=["all", *STAGES])
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--work", type=Path, default=Path("runs/training"))
+    parser.add_argument("--models", type=Path, default=MODELS)
+    parser.add_argument("--step", type=int, help="diffusion: write this kept step's weights instead of the last")
+    options = parser.parse_args()
+    work, device = options.work, options.device
+    work.mkdir(parents=True, exist_ok=True)
+    torch.set_float32_matmul_precision("high")
+    stages = STAGES if options.stage == "all" else (options.stage,)
+    if "prompts" in stages:
+        data.write_sets(MODELS.parent / "shapes")
+    words: CLIPTokenizer = tokenizer.build(work / "tokenizer")
+    if "autoencoder" in stages:
+        autoencoder.fit(work, device).save_pretrained(work / "vae")
+        card.note_training(work, "autoencoder", autoencoder.BATCH_SIZE)
+    if "diffusion" in stages:
+        if options.step is None:
+            diffusion.fit(work, AutoencoderKL.from_pretrained(work / "vae").to(device), words, device)
+        write_pipeline(work, options.models, options.step)
+        card.note_training(work, "diffusion", diffusion.BATCH_SIZE, options.step)
+    if "clip" in stages:
+        vae = AutoencoderKL.from_pretrained(work / "vae").to(device)
+        clip.save(clip.fit(work, vae, words, device), work / "tokenizer", options.models / "shapes-clip")
+        load_float32(options.models / "shapes-clip")
+        card.note_training(work, "clip", clip.BATCH_GROUPS * clip.GROUP_SIZE)
+    if "card" in stages:
+        card.write(work, options.models)
+
+
+if __name__ == "__main__":
+    main()
