@@ -1,0 +1,792 @@
+"""The command line. torch and diffusers are imported inside the commands: ``--help`` must not wait for them.
+
+Exit codes: 0 done; 2 wrong use (one line); 1 failure (one line that names the run directory); 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from noisewright import __version__
+
+if TYPE_CHECKING:
+    from noisewright.api import Plan, Result
+
+DEBUG = "NOISEWRIGHT_DEBUG"
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+DTYPES = ("float32", "float16", "bfloat16")
+EXECUTORS = ("local", "ray")
+QUIET = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "DIFFUSERS_VERBOSITY": "error",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+KINDS = {"searches": "search", "verifiers": "verifier", "models": "model", "solvers": "solver", "schedules": "schedule"}
+SCORED_AT_ONCE = 16
+"""Images of one size that ``score`` holds in memory."""
+
+app = typer.Typer(
+    name="noisewright",
+    help="Better images from a pretrained diffusion model: search for better noise, and see what it cost.",
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+class Failure(Exception):
+    """A failure that is already one line; exit code 1."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, where that is not simply done."""
+
+    code: int
+
+
+# Options
+
+Prompt = Annotated[str, typer.Argument(metavar="PROMPT", help="What to make.", show_default=False)]
+Model = Annotated[str, typer.Option(help="A bundled model, a pipeline directory or a hub id.", metavar="ID|DIR")]
+Search = Annotated[str, typer.Option(help="A name from `list searches`.", metavar="NAME")]
+SearchArg = Annotated[
+    list[str] | None,
+    typer.Option(help="An argument of the search, NAME=VALUE; may be repeated.", metavar="NAME=VALUE"),
+]
+Verifier = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="What the search maximises: a name from `list verifiers`, NAME:MODEL or FILE.py:FUNCTION; may be "
+        "repeated. By default what the model's card names, else clip.",
+        metavar="NAME",
+    ),
+]
+Judge = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A verifier that the search never sees, reported for baseline and best; may be repeated. By default what "
+        "the model's card names.",
+        metavar="NAME",
+    ),
+]
+BudgetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help='"64 images", "1920 nfe" or "30 s"; may be repeated: the first that runs out ends the search. '
+        "By default 16 images.",
+        metavar="AMOUNT",
+    ),
+]
+TargetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Stop as soon as a candidate scores this; with several verifiers NAME=SCORE, repeated.",
+        metavar="[NAME=]SCORE",
+    ),
+]
+Steps = Annotated[int | None, typer.Option(help="Denoising steps; by default the model's.", min=1, metavar="N")]
+SearchSteps = Annotated[
+    int | None,
+    typer.Option(help="Search with this many steps and render the winner with --steps.", min=1, metavar="N"),
+]
+SolverOption = Annotated[
+    str | None, typer.Option(help="A name from `list solvers`; by default the pipeline's own.", metavar="NAME")
+]
+Eta = Annotated[float | None, typer.Option(help="Noise of each ddim step, 0 to 1.", metavar="E")]
+ScheduleOption = Annotated[str, typer.Option(help="A name from `list schedules`.", metavar="NAME")]
+Guidance = Annotated[float | None, typer.Option(help="As in diffusers; by default the model's.", metavar="G")]
+Negative = Annotated[str | None, typer.Option(help="As in diffusers.", metavar="TEXT")]
+Height = Annotated[int | None, typer.Option(help="Pixels; by default the model's.", min=1, metavar="H")]
+Width = Annotated[int | None, typer.Option(help="Pixels; by default the model's.", min=1, metavar="W")]
+Seed = Annotated[int, typer.Option(help="Candidate k starts from the noise of seed S + k.", metavar="S")]
+Ensemble = Annotated[str, typer.Option(help="How several verifiers become one value: rank or zsum.", metavar="NAME")]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(help="Images at once, halved when memory runs out; by default by size.", min=1, metavar="N"),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="The run directory: new, empty, or a run to continue; by default one in runs/.", metavar="DIR"),
+]
+Executor = Annotated[str, typer.Option(help="local: this process.", metavar="local|ray")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps; by default the best there is.", metavar="NAME")]
+Dtype = Annotated[
+    str | None,
+    typer.Option(help="float32, float16 or bfloat16; by default float32 on a CPU, else bfloat16.", metavar="NAME"),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the planned cost, generate nothing.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+RunDirectory = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"noisewright {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Better images from a pretrained diffusion model: search for better noise, and see what it cost."""
+
+
+# Commands
+
+
+@app.command()
+def generate(
+    prompt: Prompt,
+    model: Model = "noisewright/shapes",
+    search: Search = "random",
+    search_arg: SearchArg = None,
+    verifier: Verifier = None,
+    judge: Judge = None,
+    budget: BudgetOption = None,
+    target: TargetOption = None,
+    steps: Steps = None,
+    search_steps: SearchSteps = None,
+    solver: SolverOption = None,
+    eta: Eta = None,
+    schedule: ScheduleOption = "pipeline",
+    guidance_scale: Guidance = None,
+    negative_prompt: Negative = None,
+    height: Height = None,
+    width: Width = None,
+    seed: Seed = 0,
+    ensemble: Ensemble = "rank",
+    batch_size: BatchSize = None,
+    out: Out = None,
+    executor: Executor = "local",
+    device: Device = None,
+    dtype: Dtype = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> Ended | None:
+    """Search for the noise that gives the best image."""
+    request = {
+        "model": model, "prompt": prompt, "search": search, "search_args": list(search_arg or []),
+        "verifier": _located(verifier), "judge": _located(judge), "budget": budget, "target": list(target or []),
+        "num_inference_steps": steps, "search_steps": search_steps, "solver": solver, "eta": eta,
+        "schedule": schedule, "guidance_scale": guidance_scale, "negative_prompt": negative_prompt, "height": height,
+        "width": width, "seed": seed, "ensemble": ensemble, "batch_size": batch_size, "executor": executor,
+        "device": device, "dtype": dtype,
+    }  # fmt: skip
+    if dry_run:
+        return _dry_run(request, json)
+    return _run(request, _directory(out, prompt), json)
+
+
+@app.command()
+def resume(
+    run: RunDirectory, budget: BudgetOption = None, target: TargetOption = None, json: Json = False
+) -> Ended | None:
+    """Continue a run, or give it a larger budget.
+
+    After a crash or Ctrl-C it goes on where it stopped, and makes nothing twice. A budget is that of the whole run.
+    """
+    from noisewright.store import read_run
+
+    held = read_run(run)
+    request = held.get("request")
+    if not isinstance(request, dict):
+        raise ValueError(
+            f"expected a run of the command line, got {run}, which was started from Python: "
+            f"call noisewright.search(..., out={str(run)!r}) with its arguments to continue it"
+        )
+    changed = {"budget": budget, "target": list(target or [])}
+    changed = {name: value for name, value in changed.items() if value and value != request.get(name)}
+    complete = all((run / name).exists() for name in ("best.png", "baseline.png"))
+    if held.get("status") == "done" and not changed and complete:
+        _report(_recorded(run, held), [one["name"] for one in held["spec"].get("judges", [])], json)
+        return None
+    return _run({**request, **changed}, run, json)
+
+
+@app.command()
+def replay(
+    source: Annotated[
+        str, typer.Argument(metavar="IMAGE|RUN:ID", help="A PNG, or a run and an id (or best, baseline).")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Write the regenerated PNG here.", metavar="FILE.png")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Where the model is now; by default where it was.", metavar="ID|DIR")
+    ] = None,
+    device: Device = None,
+    dtype: Annotated[str | None, typer.Option(help="By default what made the image.", metavar="NAME")] = None,
+    json: Json = False,
+) -> Ended | None:
+    """Regenerate an image from its recipe.
+
+    Says whether the pixels are the same; the exit code is 1 where they are not.
+    """
+    _check_device(device, dtype)
+    from noisewright import replay as replays
+    from noisewright import terminal
+
+    _hush()
+    with terminal.waiting("regenerating ...", _watched(json)):
+        found = replays.replay(source, out=out, model=model, device=device, dtype=dtype)
+    if json:
+        terminal.print_json(found.to_json())
+    else:
+        typer.echo(found.to_text())
+    return None if found.identical else Ended(1)
+
+
+@app.command()
+def show(
+    run: RunDirectory,
+    top: Annotated[int, typer.Option(help="How many candidates to list.", min=1, metavar="N")] = 10,
+    json: Json = False,
+) -> None:
+    """Show a run: candidates, curve, cost.
+
+    Reads run.json and journal.jsonl alone, so it also works while the run goes on, and after a crash.
+    """
+    from noisewright import terminal
+    from noisewright.evaluate.overview import overview
+
+    found = overview(run)
+    if json:
+        terminal.print_json(found)
+    else:
+        terminal.print_overview(found, top)
+
+
+@app.command()
+def score(
+    files: Annotated[list[Path], typer.Argument(metavar="FILES...", help="Images, or directories of images.")],
+    prompt: Annotated[str, typer.Option(help="What the images should show.", metavar="TEXT", show_default=False)],
+    verifier: Annotated[
+        list[str], typer.Option(help="A name from `list verifiers`; may be repeated.", metavar="NAME")
+    ],
+    ensemble: Ensemble = "rank",
+    device: Device = None,
+    json: Json = False,
+) -> Ended | None:
+    """Score existing images, best first."""
+    from noisewright import terminal
+    from noisewright.api import check_prompt
+
+    check_prompt(prompt)
+    _check_device(device, None)
+    _hush()
+    found, bad = _scored(_images_in(files), prompt, verifier, ensemble, device)
+    if not found:
+        raise ValueError("; ".join(bad))
+    if json:
+        terminal.print_json({"prompt": prompt, "verifiers": list(found[0]["scores"]), "images": found, "errors": bad})
+    else:
+        names = list(found[0]["scores"])
+        rows = [[*(terminal.number(one["scores"][name]) for name in names), one["file"]] for one in found]
+        terminal.out().print(terminal.table([*names, "file"], rows, right=range(len(names))))
+    for line in bad:
+        terminal.say(line)
+    return Ended(2) if bad else None
+
+
+@app.command("list")
+def list_names(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"One of {', '.join(KINDS)}.")],
+    json: Json = False,
+) -> None:
+    """List what can be chosen by name."""
+    from noisewright import registry, terminal
+
+    if kind not in KINDS:
+        raise ValueError(registry.unknown("list", kind, list(KINDS)))
+    found = []
+    for one in registry.entries():
+        if one.kind == KINDS[kind]:
+            found.append({"name": one.name, "summary": one.summary, **one.details})
+            if one.kind == "search":
+                found[-1]["arguments"] = registry.search_arguments(one.name)
+    if json:
+        terminal.print_json(found)
+    else:
+        terminal.print_entries(found)
+
+
+# Behind the commands
+
+
+def _run(request: dict[str, Any], out: Path, as_json: bool) -> Ended | None:
+    """Plan and run what was asked for, and print what came of it."""
+    _check_device(request["device"], request["dtype"])
+    _check_names(request)
+    from noisewright import api, terminal
+
+    _hush()
+    with terminal.waiting(f"loading {request['model']} ...", _watched(as_json)):
+        plan, notes = _plan(request)
+    for note in notes:
+        _warn(note)
+    with _naming(out), terminal.progress(_watched(as_json)) as update:
+        result = api.execute(plan, out, update, request)
+    return _finished(result, as_json)
+
+
+def _finished(result: Result, as_json: bool) -> Ended | None:
+    from noisewright import terminal
+
+    for text in result.warnings:
+        _warn(text)
+    _report(result.to_json(), result.judges, as_json)
+    if not result.interrupted:
+        return None
+    terminal.say(f"interrupted; the best so far is saved, continue with: noisewright resume {result.run}")
+    return Ended(130)
+
+
+def _report(summary: Mapping[str, Any], judges: Sequence[str], as_json: bool) -> None:
+    from noisewright import terminal
+
+    if as_json:
+        terminal.print_json(summary)
+    else:
+        terminal.print_result(summary, judges)
+
+
+def _recorded(run: Path, held: Mapping[str, Any]) -> dict[str, Any]:
+    """The result of a finished run, as ``--json`` printed it."""
+    summary = dict(held["summary"])
+    for name in ("best", "baseline"):
+        summary[name] = {**summary[name], "file": str(run / summary[name]["file"])}
+    return {**summary, "run": str(run)}
+
+
+def _plan(request: Mapping[str, Any]) -> tuple[Plan, list[str]]:
+    """A checked plan of a request, and what the user should know of how it was read."""
+    from noisewright import api, registry
+
+    arguments = {key: value for key, value in request.items() if key not in ("schedule", "executor", "device", "dtype")}
+    model = registry.find_model(arguments.pop("model"))
+    judges, notes = _judges(model, request)
+    arguments["judge"] = judges or None
+    arguments["verifier"] = request["verifier"] or None
+    arguments["search_args"] = _search_arguments(request["search"], request["search_args"])
+    arguments["target"] = _target(request["target"])
+    api.check_prompt(request["prompt"])
+    pipe = request["model"]
+    if request["device"] or request["dtype"]:
+        pipe = api.load(model, device=request["device"], dtype=request["dtype"])
+    return api.make_plan(pipe, arguments.pop("prompt"), **arguments), notes
+
+
+def _judges(model: str, request: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """The judges that were asked for, or the one that the model's card names where it can judge this prompt."""
+    from noisewright import registry
+
+    if request["judge"]:
+        return list(request["judge"]), []
+    card = registry.card(model)
+    name = card.get("judge")
+    if not name or name in (request["verifier"] or [card.get("verifier")]):
+        return [], []
+    if name == "shapes-oracle":
+        from noisewright.shapes.prompts import parse
+
+        try:
+            parse(request["prompt"])
+        except ValueError:
+            return [], [f"{name} is not asked: it reads only prompts of the shapes world, such as 'two red circles'"]
+    return [name], []
+
+
+def _search_arguments(search: str, given: Sequence[str]) -> dict[str, Any]:
+    """``NAME=VALUE`` texts as the values that the search's signature asks for."""
+    from typing import get_type_hints
+
+    from pydantic import TypeAdapter, ValidationError
+
+    from noisewright import registry
+
+    hints = get_type_hints(registry.make_search(search)) if given else {}
+    accepted = list(registry.search_arguments(search)) if given else []
+    found: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals:
+            raise ValueError(f"expected --search-arg NAME=VALUE, got {text!r}")
+        if name not in accepted:
+            raise ValueError(registry.unknown(f"argument of {search}", name, accepted or ["none"]))
+        try:
+            found[name] = TypeAdapter(hints.get(name, str)).validate_strings(value.strip())
+        except ValidationError as error:
+            raise ValueError(f"--search-arg {name}: {error.errors()[0]['msg']}, got {value!r}") from None
+    return found
+
+
+def _target(given: Sequence[str]) -> float | dict[str, float] | None:
+    """``SCORE`` or ``NAME=SCORE`` texts as :func:`noisewright.search` takes them."""
+    named: dict[str, float] = {}
+    for text in given:
+        name, _, value = text.rpartition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            raise ValueError(f"expected --target SCORE or NAME=SCORE, got {text!r}") from None
+        if number != number:
+            raise ValueError(f"expected a --target that a score can reach, got {text!r}")
+        if not name and len(given) == 1:
+            return number
+        if not name:
+            raise ValueError(f"expected --target NAME=SCORE where there are several, got {text!r}")
+        named[name] = number
+    return named or None
+
+
+def _check_names(request: Mapping[str, Any]) -> None:
+    """Refuse what no import is needed to refuse."""
+    from noisewright import registry
+
+    if request["executor"] not in EXECUTORS:
+        raise ValueError(registry.unknown("executor", request["executor"], list(EXECUTORS)))
+    if request["executor"] == "ray":
+        raise ValueError("executor 'ray' is not available yet: expected local")
+    registry.entry("schedule", request["schedule"])
+    registry.entry("search", request["search"])
+    if request["solver"] is not None:
+        registry.entry("solver", request["solver"])
+    for name in ("guidance_scale", "eta"):
+        value = request[name]
+        if value is not None and not abs(value) < float("inf"):
+            raise ValueError(f"expected a finite --{name.replace('_', '-')}, got {value}")
+
+
+def _check_device(device: str | None, dtype: str | None) -> None:
+    from noisewright import registry
+
+    if dtype is not None and dtype not in DTYPES:
+        raise ValueError(registry.unknown("dtype", dtype, list(DTYPES)))
+    if device is None:
+        return
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        first = next(iter(str(error).splitlines()), "")
+        raise ValueError(f"expected a device that torch has here (such as cpu), got {device!r}: {first}") from None
+
+
+def _located(names: Sequence[str] | None) -> list[str] | None:
+    """Verifier files by their full path, so that ``resume`` finds them from another directory."""
+    if names is None:
+        return None
+    found = []
+    for name in names:
+        file, _, function = name.rpartition(":")
+        found.append(f"{Path(file).resolve()}:{function}" if file.endswith(".py") and Path(file).is_file() else name)
+    return found
+
+
+def _directory(out: Path | None, prompt: str) -> Path:
+    """The run directory that was asked for, or a new one under ``runs``."""
+    if out is not None:
+        return out
+    slug = re.sub(r"[^a-z0-9]+", "-", prompt.lower())[:40].strip("-") or "run"
+    first = Path("runs") / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{slug}"
+    path, number = first, 2
+    while path.exists():
+        path, number = Path(f"{first}-{number}"), number + 1
+    return path
+
+
+@contextmanager
+def _naming(out: Path) -> Iterator[None]:
+    """Name the run directory in whatever goes wrong, and leave no empty run behind wrong use."""
+    existed, held = out.exists(), (out / "run.json").exists()
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"before the first image; continue with: noisewright resume {out}") from None
+    except (ValueError, TypeError) as error:
+        from noisewright.errors import VerifierFailed
+
+        if not held and _is_empty_run(out):
+            _drop(out, existed)
+        elif isinstance(error, VerifierFailed):
+            raise VerifierFailed(f"{error}; the images are kept in {out}") from error
+        raise
+    except Exception as error:
+        if str(out) in str(error):
+            raise
+        raise Failure(
+            f"{type(error).__name__}: {error}; what was finished is in {out}, continue with: noisewright resume {out}"
+        ) from error
+
+
+def _is_empty_run(out: Path) -> bool:
+    journal = out / "journal.jsonl"
+    return (out / "run.json").is_file() and journal.is_file() and journal.stat().st_size == 0
+
+
+def _drop(out: Path, existed: bool) -> None:
+    """Remove the empty run that was made a moment ago."""
+    for name in ("run.json", "journal.jsonl"):
+        (out / name).unlink(missing_ok=True)
+    for path in (out / "images", out / "states", *(() if existed else (out,))):
+        with suppress(OSError):  # something is in it after all: it stays
+            path.rmdir()
+
+
+def _dry_run(request: dict[str, Any], as_json: bool) -> None:
+    _check_names(request)
+    _check_device(request["device"], request["dtype"])
+    from noisewright import terminal
+    from noisewright.evaluate.forecast import forecast
+
+    _hush()
+    with terminal.waiting(f"loading {request['model']} ...", _watched(as_json)):
+        plan, notes = _plan(request)
+    with terminal.waiting("timing one step ...", _watched(as_json)):
+        found = forecast(plan)
+    for text in [*notes, *found["warnings"]]:
+        _warn(text)
+    if as_json:
+        terminal.print_json(found)
+    else:
+        terminal.print_forecast(found)
+
+
+def _images_in(files: Sequence[Path]) -> list[Path]:
+    """The files, with every directory replaced by the images in it."""
+    found: list[Path] = []
+    for path in files:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = sorted(one for one in path.iterdir() if one.suffix.lower() in IMAGE_SUFFIXES and one.is_file())
+        if not inside:
+            raise ValueError(f"expected images in {path}, got none")
+        found += inside
+    return list(dict.fromkeys(found))
+
+
+def _scored(
+    files: Sequence[Path], prompt: str, names: Sequence[str], ensemble: str, device: str | None
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Files with their scores, best first, and a line for each that could not be read."""
+    from noisewright import registry
+    from noisewright.particle import ENSEMBLES, ensemble_values
+    from noisewright.samplers.pipeline import best_device
+
+    if ensemble not in ENSEMBLES:
+        raise ValueError(registry.unknown("ensemble", ensemble, list(ENSEMBLES)))
+    verifiers = [registry.make_verifier(name, device or best_device()) for name in names]
+    if len({one.name for one in verifiers}) != len(verifiers):
+        raise ValueError(f"expected verifiers with distinct names, got {', '.join(one.name for one in verifiers)}")
+    found: list[dict[str, Any]] = []
+    bad: list[str] = []
+    for group, images in _alike(files, bad):
+        columns = _columns(verifiers, images, prompt)
+        for row, path in enumerate(group):
+            found.append({"file": str(path), "scores": {name: values[row] for name, values in columns.items()}})
+    values = ensemble_values([list(one["scores"].values()) for one in found], ensemble)
+    order = sorted(range(len(found)), key=lambda n: -(values[n] if values[n] == values[n] else -float("inf")))
+    return [found[n] for n in order], bad
+
+
+def _columns(verifiers: Sequence[Any], images: Any, prompt: str) -> dict[str, list[float]]:
+    from noisewright.verifier import score as scores_of
+
+    return {one.name: scores_of(one, images, prompt) for one in verifiers}
+
+
+def _alike(files: Sequence[Path], bad: list[str]) -> Iterator[tuple[list[Path], Any]]:
+    """Neighbouring images of one size, (batch, 3, height, width) in [0, 1]; ``bad`` collects the unreadable."""
+    import torch
+
+    from noisewright.metadata import read_image
+
+    group: list[Path] = []
+    held: list[torch.Tensor] = []
+    for path in files:
+        try:
+            array, _ = read_image(path)
+        except ValueError as error:
+            bad.append(str(error))
+            continue
+        image = torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 255
+        if held and (held[0].shape != image.shape or len(held) == SCORED_AT_ONCE):
+            yield group, torch.stack(held)
+            group, held = [], []
+        group.append(path)
+        held.append(image)
+    if held:
+        yield group, torch.stack(held)
+
+
+def _watched(as_json: bool) -> bool:
+    """Whether a person looks at standard error."""
+    return not as_json and sys.stderr.isatty()
+
+
+def _warn(text: str) -> None:
+    from noisewright import terminal
+
+    terminal.say(f"warning: {text}")
+
+
+def _hush() -> None:
+    """Keep the libraries' own bars and notes off the terminal."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+
+
+# The entry point
+
+
+class _Lines(logging.Handler):
+    """Warnings of the library as lines on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _warn(record.getMessage())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; never raises, never prints a traceback (but with NOISEWRIGHT_DEBUG=1).
+
+    Args:
+        argv: the arguments after the program's name; by default those of the process.
+
+    Returns:
+        The exit code.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    with _quiet_libraries(), _stoppable():
+        try:
+            code = _command(arguments or ["--help"])
+            sys.stdout.flush()
+        except BaseException as error:
+            code = _explained(error)
+    return code
+
+
+def _command(arguments: list[str]) -> int:
+    found = typer.main.get_command(app).main(args=arguments, prog_name="noisewright", standalone_mode=False)
+    if isinstance(found, Ended):
+        return found.code
+    return found if isinstance(found, int) else 0
+
+
+def _explained(error: BaseException) -> int:
+    """One line on standard error, and the exit code."""
+    if os.environ.get(DEBUG):
+        traceback.print_exception(error)
+    if _is_broken_pipe(error):
+        _close_stdout()
+        return 1
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)) or (isinstance(error, SystemExit) and error.code == 130):
+        _say(f"interrupted {error.args[0] if error.args else ''}")
+        return 130
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    if hasattr(error, "format_message"):  # click's own errors, whichever package they come from
+        _say(f"{error.format_message()}{_see_help(error)}")
+        return 2
+    if isinstance(error, (ValueError, TypeError)):
+        _say(str(error))
+        return 2
+    if isinstance(error, (Failure, RuntimeError, OSError)) and str(error):
+        _say(str(error))
+        return 1
+    _say(f"{type(error).__name__}: {error} (a traceback with {DEBUG}=1)")
+    return 1
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):
+        sys.stderr.write(f"noisewright: {' '.join(text.split())}\n")
+
+
+def _see_help(error: Any) -> str:
+    context = getattr(error, "ctx", None)
+    return f" (see: {context.command_path} --help)" if context is not None else ""
+
+
+def _is_broken_pipe(error: BaseException) -> bool:
+    """Whether the reader of our output went away; typer turns that into an exit of its own."""
+    context = error.__context__ if isinstance(error, SystemExit) else None
+    return any(isinstance(one, OSError) and one.errno == errno.EPIPE for one in (error, context))
+
+
+def _close_stdout() -> None:
+    """Let the interpreter's last flush go nowhere."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """No telemetry, no notes of the libraries; the package's warnings as lines."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    handler = _Lines(logging.WARNING)
+    log = logging.getLogger("noisewright")
+    propagate, log.propagate = log.propagate, False
+    log.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            if not os.environ.get(DEBUG):
+                warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.removeHandler(handler)
+        log.propagate = propagate
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does: with the best so far saved."""
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def entry() -> NoReturn:
+    """``python -m noisewright.cli``."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,319 @@
+"""Regenerate a candidate from its recipe, and say whether the pixels are the same."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from noisewright import api, registry
+from noisewright.errors import RunMismatch, UnsupportedPipeline
+from noisewright.metadata import encode_png, pixel_hash, read_image, read_recipe
+from noisewright.particle import Particle, from_lineage, noise_particle
+from noisewright.run import Run
+from noisewright.samplers.pipeline import PipelineSampler, fingerprint, load_pipeline
+from noisewright.store import Store, read_journal, write_atomically
+
+NOT_SETTINGS = (
+    "model", "pipeline", "fingerprint", "prompt", "num_inference_steps", "solver", "eta", "schedule", "dtype", "device",
+)  # fmt: skip
+"""What of a sampler's description is no argument of the pipeline's call."""
+
+NAMED_SETTINGS = ("guidance_scale", "negative_prompt", "height", "width")
+
+FILLER_DRAW = 10**6
+"""Draw numbers of the rows that fill a micro-batch; no search reaches them."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What came of regenerating a candidate.
+
+    Attributes:
+        source: what was asked for.
+        id: the candidate's id; ``seed`` its seed, or None.
+        identical: whether the pixels are the same.
+        how: how they were regenerated: ``alone``, or in a micro-batch.
+        max_difference: in steps of 1/255.
+        mean_difference: over all channels, in steps of 1/255.
+        changed: the fraction of pixels that differ.
+        reasons: likely reasons for a difference.
+        file: where the regenerated PNG was written, or None.
+    """
+
+    source: str
+    id: str
+    seed: int | None
+    identical: bool
+    how: str
+    max_difference: int
+    mean_difference: float
+    changed: float
+    reasons: tuple[str, ...]
+    file: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``--json`` prints."""
+        return {**vars(self), "reasons": list(self.reasons)}
+
+    def to_text(self) -> str:
+        """One paragraph for people."""
+        if self.identical:
+            lines = [f"identical: {self.source} regenerated {self.how}, every pixel is the same"]
+        else:
+            lines = [
+                f"different: {self.source} regenerated {self.how}, {self.changed:.1%} of the pixels differ, by "
+                f"{self.max_difference}/255 at most and {self.mean_difference:.3g}/255 on average",
+                *(f"likely reason: {reason}" for reason in self.reasons),
+            ]
+        return "\n".join([*lines, *([self.file] if self.file else [])])
+
+
+def replay(
+    source: str,
+    *,
+    out: Path | None = None,
+    model: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+) -> Replay:
+    """Regenerate the candidate of a PNG, or of ``RUN:ID``.
+
+    First alone; where the pixels differ, again in a micro-batch of the recorded size at the recorded place.
+
+    Args:
+        source: a PNG, or a run directory and an id or the beginning of one, ``best`` or ``baseline``.
+        out: where to write the regenerated PNG.
+        model: where the model is now; by default what the recipe names.
+        device: by default the recorded kind where it is here, else the best there is.
+        dtype: by default the recorded one.
+
+    Raises:
+        ValueError: on a file without a recipe, an unknown id, or settings that the model does not take.
+        RunMismatch: where the model is another one.
+    """
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise ValueError(f"expected --out FILE.png in a directory that exists, got {out}")
+    pixels, recipe = read_recipe(find_image(source))
+    sampler = rebuild(recipe, model, device, dtype)
+    particle = _particle(recipe)
+    best, how = _regenerate(sampler, [particle], particle, recipe), "alone"
+    size, place = int(recipe["micro_batch"]["size"]), int(recipe["micro_batch"]["place"])
+    tried = True
+    if not np.array_equal(best, pixels) and size > 1:
+        again = _in_batch(sampler, particle, size, place, recipe)
+        tried = again is not None
+        if again is not None and _distance(again, pixels) <= _distance(best, pixels):
+            best, how = again, f"in a micro-batch of {size} at place {place}"
+    written = _write(out, best, recipe)
+    reasons = () if np.array_equal(best, pixels) else _reasons(recipe, sampler, pixels, best, size, tried)
+    return _compared(source, particle, pixels, best, how, tuple(reasons), written)
+
+
+def find_image(source: str) -> Path:
+    """The PNG that ``IMAGE`` or ``RUN:ID`` names.
+
+    Raises:
+        ValueError: where there is none, or an id's beginning fits several.
+    """
+    path = Path(source)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise ValueError(f"expected IMAGE or RUN:ID, got the directory {source} (the best is {source}:best)")
+    run, colon, key = source.rpartition(":")
+    if not colon or not Path(run).is_dir():
+        raise ValueError(f"expected a PNG or RUN:ID, got {source!r}, which does not exist")
+    if key in ("best", "baseline"):
+        return Path(run) / f"{key}.png"
+    if not api.is_run(run):
+        raise ValueError(f"expected a run directory (with run.json), got {run}")
+    files: dict[str, str] = {}
+    for record in read_journal(run):
+        if record["verb"] == "finish":
+            files.update(zip(record["ids"], record["files"], strict=True))
+    found = [one for one in files if key and one.startswith(key)]
+    if len(found) != 1:
+        what = f"expected the id of one candidate of {run}, got {key!r}"
+        raise ValueError(f"{what}, which fits {len(found)}" + (f": {', '.join(found[:4])}" if found else ""))
+    return Path(run) / files[found[0]]
+
+
+def rebuild(
+    recipe: Mapping[str, Any], model: str | None = None, device: str | None = None, dtype: str | None = None
+) -> PipelineSampler:
+    """The sampler that a recipe describes.
+
+    Raises:
+        RunMismatch: where the model is another one, or its scheduler gives other noise levels.
+        ValueError: where the model does not load or does not take the settings.
+    """
+    made = recipe["sampler"]
+    if "pipeline" not in made:
+        maker = made.get("model", "another sampler")
+        raise ValueError(f"expected an image of a diffusers pipeline, got one of {maker}")
+    name = model or made["model"]
+    # A fingerprint holds for the recorded dtype: load in that one, compare, then cast.
+    pipe = load_pipeline(registry.find_model(name), device=device or _device(made["device"]), dtype=made["dtype"])
+    now = fingerprint(pipe)
+    if now != made["fingerprint"]:
+        raise RunMismatch(
+            f"expected the model with fingerprint {made['fingerprint']} that made the image, got {now} from {name}"
+        )
+    if dtype is not None and dtype != made["dtype"]:
+        pipe = pipe.to(getattr(torch, dtype))
+    settings = {key: value for key, value in made.items() if key not in NOT_SETTINGS}
+    named = {key: settings.pop(key, None) for key in NAMED_SETTINGS}
+    found = ""
+    for solver in (None, _solver(made)):  # the pipeline's own mostly maps to the recorded one
+        sampler = PipelineSampler(
+            pipe, made["prompt"], num_inference_steps=made["num_inference_steps"], solver=solver, model=made["model"],
+            pipe_kwargs=settings, **named,
+        )  # fmt: skip
+        now = {key: sampler.description[key] for key in ("solver", "eta", "schedule")}
+        if all(now[key] == made[key] for key in now):
+            return sampler
+        found = now["schedule"]
+    raise RunMismatch(f"expected the noise levels {made['schedule']} of {made['solver']}, got {found} from {name}")
+
+
+def _solver(made: Mapping[str, Any]) -> Any:
+    try:
+        return registry.make_solver(made["solver"], made["eta"])
+    except ValueError:
+        return None  # a scheduler of the pipeline's own
+
+
+def _device(recorded: str) -> str | None:
+    """The recorded kind of device where it is here, else None: the best there is."""
+    kind = torch.device(recorded).type
+    here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return kind if here.get(kind, False) else None
+
+
+def _particle(recipe: Mapping[str, Any]) -> Particle:
+    try:
+        particle = from_lineage(recipe["lineage"])
+    except (KeyError, TypeError, IndexError):
+        raise ValueError("expected a lineage of verbs in the recipe, got a damaged one") from None
+    if particle.id != recipe["id"]:
+        raise ValueError(f"expected a lineage that leads to {recipe['id']}, got one to {particle.id}: it was edited")
+    return particle
+
+
+# Regenerating
+
+
+class _Nothing:
+    """The verifier of a replay, which ranks nothing."""
+
+    name = "none"
+    fingerprint = "none"
+
+    def __call__(self, images: Tensor, prompt: str) -> Sequence[float]:
+        return [0.0] * len(images)
+
+
+def _regenerate(
+    sampler: PipelineSampler, batch: Sequence[Particle], wanted: Particle, recipe: Mapping[str, Any]
+) -> np.ndarray:
+    """The pixels of ``wanted``, finished in one micro-batch with the rest of ``batch``, by the run's own verbs."""
+    with tempfile.TemporaryDirectory(prefix="noisewright-") as place:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        store = Store.create(place, {"sampler": sampler.description}, api.versions(), now)
+        try:
+            run = Run(store, sampler, [_Nothing()], batch_size=len(batch), search=str(recipe.get("search", "")))
+            found = {one.id: one for one in run.finish(batch)}[wanted.id]
+            return read_image(store.root / found.file)[0]
+        finally:
+            store.close()
+
+
+def _in_batch(
+    sampler: PipelineSampler, particle: Particle, size: int, place: int, recipe: Mapping[str, Any]
+) -> np.ndarray | None:
+    """As :func:`_regenerate` in a micro-batch of the recorded size, or None where it cannot be filled."""
+    fillers = [_filler(particle, number) for number in range(size - 1)]
+    batch = [*fillers[:place], particle, *fillers[place:]]
+    try:
+        return _regenerate(sampler, batch, particle, recipe)
+    except (RuntimeError, ValueError, TypeError, UnsupportedPipeline):
+        return None  # solver states that do not batch with fresh ones, or no memory for it
+
+
+def _filler(particle: Particle, number: int) -> Particle:
+    """A finished particle that starts where ``particle`` does, with another noise."""
+    start = particle.parent if particle.parents else particle
+    if start.index == 0:
+        begun = noise_particle(FILLER_DRAW + number, particle.steps)
+    else:
+        args = {"to": start.index, "draw": FILLER_DRAW + number}
+        begun = Particle("renoise", (start,), args, start.index, particle.steps)
+    return Particle("denoise", (begun,), {"to": particle.steps}, particle.steps, particle.steps)
+
+
+# Comparing
+
+
+def _distance(one: np.ndarray, other: np.ndarray) -> float:
+    if one.shape != other.shape:
+        return float("inf")
+    return float(np.abs(one.astype(np.int16) - other.astype(np.int16)).mean())
+
+
+def _compared(
+    source: str, particle: Particle, pixels: np.ndarray, found: np.ndarray, how: str, reasons: tuple[str, ...],
+    file: str | None,
+) -> Replay:  # fmt: skip
+    if pixels.shape != found.shape:
+        size = f"the image is {pixels.shape[1]}x{pixels.shape[0]}, regenerated {found.shape[1]}x{found.shape[0]}"
+        return Replay(source, particle.id, particle.seed, False, how, 255, 255.0, 1.0, (size, *reasons), file)
+    apart = np.abs(pixels.astype(np.int16) - found.astype(np.int16))
+    changed = float(apart.any(axis=2).mean())
+    return Replay(
+        source, particle.id, particle.seed, changed == 0.0, how, int(apart.max()), float(apart.mean()), changed,
+        reasons, file,
+    )  # fmt: skip
+
+
+def _reasons(
+    recipe: Mapping[str, Any], sampler: PipelineSampler, pixels: np.ndarray, found: np.ndarray, size: int, tried: bool
+) -> list[str]:
+    """Why the pixels may differ, most telling first."""
+    recorded = recipe.get("pixels")
+    reasons: list[str] = []
+    if recorded is not None and pixel_hash(pixels) != recorded:
+        reasons.append("the pixels of the file were changed after it was made")
+        if pixel_hash(found) == recorded:
+            return [reasons[0] + "; the regenerated ones are those that the recipe records"]
+    made = recipe["sampler"]
+    for name, now in (("device", str(sampler.device)), ("dtype", str(sampler.description["dtype"]))):
+        if made[name] != now:
+            reasons.append(f"{name} {made[name]} then, {now} now")
+    present = api.versions()
+    for name, then in recipe.get("versions", {}).items():
+        if present.get(name) != then:
+            reasons.append(f"{name} {then} then, {present.get(name, 'none')} now")
+    if not tried:
+        reasons.append(f"it was made in a micro-batch of {size}, which could not be rebuilt here")
+    return reasons or ["other hardware, or another number of threads"]
+
+
+def _write(out: Path | None, found: np.ndarray, recipe: Mapping[str, Any]) -> str | None:
+    """The regenerated PNG with the same recipe; scores are those of the same pixels or they are left out."""
+    if out is None:
+        return None
+    hashed = pixel_hash(found)
+    kept = {key: value for key, value in recipe.items() if key != "scores" or hashed == recipe.get("pixels")}
+    try:
+        write_atomically(out, encode_png(found, {**kept, "pixels": hashed, "versions": api.versions()}))
+    except OSError as error:
+        raise ValueError(f"expected a file that can be written, got {out}: {error.strerror or error}") from error
+    return str(out)
