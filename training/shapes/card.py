@@ -68,7 +68,9 @@ def _training(work: Path, name: str) -> str:
 def _shapes(figures: dict, work: Path, folder: Path) -> str:
     count, size = weights_in(folder)
     oracle = figures["oracle"]
-    return HEADER.format(library="diffusers") + f"""
+    return (
+        HEADER.format(library="diffusers")
+        + f"""
 # noisewright/shapes
 
 A Stable Diffusion pipeline of {count / 1e6:.1f} million weights ({size / 1e6:.1f} MB in float16) that paints 64x64
@@ -127,23 +129,26 @@ reconstructions (PSNR {oracle["psnr_db"]:.1f} dB), at {oracle["ms_a_picture"]:.1
 It knows no word outside its grammar, makes no size other than 64x64 well, and its world has no occlusion, no
 rotation and no texture. Success here says nothing about larger models; it is a place to compare searches.
 """
+    )
 
 
 def _clip(figures: dict, work: Path, folder: Path) -> str:
     count, size = weights_in(folder)
     gain = figures["gain test"]
-    return HEADER.format(library="transformers") + f"""
+    return (
+        HEADER.format(library="transformers")
+        + f"""
 # noisewright/shapes-clip
 
-A `CLIPModel` of {count / 1e6:.1f} million weights ({size / 1e6:.1f} MB in float16) that scores how well a 64x64 scene of
-coloured shapes fits a prompt. It is the verifier of `noisewright/shapes`: same classes and use as
+A `CLIPModel` of {count / 1e6:.1f} million weights ({size / 1e6:.1f} MB in float16) that scores how well a 64x64 scene
+of coloured shapes fits a prompt. It is the verifier of `noisewright/shapes`: same classes and use as
 `openai/clip-vit-large-patch14`, small enough for a CPU, and, like it, not always right.
 
 Vision: 64 patches of 8x8 pixels, width 160, 6 layers. Text: width 128, 4 layers. Projection: 128. Licence: Apache-2.0.
 
-Trained from scratch on {clip.GROUPS:,} groups of {clip.GROUP_SIZE} scenes that are each other's hard negatives: a prompt
-and its scene with a colour, shape, size, count, binding of colours, or relation changed, half of the time in the same
-layout; {100 * clip.RECONSTRUCTED:.0f} % of them seen through the autoencoder. {_training(work, "clip")} on two CPU
+Trained from scratch on {clip.GROUPS:,} groups of {clip.GROUP_SIZE} scenes that are hard negatives to each other:
+a prompt and its scene with a colour, shape, size, count, binding of colours, or relation changed, half of the time in
+the same layout; {100 * clip.RECONSTRUCTED:.0f} % of them seen through the autoencoder. {_training(work, "clip")} on two CPU
 cores: `python training/shapes/train.py clip`. It has seen no picture made by the diffusion model and no judgement
 of the oracle.
 
@@ -164,6 +169,7 @@ picture scores its own prompt above the edited one. {command("negatives")}
 
 It knows only the prompts and pictures of `noisewright/shapes`.
 """
+    )
 
 
 def note_training(work: Path, name: str, batch: int, step: int | None = None) -> None:

@@ -9,7 +9,7 @@ import torch
 from autoencoder import to_tensor
 from data import KIND_WEIGHTS
 from diffusers import AutoencoderKL
-from loop import save_atomically, train
+from loop import train
 from negatives import EDITS, group, key
 from tokenizer import MAX_TOKENS
 from torch import Tensor
@@ -153,9 +153,7 @@ def fit(work: Path, vae: AutoencoderKL, tokenizer: CLIPTokenizer, device: str, s
         # Exposure, noise and a shift of at most two pixels: generated pictures are less clean than renders.
         images = images + torch.randn(len(images), 1, 1, 1) * 4 + torch.randn_like(images) * 4 * torch.rand(())
         with torch.autocast(device, torch.bfloat16):
-            output = model(
-                input_ids=tokens[members].long().to(device), pixel_values=normalise(images).to(device)
-            )
+            output = model(input_ids=tokens[members].long().to(device), pixel_values=normalise(images).to(device))
         logits = output.logits_per_image.float()
         # Prompts that name the same things may hold for each other's pictures, unless they are of one group.
         same = keys[members][:, None] == keys[members][None]

@@ -81,9 +81,7 @@ def scheduler() -> DDIMScheduler:
 
 def tokens_of(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
     """Token ids, (count, 24)."""
-    return tokenizer(
-        texts, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
-    ).input_ids
+    return tokenizer(texts, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt").input_ids
 
 
 def cached_latents(work: Path, vae: AutoencoderKL, device: str) -> tuple[list[str], Tensor]:

@@ -1,9 +1,9 @@
 """Measures the bundled models; each command prints a table and writes it to WORK/figures.json.
 
-    python training/shapes/evaluate.py oracle      the oracle against the generator's truth
-    python training/shapes/evaluate.py steps       success by kind of prompt and number of steps
-    python training/shapes/evaluate.py best        best of 16: the oracle's pick and the verifier's
-    python training/shapes/evaluate.py negatives   the verifier on held-out hard negatives
+python training/shapes/evaluate.py oracle      the oracle against the generator's truth
+python training/shapes/evaluate.py steps       success by kind of prompt and number of steps
+python training/shapes/evaluate.py best        best of 16: the oracle's pick and the verifier's
+python training/shapes/evaluate.py negatives   the verifier on held-out hard negatives
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """What the three trainings share: the loop with its schedule, moving average and checkpoints."""
 
 import copy
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -38,7 +39,7 @@ def rate_at(step: int, steps: int, warm_up: int, decay_from: float = 0.5) -> flo
     if step < warm_up:
         return (step + 1) / warm_up
     done = max(0.0, (step / steps - decay_from) / (1 - decay_from))
-    return 0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * min(1.0, done)))
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
 def train(

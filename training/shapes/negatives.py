@@ -103,11 +103,7 @@ def _in_place(before: Prompt, after: Prompt, scene: Scene) -> Scene | None:
         return None
     left, things = list(scene.things), []
     for was, becomes in zip(old, new, strict=True):
-        thing = next(
-            t
-            for t in left
-            if (t.colour, t.shape) == (was.colour, was.shape) and was.size in (None, t.size)
-        )
+        thing = next(t for t in left if (t.colour, t.shape) == (was.colour, was.shape) and was.size in (None, t.size))
         left.remove(thing)
         if becomes.size not in (None, thing.size):
             return None
@@ -124,9 +120,7 @@ def _mirrored(scene: Scene, relation: str) -> Scene | None:
     return changed if _fits(changed) else None
 
 
-def edit_pair(
-    rng: np.random.Generator, prompt: Prompt, scene: Scene, edit: str
-) -> tuple[Prompt, Scene]:
+def edit_pair(rng: np.random.Generator, prompt: Prompt, scene: Scene, edit: str) -> tuple[Prompt, Scene]:
     """The edited prompt and a scene of it, in the old layout half of the time."""
     after = edit_prompt(rng, prompt, edit)
     changed = None
@@ -140,9 +134,7 @@ def edit_pair(
     return after, changed
 
 
-def group(
-    rng: np.random.Generator, prompt: Prompt, size: int
-) -> list[tuple[Prompt, Scene, str]]:
+def group(rng: np.random.Generator, prompt: Prompt, size: int) -> list[tuple[Prompt, Scene, str]]:
     """A prompt with its scene and ``size - 1`` edits of both, each the others' hard negative.
 
     Returns:

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 from transformers import CLIPTokenizer
@@ -27,7 +28,7 @@ def learn_merges(words: tuple[str, ...]) -> list[tuple[str, str]]:
     spellings = [[*word[:-1], word[-1] + "</w>"] for word in sorted(set(words))]
     merges = []
     while any(len(spelling) > 1 for spelling in spellings):
-        pairs = Counter(pair for spelling in spellings for pair in zip(spelling, spelling[1:], strict=False))
+        pairs = Counter(pair for spelling in spellings for pair in pairwise(spelling))
         first, second = max(pairs, key=lambda pair: (pairs[pair], pair))
         merges.append((first, second))
         for spelling in spellings:

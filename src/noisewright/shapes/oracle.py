@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from noisewright.shapes.prompts import Prompt, holds, parse
 from noisewright.shapes.scene import COLOURS, PALETTE, RADIUS_PX, SHAPES, SIDE_PX, Thing, distance, unit_area
+from noisewright.shapes.scene import rgb as as_rgb
 
 CHROMA = 0.18  # least max - min of RGB of an object's pixel; backgrounds stay under 0.06
 DUST_PX = 8  # smaller components are ignored; the smallest object has 45 pixels
@@ -187,9 +188,7 @@ def _fit(
             flat = (grid / _TABLE_REACH).view(1, -1, _WINDOW_PX, 2)
             signed = F.grid_sample(table[:, shape : shape + 1], flat, align_corners=True, padding_mode="border")
             cover = (0.5 - signed.view(mask.shape) * radius).clamp(0, 1)
-            ious.append(
-                torch.minimum(cover, mask).sum(dim=(1, 2)) / torch.maximum(cover, mask).sum(dim=(1, 2))
-            )
+            ious.append(torch.minimum(cover, mask).sum(dim=(1, 2)) / torch.maximum(cover, mask).sum(dim=(1, 2)))
     best, index = torch.stack(ious).max(dim=0)  # factors x shapes
     shape = index % len(SHAPES)
     factor = torch.tensor(_RADIUS_FACTORS)[index // len(SHAPES)]
@@ -220,7 +219,7 @@ def read(images: Any) -> list[Reading]:
     kept = pixels >= DUST_PX
     # The chroma of a component's body: pixels of the blurred edge weigh little.
     body = total(weight**4) / total(weight**3).clamp(min=1e-9)
-    rgb = total(batch.movedim(1, -1)[inside] * (weight**3)[:, None]) / total(weight**3).clamp(min=1e-9)[:, None]
+    body_rgb = total(batch.movedim(1, -1)[inside] * (weight**3)[:, None]) / total(weight**3).clamp(min=1e-9)[:, None]
     floor = 0.04
     strength = ((weight - floor) / (body[numbers] - floor).clamp(min=1e-3)).clamp(0, 1)
     alpha = torch.zeros(chroma.shape)
@@ -229,7 +228,7 @@ def read(images: Any) -> list[Reading]:
     x, y = total(strength * (column + 0.5)) / area, total(strength * (row + 0.5)) / area
     image_of = torch.zeros(count, dtype=torch.long).scatter_(0, numbers, image)
     colour_of = torch.zeros(count, dtype=torch.long).scatter_(0, numbers, colours[inside])
-    error = (rgb - _palette_rgb()[colour_of]).norm(dim=1)
+    error = (body_rgb - _palette_rgb()[colour_of]).norm(dim=1)
 
     shape, radius, iou = torch.zeros(count, dtype=torch.long), torch.zeros(count), torch.zeros(count)
     fitting = (kept & (pixels >= OBJECT_PX[0]) & (pixels <= OBJECT_PX[1])).nonzero()[:, 0]
@@ -252,8 +251,8 @@ def read(images: Any) -> list[Reading]:
         elif error[i] > MOST_COLOUR_ERROR:
             reason = "colour"
         else:
-            body_rgb = tuple((255 * rgb[i]).tolist())
-            things[image_of[i]].append(Thing(SHAPES[shape[i]], colour, size, radius[i].item(), *at, body_rgb))
+            tone = as_rgb((255 * body_rgb[i]).tolist())
+            things[image_of[i]].append(Thing(SHAPES[shape[i]], colour, size, radius[i].item(), *at, tone))
             continue
         blots[image_of[i]].append(Blot(colour, *at, int(pixels[i]), reason))
     return [Reading(tuple(a), tuple(b)) for a, b in zip(things, blots, strict=True)]
@@ -268,9 +267,10 @@ def grade_reading(reading: Reading, prompt: Prompt) -> Grade:
     slots = [group for group in prompt.groups for _ in range(group.count)]
     things, blots = reading.things, reading.malformed
     count, most = len(things) + len(blots), max(len(slots), len(things) + len(blots))
+    shown: list[Thing | Blot] = [*things, *blots]
     aspects = {
         "count": 1 - abs(count - len(slots)) / most,
-        "colours": _overlap([s.colour for s in slots], [t.colour for t in (*things, *blots)]),
+        "colours": _overlap([s.colour for s in slots], [t.colour for t in shown]),
         "shapes": _overlap([s.shape for s in slots], [t.shape for t in things] + ["malformed"] * len(blots)),
     }
     # The assignment of things to the prompt's slots that meets most; at most four slots, and few things.
@@ -279,9 +279,7 @@ def grade_reading(reading: Reading, prompt: Prompt) -> Grade:
     for chosen in permutations(near, len(slots)):
         pairs = [(slot, thing) for slot, thing in zip(slots, chosen, strict=True) if thing is not None]
         bound = sum((t.colour, t.shape) == (s.colour, s.shape) for s, t in pairs)
-        sized = sum(
-            (t.colour, t.shape, t.size) == (s.colour, s.shape, s.size) for s, t in pairs if s.size is not None
-        )
+        sized = sum((t.colour, t.shape, t.size) == (s.colour, s.shape, s.size) for s, t in pairs if s.size is not None)
         related = 0.0
         if prompt.relation and len(pairs) == 2 and bound == 2:
             (_, a), (_, b) = pairs

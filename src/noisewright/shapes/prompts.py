@@ -19,6 +19,7 @@ from noisewright.shapes.scene import (
     Thing,
     apart,
     box,
+    rgb,
     sample_background,
 )
 
@@ -194,15 +195,16 @@ def holds(relation: str, dx: float, dy: float, separation_px: float, dominance: 
     return along >= separation_px and along >= dominance * abs(across)
 
 
-def _place(rng: np.random.Generator, shape: str, colour: str, size: str, shrink: float) -> Thing | None:
+def _place(rng: np.random.Generator, shape: str, colour: str, size: str, shrink: float) -> Thing:
     low, high = RADIUS_PX[size]
     radius = rng.uniform(low, low + (high - low) * shrink)
     here = box(Thing(shape, colour, size, radius, 0, 0))
     lows = _MARGIN_PX - here[0], _MARGIN_PX - here[1]
     highs = SIDE_PX - _MARGIN_PX - here[2], SIDE_PX - _MARGIN_PX - here[3]
     x, y = rng.uniform(lows, highs)
-    rgb = np.clip(np.array(PALETTE[colour]) + rng.uniform(-COLOUR_JITTER, COLOUR_JITTER, size=3), 0, 255)
-    return Thing(shape, colour, size, float(radius), float(x), float(y), tuple(map(float, rgb)))
+    jitter = rng.uniform(-COLOUR_JITTER, COLOUR_JITTER, size=3)
+    tone = rgb(np.clip(np.array(PALETTE[colour]) + jitter, 0, 255))
+    return Thing(shape, colour, size, float(radius), float(x), float(y), tone)
 
 
 def sample_scene(rng: np.random.Generator, prompt: Prompt) -> Scene:

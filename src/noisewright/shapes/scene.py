@@ -1,6 +1,6 @@
 """Scenes of coloured shapes on a shaded background, and how they are drawn."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 
@@ -26,6 +26,12 @@ COLOUR_JITTER = 9  # largest change of a channel of one object's colour, in 0..2
 GAP_PX = 3.0  # least distance between two objects: two anti-aliased edges and a clean pixel between them
 
 RGB = tuple[float, float, float]
+
+
+def rgb(values: Iterable[float]) -> RGB:
+    """Three numbers as a colour."""
+    red, green, blue = map(float, values)
+    return red, green, blue
 
 
 @dataclass(frozen=True)
@@ -150,7 +156,7 @@ def _paint_background(background: Background) -> np.ndarray:
     axis = (np.arange(SIDE_PX, dtype=np.float32) + 0.5) / SIDE_PX - 0.5
     cos, sin = np.cos(background.angle), np.sin(background.angle)
     ramp = 0.5 + (axis[None, :] * cos + axis[:, None] * sin) / (abs(cos) + abs(sin))
-    start, end = np.float32(background.start), np.float32(background.end)
+    start, end = np.array(background.start, np.float32), np.array(background.end, np.float32)
     return start + ramp[:, :, None].astype(np.float32) * (end - start)
 
 
@@ -163,9 +169,9 @@ def render(scene: Scene) -> np.ndarray:
     canvas = _paint_background(scene.background)
     for thing in scene.things:
         alpha, rows, columns = coverage(thing)
-        rgb = np.float32(thing.rgb or PALETTE[thing.colour])
+        colour = np.array(thing.rgb or PALETTE[thing.colour], np.float32)
         patch = canvas[rows, columns]
-        canvas[rows, columns] = patch + alpha[:, :, None] * (rgb - patch)
+        canvas[rows, columns] = patch + alpha[:, :, None] * (colour - patch)
     return np.clip(canvas + 0.5, 0, 255).astype(np.uint8)
 
 
@@ -191,4 +197,4 @@ def sample_background(rng: np.random.Generator) -> Background:
     tint = rng.uniform(-7, 7, size=3)
     shade = rng.uniform(5, 18)
     start, end = level + tint - shade, level + tint + shade
-    return Background(tuple(map(float, start)), tuple(map(float, end)), float(rng.uniform(0, 2 * np.pi)))
+    return Background(rgb(start), rgb(end), float(rng.uniform(0, 2 * np.pi)))

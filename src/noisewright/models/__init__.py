@@ -1,0 +1,1 @@
+"""Bundled weights, each folder with its card."""
