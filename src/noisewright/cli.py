@@ -198,7 +198,8 @@ def generate(
         "device": device, "dtype": dtype,
     }  # fmt: skip
     if dry_run:
-        return _dry_run(request, json)
+        _dry_run(request, json)
+        return None
     return _run(request, _directory(out, prompt), json)
 
 
@@ -320,8 +321,8 @@ def list_names(
     from noisewright import registry, terminal
 
     if kind not in KINDS:
-        raise ValueError(registry.unknown("list", kind, list(KINDS)))
-    found = []
+        raise ValueError(registry.unknown("kind", kind, list(KINDS)))
+    found: list[dict[str, Any]] = []
     for one in registry.entries():
         if one.kind == KINDS[kind]:
             found.append({"name": one.name, "summary": one.summary, **one.details})
@@ -464,17 +465,21 @@ def _target(given: Sequence[str]) -> float | dict[str, float] | None:
 
 
 def _check_names(request: Mapping[str, Any]) -> None:
-    """Refuse what no import is needed to refuse."""
+    """Refuse what needs no heavy import to be refused."""
     from noisewright import registry
+    from noisewright.budget import parse_budget
 
     if request["executor"] not in EXECUTORS:
         raise ValueError(registry.unknown("executor", request["executor"], list(EXECUTORS)))
     if request["executor"] == "ray":
         raise ValueError("executor 'ray' is not available yet: expected local")
+    parse_budget(request["budget"])
     registry.entry("schedule", request["schedule"])
     registry.entry("search", request["search"])
     if request["solver"] is not None:
         registry.entry("solver", request["solver"])
+    if (request["height"] is None) != (request["width"] is None):  # some pipelines ignore one without the other
+        raise ValueError("expected --height and --width together, got one of them")
     for name in ("guidance_scale", "eta"):
         value = request[name]
         if value is not None and not abs(value) < float("inf"):
@@ -492,9 +497,8 @@ def _check_device(device: str | None, dtype: str | None) -> None:
 
     try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        first = next(iter(str(error).splitlines()), "")
-        raise ValueError(f"expected a device that torch has here (such as cpu), got {device!r}: {first}") from None
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise ValueError(f"expected a device that torch has here (cpu, cuda, mps, ...), got {device!r}") from None
 
 
 def _located(names: Sequence[str] | None) -> list[str] | None:
@@ -578,13 +582,14 @@ def _dry_run(request: dict[str, Any], as_json: bool) -> None:
 
 
 def _images_in(files: Sequence[Path]) -> list[Path]:
-    """The files, with every directory replaced by the images in it."""
+    """The files, with every directory replaced by the images in it (of a run: its candidates)."""
     found: list[Path] = []
     for path in files:
         if not path.is_dir():
             found.append(path)
             continue
-        inside = sorted(one for one in path.iterdir() if one.suffix.lower() in IMAGE_SUFFIXES and one.is_file())
+        place = path / "images" if (path / "run.json").is_file() else path
+        inside = sorted(one for one in place.iterdir() if one.suffix.lower() in IMAGE_SUFFIXES and one.is_file())
         if not inside:
             raise ValueError(f"expected images in {path}, got none")
         found += inside
@@ -768,7 +773,10 @@ def _quiet_libraries() -> Iterator[None]:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does: with the best so far saved."""
+    """SIGTERM ends a run as Ctrl-C does: with the best so far saved.
+
+    SIGINT too is set here, because a shell script starts its background jobs with it ignored.
+    """
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
@@ -776,11 +784,12 @@ def _stoppable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def entry() -> NoReturn:

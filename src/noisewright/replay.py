@@ -18,6 +18,7 @@ from noisewright.errors import RunMismatch, UnsupportedPipeline
 from noisewright.metadata import encode_png, pixel_hash, read_image, read_recipe
 from noisewright.particle import Particle, from_lineage, noise_particle
 from noisewright.run import Run
+from noisewright.sampler import Sampler
 from noisewright.samplers.pipeline import PipelineSampler, fingerprint, load_pipeline
 from noisewright.store import Store, read_journal, write_atomically
 
@@ -112,7 +113,8 @@ def replay(
         tried = again is not None
         if again is not None and _distance(again, pixels) <= _distance(best, pixels):
             best, how = again, f"in a micro-batch of {size} at place {place}"
-    written = _write(out, best, recipe)
+    batch = {"size": size, "place": place} if how != "alone" else {"size": 1, "place": 0}
+    written = _write(out, best, {**recipe, "sampler": sampler.description, "micro_batch": batch})
     reasons = () if np.array_equal(best, pixels) else _reasons(recipe, sampler, pixels, best, size, tried)
     return _compared(source, particle, pixels, best, how, tuple(reasons), written)
 
@@ -160,15 +162,15 @@ def rebuild(
         maker = made.get("model", "another sampler")
         raise ValueError(f"expected an image of a diffusers pipeline, got one of {maker}")
     name = model or made["model"]
-    # A fingerprint holds for the recorded dtype: load in that one, compare, then cast.
-    pipe = load_pipeline(registry.find_model(name), device=device or _device(made["device"]), dtype=made["dtype"])
+    where, device = registry.find_model(name), device or _device(made["device"])
+    pipe = load_pipeline(where, device=device, dtype=made["dtype"])  # a fingerprint holds for one dtype
     now = fingerprint(pipe)
     if now != made["fingerprint"]:
         raise RunMismatch(
             f"expected the model with fingerprint {made['fingerprint']} that made the image, got {now} from {name}"
         )
     if dtype is not None and dtype != made["dtype"]:
-        pipe = pipe.to(getattr(torch, dtype))
+        pipe = load_pipeline(where, device=device, dtype=dtype)
     settings = {key: value for key, value in made.items() if key not in NOT_SETTINGS}
     named = {key: settings.pop(key, None) for key in NAMED_SETTINGS}
     found = ""
@@ -177,10 +179,10 @@ def rebuild(
             pipe, made["prompt"], num_inference_steps=made["num_inference_steps"], solver=solver, model=made["model"],
             pipe_kwargs=settings, **named,
         )  # fmt: skip
-        now = {key: sampler.description[key] for key in ("solver", "eta", "schedule")}
-        if all(now[key] == made[key] for key in now):
+        rebuilt = {key: sampler.description[key] for key in ("solver", "eta", "schedule")}
+        if all(rebuilt[key] == made[key] for key in rebuilt):
             return sampler
-        found = now["schedule"]
+        found = rebuilt["schedule"]
     raise RunMismatch(f"expected the noise levels {made['schedule']} of {made['solver']}, got {found} from {name}")
 
 
@@ -222,7 +224,7 @@ class _Nothing:
 
 
 def _regenerate(
-    sampler: PipelineSampler, batch: Sequence[Particle], wanted: Particle, recipe: Mapping[str, Any]
+    sampler: Sampler, batch: Sequence[Particle], wanted: Particle, recipe: Mapping[str, Any]
 ) -> np.ndarray:
     """The pixels of ``wanted``, finished in one micro-batch with the rest of ``batch``, by the run's own verbs."""
     with tempfile.TemporaryDirectory(prefix="noisewright-") as place:
@@ -237,7 +239,7 @@ def _regenerate(
 
 
 def _in_batch(
-    sampler: PipelineSampler, particle: Particle, size: int, place: int, recipe: Mapping[str, Any]
+    sampler: Sampler, particle: Particle, size: int, place: int, recipe: Mapping[str, Any]
 ) -> np.ndarray | None:
     """As :func:`_regenerate` in a micro-batch of the recorded size, or None where it cannot be filled."""
     fillers = [_filler(particle, number) for number in range(size - 1)]
@@ -307,7 +309,7 @@ def _reasons(
 
 
 def _write(out: Path | None, found: np.ndarray, recipe: Mapping[str, Any]) -> str | None:
-    """The regenerated PNG with the same recipe; scores are those of the same pixels or they are left out."""
+    """The regenerated PNG with what made it; scores are those of the same pixels or they are left out."""
     if out is None:
         return None
     hashed = pixel_hash(found)

@@ -122,9 +122,11 @@ def print_result(summary: Mapping[str, Any], judges: Sequence[str]) -> None:
 def cost_lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What a run cost and why it stopped, as (name, text)."""
     took = summary["seconds"]
-    phases = ", ".join(f"{name} {value:.1f}" for name, value in took.items() if name != "total")
+    phases = {name: value for name, value in took.items() if name != "total"}
+    rest = max(0.0, took["total"] - sum(phases.values()))
+    shares = ", ".join(f"{name} {value:.1f}" for name, value in {**phases, "saving and the rest": rest}.items())
     cost = f"{plural(summary['images'], 'image')}, {summary['nfe']} NFE, {summary['forwards']} forwards"
-    lines = [("cost", cost), ("time", f"{seconds(took['total'])} ({phases})")]
+    lines = [("cost", cost), ("time", f"{seconds(took['total'])} ({shares})")]
     return [*lines, ("stopped", str(summary["stopped"]))] if summary.get("stopped") else lines
 
 
@@ -148,7 +150,8 @@ def print_overview(found: Mapping[str, Any], top: int) -> None:
 
 
 def _status(found: Mapping[str, Any]) -> str:
-    return found["status"] + (f" ({found['stopped']})" if found["stopped"] else "")
+    why = found["stopped"] if found["stopped"] != found["status"] else None
+    return found["status"] + (f" ({why})" if why else "")
 
 
 def _candidates(found: Mapping[str, Any], top: int) -> Table:
@@ -157,14 +160,17 @@ def _candidates(found: Mapping[str, Any], top: int) -> Table:
     if found["baseline"]:
         base = found["baseline"]["id"]
         marks[base] = "best, baseline" if base in marks else "baseline"
+    mixed = len({one["steps"] for one in found["candidates"]}) > 1
     rows = []
     for place, one in enumerate(found["candidates"], start=1):
         if place <= top or one["id"] in marks:
             scores = [one["scores"].get(name.removesuffix(" (judge)")) for name in names]
             cells = ["" if value is None else number(value) for value in scores]
             seed = "-" if one["seed"] is None else str(one["seed"])
-            rows.append([str(place), one["id"][:8], seed, *cells, marks.get(one["id"], "")])
-    return table(["#", "id", "seed", *names, ""], rows, right=(0, 2, *range(3, 3 + len(names))))
+            steps = [str(one["steps"])] if mixed else []
+            rows.append([str(place), one["id"][:8], seed, *steps, *cells, marks.get(one["id"], "")])
+    headers = ["#", "id", "seed", *(["steps"] if mixed else []), *names, ""]
+    return table(headers, rows, right=(0, *range(2, len(headers) - 1)))
 
 
 def _print_curve(console: Console, found: Mapping[str, Any]) -> None:
@@ -181,7 +187,8 @@ def print_entries(found: Sequence[Mapping[str, Any]]) -> None:
         console.print(Text(f"{one['name']:<20}{one['summary']}"))
         details = {key: value for key, value in one.items() if key not in ("name", "summary", "arguments")}
         if "arguments" in one:
-            details["arguments"] = ", ".join(f"{key}={value}" for key, value in one["arguments"].items()) or "none"
+            texts = [key if value is None else f"{key}={value}" for key, value in one["arguments"].items()]
+            details["arguments"] = ", ".join(texts) or "none"
         for key, value in details.items():
             console.print(Text(f"{'':<20}{key}: {value}"), style="dim")
 

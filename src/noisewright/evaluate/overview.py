@@ -29,9 +29,9 @@ def overview(root: str | Path) -> dict[str, Any]:
 
     Returns:
         ``run, status, stopped, created, prompt, model, search, seed, budget, verifiers, judges, images, nfe, forwards,
-        seconds, candidates`` (best first, each ``id, seed, scores, file, steps``), ``curve`` (best so far), ``best`` (a
-        candidate with its ``lineage``) and ``baseline``, both None where there is none yet, and ``resume``, the command
-        that continues it.
+        seconds, candidates`` (full renderings before drafts, best first, each ``id, seed, scores, file, steps``),
+        ``curve`` (best so far), ``best`` (a candidate with its ``lineage``) and ``baseline``, both None where there is
+        none yet, and ``resume``, the command that continues it.
 
     Raises:
         ValueError: where the directory is no run, or a line inside its journal is damaged.
@@ -41,9 +41,11 @@ def overview(root: str | Path) -> dict[str, Any]:
     spec = run["spec"]
     read = _read(read_journal(root))
     names = [one["name"] for one in spec["verifiers"]]
-    ordered = _sorted(read, read.scored, names, spec["ensemble"])
     drafts = spec["search_steps"]
-    full = [key for key in ordered if read.made[key]["steps"] != drafts] or ordered
+    full = [key for key in read.scored if read.made[key]["steps"] != drafts]
+    short = [key for key in read.scored if read.made[key]["steps"] == drafts]
+    # Scores of drafts and of full renderings do not compare: each kind is sorted by itself, as the run sorts them.
+    ordered = [key for pool in (full, short) for key in _sorted(read, pool, names, spec["ensemble"])]
     baseline = _baseline(read, run)
     status = _status(root, run["status"])
     return {
@@ -65,7 +67,7 @@ def overview(root: str | Path) -> dict[str, Any]:
         "seconds": _seconds(read, run),
         "candidates": [_candidate(read, key) for key in ordered],
         "curve": _curve(read, names, spec["ensemble"], drafts),
-        "best": {**_candidate(read, full[0]), "lineage": read.made[full[0]]["lineage"]} if full else None,
+        "best": {**_candidate(read, ordered[0]), "lineage": read.made[ordered[0]]["lineage"]} if ordered else None,
         "baseline": _candidate(read, baseline) if baseline else None,
         "resume": f"noisewright resume {root}" + (' --budget "..."' if status == "done" else ""),
     }

@@ -124,7 +124,7 @@ def format_score(value: float) -> str:
     """A score in about five characters; ``nan`` where there is none."""
     if math.isnan(value):
         return "nan"
-    return f"{value:.4f}" if abs(value) < 1 else f"{value:.4g}" if abs(value) >= 1000 else f"{value:.3f}"
+    return f"{value:.4f}" if abs(value) < 1 else f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3f}"
 
 
 def _font(size: int) -> Any:
