@@ -91,7 +91,7 @@ def test_generate_json_has_the_keys_that_others_rely_on(made):
 
 def test_generate_prints_the_table_and_the_pictures(model, here, capsys):
     out = done(capsys, arguments(model, "--judge", "sharpness", "--out", "run"))
-    for part in ("baseline", "best", "brightness", "verifier", "sharpness", "judge", "6 NFE", "12 forwards", "3 images"):
+    for part in ("baseline", "best", "brightness", "verifier", "sharpness", "judge", "3 images, 6 NFE, 12 forwards"):
         assert part in out
     assert out.endswith("run/best.png\nrun/baseline.png\nrun/contact-sheet.png\nrun/curve.png\n")
 
@@ -156,7 +156,8 @@ def test_dry_run_plans_what_the_run_then_costs_and_writes_nothing(model, here, c
     assert not (here / "run").exists()
     assert not (here / "runs").exists()
     found = json.loads(done(capsys, [*given, "--json"]))
-    assert [planned[key] for key in ("images", "nfe", "forwards")] == [found[key] for key in ("images", "nfe", "forwards")]
+    for key in ("images", "nfe", "forwards"):
+        assert planned[key] == found[key]
     text = done(capsys, [*given, "--dry-run"])
     assert "3 candidates" in text
     assert "2 forwards per NFE, measured" in text
@@ -200,13 +201,14 @@ def test_resume_of_a_finished_run_reports_it_again(made, capsys):
 def test_resume_with_a_larger_budget_equals_one_run_of_it(made, model, capsys):
     run, _ = made
     more = json.loads(done(capsys, ["resume", "run", "--budget", "5 images", "--json"]))
-    whole = json.loads(done(capsys, arguments(model, "--judge", "sharpness", "--out", "w", "--json", budget="5 images")))
+    given = arguments(model, "--judge", "sharpness", "--out", "whole", "--json", budget="5 images")
+    whole = json.loads(done(capsys, given))
     assert (more["images"], more["nfe"], more["best"]["id"]) == (whole["images"], whole["nfe"], whole["best"]["id"])
     assert read_run(run)["request"]["budget"] == ["5 images"]
 
 
 def test_generate_again_into_the_same_directory_continues(made, model, capsys):
-    run, found = made
+    _, found = made
     again = json.loads(done(capsys, arguments(model, "--judge", "sharpness", "--out", "run", "--json")))
     assert again["best"] == found["best"]
     assert again["nfe"] == found["nfe"]
@@ -320,13 +322,11 @@ def test_show_lists_candidates_curve_and_cost(made, capsys):
 
 
 def test_score_sorts_and_expands_directories(made, here, capsys):
-    run, _ = made
     Image.new("RGB", (50, 20), "white").save(here / "white.png")
     Image.new("L", (7, 9), 0).save(here / "black.jpg")
     given = ["score", "white.png", "run", "black.jpg", "--prompt", "x", "--verifier", "brightness"]
     found = json.loads(done(capsys, [*given, "--json"]))
-    assert [one["file"] for one in found["images"]][0] == "white.png"
-    assert [one["file"] for one in found["images"]][-1] == "black.jpg"
+    assert (found["images"][0]["file"], found["images"][-1]["file"]) == ("white.png", "black.jpg")
     assert len(found["images"]) == 5
     assert found["images"][0]["scores"] == {"brightness": pytest.approx(1.0)}
     assert "white.png" in done(capsys, given)
@@ -466,7 +466,8 @@ def test_generate_refuses_places_it_cannot_write(made, model, here, capsys):
 
 
 @pytest.mark.parametrize(
-    ("function", "part"), [("nan", "NaN"), ("few", "expected 3 scores, got 1"), ("boom", "no luck"), ("words", "numbers")]
+    ("function", "part"),
+    [("nan", "NaN"), ("few", "expected 3 scores, got 1"), ("boom", "no luck"), ("words", "numbers")],
 )
 def test_failing_verifiers_lose_no_image(model, here, capsys, function, part):
     (here / "mine.py").write_text(VERIFIERS)

@@ -39,7 +39,8 @@ def test_contact_sheet_shows_the_tiles_in_order(tmp_path):
 def test_contact_sheet_survives_a_lost_image_and_a_missing_score(tmp_path):
     made = candidates(tmp_path, 3)
     (tmp_path / "1.png").unlink()
-    report.contact_sheet(tmp_path, [*made[:2], Candidate(made[2].particle, 2, {"clip": math.nan}, "2.png", "")], ["clip"])
+    unscored = Candidate(made[2].particle, 2, {"clip": math.nan}, "2.png", "")
+    report.contact_sheet(tmp_path, [*made[:2], unscored], ["clip"])
 
 
 def test_contact_sheet_without_candidates_is_refused(tmp_path):
@@ -49,7 +50,12 @@ def test_contact_sheet_without_candidates_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("size", "side", "expected"),
-    [((64, 64), 192, (192, 192)), ((100, 50), 192, (100, 50)), ((1000, 500), 200, (200, 100)), ((1, 9000), 192, (1, 192))],
+    [
+        ((64, 64), 192, (192, 192)),
+        ((100, 50), 192, (100, 50)),
+        ((1000, 500), 200, (200, 100)),
+        ((1, 9000), 192, (1, 192)),
+    ],
 )
 def test_fit(size, side, expected):
     assert report.fit(Image.new("RGB", size), side).size == expected

@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from noisewright import __version__
+from noisewright.particle import ENSEMBLES
 
 if TYPE_CHECKING:
     from noisewright.api import Plan, Result
 
 DEBUG = "NOISEWRIGHT_DEBUG"
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 DTYPES = ("float32", "float16", "bfloat16")
 EXECUTORS = ("local", "ray")
 QUIET = {
@@ -41,8 +41,6 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 KINDS = {"searches": "search", "verifiers": "verifier", "models": "model", "solvers": "solver", "schedules": "schedule"}
-SCORED_AT_ONCE = 16
-"""Images of one size that ``score`` holds in memory."""
 
 app = typer.Typer(
     name="noisewright",
@@ -292,13 +290,18 @@ def score(
     json: Json = False,
 ) -> Ended | None:
     """Score existing images, best first."""
-    from noisewright import terminal
+    from noisewright import registry, terminal
     from noisewright.api import check_prompt
+    from noisewright.evaluate.scoring import images_in, score_files
+    from noisewright.samplers.pipeline import best_device
 
     check_prompt(prompt)
     _check_device(device, None)
     _hush()
-    found, bad = _scored(_images_in(files), prompt, verifier, ensemble, device)
+    verifiers = [registry.make_verifier(name, device or best_device()) for name in verifier]
+    if ensemble not in ENSEMBLES:
+        raise ValueError(registry.unknown("ensemble", ensemble, list(ENSEMBLES)))
+    found, bad = score_files(images_in(files), prompt, verifiers, ensemble)
     if not found:
         raise ValueError("; ".join(bad))
     if json:
@@ -579,75 +582,6 @@ def _dry_run(request: dict[str, Any], as_json: bool) -> None:
         terminal.print_json(found)
     else:
         terminal.print_forecast(found)
-
-
-def _images_in(files: Sequence[Path]) -> list[Path]:
-    """The files, with every directory replaced by the images in it (of a run: its candidates)."""
-    found: list[Path] = []
-    for path in files:
-        if not path.is_dir():
-            found.append(path)
-            continue
-        place = path / "images" if (path / "run.json").is_file() else path
-        inside = sorted(one for one in place.iterdir() if one.suffix.lower() in IMAGE_SUFFIXES and one.is_file())
-        if not inside:
-            raise ValueError(f"expected images in {path}, got none")
-        found += inside
-    return list(dict.fromkeys(found))
-
-
-def _scored(
-    files: Sequence[Path], prompt: str, names: Sequence[str], ensemble: str, device: str | None
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Files with their scores, best first, and a line for each that could not be read."""
-    from noisewright import registry
-    from noisewright.particle import ENSEMBLES, ensemble_values
-    from noisewright.samplers.pipeline import best_device
-
-    if ensemble not in ENSEMBLES:
-        raise ValueError(registry.unknown("ensemble", ensemble, list(ENSEMBLES)))
-    verifiers = [registry.make_verifier(name, device or best_device()) for name in names]
-    if len({one.name for one in verifiers}) != len(verifiers):
-        raise ValueError(f"expected verifiers with distinct names, got {', '.join(one.name for one in verifiers)}")
-    found: list[dict[str, Any]] = []
-    bad: list[str] = []
-    for group, images in _alike(files, bad):
-        columns = _columns(verifiers, images, prompt)
-        for row, path in enumerate(group):
-            found.append({"file": str(path), "scores": {name: values[row] for name, values in columns.items()}})
-    values = ensemble_values([list(one["scores"].values()) for one in found], ensemble)
-    order = sorted(range(len(found)), key=lambda n: -(values[n] if values[n] == values[n] else -float("inf")))
-    return [found[n] for n in order], bad
-
-
-def _columns(verifiers: Sequence[Any], images: Any, prompt: str) -> dict[str, list[float]]:
-    from noisewright.verifier import score as scores_of
-
-    return {one.name: scores_of(one, images, prompt) for one in verifiers}
-
-
-def _alike(files: Sequence[Path], bad: list[str]) -> Iterator[tuple[list[Path], Any]]:
-    """Neighbouring images of one size, (batch, 3, height, width) in [0, 1]; ``bad`` collects the unreadable."""
-    import torch
-
-    from noisewright.metadata import read_image
-
-    group: list[Path] = []
-    held: list[torch.Tensor] = []
-    for path in files:
-        try:
-            array, _ = read_image(path)
-        except ValueError as error:
-            bad.append(str(error))
-            continue
-        image = torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 255
-        if held and (held[0].shape != image.shape or len(held) == SCORED_AT_ONCE):
-            yield group, torch.stack(held)
-            group, held = [], []
-        group.append(path)
-        held.append(image)
-    if held:
-        yield group, torch.stack(held)
 
 
 def _watched(as_json: bool) -> bool:
