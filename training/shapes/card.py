@@ -104,7 +104,9 @@ blue square", "a red circle, a blue square and a green star". Other words are ou
 | `scheduler` | `DDIMScheduler` | epsilon, scaled linear 0.00085 to 0.012, 1000 steps |
 
 Trained on {diffusion.PICTURES:,} drawn scenes (the autoencoder on the same), from scratch, on two CPU cores in
-bfloat16 autocast, the moving average of the weights kept: `python training/shapes/train.py all`. The number of
+bfloat16 autocast, the moving average of the weights kept: `python training/shapes/train.py all`. (These very weights
+were trained in pieces: the autoencoder's loss weighs objects more from step 3,000 on, and the lengths of the learning
+rate schedules were changed on the way. A new run of the script gives weights like them, not the same.) The number of
 steps and the guidance were chosen on the `dev` prompts. Simple prompts (one object) recur in training, as there are
 only 120 of them; the scenes never do.
 
@@ -144,13 +146,15 @@ A `CLIPModel` of {count / 1e6:.1f} million weights ({size / 1e6:.1f} MB in float
 of coloured shapes fits a prompt. It is the verifier of `noisewright/shapes`: same classes and use as
 `openai/clip-vit-large-patch14`, small enough for a CPU, and, like it, not always right.
 
-Vision: 64 patches of 8x8 pixels, width 160, 6 layers. Text: width 128, 4 layers. Projection: 128. Licence: Apache-2.0.
+Vision: 64 patches of 8x8 pixels, width 160, 6 layers. Text: width 128, 3 layers. Projection: 128. Licence: Apache-2.0.
 
 Trained from scratch on {clip.GROUPS:,} groups of {clip.GROUP_SIZE} scenes that are hard negatives to each other:
 a prompt and its scene with a colour, shape, size, count, binding of colours, or relation changed, half of the time in
-the same layout; {100 * clip.RECONSTRUCTED:.0f} % of them seen through the autoencoder. {_training(work, "clip")} on two CPU
-cores: `python training/shapes/train.py clip`. It has seen no picture made by the diffusion model and no judgement
-of the oracle.
+the same layout; {100 * clip.RECONSTRUCTED:.0f} % of them seen through the autoencoder. {_training(work, "clip")} on two
+CPU cores: `python training/shapes/train.py clip`. While it learned, two linear heads also had to tell what stands on
+each patch and what the whole picture holds (known from the drawn scene); they are not part of the model. The text tower
+began as the diffusion model's text encoder. It has seen no picture made by the diffusion model and no judgement of the
+oracle.
 
 ## Figures
 

@@ -1,4 +1,9 @@
-"""The verifier: a small CLIP, trained on groups of scenes that are each other's hard negatives."""
+"""The verifier: a small CLIP, trained on groups of scenes that are each other's hard negatives.
+
+Contrast alone teaches a small image tower slowly what an object is. So while it learns, its patches are also asked
+what stands on them and its pooled output what the whole picture holds; these heads are dropped afterwards. The text
+tower starts from the diffusion model's text encoder.
+"""
 
 import json
 from concurrent.futures import ProcessPoolExecutor
@@ -12,20 +17,21 @@ from diffusers import AutoencoderKL
 from loop import train
 from negatives import EDITS, group, key
 from tokenizer import MAX_TOKENS
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
 
-from noisewright.shapes.prompts import parse, sample_prompt
-from noisewright.shapes.scene import SIDE_PX, render
+from noisewright.shapes.prompts import MOST_THINGS, parse, sample_prompt
+from noisewright.shapes.scene import COLOURS, SHAPES, SIDE_PX, SIZES, Thing, render
 
-GROUPS = 48_000
+GROUPS = 40_000
 GROUP_SIZE = 4
 CHUNK = 500  # groups a worker makes at a time
 RECONSTRUCTED = 0.25  # share of the groups seen through the autoencoder, as generated pictures are
 STEPS = 6000
 BATCH_GROUPS = 32
 RATE = 1e-3
+HELPER_WEIGHT = 0.2
 SEED = 13
 HELD_OUT_SEED = 77
 MEAN, STD = 0.5, 0.25
@@ -38,7 +44,7 @@ def build(tokenizer: CLIPTokenizer) -> CLIPModel:
         "vocab_size": len(tokenizer),
         "hidden_size": 128,
         "intermediate_size": 512,
-        "num_hidden_layers": 4,
+        "num_hidden_layers": 3,
         "num_attention_heads": 4,
         "max_position_embeddings": MAX_TOKENS,
         "hidden_act": "gelu",
@@ -60,7 +66,64 @@ def build(tokenizer: CLIPTokenizer) -> CLIPModel:
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=128))
 
 
-def _chunk(seed: int) -> tuple[list[str], list[str], np.ndarray]:
+class Learner(nn.Module):
+    """The model with the heads that help it learn."""
+
+    def __init__(self, clip: CLIPModel) -> None:
+        super().__init__()
+        self.clip = clip
+        width = clip.config.vision_config.hidden_size
+        self.patch_head = nn.Linear(width, 1 + len(COLOURS) + len(SHAPES) + 2)
+        self.scene_head = nn.Linear(width, len(COLOURS) * len(SHAPES) + 2 * (len(COLOURS) + len(SHAPES)))
+
+    def forward(self, pixels: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (images, texts), patch predictions (images, 64, 16) and scene predictions (images, 66)."""
+        seen = self.clip.vision_model(pixel_values=pixels)
+        read = self.clip.text_model(input_ids=ids)
+        image = F.normalize(self.clip.visual_projection(seen.pooler_output).float(), dim=-1)
+        text = F.normalize(self.clip.text_projection(read.pooler_output).float(), dim=-1)
+        logits = self.clip.logit_scale.exp().clamp(max=100) * image @ text.T
+        return logits, self.patch_head(seen.last_hidden_state[:, 1:]), self.scene_head(seen.pooler_output)
+
+
+def helper_loss(patches: Tensor, scene: Tensor, things: Tensor) -> Tensor:
+    """How badly the heads tell what a picture holds.
+
+    Args:
+        patches: (images, 64, 16): is an object's centroid here, its colour, shape and size.
+        scene: (images, 66): logarithm of the count of each (colour, shape), then the mean x and y of the objects of
+            each colour and of each shape.
+        things: (images, 4, 5): shape, colour and size as indices, x and y in pixels; shape -1 where there is none.
+    """
+    image, which = (things[:, :, 0] >= 0).nonzero(as_tuple=True)
+    thing = things[image, which]
+    shape, colour, size = thing[:, :3].long().unbind(dim=1)
+    cell = (thing[:, 4] // 8 * 8 + thing[:, 3] // 8).long()
+    there = torch.zeros(patches.shape[:2], device=patches.device)
+    there[image, cell] = 1
+    at = patches[image, cell].float()
+    loss = F.binary_cross_entropy_with_logits(patches[:, :, 0].float(), there) * 4
+    for logits, target in zip(at[:, 1:].split([8, 5, 2], dim=1), (colour, shape, size), strict=True):
+        loss = loss + F.cross_entropy(logits, target)
+    scene = scene.float()
+    counts = torch.zeros(len(scene), 40, device=scene.device)
+    counts.index_put_((image, colour * 5 + shape), torch.ones_like(thing[:, 0]), accumulate=True)
+    loss = loss + 10 * F.poisson_nll_loss(scene[:, :40], counts)
+    places = torch.zeros(len(scene), 13, 3, device=scene.device)
+    row = torch.cat([torch.ones(len(thing), 1, device=scene.device), (thing[:, 3:] - 32) / 32], dim=1)
+    for slot in (colour, shape + 8):
+        places.index_put_((image, slot), row, accumulate=True)
+    present = places[:, :, 0] > 0
+    mean = places[present][:, 1:] / places[present][:, :1]
+    return loss + 10 * F.mse_loss(scene[:, 40:].unflatten(1, (13, 2))[present], mean)
+
+
+def _row(things: tuple[Thing, ...]) -> list[list[float]]:
+    rows = [[SHAPES.index(t.shape), COLOURS.index(t.colour), SIZES.index(t.size), t.x, t.y] for t in things]
+    return rows + [[-1.0] * 5] * (MOST_THINGS - len(rows))
+
+
+def _chunk(seed: int) -> tuple[list[str], list[str], np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     kinds, odds = list(KIND_WEIGHTS), list(KIND_WEIGHTS.values())
     members = [
@@ -69,14 +132,16 @@ def _chunk(seed: int) -> tuple[list[str], list[str], np.ndarray]:
         for member in group(rng, sample_prompt(rng, str(rng.choice(kinds, p=odds))), GROUP_SIZE)
     ]
     pictures = np.stack([render(scene) for _, scene, _ in members])
-    return [prompt.text for prompt, _, _ in members], [edit for _, _, edit in members], pictures
+    things = np.array([_row(scene.things) for _, scene, _ in members], np.float32)
+    return [prompt.text for prompt, _, _ in members], [edit for _, _, edit in members], things, pictures
 
 
-def groups_of(work: Path, count: int, seed: int) -> tuple[list[str], list[str], np.ndarray]:
+def groups_of(work: Path, count: int, seed: int) -> tuple[list[str], list[str], Tensor, np.ndarray]:
     """Groups of hard negatives, made once and kept in ``work``.
 
     Returns:
-        Prompts and edits (count * 4 each, group by group), and pictures as uint8 (count * 4, 64, 64, 3).
+        Prompts and edits (count * 4 each, group by group), things as ``helper_loss`` takes them, and pictures as
+        uint8 (count * 4, 64, 64, 3).
     """
     path, lines = work / f"groups-{seed}-{count}.npy", work / f"groups-{seed}-{count}.json"
     if not lines.exists():
@@ -84,17 +149,21 @@ def groups_of(work: Path, count: int, seed: int) -> tuple[list[str], list[str], 
         pictures = np.lib.format.open_memmap(part, "w+", np.uint8, (count * GROUP_SIZE, SIDE_PX, SIDE_PX, 3))
         prompts: list[str] = []
         edits: list[str] = []
+        rows = []
         with ProcessPoolExecutor() as pool:
             seeds = [seed * 1_000_000 + i for i in range(count // CHUNK)]
-            for i, (texts, kinds, chunk) in enumerate(pool.map(_chunk, seeds)):
+            for i, (texts, kinds, things, chunk) in enumerate(pool.map(_chunk, seeds)):
                 pictures[i * len(chunk) : (i + 1) * len(chunk)] = chunk
                 prompts += texts
                 edits += kinds
+                rows.append(things)
         pictures.flush()
         part.rename(path)
+        np.save(path.with_suffix(".things.npy"), np.concatenate(rows))
         lines.write_text(json.dumps([prompts, edits]), encoding="utf-8")
     prompts, edits = json.loads(lines.read_text(encoding="utf-8"))
-    return prompts, edits, np.load(path, mmap_mode="r")
+    held = torch.from_numpy(np.load(path.with_suffix(".things.npy")))
+    return prompts, edits, held, np.load(path, mmap_mode="r")
 
 
 @torch.inference_mode()
@@ -126,35 +195,45 @@ def normalise(images: Tensor) -> Tensor:
     return (images.permute(0, 3, 1, 2).float() / 255 - MEAN) / STD
 
 
-def fit(work: Path, vae: AutoencoderKL, tokenizer: CLIPTokenizer, device: str, steps: int = STEPS) -> CLIPModel:
+def fit(
+    work: Path,
+    vae: AutoencoderKL,
+    text_encoder: CLIPTextModel,
+    tokenizer: CLIPTokenizer,
+    device: str,
+    steps: int = STEPS,
+) -> CLIPModel:
     """Trains the verifier.
 
     Args:
         work: folder of the data and the checkpoint.
         vae: the trained autoencoder, whose reconstructions are part of the data.
+        text_encoder: the diffusion model's, to start from.
         tokenizer: of the prompts.
         device: "cpu" or "cuda".
         steps: optimiser steps.
     """
-    prompts, _, pictures = groups_of(work, GROUPS, SEED)
+    prompts, _, things, pictures = groups_of(work, GROUPS, SEED)
     through = _seen(work, vae, pictures, device)
     tokens = tokenizer(
         prompts, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
     ).input_ids.short()
     names: dict[object, int] = {}
     keys = torch.tensor([names.setdefault(key(parse(prompt)), len(names)) for prompt in prompts])
-    model = build(tokenizer).to(device)
+    model = build(tokenizer)
+    model.text_model.load_state_dict(text_encoder.state_dict())
+    learner = Learner(model).to(device)
     own = torch.block_diag(*[torch.ones(GROUP_SIZE, GROUP_SIZE)] * BATCH_GROUPS).bool()
 
     def loss_of(indices: np.ndarray, step: int) -> tuple[Tensor, dict[str, float]]:
         members = (indices[:, None] * GROUP_SIZE + np.arange(GROUP_SIZE)).ravel()
         chosen = np.stack([through[i] if i < len(through) else pictures[i] for i in members])
         images = torch.from_numpy(chosen).float()
-        # Exposure, noise and a shift of at most two pixels: generated pictures are less clean than renders.
+        # Exposure and noise: generated pictures are less clean than renders.
         images = images + torch.randn(len(images), 1, 1, 1) * 4 + torch.randn_like(images) * 4 * torch.rand(())
         with torch.autocast(device, torch.bfloat16):
-            output = model(input_ids=tokens[members].long().to(device), pixel_values=normalise(images).to(device))
-        logits = output.logits_per_image.float()
+            logits, patches, scene = learner(normalise(images).to(device), tokens[members].long().to(device))
+        helpers = helper_loss(patches, scene, things[members].to(device))
         # Prompts that name the same things may hold for each other's pictures, unless they are of one group.
         same = keys[members][:, None] == keys[members][None]
         allowed = own | ~same
@@ -164,11 +243,12 @@ def fit(work: Path, vae: AutoencoderKL, tokenizer: CLIPTokenizer, device: str, s
         everyone = F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)
         group_only = F.cross_entropy(within, target) + F.cross_entropy(within.T, target)
         right = (within.T.argmax(dim=1) == target).float().mean()
-        loss = (everyone + group_only) / 4
-        return loss, {"all": everyone.item() / 2, "group": group_only.item() / 2, "right": right.item()}
+        loss = (everyone + group_only) / 4 + HELPER_WEIGHT * helpers
+        figures = {"all": everyone / 2, "group": group_only / 2, "right": right, "helpers": helpers}
+        return loss, {name: value.item() for name, value in figures.items()}
 
-    return train(
-        model,
+    average = train(
+        learner,
         loss_of,
         count=GROUPS,
         batch_size=BATCH_GROUPS,
@@ -178,6 +258,7 @@ def fit(work: Path, vae: AutoencoderKL, tokenizer: CLIPTokenizer, device: str, s
         seed=SEED,
         weight_decay=0.05,
     )
+    return average.clip
 
 
 @torch.inference_mode()
@@ -195,7 +276,7 @@ def hard_negative_accuracy(
     A pair is a base and one edit of it. "image": the base's prompt scores the base's picture above the
     edited one (what a search asks); "text": the base's picture scores its own prompt above the edited one.
     """
-    prompts, edits, pictures = groups_of(work, count, HELD_OUT_SEED)
+    prompts, edits, _, pictures = groups_of(work, count, HELD_OUT_SEED)
     table: dict[str, dict[str, float]] = {}
     for name, shown in (("renders", np.asarray(pictures)), ("reconstructions", reconstruct(vae, pictures, "cpu"))):
         image_right: dict[str, list[bool]] = {edit: [] for edit in EDITS}

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 PICTURES = 60_000
-STEPS = 3200
+STEPS = 3300
 BATCH_SIZE = 64
 RATE = 8e-4
 CAPTION_DROPOUT = 0.1  # so that guidance has an unconditional model
 MIN_SNR = 5.0  # Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting Strategy"
-KEEP_EVERY = 400
+KEEP_EVERY = 250
 SEED = 12
 TEXT_WIDTH = 128
 

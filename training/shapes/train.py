@@ -18,7 +18,7 @@ import tokenizer
 import torch
 from diffusers import AutoencoderKL
 from evaluate import GUIDANCE, MODELS, STEPS
-from transformers import CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from noisewright.shapes.prompts import WORDS
 
@@ -93,7 +93,8 @@ def main() -> None:
         card.note_training(work, "diffusion", diffusion.BATCH_SIZE, options.step)
     if "clip" in stages:
         vae = AutoencoderKL.from_pretrained(work / "vae").to(device)
-        clip.save(clip.fit(work, vae, words, device), work / "tokenizer", options.models / "shapes-clip")
+        text_encoder = CLIPTextModel.from_pretrained(options.models / "shapes" / "text_encoder")
+        clip.save(clip.fit(work, vae, text_encoder, words, device), work / "tokenizer", options.models / "shapes-clip")
         load_float32(options.models / "shapes-clip")
         card.note_training(work, "clip", clip.BATCH_GROUPS * clip.GROUP_SIZE)
     if "card" in stages:
