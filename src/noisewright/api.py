@@ -1,0 +1,517 @@
+"""What Python users call: :func:`search` on a pipeline they hold, :func:`load` for one they name."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import platform
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from noisewright import __version__, registry
+from noisewright.budget import Budget, parse_budget
+from noisewright.errors import BudgetExhausted, TargetReached
+from noisewright.evaluate import report
+from noisewright.metadata import encode_png, read_image
+from noisewright.particle import ENSEMBLES, Candidate
+from noisewright.run import CurvePoint, Run, Target
+from noisewright.sampler import Sampler
+from noisewright.samplers.pipeline import PipelineSampler, load_pipeline
+from noisewright.store import Store, read_run, write_atomically
+from noisewright.verifier import Verifier, as_verifier
+
+log = logging.getLogger("noisewright")
+
+DEFAULT_BUDGET = "16 images"
+LONGEST_PROMPT = 5000
+"""Characters. Text encoders read 77 to 512 tokens; more than this is a mistake, such as a file in place of a prompt."""
+
+LARGEST_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A candidate as a person sees it.
+
+    Attributes:
+        id: its name in the run.
+        seed: the seed that makes it in plain diffusers, or None.
+        scores: by verifier and judge name.
+        file: its PNG.
+    """
+
+    id: str
+    seed: int | None
+    scores: dict[str, float]
+    file: Path
+
+    @property
+    def image(self) -> Image.Image:
+        array, _ = read_image(self.file)
+        return Image.fromarray(array)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a search found and what it cost.
+
+    Attributes:
+        best: the best candidate.
+        baseline: what the model gives by itself for the same seed.
+        nfe: guided model evaluations; ``forwards``: network passes (two per NFE under guidance).
+        images: finished images.
+        seconds: by phase, and ``total``.
+        stopped: why it ended.
+        run: the run directory.
+        candidates: everything that was finished, in order.
+        curve: best-so-far after each candidate.
+        warnings: what the user should know.
+    """
+
+    best: Shown
+    baseline: Shown
+    nfe: int
+    forwards: int
+    images: int
+    seconds: dict[str, float]
+    stopped: str
+    run: Path
+    verifiers: tuple[str, ...]
+    judges: tuple[str, ...]
+    candidates: tuple[Candidate, ...] = ()
+    curve: tuple[CurvePoint, ...] = ()
+    warnings: tuple[str, ...] = ()
+    interrupted: bool = field(default=False, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``--json`` prints."""
+
+        def shown(one: Shown) -> dict[str, Any]:
+            scores = {name: None if value != value else value for name, value in one.scores.items()}
+            return {"id": one.id, "seed": one.seed, "scores": scores, "file": str(one.file)}
+
+        return {
+            "best": shown(self.best),
+            "baseline": shown(self.baseline),
+            "nfe": self.nfe,
+            "forwards": self.forwards,
+            "images": self.images,
+            "seconds": self.seconds,
+            "stopped": self.stopped,
+            "run": str(self.run),
+            "warnings": list(self.warnings),
+        }
+
+    def save(self, directory: str | Path) -> Path:
+        """Copy the run directory to ``directory`` (which must be new or empty)."""
+        target = Path(directory)
+        if target.resolve() == self.run.resolve():
+            return target
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise ValueError(f"expected a new or empty directory, got {target}")
+        shutil.copytree(self.run, target, dirs_exist_ok=True)
+        return target
+
+    def plot(self, file: str | Path | None = None) -> Any:
+        """The best-so-far curve as a matplotlib figure; written to ``file`` where one is given."""
+        return report.plot_curve(self.curve, self.verifiers, file)
+
+
+def load(model: str = "noisewright/shapes", *, device: str | None = None, dtype: str | None = None) -> Any:
+    """Load a bundled model, a pipeline directory or a hub id as a diffusers pipeline (safetensors only).
+
+    Raises:
+        ValueError: in one line, what is wrong with the name or the files.
+    """
+    return load_pipeline(registry.find_model(model), device=device, dtype=dtype)
+
+
+@dataclass
+class Plan:
+    """Everything a run needs, checked, before anything is spent."""
+
+    sampler: Sampler
+    final: Sampler
+    verifiers: list[Verifier]
+    judges: list[Verifier]
+    search: Callable[..., None]
+    search_args: dict[str, Any]
+    budget: Budget
+    target: Target
+    batch_size: int
+    spec: dict[str, Any]
+    warnings: list[str]
+
+
+def search(
+    pipe: Any,
+    prompt: str,
+    *,
+    verifier: Any = None,
+    judge: Any = None,
+    search: str = "random",
+    search_args: Mapping[str, Any] | None = None,
+    budget: str | int | Budget | Sequence[str] | None = None,
+    target: float | Mapping[str, float] | None = None,
+    num_inference_steps: int | None = None,
+    search_steps: int | None = None,
+    guidance_scale: float | None = None,
+    negative_prompt: str | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    solver: str | None = None,
+    eta: float | None = None,
+    seed: int = 0,
+    ensemble: str = "rank",
+    batch_size: int | None = None,
+    out: str | Path | None = None,
+    progress: Callable[[Run], None] | None = None,
+    **pipe_kwargs: Any,
+) -> Result:
+    """Search for the noise that gives the best image, on a pipeline that is left as it was found.
+
+    Args:
+        pipe: a diffusers pipeline, a directory or a model id (``"noisewright/shapes"``), or a
+            :class:`noisewright.sampler.Sampler`.
+        prompt: what to make.
+        verifier: a name (``"clip"``, ``"clip:MODEL"``, ``"file.py:function"``), a function ``(images, prompt) ->
+            scores`` with images (batch, 3, height, width) in [0, 1], an object of the protocol, or a list of these. By
+            default what the model's card names, else ``clip``.
+        judge: the same, for verifiers that the search never sees; reported for baseline and best.
+        search: a name from ``noisewright list searches``; ``search_args`` are its own arguments.
+        budget: ``"64 images"``, ``"1920 nfe"``, ``"30 s"``, or several; the first that runs out ends the search. The
+            baseline and the final rendering are paid from it.
+        target: stop as soon as a candidate scores this; with several verifiers a mapping from name to score.
+        num_inference_steps, guidance_scale, negative_prompt, height, width: as in diffusers.
+        search_steps: search with this many steps and render the winner with ``num_inference_steps``.
+        solver: ``None`` (the pipeline's own), ``"ddim"`` or ``"euler"``; ``eta`` in [0, 1].
+        seed: candidate k starts from the noise of ``torch.Generator("cpu").manual_seed(seed + k)``.
+        ensemble: ``"rank"`` (mean rank within the prompt) or ``"zsum"``.
+        batch_size: the first micro-batch size; halved when memory runs out.
+        out: the run directory; a run of the same settings there is continued. By default a temporary one, which
+            ``result.save()`` copies.
+        progress: called with the run after each micro-batch.
+        pipe_kwargs: further arguments of the pipeline's call.
+
+    Raises:
+        ValueError, TypeError: wrong use, in one line, before anything is spent.
+        RunMismatch: where ``out`` holds another run.
+        VerifierFailed: where a verifier fails; what was made stays in the run directory.
+        UnsupportedPipeline: where the pipeline cannot be entered through its scheduler.
+    """
+    plan = make_plan(
+        pipe, prompt, verifier=verifier, judge=judge, search=search, search_args=search_args, budget=budget,
+        target=target, num_inference_steps=num_inference_steps, search_steps=search_steps,
+        guidance_scale=guidance_scale, negative_prompt=negative_prompt, height=height, width=width, solver=solver,
+        eta=eta, seed=seed, ensemble=ensemble, batch_size=batch_size, **pipe_kwargs,
+    )  # fmt: skip
+    if out is None:
+        out = tempfile.mkdtemp(prefix="noisewright-")
+        atexit.register(shutil.rmtree, out, ignore_errors=True)
+    return execute(plan, out, progress)
+
+
+def make_plan(
+    pipe: Any,
+    prompt: str,
+    *,
+    verifier: Any = None,
+    judge: Any = None,
+    search: str = "random",
+    search_args: Mapping[str, Any] | None = None,
+    budget: str | int | Budget | Sequence[str] | None = None,
+    target: float | Mapping[str, float] | None = None,
+    num_inference_steps: int | None = None,
+    search_steps: int | None = None,
+    guidance_scale: float | None = None,
+    negative_prompt: str | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    solver: str | None = None,
+    eta: float | None = None,
+    seed: int = 0,
+    ensemble: str = "rank",
+    batch_size: int | None = None,
+    **pipe_kwargs: Any,
+) -> Plan:
+    """Check everything that can be checked before anything is spent; the arguments are :func:`search`'s."""
+    warnings: list[str] = []
+    check_prompt(prompt)
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED - 2**32:
+        raise ValueError(f"expected a seed in [0, 2**63 - 2**32), got {seed!r}")
+    for name, value in (("num_inference_steps", num_inference_steps), ("search_steps", search_steps),
+                        ("batch_size", batch_size)):  # fmt: skip
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ValueError(f"expected {name} of at least 1, got {value!r}")
+    if ensemble not in ENSEMBLES:
+        raise ValueError(registry.unknown("ensemble", ensemble, list(ENSEMBLES)))
+    limits = parse_budget(DEFAULT_BUDGET if budget is None else budget)
+    function = registry.make_search(search)
+    arguments = _search_arguments(search, search_args)
+    rule = registry.make_solver(solver, eta)
+
+    if isinstance(pipe, (str, Path)):
+        pipe = load(str(pipe))
+    info = registry.card(getattr(pipe, "name_or_path", None))
+    verifiers = _verifiers(verifier if verifier is not None else info.get("verifier", "clip"), pipe)
+    judges = _verifiers(judge, pipe) if judge is not None else []
+    shared = {one.name for one in verifiers} & {one.name for one in judges}
+    if shared:
+        raise ValueError(f"expected a judge that the search never sees, got {', '.join(sorted(shared))} as both")
+    goal = _target(target, verifiers)
+    warnings += _unknown_words(prompt, info)
+
+    sampler: Sampler
+    if isinstance(pipe, Sampler):
+        sampler = pipe if num_inference_steps is None else pipe.with_steps(num_inference_steps)
+    else:
+        default = info.get("default", {})
+        steps = num_inference_steps or default.get("num_inference_steps") or _default_steps(pipe)
+        scale = guidance_scale if guidance_scale is not None else default.get("guidance_scale")
+        sampler = PipelineSampler(
+            pipe, prompt, num_inference_steps=steps, guidance_scale=scale, negative_prompt=negative_prompt,
+            height=height, width=width, solver=rule, model=_model_name(pipe), pipe_kwargs=pipe_kwargs,
+        )  # fmt: skip
+    final = sampler
+    if search_steps is not None and search_steps != final.schedule.steps:
+        sampler = final.with_steps(search_steps)
+    needs = 1 if sampler is final else 2
+    each = final.schedule.steps * final.nfe_per_step
+    if (limits.images is not None and limits.images < needs) or (limits.nfe is not None and limits.nfe < needs * each):
+        raise ValueError(f"expected a budget of at least {needs} images ({needs * each} nfe), got {limits}")
+
+    spec = {
+        "sampler": final.description,
+        "search_steps": sampler.schedule.steps,
+        "search": search,
+        "search_args": arguments,
+        "seed": seed,
+        "verifiers": [{"name": one.name, "fingerprint": one.fingerprint} for one in verifiers],
+        "judges": [{"name": one.name, "fingerprint": one.fingerprint} for one in judges],
+        "ensemble": ensemble,
+        "budget": {"images": limits.images, "nfe": limits.nfe, "seconds": limits.seconds},
+        "target": goal.scores,
+        "batch_size": batch_size or default_batch_size(sampler),
+    }
+    return Plan(
+        sampler, final, verifiers, judges, function, arguments, limits, goal, spec["batch_size"], spec, warnings
+    )
+
+
+def execute(
+    plan: Plan,
+    out: str | Path,
+    progress: Callable[[Run], None] | None = None,
+    request: Mapping[str, Any] | None = None,
+) -> Result:
+    """Run a plan in a directory; a run of the same settings there is continued.
+
+    Ctrl-C ends it with the best so far.
+
+    Args:
+        plan: from :func:`make_plan`.
+        out: the run directory.
+        progress: called with the run after each micro-batch.
+        request: :func:`make_plan`'s arguments, JSON-ready, from which ``noisewright resume`` can plan again.
+    """
+    report.prepare()
+    store = Store.create(out, plan.spec, versions(), datetime.now(UTC).isoformat(timespec="seconds"))
+    try:
+        asked = {"request": dict(request)} if request is not None else {}
+        store.write(status="running", stopped=None, **asked)
+        run = Run(
+            store, plan.sampler, plan.verifiers, seed=plan.spec["seed"], budget=plan.budget,
+            ensemble=plan.spec["ensemble"], target=plan.target, final=plan.final, search=plan.spec["search"],
+            batch_size=plan.batch_size, on_progress=progress,
+        )  # fmt: skip
+        run.warnings.extend(plan.warnings)
+        interrupted = False
+        try:
+            stopped = _search(plan, run)
+            run.render()
+        except KeyboardInterrupt:
+            stopped, interrupted = "interrupted", True
+        except BaseException as error:
+            _mark_failed(store, error)
+            raise
+        return _conclude(plan, run, stopped, interrupted)
+    finally:
+        store.close()
+
+
+def _search(plan: Plan, run: Run) -> str:
+    """Run the search function; returns why it stopped."""
+    try:
+        plan.search(run, **plan.search_args)
+    except BudgetExhausted as error:
+        return f"budget: {error}"
+    except TargetReached:
+        return "target"
+    return "finished"
+
+
+def _conclude(plan: Plan, run: Run, stopped: str, interrupted: bool) -> Result:
+    """Judge, write what a person looks at, and sum up."""
+    store = run.store
+    if run.best is None:
+        store.write(status="interrupted", stopped=stopped)
+        raise KeyboardInterrupt
+    judged = run.judge(plan.judges) if not interrupted else {}
+    best, baseline = run.best, run.baseline or run.best
+    shown = {
+        name: _show(run, one, judged.get(one.id, {}), f"{name}.png")
+        for name, one in (("best", best), ("baseline", baseline))
+    }
+    curve = run.curve()
+    names = tuple(verifier.name for verifier in run.verifiers)
+    with store.writing(store.root / "contact-sheet.png"):
+        candidates = list(run.candidates.values())
+        report.contact_sheet(store.root, run.top(candidates, report.MOST_TILES), names).save(
+            store.root / "contact-sheet.png"
+        )
+    with store.writing(store.root / "curve.png"):
+        report.plot_curve(curve, names, store.root / "curve.png")
+    seconds = {name: round(value, 4) for name, value in run.seconds.items()}
+    seconds["total"] = round(run.elapsed, 4)
+    result = Result(
+        best=shown["best"], baseline=shown["baseline"], nfe=run.spent.nfe, forwards=run.spent.forwards,
+        images=run.spent.images, seconds=seconds, stopped=stopped, run=store.root, verifiers=names,
+        judges=tuple(judge.name for judge in plan.judges), candidates=tuple(candidates), curve=tuple(curve),
+        warnings=tuple(run.warnings), interrupted=interrupted,
+    )  # fmt: skip
+    summary = result.to_json()
+    for key in ("best", "baseline"):
+        summary[key]["file"] = Path(summary[key]["file"]).name
+    summary.pop("run")
+    store.write(status="interrupted" if interrupted else "done", stopped=stopped, summary=summary)
+    return result
+
+
+def _show(run: Run, one: Candidate, judged: dict[str, float], file: str) -> Shown:
+    """Write a candidate's PNG with its scores in the metadata."""
+    scores = {**one.scores, **judged}
+    array, info = read_image(run.store.root / one.file)
+    import json
+
+    recipe = {**json.loads(info["noisewright"]), "scores": scores}
+    path = run.store.root / file
+    with run.store.writing(path):
+        write_atomically(path, encode_png(np.ascontiguousarray(array), recipe))
+    return Shown(one.id, one.seed, scores, path)
+
+
+def _mark_failed(store: Store, error: BaseException) -> None:
+    """Say in run.json why it ended; a disk that is full stays silent here, the first error is the one to show."""
+    try:
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        store.write(status="failed", stopped=f"{type(error).__name__}: {first}")
+    except (OSError, RuntimeError):
+        log.debug("run.json could not be updated", exc_info=True)
+
+
+def check_prompt(prompt: str) -> None:
+    """Raise a ValueError for a prompt that is empty or no prompt at all."""
+    if not isinstance(prompt, str):
+        raise TypeError(f"expected a prompt as text, got {type(prompt).__name__}")
+    if not prompt.strip():
+        raise ValueError("expected a prompt, got an empty one")
+    if len(prompt) > LONGEST_PROMPT:
+        raise ValueError(f"expected a prompt of at most {LONGEST_PROMPT} characters, got {len(prompt)}")
+
+
+def _unknown_words(prompt: str, info: dict[str, Any]) -> list[str]:
+    words = set(info.get("words", []))
+    strange = [word for word in re.findall(r"[^\s,.;:!?]+", prompt.lower()) if word not in words]
+    if not words or not strange:
+        return []
+    return [f"the model {info.get('name', '')} was not trained on: {', '.join(dict.fromkeys(strange))}"]
+
+
+def _verifiers(given: Any, pipe: Any) -> list[Verifier]:
+    many = list(given) if isinstance(given, (list, tuple)) else [given]
+    if not many:
+        raise ValueError("expected at least one verifier, got an empty list")
+    device = str(getattr(pipe, "device", "cpu"))
+    made = [registry.make_verifier(one, device) if isinstance(one, str) else as_verifier(one) for one in many]
+    names = [one.name for one in made]
+    if len(set(names)) != len(names):
+        raise ValueError(f"expected verifiers with distinct names, got {', '.join(names)}")
+    return made
+
+
+def _target(given: float | Mapping[str, float] | None, verifiers: Sequence[Verifier]) -> Target:
+    names = [one.name for one in verifiers]
+    if given is None:
+        return Target()
+    if isinstance(given, Mapping):
+        for name in given:
+            if name not in names:
+                raise ValueError(registry.unknown("verifier", str(name), names))
+        return Target({name: float(value) for name, value in given.items()})
+    if len(names) > 1:
+        raise ValueError(
+            f"expected a target for each verifier by name ({names[0]}=SCORE), got {given:g}: a rank has no scale"
+        )
+    return Target({names[0]: float(given)})
+
+
+def _search_arguments(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    accepted = registry.search_arguments(name)
+    for key in given or {}:
+        if key not in accepted:
+            raise ValueError(registry.unknown(f"argument of {name}", key, list(accepted) or ["none"]))
+    return {**accepted, **(given or {})}
+
+
+def _default_steps(pipe: Any) -> int:
+    import inspect
+
+    parameter = inspect.signature(type(pipe).__call__).parameters.get("num_inference_steps")
+    return int(parameter.default) if parameter is not None and isinstance(parameter.default, int) else 50
+
+
+def _model_name(pipe: Any) -> str:
+    path = str(getattr(pipe, "name_or_path", "") or type(pipe).__name__)
+    for name in registry.names("model"):
+        if str(registry.bundled(name)) == path:
+            return name
+    return path
+
+
+def default_batch_size(sampler: Sampler) -> int:
+    """How many images to try at once: as many small ones as a CPU likes, few large ones; a GPU halves from 16."""
+    numel = sampler.noise([0]).numel()
+    on_cpu = "cuda" not in str(sampler.description.get("device", "cpu"))
+    return max(1, min(16, 2**16 // numel)) if on_cpu else 16
+
+
+def versions() -> dict[str, str]:
+    """What made a run."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"noisewright": __version__, "python": platform.python_version(), "torch": torch.__version__}
+    for name in ("diffusers", "transformers", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {**found, "platform": f"{platform.system()} {platform.machine()}"}
+
+
+def is_run(path: str | Path) -> bool:
+    """Whether ``path`` is a run directory."""
+    try:
+        read_run(path)
+    except ValueError:
+        return False
+    return True

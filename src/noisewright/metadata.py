@@ -1,0 +1,105 @@
+"""What a PNG says of itself: the A1111 ``parameters`` chunk that users' tools read, and a ``noisewright`` recipe."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+from torch import Tensor
+
+RECIPE_VERSION = 1
+
+
+def pixels_of(image: Tensor) -> np.ndarray:
+    """(3, height, width) in [0, 1] as (height, width, 3) uint8."""
+    return np.ascontiguousarray((image * 255).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy())
+
+
+def pixel_hash(array: np.ndarray) -> str:
+    """SHA-256 of the RGB bytes."""
+    return hashlib.sha256(array.tobytes()).hexdigest()
+
+
+def encode_png(array: np.ndarray, recipe: dict[str, Any]) -> bytes:
+    """A PNG of (height, width, 3) uint8 pixels with both chunks.
+
+    Args:
+        array: the pixels.
+        recipe: see :func:`parameters_line`; stored whole as JSON in the chunk ``noisewright``.
+    """
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add_itxt("parameters", parameters_line(recipe, array.shape[1], array.shape[0]))
+    chunks.add_itxt("noisewright", json.dumps(recipe, allow_nan=True))
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "png", pnginfo=chunks, compress_level=4)
+    return file.getvalue()
+
+
+def parameters_line(recipe: dict[str, Any], width: int, height: int) -> str:
+    """The A1111 text: prompt, negative prompt, then comma-separated ``Key: value`` pairs on the last line.
+
+    Values that hold a comma, a colon or a newline are JSON-quoted, as A1111 does.
+    """
+    sampler = recipe["sampler"]
+    pairs: list[tuple[str, Any]] = [("Steps", sampler["num_inference_steps"]), ("Sampler", sampler["solver"])]
+    if sampler.get("guidance_scale") is not None:
+        pairs.append(("CFG scale", sampler["guidance_scale"]))
+    if recipe.get("seed") is not None:
+        pairs.append(("Seed", recipe["seed"]))
+    pairs += [("Size", f"{width}x{height}"), ("Model", sampler["model"])]
+    if recipe.get("search"):
+        pairs.append(("Search", recipe["search"]))
+    pairs += [(f"Score {name}", f"{value:.6g}") for name, value in recipe.get("scores", {}).items()]
+    pairs.append(("Version", f"noisewright {recipe['versions']['noisewright']}"))
+    lines = [sampler["prompt"]]
+    if sampler.get("negative_prompt"):
+        lines.append(f"Negative prompt: {sampler['negative_prompt']}")
+    lines.append(", ".join(f"{key}: {_quoted(value)}" for key, value in pairs))
+    return "\n".join(lines)
+
+
+def _quoted(value: Any) -> str:
+    text = str(value)
+    return json.dumps(text) if any(mark in text for mark in ",:\n") else text
+
+
+def read_recipe(path: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
+    """The pixels (height, width, 3) uint8 and the recipe of a PNG that noisewright wrote.
+
+    Raises:
+        ValueError: in one line, where the file is no readable image or holds no recipe.
+    """
+    array, info = read_image(path)
+    text = info.get("noisewright")
+    if text is None:
+        raise ValueError(f"expected a PNG with a noisewright recipe, got {path} without one")
+    try:
+        recipe = json.loads(text)
+    except ValueError:
+        raise ValueError(f"expected a JSON recipe in {path}, got a damaged one") from None
+    if not isinstance(recipe, dict) or recipe.get("recipe_version") != RECIPE_VERSION:
+        found = recipe.get("recipe_version") if isinstance(recipe, dict) else None
+        raise ValueError(f"expected a recipe of version {RECIPE_VERSION}, got {found!r} in {path}")
+    return array, recipe
+
+
+def read_image(path: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
+    """The pixels (height, width, 3) uint8 and the text chunks of any image file.
+
+    Raises:
+        ValueError: in one line, where it cannot be read.
+    """
+    try:
+        with Image.open(path) as opened:
+            opened.load()
+            return np.ascontiguousarray(np.asarray(opened.convert("RGB"))), dict(opened.info)
+    except FileNotFoundError:
+        raise ValueError(f"expected an image file, got {path}, which does not exist") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"expected a readable image, got {path}: {first}") from None

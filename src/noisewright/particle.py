@@ -1,0 +1,171 @@
+"""Particles: frozen records of one state each, whose id is the hash of how they came to be.
+
+Resume, de-duplication, lineage, replay and safe distribution all rest on this one idea: the same verb on the same
+parents with the same arguments is the same particle, in any process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def particle_id(verb: str, parents: tuple[str, ...], args: dict[str, Any]) -> str:
+    """The 16 hex digits that name what ``verb`` makes of ``parents`` with ``args``."""
+    text = json.dumps([verb, list(parents), args], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Particle:
+    """One state at an index of a schedule.
+
+    Attributes:
+        verb: how it was made: ``noise``, ``vary``, ``denoise`` or ``renoise``.
+        parents: the particles it was made of (one, or none for ``noise``).
+        args: the verb's arguments, JSON-ready. Drawing verbs carry a draw number.
+        index: where it stands on its schedule: 0 = pure noise, N = clean.
+        steps: N of that schedule.
+    """
+
+    verb: str
+    parents: tuple[Particle, ...]
+    args: dict[str, Any] = field(hash=False)
+    index: int
+    steps: int
+    id: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "id", particle_id(self.verb, tuple(p.id for p in self.parents), self.args))
+
+    @property
+    def parent(self) -> Particle:
+        return self.parents[0]
+
+    @property
+    def seed(self) -> int | None:
+        """The seed that gives this particle in plain diffusers, or None where no single seed does."""
+        if self.verb == "noise":
+            return int(self.args["seed"])
+        if self.verb == "denoise" and self.parent.verb != "renoise":
+            return self.parent.seed
+        return None
+
+    def lineage(self) -> list[dict[str, Any]]:
+        """The verbs from pure noise to this particle, oldest first: the recipe that makes it again."""
+        before = self.parent.lineage() if self.parents else []
+        return [*before, {"id": self.id, "verb": self.verb, "args": dict(self.args), "index": self.index}]
+
+
+def noise_particle(seed: int, steps: int) -> Particle:
+    """The starting noise that plain diffusers draws for ``seed``."""
+    return Particle("noise", (), {"seed": seed, "steps": steps}, 0, steps)
+
+
+def from_lineage(lineage: list[dict[str, Any]]) -> Particle:
+    """Rebuild the particle that :meth:`Particle.lineage` described."""
+    particle: Particle | None = None
+    for record in lineage:
+        parents = () if particle is None else (particle,)
+        steps = int(record["args"].get("steps", particle.steps if particle else 0))
+        particle = Particle(record["verb"], parents, record["args"], int(record["index"]), steps)
+    if particle is None:
+        raise ValueError("expected a recipe of at least one verb, got an empty lineage")
+    return particle
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A finished, scored particle.
+
+    Attributes:
+        particle: what was finished (index N).
+        order: its number in the run, from 0; ties are broken by it.
+        scores: by verifier name; higher is better, NaN where the verifier failed on it.
+        file: its PNG, relative to the run directory.
+        pixels: SHA-256 of its RGB bytes.
+    """
+
+    particle: Particle
+    order: int
+    scores: dict[str, float]
+    file: str
+    pixels: str
+
+    @property
+    def id(self) -> str:
+        return self.particle.id
+
+    @property
+    def seed(self) -> int | None:
+        return self.particle.seed
+
+
+def mean_ranks(rows: list[list[float]]) -> list[float]:
+    """Mean over verifiers of the rank of each candidate, 0 worst to 1 best (Ma et al. 2025, section 4.2).
+
+    Args:
+        rows: (candidates, verifiers) scores, higher better; NaN ranks below everything. Equal scores share the mean
+            of their ranks.
+
+    Returns:
+        One number in [0, 1] for each candidate; 1 where there is only one.
+    """
+    count = len(rows)
+    if count <= 1:
+        return [1.0] * count
+    totals = [0.0] * count
+    width = len(rows[0])
+    for column in range(width):
+        values = [-math.inf if math.isnan(row[column]) else row[column] for row in rows]
+        order = sorted(range(count), key=values.__getitem__)
+        first = 0
+        while first < count:
+            last = first
+            while last + 1 < count and values[order[last + 1]] == values[order[first]]:
+                last += 1
+            for place in range(first, last + 1):
+                totals[order[place]] += (first + last) / 2 / (count - 1)
+            first = last + 1
+    return [total / width for total in totals]
+
+
+def z_sums(rows: list[list[float]]) -> list[float]:
+    """Sum over verifiers of each candidate's z-score within the pool; NaN counts as four deviations below."""
+    count = len(rows)
+    totals = [0.0] * count
+    for column in range(len(rows[0]) if rows else 0):
+        values = [row[column] for row in rows if not math.isnan(row[column])]
+        mean = sum(values) / len(values) if values else 0.0
+        spread = math.sqrt(sum((v - mean) ** 2 for v in values) / len(values)) if values else 0.0
+        for number, row in enumerate(rows):
+            if math.isnan(row[column]):
+                totals[number] -= 4.0
+            elif spread > 0:
+                totals[number] += (row[column] - mean) / spread
+    return totals
+
+
+ENSEMBLES = {"rank": mean_ranks, "zsum": z_sums}
+
+
+def ensemble_values(rows: list[list[float]], ensemble: str) -> list[float]:
+    """What the pool is sorted by: the score itself for one verifier, the ensemble's value for several.
+
+    Args:
+        rows: (candidates, verifiers).
+        ensemble: ``rank`` or ``zsum``.
+
+    Returns:
+        One value for each candidate, higher better; -inf where no verifier gave a number.
+    """
+    if not rows:
+        return []
+    if len(rows[0]) == 1:
+        values = [row[0] for row in rows]
+    else:
+        values = ENSEMBLES[ensemble](rows)
+    return [-math.inf if all(math.isnan(s) for s in row) else v for row, v in zip(rows, values, strict=True)]

@@ -1,0 +1,177 @@
+"""Names to things: the built-ins, and whatever installed packages add under ``noisewright.plugins``.
+
+A plug-in package declares an entry point of that group that loads to a list of :class:`noisewright.builtins.Entry`.
+Nothing heavy is imported until a thing is chosen.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import json
+import sys
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from noisewright.builtins import ENTRIES, Entry
+
+KINDS = ("search", "verifier", "model", "solver", "schedule")
+MODELS = Path(__file__).parent / "models"
+
+
+@cache
+def entries() -> tuple[Entry, ...]:
+    """All entries, built-ins first."""
+    found = list(ENTRIES)
+    for point in entry_points(group="noisewright.plugins"):
+        found.extend(point.load())
+    return tuple(found)
+
+
+def names(kind: str) -> list[str]:
+    return [entry.name for entry in entries() if entry.kind == kind]
+
+
+def entry(kind: str, name: str) -> Entry:
+    """The entry of a name.
+
+    Raises:
+        ValueError: naming the nearest valid name.
+    """
+    for one in entries():
+        if one.kind == kind and one.name == name:
+            return one
+    raise ValueError(unknown(kind, name, names(kind)))
+
+
+def unknown(kind: str, name: str, valid: list[str]) -> str:
+    """One line: what was expected, what was got, the nearest valid name."""
+    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.4)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"unknown {kind} {name!r}: expected one of {', '.join(valid)}{hint}"
+
+
+def load(one: Entry) -> Any:
+    """Import what an entry names."""
+    module, _, attribute = one.target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def make_search(name: str) -> Any:
+    """The search function of a name."""
+    return load(entry("search", name))
+
+
+def search_arguments(name: str) -> dict[str, Any]:
+    """A search's own arguments with their defaults."""
+    parameters = list(inspect.signature(make_search(name)).parameters.values())[1:]
+    return {p.name: None if p.default is p.empty else p.default for p in parameters}
+
+
+def make_verifier(text: str, device: str = "cpu") -> Any:
+    """A verifier from ``NAME``, ``NAME:MODEL`` or ``FILE.py:FUNCTION``.
+
+    Raises:
+        ValueError: on an unknown name, a file or function that is not there, or a model that does not load.
+    """
+    if ".py:" in text:
+        return _from_file(text)
+    name, _, model = text.partition(":")
+    one = entry("verifier", name)
+    made = load(one)
+    accepted = inspect.signature(made).parameters
+    options: dict[str, Any] = dict(one.options)
+    if model:
+        if "model" not in accepted:
+            raise ValueError(f"verifier {name} takes no model, got {text!r}")
+        options["model"] = model
+    if "model" in options:
+        options["model"] = bundled(options["model"]) or options["model"]
+    if "name" in accepted:
+        options["name"] = name
+    if "device" in accepted:
+        options["device"] = device
+    return made(**options)
+
+
+def _from_file(text: str) -> Any:
+    from noisewright.verifier import as_verifier
+
+    file, _, function = text.rpartition(":")
+    path = Path(file)
+    if not path.is_file():
+        raise ValueError(f"expected a verifier as FILE.py:FUNCTION, got {text!r}: no such file")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"expected a Python file, got {file!r}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ValueError(f"verifier file {file} could not be read: {type(error).__name__}: {error}") from error
+    if not hasattr(module, function):
+        valid = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise ValueError(unknown("function", function, valid))
+    return as_verifier(getattr(module, function))
+
+
+def make_solver(name: str | None, eta: float | None = None) -> Any:
+    """A solver, or None for the pipeline's own.
+
+    Raises:
+        ValueError: on an unknown name, or an eta for a solver that has none.
+    """
+    if name is None or name == "pipeline":
+        if eta:
+            raise ValueError(f"eta = {eta} needs --solver ddim, got the pipeline's own")
+        return None
+    one = entry("solver", name)
+    options: dict[str, Any] = dict(one.options)
+    if eta is not None:
+        options["eta"] = eta
+    return load(one)(**options)
+
+
+def bundled(name: str) -> Path | None:
+    """The directory of a bundled model such as ``noisewright/shapes``, or None."""
+    owner, _, rest = str(name).partition("/")
+    path = MODELS / rest
+    return path if owner == "noisewright" and rest and "/" not in rest and path.is_dir() else None
+
+
+def find_model(name: str) -> str:
+    """What to load for ``--model``: a bundled directory, a directory, or a hub id as it is.
+
+    Raises:
+        ValueError: on a name that can be none of these.
+    """
+    path = bundled(name)
+    if path is not None:
+        return str(path)
+    if Path(name).is_dir():
+        return name
+    if Path(name).suffix in {".ckpt", ".pt", ".pth", ".bin"}:
+        raise ValueError(f"expected safetensors weights, got {name!r}: pickles can run code, so they are refused")
+    if Path(name).exists():
+        raise ValueError(f"expected a pipeline directory or a model id, got the file {name!r}")
+    parts = name.split("/")
+    if len(parts) != 2 or not all(parts) or parts[0] in ("noisewright", ".", "..") or name.startswith(("/", ".", "~")):
+        raise ValueError(unknown("model", name, names("model")) + " (or a pipeline directory, or a hub id OWNER/NAME)")
+    return name
+
+
+def card(directory: str | Path | None) -> dict[str, Any]:
+    """``noisewright.json`` beside a model's ``model_index.json``: its defaults, words, verifier and judge; or {}."""
+    path = Path(directory or "") / "noisewright.json"
+    if not directory or not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text())
+    except ValueError:
+        raise ValueError(f"expected JSON in {path}, got a damaged file") from None
+    return found if isinstance(found, dict) else {}

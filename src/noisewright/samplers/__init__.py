@@ -1,0 +1,1 @@
+"""Samplers: one file per way of evaluating a model."""

@@ -1,0 +1,157 @@
+"""An exact sampler: the denoiser of a Gaussian mixture is known in closed form, so every algorithm can be tested.
+
+For ``x0 ~ sum_k w_k N(mu_k, s_k^2 I)`` and ``x = alpha x0 + sigma eps``, the posterior mean is
+``sum_k r_k(x) (mu_k + alpha s_k^2 / (alpha^2 s_k^2 + sigma^2) (x - alpha mu_k))`` with the responsibilities
+``r_k ~ w_k N(x; alpha mu_k, (alpha^2 s_k^2 + sigma^2) I)``.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noisewright.sampler import Meter, StepNoise, quantise
+from noisewright.schedule import Estimate, Schedule, estimate
+from noisewright.solvers import Ddim, Solver
+
+SHAPE = (3, 2, 2)
+
+
+def vp_schedule(steps: int, start: float = 0.9999, stop: float = 1e-3) -> Schedule:
+    """A VP schedule of ``steps`` steps, uniform in angle: sigma from ``start`` to ``stop``."""
+    angle = torch.linspace(torch.asin(torch.tensor(start)).item(), torch.asin(torch.tensor(stop)).item(), steps + 1)
+    return Schedule(
+        tuple((angle[:-1] * 1000 / torch.pi * 2).tolist()), tuple(angle.cos().tolist()), tuple(angle.sin().tolist())
+    )
+
+
+def flow_schedule(steps: int, start: float = 1.0) -> Schedule:
+    """A linear flow schedule of ``steps`` steps: sigma = t, alpha = 1 - t, t falling evenly from ``start`` to 0."""
+    t = torch.linspace(start, 0, steps + 1, dtype=torch.float64)
+    return Schedule(tuple((t[:-1] * 1000).tolist()), tuple((1 - t).tolist()), tuple(t.tolist()))
+
+
+class MixtureSampler:
+    """A :class:`noisewright.sampler.Sampler` whose data distribution is a Gaussian mixture, exactly.
+
+    States are images of ``shape`` with values about [-1, 1]; :meth:`decode` maps -1..1 to 0..1.
+
+    Args:
+        means: (components, *shape); by default eight corners, drawn from seed 0.
+        deviations: standard deviation of each component, (components,).
+        weights: (components,), normalised here.
+        steps: steps of the schedule.
+        kind: ``vp`` or ``flow``.
+        solver: a step rule.
+        prompt: carried along, without effect.
+    """
+
+    nfe_per_step = 1
+
+    def __init__(
+        self,
+        means: Tensor | None = None,
+        deviations: Tensor | None = None,
+        weights: Tensor | None = None,
+        *,
+        steps: int = 20,
+        kind: str = "vp",
+        solver: Solver | None = None,
+        prompt: str = "a mixture",
+    ) -> None:
+        if kind not in ("vp", "flow"):
+            raise ValueError(f"expected kind vp or flow, got {kind!r}")
+        if means is None:
+            generator = torch.Generator().manual_seed(0)
+            means = (torch.rand(8, *SHAPE, generator=generator) > 0.5).float() * 1.4 - 0.7
+        self.means = means.double()
+        count = len(means)
+        self.deviations = (torch.full((count,), 0.1) if deviations is None else deviations).double()
+        weights = torch.ones(count) if weights is None else weights
+        self.weights = (weights / weights.sum()).double()
+        self.kind = kind
+        self.solver = solver or Ddim()
+        self.prompt = prompt
+        self.meter = Meter()
+        self._set_steps(steps)
+
+    def _set_steps(self, steps: int) -> None:
+        if steps < 1:
+            raise ValueError(f"expected at least 1 step, got {steps}")
+        self.schedule = vp_schedule(steps) if self.kind == "vp" else flow_schedule(steps)
+
+    def with_steps(self, steps: int) -> MixtureSampler:
+        other = copy.copy(self)  # shares the meter
+        other._set_steps(steps)
+        return other
+
+    @property
+    def stochastic(self) -> bool:
+        return self.solver.stochastic
+
+    @property
+    def description(self) -> dict[str, Any]:
+        digest = hashlib.sha256()
+        for tensor in (self.means, self.deviations, self.weights):
+            digest.update(tensor.numpy().tobytes())
+        return {
+            "model": "mixture",
+            "fingerprint": digest.hexdigest()[:16],
+            "prompt": self.prompt,
+            "kind": self.kind,
+            "num_inference_steps": self.schedule.steps,
+            "solver": self.solver.name,
+            "eta": getattr(self.solver, "eta", None),
+            "schedule": self.schedule.digest,
+        }
+
+    def clean_mean(self, x: Tensor, alpha: float, sigma: float) -> Tensor:
+        """E[x0 | x] at a level, exactly, in float64. x: (batch, *shape)."""
+        flat, means = x.double().flatten(1), self.means.flatten(1)
+        spread = alpha**2 * self.deviations**2 + sigma**2  # (components,)
+        gap = flat[:, None] - alpha * means[None]  # (batch, components, dims)
+        logits = self.weights.log() - 0.5 * gap.square().sum(-1) / spread - 0.5 * flat.shape[1] * spread.log()
+        shares = logits.softmax(-1)  # (batch, components)
+        pull = (alpha * self.deviations**2 / spread)[None, :, None] * gap
+        return (shares[..., None] * (means[None] + pull)).sum(1).reshape(x.shape)
+
+    def _estimate(self, x: Tensor, index: int) -> Estimate:
+        alpha, sigma = self.schedule.alpha[index], self.schedule.sigma[index]
+        self.meter.nfe += len(x)
+        self.meter.forwards += len(x)
+        clean = self.clean_mean(x, alpha, sigma)
+        return estimate(clean, x.double(), alpha, sigma, "sample")
+
+    def noise(self, seeds: Sequence[int]) -> Tensor:
+        rows = [
+            torch.randn(1, *self.means.shape[1:], generator=torch.Generator("cpu").manual_seed(seed)) for seed in seeds
+        ]
+        return torch.cat(rows) * self.schedule.start
+
+    def denoise(
+        self, x: Tensor, start: int, stop: int, state: Any = None, noise: StepNoise | None = None,
+        seeds: Sequence[int | None] | None = None,
+    ) -> tuple[Tensor, Any]:  # fmt: skip
+        if not 0 <= start < stop <= self.schedule.steps:
+            raise ValueError(f"expected 0 <= start < stop <= {self.schedule.steps}, got {start} to {stop}")
+        with self.meter.phase("denoise"):
+            for index in range(start, stop):
+                drawn = noise(index) if self.solver.stochastic and noise is not None else None
+                found = self._estimate(x, index)
+                x, state = self.solver.step(self.schedule, index, x, found, drawn, state)
+                x = x.float()
+            return x, state
+
+    def predict(self, x: Tensor, index: int) -> Tensor:
+        with self.meter.phase("denoise"):
+            return self._estimate(x, index).clean.float()
+
+    def decode(self, x: Tensor) -> Tensor:
+        with self.meter.phase("decode"):
+            self.meter.decodes += len(x)
+            return quantise(x / 2 + 0.5)

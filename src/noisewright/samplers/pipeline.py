@@ -1,0 +1,574 @@
+"""Any diffusers pipeline as a sampler, entered through its scheduler; the only file that imports diffusers.
+
+For one public ``pipe(...)`` call, ``pipe.scheduler`` is swapped for a probe: a dynamic subclass of its own class whose
+``step`` receives the *guided* prediction. Four kinds of call cover every verb, with no copied pipeline:
+
+- zero steps without latents: the pipeline's own noise (shape, packing, dtype), and its real schedule;
+- steps i..j with latents: a partial denoising;
+- one step that keeps the clean estimate: a preview;
+- zero steps with latents: a decode.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import inspect
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noisewright.errors import UnsupportedPipeline
+from noisewright.sampler import Meter, StepNoise, quantise
+from noisewright.samplers.levels import Levels, read_levels
+from noisewright.schedule import Schedule, estimate
+from noisewright.solvers import Solver
+
+log = logging.getLogger("noisewright")
+
+DENOISERS = ("unet", "transformer", "transformer_2", "prior", "decoder")
+NEEDED = ("prompt", "latents", "generator", "num_inference_steps", "output_type")
+
+
+class _Seam:
+    """What one ``pipe(...)`` call should do, and what came of it."""
+
+    def __init__(self, scheduler: Any, times: Tensor | None, on_step: Callable[..., Tensor] | None) -> None:
+        self.scheduler = scheduler
+        self.times = times
+        self.on_step = on_step
+        self.own_input: Callable[[Tensor, Any], Tensor] | None = None
+        self.init_scale = 1.0
+        self.prepared: Any = None
+
+
+class _StepOutput(dict):
+    """What ``step`` returns where ``return_dict`` is true: an attribute and a key, as diffusers' outputs are."""
+
+    def __init__(self, prev_sample: Tensor) -> None:
+        super().__init__(prev_sample=prev_sample)
+        self.prev_sample = prev_sample
+
+
+def _probe(seam: _Seam) -> Any:
+    """A stand-in for the scheduler: its class, its config and its attributes, but our steps."""
+    base = type(seam.scheduler)
+
+    def set_timesteps(self, num_inference_steps=None, device=None, timesteps=None, sigmas=None, mu=None, **more):  # noqa: ANN001, ANN003, ANN202
+        # The named parameters stay: pipelines read this signature to learn what they may pass.
+        if seam.times is None:
+            given = {"timesteps": timesteps, "sigmas": sigmas, "mu": mu, **more}
+            given = {key: value for key, value in given.items() if value is not None}
+            if ("timesteps" not in given and "sigmas" not in given) or "num_inference_steps" in given or num_inference_steps is not None:
+                given["num_inference_steps"] = num_inference_steps
+            seam.prepared = copy.deepcopy(seam.scheduler)
+            accepted = inspect.signature(base.set_timesteps).parameters
+            if any(key not in accepted for key in ("timesteps", "sigmas") if key in given):
+                raise ValueError(f"{base.__name__} takes no custom timesteps or sigmas")
+            seam.prepared.set_timesteps(device=device, **given)
+            self.timesteps = seam.prepared.timesteps[:0]
+        else:
+            self.timesteps = seam.times.to(device) if device is not None else seam.times
+        self.num_inference_steps = len(self.timesteps)
+
+    def scale_model_input(self, sample, timestep=None, *args, **kwargs):  # noqa: ANN001, ANN002, ANN003, ANN202
+        return sample if seam.own_input is None else seam.own_input(sample, timestep)
+
+    def step(self, model_output, timestep, sample, return_dict=True, **kwargs):  # noqa: ANN001, ANN003, ANN202
+        if seam.on_step is None:
+            raise UnsupportedPipeline(f"expected no step in a call of zero steps, got one from {base.__name__}")
+        after = seam.on_step(model_output, timestep, sample)
+        return _StepOutput(after) if return_dict else (after,)
+
+    body = {
+        "set_timesteps": set_timesteps,
+        "scale_model_input": scale_model_input,
+        "step": step,
+        "set_begin_index": lambda self, begin_index=0: None,
+        "init_noise_sigma": property(lambda self: seam.init_scale, lambda self, value: None),
+        "order": 1,
+    }
+    probe = object.__new__(type(base.__name__, (base,), body))
+    probe.__dict__.update(copy.copy(seam.scheduler.__dict__))
+    return probe
+
+
+def _batch_of(module: Any, args: tuple, kwargs: dict) -> int:
+    """How many rows a network call works on."""
+    for value in (*args, kwargs.get("sample"), kwargs.get("hidden_states"), *kwargs.values()):
+        if isinstance(value, Tensor) and value.ndim > 1:
+            return int(value.shape[0])
+        if isinstance(value, (list, tuple)) and value and isinstance(value[0], Tensor):
+            return len(value)
+    return 0
+
+
+class PipelineSampler:
+    """A :class:`noisewright.sampler.Sampler` over a diffusers pipeline object, which is left as it was found.
+
+    Args:
+        pipe: any text-to-image pipeline whose loop calls ``scheduler.step`` once per network evaluation.
+        prompt: one prompt.
+        num_inference_steps: steps of the pipeline's own schedule.
+        guidance_scale, negative_prompt, height, width: as in diffusers; None leaves the pipeline's default.
+        solver: one of ours, or None for the pipeline's own: mapped to the solver of ours that takes the same steps
+            where there is one, and otherwise run by a private copy of the pipeline's scheduler.
+        schedule: levels to use instead of the pipeline's; needs a solver of ours.
+        model: how the model is called in records.
+        pipe_kwargs: further arguments of the pipeline's call.
+
+    Raises:
+        UnsupportedPipeline: where the seam cannot enter.
+        ValueError: what the pipeline itself says of wrong arguments.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        prompt: str,
+        *,
+        num_inference_steps: int,
+        guidance_scale: float | None = None,
+        negative_prompt: str | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        solver: Solver | None = None,
+        schedule: Schedule | None = None,
+        model: str | None = None,
+        pipe_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        self.pipe = pipe
+        self.prompt = prompt
+        self.meter = Meter()
+        self._encoded: dict[str, Any] = {}
+        self._settings = {
+            "guidance_scale": guidance_scale,
+            "negative_prompt": negative_prompt,
+            "height": height,
+            "width": width,
+            **(pipe_kwargs or {}),
+        }
+        self._given_solver = solver
+        self._given_schedule = schedule
+        self._model = model or _name(pipe)
+        self._fingerprint: str | None = None
+        _check(pipe, self._settings)
+        self._prepare(num_inference_steps)
+
+    def _prepare(self, steps: int) -> None:
+        if steps < 1:
+            raise ValueError(f"expected at least 1 step, got {steps}")
+        self._asked_steps = steps
+        levels = self._read(steps)
+        solver = self._given_solver or levels.equal
+        if self._given_schedule is not None and solver is None:
+            raise ValueError(
+                f"a custom schedule needs a solver of noisewright's (ddim), got the pipeline's own "
+                f"{type(self.pipe.scheduler).__name__}"
+            )
+        self.solver = solver
+        self.schedule = self._given_schedule or (levels.schedule if solver is not None else levels.native)
+        self._kind = levels.kind
+        self.nfe_per_step = solver.nfe_per_step if solver is not None else 1
+        self.stochastic = solver.stochastic if solver is not None else _draws_noise(self._prepared)
+
+    def with_steps(self, steps: int) -> PipelineSampler:
+        other = copy.copy(self)  # shares the pipeline, the encoded prompt and the meter
+        other._prepare(steps)
+        return other
+
+    @property
+    def description(self) -> dict[str, Any]:
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint(self.pipe)
+        return {
+            "model": self._model,
+            "pipeline": type(self.pipe).__name__,
+            "fingerprint": self._fingerprint,
+            "prompt": self.prompt,
+            **{key: value if _is_json(value) else repr(value) for key, value in self._settings.items()},
+            "num_inference_steps": self._asked_steps,
+            "solver": self.solver.name if self.solver is not None else type(self.pipe.scheduler).__name__,
+            "eta": getattr(self.solver, "eta", None),
+            "schedule": self.schedule.digest,
+            "dtype": str(self.pipe.dtype).removeprefix("torch."),
+            "device": str(self.device),
+        }
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(getattr(self.pipe, "_execution_device", None) or self.pipe.device)
+
+    # The verbs
+
+    def noise(self, seeds: Sequence[int]) -> Tensor:
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        x = self._noise_from(generators)
+        return x * self.schedule.start if self.solver is not None else x
+
+    def denoise(
+        self, x: Tensor, start: int, stop: int, state: Any = None, noise: StepNoise | None = None,
+        seeds: Sequence[int | None] | None = None,
+    ) -> tuple[Tensor, Any]:  # fmt: skip
+        if not 0 <= start < stop <= self.schedule.steps:
+            raise ValueError(f"expected 0 <= start < stop <= {self.schedule.steps}, got {start} to {stop}")
+        with self.meter.phase("denoise"):
+            if self.solver is None:
+                return self._denoise_natively(x, start, stop, state, noise, seeds)
+            return self._denoise(x, start, stop, state, noise)
+
+    def predict(self, x: Tensor, index: int) -> Tensor:
+        schedule = self.schedule
+        found: list[Tensor] = []
+        with self.meter.phase("denoise"):
+            seam = self._seam(index, index + 1, None)
+            scheduler = self._resumed(None, index) if self.solver is None else None
+            if scheduler is not None:
+                seam.own_input = scheduler.scale_model_input
+
+            def on_step(prediction: Tensor, timestep: Any, sample: Tensor) -> Tensor:
+                self._count(prediction, x)
+                state = x.to(prediction.device)
+                one = estimate(prediction.float(), state, schedule.alpha[index], schedule.sigma[index], self._kind)
+                found.append(one.clean)
+                return sample
+
+            seam.on_step = on_step
+            self._call(seam, x)
+        return self._taken(found)
+
+    def decode(self, x: Tensor) -> Tensor:
+        with self.meter.phase("decode"):
+            images = self._call(_Seam(self.pipe.scheduler, torch.empty(0), None), x, output_type="pt")
+            self.meter.decodes += len(x)
+            return quantise(images.detach().cpu())
+
+    # How they enter
+
+    def _denoise(
+        self, x: Tensor, start: int, stop: int, state: Any, noise: StepNoise | None
+    ) -> tuple[Tensor, Any]:
+        assert self.solver is not None  # noqa: S101 - narrows the type for the closure
+        solver, schedule, kind = self.solver, self.schedule, self._kind
+        if solver.stochastic and noise is None:
+            raise ValueError(f"expected step noise for {solver.name} with eta > 0, got None")
+        index = start
+        now = x.to(self.device, torch.float32)  # the master copy: no rounding to the model's dtype between steps
+
+        def on_step(prediction: Tensor, timestep: Any, sample: Tensor) -> Tensor:
+            nonlocal index, now, state
+            self._count(prediction, x)
+            found = estimate(prediction.float(), now, schedule.alpha[index], schedule.sigma[index], kind)
+            drawn = noise(index).to(now.device) if solver.stochastic and noise is not None else None
+            now, state = solver.step(schedule, index, now, found, drawn, state)
+            index += 1
+            return now.to(sample.dtype)
+
+        seam = self._seam(start, stop, on_step)
+        self._call(seam, x)
+        if index != stop:
+            raise UnsupportedPipeline(
+                f"{type(self.pipe).__name__} took {index - start} scheduler steps where {stop - start} were asked"
+            )
+        return now.cpu(), state
+
+    def _denoise_natively(
+        self, x: Tensor, start: int, stop: int, state: Any, noise: StepNoise | None, seeds: Sequence[int | None] | None
+    ) -> tuple[Tensor, Any]:
+        history = state["history"] if state is not None else None
+        scheduler = self._resumed(history, start)
+        step_arguments = inspect.signature(scheduler.step).parameters
+        extra: dict[str, Any] = {}
+        if self.stochastic:
+            if "generator" not in step_arguments:
+                raise UnsupportedPipeline(
+                    f"{type(scheduler).__name__} draws step noise but takes no generator: choose --solver ddim"
+                )
+            extra["generator"] = self._step_generators(x, start, state, noise, seeds)
+        now = x.to(self.device, torch.float32)
+        taken = 0
+
+        def on_step(prediction: Tensor, timestep: Any, sample: Tensor) -> Tensor:
+            nonlocal now, taken
+            self._count(prediction, x)
+            now = scheduler.step(prediction, timestep, sample, return_dict=False, **extra)[0]
+            taken += 1
+            return now
+
+        seam = self._seam(start, stop, on_step)
+        seam.own_input = scheduler.scale_model_input
+        self._call(seam, x)
+        if taken != stop - start:
+            raise UnsupportedPipeline(
+                f"{type(self.pipe).__name__} took {taken} scheduler steps where {stop - start} were asked"
+            )
+        after: dict[str, Any] = {"history": _history(scheduler, self._prepared)}
+        if self.stochastic:
+            after["generators"] = torch.stack([generator.get_state() for generator in extra["generator"]])
+        return now.float().cpu(), after
+
+    def _step_generators(
+        self, x: Tensor, start: int, state: Any, noise: StepNoise | None, seeds: Sequence[int | None] | None
+    ) -> list[torch.Generator]:
+        """A generator for each row. From index 0 of a seeded state it goes on where the starting noise ended, as in
+        plain diffusers; a later segment takes it up from ``state``; a branch is seeded from its own step noise.
+        """
+        generators = []
+        if state is not None:
+            for row in state["generators"]:
+                generators.append(torch.Generator("cpu"))
+                generators[-1].set_state(row.clone())  # a view crashes torch
+            return generators
+        keyed = noise(start) if noise is not None else None
+        for row in range(len(x)):
+            seed = seeds[row] if seeds is not None else None
+            if start == 0 and seed is not None:
+                generator = torch.Generator("cpu").manual_seed(seed)
+                self._noise_from([generator])
+            elif keyed is not None:
+                bits = hashlib.sha256(keyed[row].numpy().tobytes()).digest()[:8]
+                generator = torch.Generator("cpu").manual_seed(int.from_bytes(bits, "big") >> 1)
+            else:
+                raise ValueError("expected step noise or seeds for a stochastic scheduler, got neither")
+            generators.append(generator)
+        return generators
+
+    def _resumed(self, state: Any, start: int) -> Any:
+        """A private copy of the scheduler that stands at ``start`` with the history ``state``."""
+        scheduler = copy.deepcopy(self._prepared)
+        if state is not None:
+            scheduler.__dict__.update(copy.deepcopy(state))
+        elif start > 0 and hasattr(scheduler, "_step_index"):
+            scheduler._step_index = start
+        return scheduler
+
+    def _noise_from(self, generators: list[torch.Generator]) -> Tensor:
+        seam = _Seam(self.pipe.scheduler, torch.empty(0), None)
+        if self.solver is None:
+            seam.init_scale = float(self._prepared.init_noise_sigma)
+        x = self._call(seam, None, generator=generators, batch=len(generators))
+        return x.detach().float().cpu()
+
+    def _read(self, steps: int) -> Levels:
+        """The pipeline's real schedule, resolution-dependent shifts included, from a call of zero steps."""
+        seam = _Seam(self.pipe.scheduler, None, None)
+        generator = [torch.Generator("cpu").manual_seed(0)]
+        self._call(seam, None, generator=generator, batch=1, steps=steps)
+        if seam.prepared is None:
+            raise UnsupportedPipeline(f"{type(self.pipe).__name__} never calls scheduler.set_timesteps")
+        self._prepared = seam.prepared
+        try:
+            return read_levels(seam.prepared)
+        except ValueError as error:
+            raise UnsupportedPipeline(str(error)) from None
+
+    def _seam(self, start: int, stop: int, on_step: Callable[..., Tensor] | None) -> _Seam:
+        if self.solver is None:
+            times = self._prepared.timesteps[start:stop].clone()
+        else:
+            times = torch.tensor(self.schedule.t[start:stop], dtype=torch.float32)
+            if not torch.is_floating_point(self._prepared.timesteps):
+                times = times.long() if bool((times == times.round()).all()) else times
+        return _Seam(self.pipe.scheduler, times, on_step)
+
+    def _call(
+        self, seam: _Seam, x: Tensor | None, *, output_type: str = "latent", generator: Any = None,
+        batch: int | None = None, steps: int | None = None,
+    ) -> Tensor:  # fmt: skip
+        count = len(x) if x is not None else int(batch or 1)
+        accepted = inspect.signature(type(self.pipe).__call__).parameters
+        given: dict[str, Any] = {key: value for key, value in self._settings.items() if value is not None}
+        given.update(prompt=self.prompt, output_type=output_type)
+        given["num_inference_steps"] = steps or max(1, 0 if seam.times is None else len(seam.times))
+        if "num_images_per_prompt" in accepted:
+            given["num_images_per_prompt"] = count
+        else:
+            given["prompt"] = [self.prompt] * count
+        if x is not None:
+            given["latents"] = x.to(self.device, self.pipe.dtype)
+        if generator is not None:
+            given["generator"] = generator
+        with _entered(self.pipe, _probe(seam), self._encoded, self.meter):
+            output = self.pipe(**given)
+        images = getattr(output, "images", None)
+        if not isinstance(images, Tensor):
+            raise UnsupportedPipeline(
+                f"expected tensors for output_type={output_type!r}, got {type(images).__name__} from "
+                f"{type(self.pipe).__name__}"
+            )
+        return images
+
+    def _count(self, prediction: Tensor, x: Tensor) -> None:
+        if prediction.shape[0] != x.shape[0]:
+            raise UnsupportedPipeline(
+                f"{type(self.pipe).__name__} gives scheduler.step {prediction.shape[0]} predictions for {x.shape[0]} "
+                "images: guidance is applied elsewhere, which needs an adapter"
+            )
+        self.meter.nfe += int(x.shape[0])
+
+    def _taken(self, found: list[Tensor]) -> Tensor:
+        if len(found) != 1:
+            raise UnsupportedPipeline(f"{type(self.pipe).__name__} took {len(found)} scheduler steps, expected 1")
+        return found[0].cpu()
+
+
+@contextmanager
+def _entered(pipe: Any, probe: Any, encoded: dict[str, Any], meter: Meter) -> Iterator[None]:
+    """The pipeline with our scheduler, a remembered prompt, counters on its network and no progress bar; then as before."""
+    scheduler, bar = pipe.scheduler, getattr(pipe, "_progress_bar_config", None)
+    encode = getattr(pipe, "encode_prompt", None)
+
+    def count(module: Any, args: tuple, kwargs: dict) -> None:
+        meter.forwards += _batch_of(module, args, kwargs)
+
+    def remembered(*args: Any, **kwargs: Any) -> Any:
+        assert encode is not None  # noqa: S101 - set below only where it exists
+        key = repr((args, sorted(kwargs.items(), key=lambda item: item[0])))
+        if key not in encoded:
+            with meter.phase("encode"):
+                encoded[key] = encode(*args, **kwargs)
+        return encoded[key]
+
+    networks = [net for name in DENOISERS if isinstance(net := getattr(pipe, name, None), torch.nn.Module)]
+    hooks = [net.register_forward_pre_hook(count, with_kwargs=True) for net in networks]
+    # Past DiffusionPipeline.__setattr__, which would write the probe's class into the pipeline's config.
+    object.__setattr__(pipe, "scheduler", probe)
+    if encode is not None:
+        object.__setattr__(pipe, "encode_prompt", remembered)
+    pipe.set_progress_bar_config(disable=True)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        object.__setattr__(pipe, "scheduler", scheduler)
+        if encode is not None:
+            pipe.__dict__.pop("encode_prompt", None)
+        if bar is None:
+            pipe.__dict__.pop("_progress_bar_config", None)
+        else:
+            pipe._progress_bar_config = bar
+
+
+def _check(pipe: Any, settings: dict[str, Any]) -> None:
+    if not callable(pipe) or not hasattr(pipe, "scheduler"):
+        raise UnsupportedPipeline(f"expected a diffusers pipeline with a scheduler, got {type(pipe).__name__}")
+    accepted = inspect.signature(type(pipe).__call__).parameters
+    missing = [name for name in NEEDED if name not in accepted]
+    if missing:
+        raise UnsupportedPipeline(
+            f"{type(pipe).__name__} cannot be entered through its scheduler: its call has no {', '.join(missing)}"
+        )
+    for name, value in settings.items():
+        if value is not None and name not in accepted:
+            raise ValueError(f"{type(pipe).__name__} takes no {name}")
+    for name in ("height", "width"):
+        value = settings.get(name)
+        if value is not None and value < 1:
+            raise ValueError(f"expected a {name} above 0, got {value}")
+
+
+def _history(scheduler: Any, fresh: Any) -> dict[str, Any]:
+    """What a scheduler's steps changed in it: the multistep history."""
+    changed = {}
+    for key, value in scheduler.__dict__.items():
+        before = fresh.__dict__.get(key)
+        same = value is before or (isinstance(value, Tensor) and isinstance(before, Tensor) and torch.equal(value, before))
+        if not same and key not in ("_internal_dict",):
+            changed[key] = value
+    return changed
+
+
+def _draws_noise(scheduler: Any) -> bool:
+    """Whether a scheduler's step draws noise, found by taking one step with two seeds."""
+    if "generator" not in inspect.signature(scheduler.step).parameters:
+        return bool(scheduler.config.get("stochastic_sampling", False))
+    results = []
+    for seed in (0, 1):
+        trial = copy.deepcopy(scheduler)
+        sample = torch.ones(1, 4, 8, 8)
+        time = trial.timesteps[0]
+        trial.scale_model_input(sample, time)
+        generator = torch.Generator("cpu").manual_seed(seed)
+        results.append(trial.step(sample * 0.5, time, sample, generator=generator, return_dict=False)[0])
+    return not torch.equal(results[0], results[1])
+
+
+def _is_json(value: Any) -> bool:
+    return value is None or isinstance(value, (str, int, float, bool))
+
+
+def _name(pipe: Any) -> str:
+    return str(getattr(pipe, "name_or_path", "") or type(pipe).__name__)
+
+
+def fingerprint(pipe: Any) -> str:
+    """16 hex digits that change with any component's config or weights (a LoRA counts).
+
+    Weights are sampled: 16 values of each parameter, evenly spaced, with its name, shape and dtype.
+    """
+    digest = hashlib.sha256(type(pipe).__name__.encode())
+    for name, component in sorted(pipe.components.items()):
+        config = {k: v for k, v in dict((getattr(component, "config", None) and _plain(component.config)) or {}).items()}
+        config = {key: value for key, value in config.items() if not str(key).startswith(("_", "transformers_version"))}
+        digest.update(json.dumps([name, type(component).__name__, config], sort_keys=True, default=str).encode())
+        if isinstance(component, torch.nn.Module):
+            for key, parameter in component.named_parameters():
+                flat = parameter.detach().reshape(-1)
+                picked = flat[:: max(1, flat.numel() // 16)][:16].float().cpu()
+                digest.update(f"{key}{tuple(parameter.shape)}{parameter.dtype}".encode())
+                digest.update(picked.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    return config.to_dict() if hasattr(config, "to_dict") else dict(config)
+
+
+def load_pipeline(directory_or_id: str | Path, *, device: str | None = None, dtype: str | None = None) -> Any:
+    """Load a diffusers pipeline from a directory or a hub id, safetensors only.
+
+    Args:
+        directory_or_id: as ``DiffusionPipeline.from_pretrained`` takes it.
+        device: ``cpu``, ``cuda``, ``mps``; by default the best there is.
+        dtype: ``float32``, ``float16``, ``bfloat16``; by default float32 on a CPU, bfloat16 elsewhere.
+
+    Raises:
+        ValueError: in one line, what is wrong with it.
+    """
+    from diffusers import DiffusionPipeline
+    from diffusers.utils import logging as diffusers_logging
+
+    device = device or best_device()
+    dtype = dtype or ("float32" if device == "cpu" else "bfloat16")
+    path = Path(directory_or_id)
+    if path.is_dir():
+        if not (path / "model_index.json").is_file():
+            raise ValueError(f"expected a diffusers pipeline (a directory with model_index.json), got {path}")
+        pickles = sorted(p for p in path.rglob("*") if p.suffix in {".bin", ".ckpt", ".pt", ".pth"})
+        if pickles and not any(path.rglob("*.safetensors")):
+            raise ValueError(
+                f"expected safetensors weights, got the pickle {pickles[0].relative_to(path)} in {path}: "
+                "pickles can run code, so they are refused"
+            )
+    diffusers_logging.disable_progress_bar()
+    try:
+        pipe = DiffusionPipeline.from_pretrained(
+            str(directory_or_id), torch_dtype=getattr(torch, dtype), use_safetensors=True
+        )
+    except (OSError, ValueError, TypeError, ImportError, RuntimeError) as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ValueError(f"model {str(directory_or_id)!r} could not be loaded: {first}") from error
+    return pipe.to(device)
+
+
+def best_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"

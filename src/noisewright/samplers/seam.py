@@ -1,0 +1,146 @@
+"""The scheduler seam: for one public call of a pipeline, its scheduler is swapped for a probe.
+
+The probe is a dynamic subclass of the scheduler's own class, so ``isinstance``, config and order hold, whose ``step``
+receives the guided prediction. Nothing of the pipeline is copied, and it is left as it was found.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noisewright.errors import UnsupportedPipeline
+from noisewright.sampler import Meter
+
+DENOISERS = ("unet", "transformer", "transformer_2", "prior", "decoder")
+
+
+class Seam:
+    """What one ``pipe(...)`` call should do, and what came of it.
+
+    Args:
+        scheduler: the pipeline's own.
+        times: what the loop runs over; None asks for the scheduler's own and then runs over none of them.
+        on_step: (guided prediction, time, sample) -> the next sample; None where no step is expected.
+
+    Attributes:
+        own_input: the scheduler's ``scale_model_input``, where the samples are in its own coordinates.
+        init_scale: what the pipeline multiplies its starting noise with.
+        prepared: a copy of the scheduler after ``set_timesteps``, once the call asked for it.
+    """
+
+    def __init__(self, scheduler: Any, times: Tensor | None, on_step: Callable[..., Tensor] | None) -> None:
+        self.scheduler = scheduler
+        self.times = times
+        self.on_step = on_step
+        self.own_input: Callable[[Tensor, Any], Tensor] | None = None
+        self.init_scale = 1.0
+        self.prepared: Any = None
+
+
+class _StepOutput(dict):
+    """What ``step`` returns where ``return_dict`` is true: an attribute and a key, as diffusers' outputs are."""
+
+    def __init__(self, prev_sample: Tensor) -> None:
+        super().__init__(prev_sample=prev_sample)
+        self.prev_sample = prev_sample
+
+
+def make_probe(seam: Seam) -> Any:
+    """A stand-in for the scheduler: its class, its config and its attributes, but our steps."""
+    base = type(seam.scheduler)
+
+    # The named parameters stay: pipelines read these signatures to learn what they may pass.
+    def set_timesteps(
+        self: Any, num_inference_steps: int | None = None, device: Any = None, timesteps: Any = None,
+        sigmas: Any = None, mu: float | None = None, **more: Any,
+    ) -> None:  # fmt: skip
+        if seam.times is None:
+            given = {"num_inference_steps": num_inference_steps, "timesteps": timesteps, "sigmas": sigmas, "mu": mu}
+            given = {key: value for key, value in {**given, **more}.items() if value is not None}
+            accepted = inspect.signature(base.set_timesteps).parameters
+            if any(key not in accepted for key in ("timesteps", "sigmas") if key in given):
+                raise ValueError(f"{base.__name__} takes no custom timesteps or sigmas")
+            seam.prepared = copy.deepcopy(seam.scheduler)
+            seam.prepared.set_timesteps(device=device, **given)
+            self.timesteps = seam.prepared.timesteps[:0]
+        else:
+            self.timesteps = seam.times.to(device) if device is not None else seam.times
+        self.num_inference_steps = len(self.timesteps)
+
+    def scale_model_input(self: Any, sample: Tensor, timestep: Any = None, *args: Any, **kwargs: Any) -> Tensor:
+        return sample if seam.own_input is None else seam.own_input(sample, timestep)
+
+    def step(
+        self: Any, model_output: Tensor, timestep: Any, sample: Tensor, return_dict: bool = True, **kwargs: Any
+    ) -> Any:
+        if seam.on_step is None:
+            raise UnsupportedPipeline(f"expected no step in a call of zero steps, got one from {base.__name__}")
+        after = seam.on_step(model_output, timestep, sample)
+        return _StepOutput(after) if return_dict else (after,)
+
+    body = {
+        "set_timesteps": set_timesteps,
+        "scale_model_input": scale_model_input,
+        "step": step,
+        "set_begin_index": lambda self, begin_index=0: None,
+        "init_noise_sigma": property(lambda self: seam.init_scale, lambda self, value: None),
+        "order": 1,
+    }
+    probe: Any = object.__new__(type(base.__name__, (base,), body))
+    probe.__dict__.update(copy.copy(seam.scheduler.__dict__))
+    return probe
+
+
+def _batch_of(module: Any, args: tuple, kwargs: dict) -> int:
+    """How many rows a network call works on."""
+    for value in (*args, kwargs.get("sample"), kwargs.get("hidden_states"), *kwargs.values()):
+        if isinstance(value, Tensor) and value.ndim > 1:
+            return int(value.shape[0])
+        if isinstance(value, (list, tuple)) and value and isinstance(value[0], Tensor):
+            return len(value)
+    return 0
+
+
+@contextmanager
+def entered(pipe: Any, probe: Any, encoded: dict[str, Any], meter: Meter) -> Iterator[None]:
+    """The pipeline with our scheduler, a remembered prompt, counters on its network and no progress bar; then as before."""
+    scheduler, bar = pipe.scheduler, getattr(pipe, "_progress_bar_config", None)
+    encode = getattr(pipe, "encode_prompt", None)
+
+    def count(module: Any, args: tuple, kwargs: dict) -> None:
+        meter.forwards += _batch_of(module, args, kwargs)
+
+    def remembered(*args: Any, **kwargs: Any) -> Any:
+        assert encode is not None  # noqa: S101 - set below only where it exists
+        key = repr((args, sorted(kwargs.items(), key=lambda item: item[0])))
+        if key not in encoded:
+            with meter.phase("encode"):
+                encoded[key] = encode(*args, **kwargs)
+        return encoded[key]
+
+    networks = [net for name in DENOISERS if isinstance(net := getattr(pipe, name, None), torch.nn.Module)]
+    hooks = [net.register_forward_pre_hook(count, with_kwargs=True) for net in networks]
+    # Past DiffusionPipeline.__setattr__, which would write the probe's class into the pipeline's config.
+    object.__setattr__(pipe, "scheduler", probe)
+    if encode is not None:
+        object.__setattr__(pipe, "encode_prompt", remembered)
+    pipe.set_progress_bar_config(disable=True)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        object.__setattr__(pipe, "scheduler", scheduler)
+        if encode is not None:
+            pipe.__dict__.pop("encode_prompt", None)
+        if bar is None:
+            pipe.__dict__.pop("_progress_bar_config", None)
+        else:
+            pipe._progress_bar_config = bar

@@ -1,0 +1,19 @@
+"""Searches: one algorithm a file, each a straight-line function over the verbs of :class:`noisewright.run.Run`.
+
+``noisewright.search`` is also what one calls, ``noisewright.search(pipe, prompt, ...)``: importing this package puts it
+under that name, so the module forwards the call to :func:`noisewright.api.search`.
+"""
+
+import sys
+from types import ModuleType
+from typing import Any
+
+
+class _Callable(ModuleType):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        from noisewright.api import search
+
+        return search(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Callable

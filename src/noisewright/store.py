@@ -1,0 +1,281 @@
+"""A run is a directory: ``run.json``, ``journal.jsonl``, ``images/`` and ``states/``.
+
+The journal is append-only: a line per finished piece of work, flushed and synced before anything builds on it. A line
+torn by a crash is cut off at the next opening. ``run.json`` is replaced atomically.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from noisewright.errors import RunInterrupted, RunMismatch
+
+SCHEMA_VERSION = 1
+MAY_CHANGE = ("budget", "target", "judges", "batch_size", "device")
+"""What of a spec may differ when a run is continued."""
+
+
+class Store:
+    """One run directory, open for writing (by one process at a time).
+
+    Use :meth:`create` or :meth:`open`. ``records`` holds the journal's lines in order.
+    """
+
+    def __init__(self, root: Path, run: dict[str, Any], records: list[dict[str, Any]]) -> None:
+        self.root = root
+        self.run = run
+        self.records = records
+        self._journal = (root / "journal.jsonl").open("ab")
+        try:
+            _lock(self._journal)
+        except BlockingIOError:
+            self._journal.close()
+            raise RunMismatch(f"another process is writing to the run in {root}") from None
+
+    @classmethod
+    def create(cls, root: str | Path, spec: dict[str, Any], versions: dict[str, str], created: str) -> Store:
+        """Make the directory, or continue the run it holds where that is the same one.
+
+        Raises:
+            RunMismatch: where the directory holds another run, or files that are no run.
+            ValueError: where it cannot be made or written.
+        """
+        root = Path(root)
+        if (root / "run.json").exists():
+            store = cls.open(root)
+            try:
+                store.expect(spec)
+                store.write(spec={**store.run["spec"], **spec})
+            except BaseException:
+                store.close()
+                raise
+            return store
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            if any(root.iterdir()):
+                raise RunMismatch(f"expected an empty directory or a run to continue, got {root} with other files")
+            for name in ("images", "states"):
+                (root / name).mkdir(exist_ok=True)
+            run = {
+                "schema_version": SCHEMA_VERSION,
+                "status": "running",
+                "stopped": None,
+                "created": created,
+                "versions": versions,
+                "spec": spec,
+            }
+            (root / "journal.jsonl").touch()
+            write_atomically(root / "run.json", json.dumps(run, indent=1).encode())
+        except OSError as error:
+            raise ValueError(
+                f"expected a directory that can be written, got {root}: {error.strerror or error}"
+            ) from error
+        return cls(root, run, [])
+
+    @classmethod
+    def open(cls, root: str | Path) -> Store:
+        """Open a run for continuing; a torn last line is cut off.
+
+        Raises:
+            ValueError: where the directory is no run, or an inner line of its journal is damaged.
+        """
+        root = Path(root)
+        run = read_run(root)
+        path = root / "journal.jsonl"
+        try:
+            raw = path.read_bytes() if path.exists() else b""
+            records, length = _parse(raw, path)
+            if length < len(raw):
+                with path.open("r+b") as file:
+                    file.truncate(length)
+            for name in ("images", "states"):
+                (root / name).mkdir(exist_ok=True)
+            return cls(root, run, records)
+        except OSError as error:
+            raise ValueError(
+                f"expected a run directory that can be written, got {root}: {error.strerror or error}"
+            ) from error
+
+    def expect(self, spec: dict[str, Any]) -> None:
+        """Refuse to continue another run.
+
+        Raises:
+            RunMismatch: naming the first setting that differs.
+        """
+        before, now = _comparable(self.run["spec"]), _comparable(spec)
+        for key in sorted({*before, *now}):
+            if before.get(key) != now.get(key):
+                raise RunMismatch(
+                    f"{self.root} holds another run: expected {key} {_short(before.get(key))}, got {_short(now.get(key))}"
+                )
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Add a line and force it to the disk; on failure nothing of it remains and the run can be resumed."""
+        line = json.dumps(record, separators=(",", ":"), allow_nan=True).encode() + b"\n"
+        with self.writing(self.root / "journal.jsonl"):
+            before = os.fstat(self._journal.fileno()).st_size
+            try:
+                self._journal.write(line)
+                self._journal.flush()
+                os.fsync(self._journal.fileno())
+            except OSError:
+                self._cut(before)
+                raise
+        self.records.append(record)
+
+    def _cut(self, length: int) -> None:
+        path = self.root / "journal.jsonl"
+        try:
+            self._journal.close()
+        except OSError:
+            pass  # the buffered remainder of the failed line
+        with path.open("r+b") as file:
+            file.truncate(length)
+        self._journal = path.open("ab")
+        _lock(self._journal)
+
+    @contextmanager
+    def writing(self, path: Path) -> Iterator[None]:
+        """Turn an operating-system error into one line that names the run."""
+        try:
+            yield
+        except OSError as error:
+            raise RunInterrupted(
+                f"could not write {path.name}: {error.strerror or error}; nothing finished is lost, "
+                f"continue with: noisewright resume {self.root}"
+            ) from error
+
+    def write(self, **changes: Any) -> None:
+        """Change ``run.json`` atomically."""
+        self.run.update(changes)
+        with self.writing(self.root / "run.json"):
+            write_atomically(self.root / "run.json", json.dumps(self.run, indent=1).encode())
+
+    def save_image(self, name: str, png: bytes) -> str:
+        """Write ``images/NAME.png``; returns that path relative to the run."""
+        relative = f"images/{name}.png"
+        with self.writing(self.root / relative):
+            write_atomically(self.root / relative, png, sync=False)
+        return relative
+
+    def image(self, relative: str, pixels: str) -> Tensor | None:
+        """The image (3, height, width) in [0, 1], or None where the file is gone or its pixels are not ``pixels``."""
+        try:
+            with Image.open(self.root / relative) as opened:
+                array = np.asarray(opened.convert("RGB"))
+        except (OSError, SyntaxError, ValueError):
+            return None
+        if hashlib.sha256(array.tobytes()).hexdigest() != pixels:
+            return None
+        return torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 255
+
+    def save_state(self, name: str, state: Any) -> None:
+        """Write ``states/NAME.pt``: tensors and plain values only."""
+        path = self.root / "states" / f"{name}.pt"
+        with self.writing(path):
+            temporary = path.with_suffix(".tmp")
+            torch.save(state, temporary)
+            os.replace(temporary, path)
+
+    def state(self, name: str) -> Any | None:
+        """What :meth:`save_state` wrote, or None."""
+        path = self.root / "states" / f"{name}.pt"
+        if not path.exists():
+            return None
+        try:
+            return torch.load(path, weights_only=True)
+        except (OSError, RuntimeError, EOFError, ValueError):
+            return None
+
+    def close(self) -> None:
+        self._journal.close()
+
+
+def read_run(root: str | Path) -> dict[str, Any]:
+    """``run.json`` of a run directory.
+
+    Raises:
+        ValueError: where there is none, it is damaged, or its schema is newer than this library.
+    """
+    path = Path(root) / "run.json"
+    try:
+        run = json.loads(path.read_text())
+    except OSError:
+        raise ValueError(f"expected a run directory (with run.json), got {root}") from None
+    except ValueError:
+        raise ValueError(f"expected JSON in {path}, got a damaged file") from None
+    if not isinstance(run, dict) or run.get("schema_version") != SCHEMA_VERSION:
+        found = run.get("schema_version") if isinstance(run, dict) else None
+        raise ValueError(f"expected a run of schema {SCHEMA_VERSION}, got {found!r} in {path}")
+    return run
+
+
+def read_journal(root: str | Path) -> list[dict[str, Any]]:
+    """The journal's lines, for reading only; a torn last line is left out."""
+    path = Path(root) / "journal.jsonl"
+    return _parse(path.read_bytes(), path)[0] if path.exists() else []
+
+
+def _parse(raw: bytes, path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The valid lines, and how many bytes they take."""
+    records: list[dict[str, Any]] = []
+    length = 0
+    lines = raw.split(b"\n")
+    for number, line in enumerate(lines[:-1]):
+        try:
+            record = json.loads(line)
+            if not isinstance(record, dict):
+                raise ValueError
+        except ValueError:
+            if number == len(lines) - 2:
+                return records, length
+            raise ValueError(f"expected a JSON object in line {number + 1} of {path}, got a damaged line") from None
+        records.append(record)
+        length += len(line) + 1
+    return records, length
+
+
+def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
+    """Write beside ``path`` and rename over it: a reader sees the old file or the new one, never a part."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _lock(file: Any) -> None:
+    """Hold the journal against a second writer, where the system has such locks."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _comparable(spec: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps({key: value for key, value in spec.items() if key not in MAY_CHANGE}))
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,97 @@
+"""The verifier protocol: batched, order-safe functions ``(images, prompt) -> scores``; higher is better.
+
+A *judge* is a verifier that the search never sees.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import logging
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from noisewright.errors import VerifierFailed, out_of_memory
+
+log = logging.getLogger("noisewright")
+
+
+@runtime_checkable
+class Verifier(Protocol):
+    """Scores images.
+
+    Attributes:
+        name: what its scores are called; unique within a run.
+        fingerprint: changes whenever its scores may; part of what a run may be resumed with.
+    """
+
+    name: str
+    fingerprint: str
+
+    def __call__(self, images: Tensor, prompt: str) -> Sequence[float]:
+        """One score for each of ``images``, (batch, 3, height, width) float32 in [0, 1], in their order."""
+        ...
+
+
+class FunctionVerifier:
+    """Any function ``(images, prompt) -> scores`` as a verifier, called by its own name."""
+
+    def __init__(self, function: Callable[[Tensor, str], Any], name: str | None = None) -> None:
+        self.function = function
+        self.name = name or getattr(function, "__name__", type(function).__name__).strip("<>")
+        try:
+            text = inspect.getsource(function)
+        except (OSError, TypeError):
+            text = self.name
+        self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def __call__(self, images: Tensor, prompt: str) -> Sequence[float]:
+        return self.function(images, prompt)
+
+
+def as_verifier(given: Any) -> Verifier:
+    """A verifier from an object of the protocol or a plain function.
+
+    Raises:
+        TypeError: on anything else.
+    """
+    if isinstance(given, Verifier):
+        return given
+    if callable(given):
+        return FunctionVerifier(given)
+    raise TypeError(f"expected a verifier name, a function (images, prompt) -> scores or a Verifier, got {given!r}")
+
+
+def score(verifier: Verifier, images: Tensor, prompt: str) -> list[float]:
+    """Ask a verifier, and refuse what is not one number for each image; halve the batch where memory runs out.
+
+    Returns:
+        The scores in the images' order; NaN where the verifier has none (reported by the caller, ranked last).
+
+    Raises:
+        VerifierFailed: where it raises, or gives the wrong number of scores, or something that is no number.
+    """
+    try:
+        given = verifier(images, prompt)
+    except Exception as error:
+        if out_of_memory(error):
+            if len(images) == 1:
+                raise VerifierFailed(f"verifier {verifier.name} is out of memory for a single image") from error
+            half = len(images) // 2
+            return [*score(verifier, images[:half], prompt), *score(verifier, images[half:], prompt)]
+        first = next(iter(str(error).strip().splitlines()), "")
+        raise VerifierFailed(f"verifier {verifier.name} raised {type(error).__name__}: {first}") from error
+    if isinstance(given, Tensor):
+        given = given.detach().flatten().tolist()
+    try:
+        scores = [float(value) for value in given]
+    except (TypeError, ValueError):
+        raise VerifierFailed(
+            f"verifier {verifier.name}: expected {len(images)} numbers, got {type(given).__name__} {str(given)[:60]}"
+        ) from None
+    if len(scores) != len(images):
+        raise VerifierFailed(f"verifier {verifier.name}: expected {len(images)} scores, got {len(scores)}")
+    return [value if math.isfinite(value) else math.nan for value in scores]

@@ -1,0 +1,127 @@
+"""Tiny randomly initialised pipelines of real diffusers components, built in a second."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+SD_SCHEDULER = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "steps_offset": 1,
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+}
+
+
+@cache
+def _tokenizer_files() -> Path:
+    """A byte-level CLIP vocabulary without merges."""
+    from transformers.models.gpt2.tokenization_gpt2 import GPT2Tokenizer  # noqa: F401 - documents the byte alphabet
+
+    letters = [chr(n) for n in range(33, 127)]
+    tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *(letter + "</w>" for letter in letters)]
+    directory = Path(tempfile.mkdtemp(prefix="tiny-tokenizer-"))
+    (directory / "vocab.json").write_text(json.dumps({token: n for n, token in enumerate(tokens)}))
+    (directory / "merges.txt").write_text("#version: 0.2\n")
+    return directory
+
+
+def tokenizer() -> CLIPTokenizer:
+    files = _tokenizer_files()
+    return CLIPTokenizer(
+        str(files / "vocab.json"), str(files / "merges.txt"), model_max_length=24, pad_token="<|endoftext|>"
+    )
+
+
+def _text_config(**more: Any) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=190, hidden_size=32, intermediate_size=37, num_attention_heads=4, num_hidden_layers=2,
+        max_position_embeddings=24, bos_token_id=0, eos_token_id=1, pad_token_id=1, **more,
+    )  # fmt: skip
+
+
+def _vae(sample_size: int = 32) -> AutoencoderKL:
+    return AutoencoderKL(
+        block_out_channels=(16, 32), in_channels=3, out_channels=3, latent_channels=4, norm_num_groups=8,
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        sample_size=sample_size,
+    ).eval()  # fmt: skip
+
+
+def sd(scheduler: Any = None, seed: int = 0, **scheduler_config: Any) -> StableDiffusionPipeline:
+    """Stable Diffusion at 32x32, f = 2."""
+    torch.manual_seed(seed)
+    unet = UNet2DConditionModel(
+        block_out_channels=(16, 32), layers_per_block=1, sample_size=16, in_channels=4, out_channels=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=32, norm_num_groups=8, attention_head_dim=4,
+    ).eval()  # fmt: skip
+    return StableDiffusionPipeline(
+        vae=_vae(), text_encoder=CLIPTextModel(_text_config()).eval(), tokenizer=tokenizer(), unet=unet,
+        scheduler=scheduler or DDIMScheduler(**{**SD_SCHEDULER, **scheduler_config}),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+
+
+def sdxl(scheduler: Any = None, seed: int = 0) -> StableDiffusionXLPipeline:
+    """SDXL at 64x64, f = 2, with its two text encoders and its Euler scheduler."""
+    torch.manual_seed(seed)
+    unet = UNet2DConditionModel(
+        block_out_channels=(32, 64), layers_per_block=2, sample_size=32, in_channels=4, out_channels=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=(2, 4), use_linear_projection=True, addition_embed_type="text_time",
+        addition_time_embed_dim=8, transformer_layers_per_block=(1, 2), projection_class_embeddings_input_dim=80,
+        cross_attention_dim=64,
+    ).eval()  # fmt: skip
+    config = _text_config(hidden_act="gelu", projection_dim=32)
+    return StableDiffusionXLPipeline(
+        vae=_vae(64), text_encoder=CLIPTextModel(config).eval(),
+        text_encoder_2=CLIPTextModelWithProjection(config).eval(), tokenizer=tokenizer(), tokenizer_2=tokenizer(),
+        unet=unet,
+        scheduler=scheduler
+        or EulerDiscreteScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1,
+            timestep_spacing="leading",
+        ),
+        add_watermarker=False,
+    )  # fmt: skip
+
+
+def sd3(seed: int = 0) -> Any:
+    """Stable Diffusion 3 (flow matching, shift 3) without its T5."""
+    from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
+
+    torch.manual_seed(seed)
+    transformer = SD3Transformer2DModel(
+        sample_size=32, patch_size=1, in_channels=4, num_layers=1, attention_head_dim=8, num_attention_heads=4,
+        caption_projection_dim=32, joint_attention_dim=32, pooled_projection_dim=64, out_channels=4,
+    ).eval()  # fmt: skip
+    config = _text_config(hidden_act="gelu", projection_dim=32)
+    vae = AutoencoderKL(
+        block_out_channels=(16, 32), latent_channels=4, norm_num_groups=8, sample_size=32, shift_factor=0.06,
+        scaling_factor=1.5, down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        use_quant_conv=False, use_post_quant_conv=False,
+    ).eval()  # fmt: skip
+    return StableDiffusion3Pipeline(
+        transformer=transformer, scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0), vae=vae,
+        text_encoder=CLIPTextModelWithProjection(config).eval(),
+        text_encoder_2=CLIPTextModelWithProjection(config).eval(), text_encoder_3=None, tokenizer=tokenizer(),
+        tokenizer_2=tokenizer(), tokenizer_3=None,
+    )  # fmt: skip
