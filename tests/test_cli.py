@@ -418,7 +418,7 @@ def test_broken_pipe_is_quiet():
         (["--solver", "ddim", "--eta", "7"], ["eta"]),
         (["--guidance-scale", "nan"], ["--guidance-scale"]),
         (["--height", "33", "--width", "32"], ["33"]),
-        (["--height", "64"], ["--width"]),
+        (["--height", "64"], ["width"]),
         (["--height", "0", "--width", "32"], ["--height"]),
         (["--device", "abacus"], ["abacus"]),
         (["--dtype", "float8"], ["did you mean float"]),

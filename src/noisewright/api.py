@@ -174,6 +174,8 @@ def search(
     seed: int = 0,
     ensemble: str = "rank",
     batch_size: int | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
     out: str | Path | None = None,
     progress: Callable[[Run], None] | None = None,
     **pipe_kwargs: Any,
@@ -198,6 +200,7 @@ def search(
         seed: candidate k starts from the noise of ``torch.Generator("cpu").manual_seed(seed + k)``.
         ensemble: ``"rank"`` (mean rank within the prompt) or ``"zsum"``.
         batch_size: the first micro-batch size; halved when memory runs out.
+        device, dtype: where and how to load a ``pipe`` that is given by name.
         out: the run directory; a run of the same settings there is continued. By default a temporary one, which
             ``result.save()`` copies.
         progress: called with the run after each micro-batch.
@@ -213,7 +216,7 @@ def search(
         pipe, prompt, verifier=verifier, judge=judge, search=search, search_args=search_args, budget=budget,
         target=target, num_inference_steps=num_inference_steps, search_steps=search_steps,
         guidance_scale=guidance_scale, negative_prompt=negative_prompt, height=height, width=width, solver=solver,
-        eta=eta, seed=seed, ensemble=ensemble, batch_size=batch_size, **pipe_kwargs,
+        eta=eta, seed=seed, ensemble=ensemble, batch_size=batch_size, device=device, dtype=dtype, **pipe_kwargs,
     )  # fmt: skip
     if out is None:
         out = tempfile.mkdtemp(prefix="noisewright-")
@@ -242,6 +245,8 @@ def make_plan(
     seed: int = 0,
     ensemble: str = "rank",
     batch_size: int | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
     **pipe_kwargs: Any,
 ) -> Plan:
     """Check everything that can be checked before anything is spent; the arguments are :func:`search`'s."""
@@ -257,11 +262,13 @@ def make_plan(
         raise ValueError(registry.unknown("ensemble", ensemble, list(ENSEMBLES)))
     limits = parse_budget(DEFAULT_BUDGET if budget is None else budget)
     function = registry.make_search(search)
-    arguments = _search_arguments(search, search_args)
+    arguments = registry.check_arguments(search, search_args or {})
     rule = registry.make_solver(solver, eta)
 
+    if (height is None) != (width is None):  # some pipelines ignore one without the other
+        raise ValueError("expected height and width together, got one of them")
     if isinstance(pipe, (str, Path)):
-        pipe = load(str(pipe))
+        pipe = load(str(pipe), device=device, dtype=dtype)
     info = registry.card(getattr(pipe, "name_or_path", None))
     verifiers = _verifiers(verifier if verifier is not None else info.get("verifier", "clip"), pipe)
     judges = _verifiers(judge, pipe) if judge is not None else []
@@ -290,7 +297,8 @@ def make_plan(
     if (limits.images is not None and limits.images < needs) or (limits.nfe is not None and limits.nfe < needs * each):
         raise ValueError(f"expected a budget of at least {needs} images ({needs * each} nfe), got {limits}")
 
-    spec = {
+    size = batch_size or default_batch_size(sampler)
+    spec: dict[str, Any] = {
         "sampler": final.description,
         "search_steps": sampler.schedule.steps,
         "search": search,
@@ -301,11 +309,9 @@ def make_plan(
         "ensemble": ensemble,
         "budget": {"images": limits.images, "nfe": limits.nfe, "seconds": limits.seconds},
         "target": goal.scores,
-        "batch_size": batch_size or default_batch_size(sampler),
+        "batch_size": size,
     }
-    return Plan(
-        sampler, final, verifiers, judges, function, arguments, limits, goal, spec["batch_size"], spec, warnings
-    )
+    return Plan(sampler, final, verifiers, judges, function, arguments, limits, goal, size, spec, warnings)
 
 
 def execute(
@@ -463,14 +469,6 @@ def _target(given: float | Mapping[str, float] | None, verifiers: Sequence[Verif
             f"expected a target for each verifier by name ({names[0]}=SCORE), got {given:g}: a rank has no scale"
         )
     return Target({names[0]: float(given)})
-
-
-def _search_arguments(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
-    accepted = registry.search_arguments(name)
-    for key in given or {}:
-        if key not in accepted:
-            raise ValueError(registry.unknown(f"argument of {name}", key, list(accepted) or ["none"]))
-    return {**accepted, **(given or {})}
 
 
 def _default_steps(pipe: Any) -> int:

@@ -43,7 +43,7 @@ class Budget:
 
 
 def parse_budget(given: str | int | Budget | Iterable[str] | None) -> Budget:
-    """Read ``"64 images"``, ``"1920 nfe"``, ``"30s"``, several of them (a list, or joined by commas), or a number of images.
+    """Read ``"64 images"``, ``"1920 nfe"``, ``"30s"``, several of them (a list, or with commas), or a number of images.
 
     Raises:
         ValueError: naming what was expected and got, on a malformed text, an unknown unit, or a value that is not

@@ -51,7 +51,7 @@ def parameters_line(recipe: dict[str, Any], width: int, height: int) -> str:
         pairs.append(("CFG scale", sampler["guidance_scale"]))
     if recipe.get("seed") is not None:
         pairs.append(("Seed", recipe["seed"]))
-    pairs += [("Size", f"{width}x{height}"), ("Model", sampler["model"])]
+    pairs += [("Size", f"{width}x{height}"), ("Model", _public_name(sampler["model"]))]
     if recipe.get("search"):
         pairs.append(("Search", recipe["search"]))
     pairs += [(f"Score {name}", f"{value:.6g}") for name, value in recipe.get("scores", {}).items()]
@@ -61,6 +61,11 @@ def parameters_line(recipe: dict[str, Any], width: int, height: int) -> str:
         lines.append(f"Negative prompt: {sampler['negative_prompt']}")
     lines.append(", ".join(f"{key}: {_quoted(value)}" for key, value in pairs))
     return "\n".join(lines)
+
+
+def _public_name(model: str) -> str:
+    """A hub id as it is; of a directory only its own name, since images are shared."""
+    return model if model.count("/") == 1 and not model.startswith((".", "/", "~")) else Path(model).name
 
 
 def _quoted(value: Any) -> str:
@@ -97,7 +102,8 @@ def read_image(path: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
     try:
         with Image.open(path) as opened:
             opened.load()
-            return np.ascontiguousarray(np.asarray(opened.convert("RGB"))), dict(opened.info)
+            info = {str(key): value for key, value in opened.info.items()}
+            return np.ascontiguousarray(np.asarray(opened.convert("RGB"))), info
     except FileNotFoundError:
         raise ValueError(f"expected an image file, got {path}, which does not exist") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

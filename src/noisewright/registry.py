@@ -12,10 +12,11 @@ import importlib.util
 import inspect
 import json
 import sys
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from noisewright.builtins import ENTRIES, Entry
 
@@ -70,6 +71,26 @@ def search_arguments(name: str) -> dict[str, Any]:
     """A search's own arguments with their defaults."""
     parameters = list(inspect.signature(make_search(name)).parameters.values())[1:]
     return {p.name: None if p.default is p.empty else p.default for p in parameters}
+
+
+def check_arguments(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """A search's arguments, typed as its signature says and completed with its defaults.
+
+    Raises:
+        ValueError: on an unknown name (with the nearest), or a value of the wrong type.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    found = search_arguments(name)
+    hints = get_type_hints(make_search(name)) if given else {}
+    for key, value in given.items():
+        if key not in found:
+            raise ValueError(unknown(f"argument of {name}", key, list(found) or ["none"]))
+        try:
+            found[key] = TypeAdapter(hints.get(key, Any)).validate_python(value)
+        except ValidationError as error:
+            raise ValueError(f"argument {key} of {name}: {error.errors()[0]['msg']}, got {value!r}") from None
+    return found
 
 
 def make_verifier(text: str, device: str = "cpu") -> Any:

@@ -268,10 +268,7 @@ class Run:
             drafts = [one for one in self.candidates.values() if one.particle.steps == self.steps]
             if drafts:
                 wanted.append(_retarget(self.top(drafts)[0].particle, self.final.schedule.steps))
-        try:
-            self._finish(wanted, self.final, reserved=True)
-        except TargetReached:
-            pass
+        self._finish(wanted, self.final, reserved=True)
 
     def recipe(self, particle: Particle, batch: Sequence[str], versions: dict[str, str]) -> dict[str, Any]:
         """What makes a candidate again: the sampler, the lineage, and the micro-batch it was made in."""
@@ -318,6 +315,7 @@ class Run:
         unscored = [p for p in _distinct(clean) if p.id in self._images and p.id not in self.candidates]
         if unscored:  # made by a process that stopped before it could score them
             self._score_some(unscored, torch.stack([self._image_of(p.id) for p in unscored]))
+        self._check_target(clean, reserved)  # a process that stopped between reaching it and saying so
         todo = [p for p in _distinct(clean) if p.id not in self.candidates]
         for start, group in _by_index(todo):
             nfe_each = (steps - start) * sampler.nfe_per_step
@@ -356,11 +354,16 @@ class Run:
             done += len(some)
             if self.on_progress is not None:
                 self.on_progress(self)
-            reached = [p for p in some if p.id in self.candidates and self.target.reached(self.candidates[p.id].scores)]
-            if reached:
-                raise TargetReached(reached[0].id)
+            self._check_target(some, reserved)
         if done < len(group):
             raise BudgetExhausted(str(self.budget))
+
+    def _check_target(self, some: Sequence[Particle], reserved: bool) -> None:
+        """Raise TargetReached where one of ``some`` is scored and reaches the target."""
+        for particle in some:
+            one = self.candidates.get(particle.id)
+            if one is not None and not reserved and self.target.reached(one.scores):
+                raise TargetReached(one.id)
 
     def _reserve(self, makes_baseline: bool) -> Spent:
         """What must be left for :meth:`render` and for saving."""

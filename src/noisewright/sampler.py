@@ -70,9 +70,15 @@ class Sampler(Protocol):
 
     schedule: Schedule
     meter: Meter
-    description: dict[str, Any]
-    nfe_per_step: int
-    stochastic: bool
+
+    @property
+    def description(self) -> dict[str, Any]: ...
+
+    @property
+    def nfe_per_step(self) -> int: ...
+
+    @property
+    def stochastic(self) -> bool: ...
 
     def noise(self, seeds: Sequence[int]) -> Tensor:
         """Starting states for ``seeds``, (batch, ...): for each, exactly what the plain pipeline draws."""

@@ -25,9 +25,14 @@ class Solver(Protocol):
         stochastic: whether a step draws noise.
     """
 
-    name: str
-    nfe_per_step: int
-    stochastic: bool
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def nfe_per_step(self) -> int: ...
+
+    @property
+    def stochastic(self) -> bool: ...
 
     def step(
         self, schedule: Schedule, index: int, x: Tensor, found: Estimate, noise: Tensor | None, state: Any

@@ -11,7 +11,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +117,8 @@ class Store:
         before, now = _comparable(self.run["spec"]), _comparable(spec)
         for key in sorted({*before, *now}):
             if before.get(key) != now.get(key):
-                raise RunMismatch(
-                    f"{self.root} holds another run: expected {key} {_short(before.get(key))}, got {_short(now.get(key))}"
-                )
+                was, got = _short(before.get(key)), _short(now.get(key))
+                raise RunMismatch(f"{self.root} holds another run: expected {key} {was}, got {got}")
 
     def append(self, record: dict[str, Any]) -> None:
         """Add a line and force it to the disk; on failure nothing of it remains and the run can be resumed."""
@@ -137,10 +136,8 @@ class Store:
 
     def _cut(self, length: int) -> None:
         path = self.root / "journal.jsonl"
-        try:
+        with suppress(OSError):  # the buffered remainder of the failed line
             self._journal.close()
-        except OSError:
-            pass  # the buffered remainder of the failed line
         with path.open("r+b") as file:
             file.truncate(length)
         self._journal = path.open("ab")
@@ -273,7 +270,9 @@ def _lock(file: Any) -> None:
 
 
 def _comparable(spec: dict[str, Any]) -> dict[str, Any]:
-    return json.loads(json.dumps({key: value for key, value in spec.items() if key not in MAY_CHANGE}))
+    """The spec without what may change, the sampler's settings beside the others."""
+    flat = {**{key: value for key, value in spec.items() if key != "sampler"}, **spec.get("sampler", {})}
+    return dict(json.loads(json.dumps({key: value for key, value in flat.items() if key not in MAY_CHANGE})))
 
 
 def _short(value: Any) -> str:

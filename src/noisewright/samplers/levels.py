@@ -69,7 +69,8 @@ def read_levels(scheduler: Any) -> Levels:
         plain = name == "FlowMatchEulerDiscreteScheduler" and not config.get("stochastic_sampling", False)
         return Levels(schedule, schedule, "flow", Ddim(name="euler") if plain else None)
 
-    if sigmas is not None and len(sigmas) == len(times) + 1 and (start != 1.0 or not hasattr(scheduler, "alphas_cumprod")):
+    own_sigmas = start != 1.0 or not hasattr(scheduler, "alphas_cumprod")
+    if sigmas is not None and len(sigmas) == len(times) + 1 and own_sigmas:
         s = sigmas.detach().float().cpu()  # EDM levels; the scheduler's own coordinates are x0 + s * eps
         native = Schedule(tuple(times.tolist()), (1.0,) * len(s), tuple(s.tolist()), start)
         keep = _distinct(s[:-1])

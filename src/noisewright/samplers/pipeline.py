@@ -14,10 +14,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import inspect
-import json
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,87 +23,13 @@ from torch import Tensor
 
 from noisewright.errors import UnsupportedPipeline
 from noisewright.sampler import Meter, StepNoise, quantise
+from noisewright.samplers.fingerprint import fingerprint
 from noisewright.samplers.levels import Levels, read_levels
+from noisewright.samplers.seam import Seam, entered, make_probe
 from noisewright.schedule import Schedule, estimate
 from noisewright.solvers import Solver
 
-log = logging.getLogger("noisewright")
-
-DENOISERS = ("unet", "transformer", "transformer_2", "prior", "decoder")
 NEEDED = ("prompt", "latents", "generator", "num_inference_steps", "output_type")
-
-
-class _Seam:
-    """What one ``pipe(...)`` call should do, and what came of it."""
-
-    def __init__(self, scheduler: Any, times: Tensor | None, on_step: Callable[..., Tensor] | None) -> None:
-        self.scheduler = scheduler
-        self.times = times
-        self.on_step = on_step
-        self.own_input: Callable[[Tensor, Any], Tensor] | None = None
-        self.init_scale = 1.0
-        self.prepared: Any = None
-
-
-class _StepOutput(dict):
-    """What ``step`` returns where ``return_dict`` is true: an attribute and a key, as diffusers' outputs are."""
-
-    def __init__(self, prev_sample: Tensor) -> None:
-        super().__init__(prev_sample=prev_sample)
-        self.prev_sample = prev_sample
-
-
-def _probe(seam: _Seam) -> Any:
-    """A stand-in for the scheduler: its class, its config and its attributes, but our steps."""
-    base = type(seam.scheduler)
-
-    def set_timesteps(self, num_inference_steps=None, device=None, timesteps=None, sigmas=None, mu=None, **more):  # noqa: ANN001, ANN003, ANN202
-        # The named parameters stay: pipelines read this signature to learn what they may pass.
-        if seam.times is None:
-            given = {"timesteps": timesteps, "sigmas": sigmas, "mu": mu, **more}
-            given = {key: value for key, value in given.items() if value is not None}
-            if ("timesteps" not in given and "sigmas" not in given) or "num_inference_steps" in given or num_inference_steps is not None:
-                given["num_inference_steps"] = num_inference_steps
-            seam.prepared = copy.deepcopy(seam.scheduler)
-            accepted = inspect.signature(base.set_timesteps).parameters
-            if any(key not in accepted for key in ("timesteps", "sigmas") if key in given):
-                raise ValueError(f"{base.__name__} takes no custom timesteps or sigmas")
-            seam.prepared.set_timesteps(device=device, **given)
-            self.timesteps = seam.prepared.timesteps[:0]
-        else:
-            self.timesteps = seam.times.to(device) if device is not None else seam.times
-        self.num_inference_steps = len(self.timesteps)
-
-    def scale_model_input(self, sample, timestep=None, *args, **kwargs):  # noqa: ANN001, ANN002, ANN003, ANN202
-        return sample if seam.own_input is None else seam.own_input(sample, timestep)
-
-    def step(self, model_output, timestep, sample, return_dict=True, **kwargs):  # noqa: ANN001, ANN003, ANN202
-        if seam.on_step is None:
-            raise UnsupportedPipeline(f"expected no step in a call of zero steps, got one from {base.__name__}")
-        after = seam.on_step(model_output, timestep, sample)
-        return _StepOutput(after) if return_dict else (after,)
-
-    body = {
-        "set_timesteps": set_timesteps,
-        "scale_model_input": scale_model_input,
-        "step": step,
-        "set_begin_index": lambda self, begin_index=0: None,
-        "init_noise_sigma": property(lambda self: seam.init_scale, lambda self, value: None),
-        "order": 1,
-    }
-    probe = object.__new__(type(base.__name__, (base,), body))
-    probe.__dict__.update(copy.copy(seam.scheduler.__dict__))
-    return probe
-
-
-def _batch_of(module: Any, args: tuple, kwargs: dict) -> int:
-    """How many rows a network call works on."""
-    for value in (*args, kwargs.get("sample"), kwargs.get("hidden_states"), *kwargs.values()):
-        if isinstance(value, Tensor) and value.ndim > 1:
-            return int(value.shape[0])
-        if isinstance(value, (list, tuple)) and value and isinstance(value[0], Tensor):
-            return len(value)
-    return 0
 
 
 class PipelineSampler:
@@ -245,7 +168,7 @@ class PipelineSampler:
 
     def decode(self, x: Tensor) -> Tensor:
         with self.meter.phase("decode"):
-            images = self._call(_Seam(self.pipe.scheduler, torch.empty(0), None), x, output_type="pt")
+            images = self._call(Seam(self.pipe.scheduler, torch.empty(0), None), x, output_type="pt")
             self.meter.decodes += len(x)
             return quantise(images.detach().cpu())
 
@@ -349,7 +272,7 @@ class PipelineSampler:
         return scheduler
 
     def _noise_from(self, generators: list[torch.Generator]) -> Tensor:
-        seam = _Seam(self.pipe.scheduler, torch.empty(0), None)
+        seam = Seam(self.pipe.scheduler, torch.empty(0), None)
         if self.solver is None:
             seam.init_scale = float(self._prepared.init_noise_sigma)
         x = self._call(seam, None, generator=generators, batch=len(generators))
@@ -357,7 +280,7 @@ class PipelineSampler:
 
     def _read(self, steps: int) -> Levels:
         """The pipeline's real schedule, resolution-dependent shifts included, from a call of zero steps."""
-        seam = _Seam(self.pipe.scheduler, None, None)
+        seam = Seam(self.pipe.scheduler, None, None)
         generator = [torch.Generator("cpu").manual_seed(0)]
         self._call(seam, None, generator=generator, batch=1, steps=steps)
         if seam.prepared is None:
@@ -368,17 +291,17 @@ class PipelineSampler:
         except ValueError as error:
             raise UnsupportedPipeline(str(error)) from None
 
-    def _seam(self, start: int, stop: int, on_step: Callable[..., Tensor] | None) -> _Seam:
+    def _seam(self, start: int, stop: int, on_step: Callable[..., Tensor] | None) -> Seam:
         if self.solver is None:
             times = self._prepared.timesteps[start:stop].clone()
         else:
             times = torch.tensor(self.schedule.t[start:stop], dtype=torch.float32)
             if not torch.is_floating_point(self._prepared.timesteps):
                 times = times.long() if bool((times == times.round()).all()) else times
-        return _Seam(self.pipe.scheduler, times, on_step)
+        return Seam(self.pipe.scheduler, times, on_step)
 
     def _call(
-        self, seam: _Seam, x: Tensor | None, *, output_type: str = "latent", generator: Any = None,
+        self, seam: Seam, x: Tensor | None, *, output_type: str = "latent", generator: Any = None,
         batch: int | None = None, steps: int | None = None,
     ) -> Tensor:  # fmt: skip
         count = len(x) if x is not None else int(batch or 1)
@@ -394,7 +317,7 @@ class PipelineSampler:
             given["latents"] = x.to(self.device, self.pipe.dtype)
         if generator is not None:
             given["generator"] = generator
-        with _entered(self.pipe, _probe(seam), self._encoded, self.meter):
+        with entered(self.pipe, make_probe(seam), self._encoded, self.meter):
             output = self.pipe(**given)
         images = getattr(output, "images", None)
         if not isinstance(images, Tensor):
@@ -416,44 +339,6 @@ class PipelineSampler:
         if len(found) != 1:
             raise UnsupportedPipeline(f"{type(self.pipe).__name__} took {len(found)} scheduler steps, expected 1")
         return found[0].cpu()
-
-
-@contextmanager
-def _entered(pipe: Any, probe: Any, encoded: dict[str, Any], meter: Meter) -> Iterator[None]:
-    """The pipeline with our scheduler, a remembered prompt, counters on its network and no progress bar; then as before."""
-    scheduler, bar = pipe.scheduler, getattr(pipe, "_progress_bar_config", None)
-    encode = getattr(pipe, "encode_prompt", None)
-
-    def count(module: Any, args: tuple, kwargs: dict) -> None:
-        meter.forwards += _batch_of(module, args, kwargs)
-
-    def remembered(*args: Any, **kwargs: Any) -> Any:
-        assert encode is not None  # noqa: S101 - set below only where it exists
-        key = repr((args, sorted(kwargs.items(), key=lambda item: item[0])))
-        if key not in encoded:
-            with meter.phase("encode"):
-                encoded[key] = encode(*args, **kwargs)
-        return encoded[key]
-
-    networks = [net for name in DENOISERS if isinstance(net := getattr(pipe, name, None), torch.nn.Module)]
-    hooks = [net.register_forward_pre_hook(count, with_kwargs=True) for net in networks]
-    # Past DiffusionPipeline.__setattr__, which would write the probe's class into the pipeline's config.
-    object.__setattr__(pipe, "scheduler", probe)
-    if encode is not None:
-        object.__setattr__(pipe, "encode_prompt", remembered)
-    pipe.set_progress_bar_config(disable=True)
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-        object.__setattr__(pipe, "scheduler", scheduler)
-        if encode is not None:
-            pipe.__dict__.pop("encode_prompt", None)
-        if bar is None:
-            pipe.__dict__.pop("_progress_bar_config", None)
-        else:
-            pipe._progress_bar_config = bar
 
 
 def _check(pipe: Any, settings: dict[str, Any]) -> None:
@@ -479,8 +364,8 @@ def _history(scheduler: Any, fresh: Any) -> dict[str, Any]:
     changed = {}
     for key, value in scheduler.__dict__.items():
         before = fresh.__dict__.get(key)
-        same = value is before or (isinstance(value, Tensor) and isinstance(before, Tensor) and torch.equal(value, before))
-        if not same and key not in ("_internal_dict",):
+        same = value is before or (torch.is_tensor(value) and torch.is_tensor(before) and torch.equal(value, before))
+        if not same and key != "_internal_dict":
             changed[key] = value
     return changed
 
@@ -506,29 +391,6 @@ def _is_json(value: Any) -> bool:
 
 def _name(pipe: Any) -> str:
     return str(getattr(pipe, "name_or_path", "") or type(pipe).__name__)
-
-
-def fingerprint(pipe: Any) -> str:
-    """16 hex digits that change with any component's config or weights (a LoRA counts).
-
-    Weights are sampled: 16 values of each parameter, evenly spaced, with its name, shape and dtype.
-    """
-    digest = hashlib.sha256(type(pipe).__name__.encode())
-    for name, component in sorted(pipe.components.items()):
-        config = {k: v for k, v in dict((getattr(component, "config", None) and _plain(component.config)) or {}).items()}
-        config = {key: value for key, value in config.items() if not str(key).startswith(("_", "transformers_version"))}
-        digest.update(json.dumps([name, type(component).__name__, config], sort_keys=True, default=str).encode())
-        if isinstance(component, torch.nn.Module):
-            for key, parameter in component.named_parameters():
-                flat = parameter.detach().reshape(-1)
-                picked = flat[:: max(1, flat.numel() // 16)][:16].float().cpu()
-                digest.update(f"{key}{tuple(parameter.shape)}{parameter.dtype}".encode())
-                digest.update(picked.numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _plain(config: Any) -> dict[str, Any]:
-    return config.to_dict() if hasattr(config, "to_dict") else dict(config)
 
 
 def load_pipeline(directory_or_id: str | Path, *, device: str | None = None, dtype: str | None = None) -> Any:

@@ -110,7 +110,7 @@ def _batch_of(module: Any, args: tuple, kwargs: dict) -> int:
 
 @contextmanager
 def entered(pipe: Any, probe: Any, encoded: dict[str, Any], meter: Meter) -> Iterator[None]:
-    """The pipeline with our scheduler, a remembered prompt, counters on its network and no progress bar; then as before."""
+    """The pipeline with our scheduler, a remembered prompt, its network counted, no progress bar; then as before."""
     scheduler, bar = pipe.scheduler, getattr(pipe, "_progress_bar_config", None)
     encode = getattr(pipe, "encode_prompt", None)
 

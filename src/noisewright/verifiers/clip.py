@@ -17,7 +17,7 @@ log = logging.getLogger("noisewright")
 
 
 class ClipVerifier:
-    """``100 * max(cos(image, text), 0)``, as torchmetrics and Hugging Face report it (Hessel et al. use 2.5 max(cos, 0)).
+    """``100 * max(cos(image, text), 0)``, torchmetrics' scale (Hessel et al. 2021 write 2.5 max(cos, 0)).
 
     Preprocessing is the checkpoint's own, on 8-bit PIL images (bicubic short side, centre crop, CLIP mean and
     deviation). Prompts longer than the text model's limit are cut, with a warning.
