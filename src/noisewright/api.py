@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import json
 import logging
 import platform
 import re
@@ -178,6 +179,7 @@ def search(
     dtype: str | None = None,
     out: str | Path | None = None,
     progress: Callable[[Run], None] | None = None,
+    pictures: bool = True,
     **pipe_kwargs: Any,
 ) -> Result:
     """Search for the noise that gives the best image, on a pipeline that is left as it was found.
@@ -204,6 +206,7 @@ def search(
         out: the run directory; a run of the same settings there is continued. By default a temporary one, which
             ``result.save()`` copies.
         progress: called with the run after each micro-batch.
+        pictures: whether to draw the contact sheet, the curve and the before-after picture at the end.
         pipe_kwargs: further arguments of the pipeline's call.
 
     Raises:
@@ -221,7 +224,7 @@ def search(
     if out is None:
         out = tempfile.mkdtemp(prefix="noisewright-")
         atexit.register(shutil.rmtree, out, ignore_errors=True)
-    return execute(plan, out, progress)
+    return execute(plan, out, progress, pictures=pictures)
 
 
 def make_plan(
@@ -319,6 +322,7 @@ def execute(
     out: str | Path,
     progress: Callable[[Run], None] | None = None,
     request: Mapping[str, Any] | None = None,
+    pictures: bool = True,
 ) -> Result:
     """Run a plan in a directory; a run of the same settings there is continued.
 
@@ -329,8 +333,10 @@ def execute(
         out: the run directory.
         progress: called with the run after each micro-batch.
         request: :func:`make_plan`'s arguments, JSON-ready, from which ``noisewright resume`` can plan again.
+        pictures: whether to draw the contact sheet, the curve and the before-after picture at the end.
     """
-    report.prepare()
+    if pictures:
+        report.prepare()
     store = Store.create(out, plan.spec, versions(), datetime.now(UTC).isoformat(timespec="seconds"))
     try:
         asked = {"request": dict(request)} if request is not None else {}
@@ -350,7 +356,7 @@ def execute(
         except BaseException as error:
             _mark_failed(store, error)
             raise
-        return _conclude(plan, run, stopped, interrupted)
+        return _conclude(plan, run, stopped, interrupted, pictures)
     finally:
         store.close()
 
@@ -366,7 +372,7 @@ def _search(plan: Plan, run: Run) -> str:
     return "finished"
 
 
-def _conclude(plan: Plan, run: Run, stopped: str, interrupted: bool) -> Result:
+def _conclude(plan: Plan, run: Run, stopped: str, interrupted: bool, pictures: bool) -> Result:
     """Judge, write what a person looks at, and sum up."""
     store = run.store
     if run.best is None:
@@ -380,13 +386,9 @@ def _conclude(plan: Plan, run: Run, stopped: str, interrupted: bool) -> Result:
     }
     curve = run.curve()
     names = tuple(verifier.name for verifier in run.verifiers)
-    with store.writing(store.root / "contact-sheet.png"):
-        candidates = list(run.candidates.values())
-        report.contact_sheet(store.root, run.top(candidates, report.MOST_TILES), names).save(
-            store.root / "contact-sheet.png"
-        )
-    with store.writing(store.root / "curve.png"):
-        report.plot_curve(curve, names, store.root / "curve.png")
+    candidates = list(run.candidates.values())
+    if pictures:
+        _draw(run, shown["baseline"], shown["best"], curve, names)
     seconds = {name: round(value, 4) for name, value in run.seconds.items()}
     seconds["total"] = round(run.elapsed, 4)
     result = Result(
@@ -403,12 +405,29 @@ def _conclude(plan: Plan, run: Run, stopped: str, interrupted: bool) -> Result:
     return result
 
 
+def _draw(run: Run, baseline: Shown, best: Shown, curve: Sequence[CurvePoint], names: Sequence[str]) -> None:
+    """Write what a person looks at first: before and after, the contact sheet, the curve."""
+    root, store = run.store.root, run.store
+    captions = [
+        "\n".join([title, *(f"{name} {report.format_score(value)}" for name, value in one.scores.items())])
+        for title, one in (("baseline", baseline), ("best", best))
+    ]
+    with store.writing(root / "before-after.png"):
+        pair = report.before_after(
+            baseline.file, best.file, prompt=run.prompt, captions=(captions[0], captions[1])
+        )
+        pair.save(root / "before-after.png")
+    with store.writing(root / "contact-sheet.png"):
+        best_first = run.top(list(run.candidates.values()), report.MOST_TILES)
+        report.contact_sheet(root, best_first, names).save(root / "contact-sheet.png")
+    with store.writing(root / "curve.png"):
+        report.plot_curve(curve, names, root / "curve.png")
+
+
 def _show(run: Run, one: Candidate, judged: dict[str, float], file: str) -> Shown:
     """Write a candidate's PNG with its scores in the metadata."""
     scores = {**one.scores, **judged}
     array, info = read_image(run.store.root / one.file)
-    import json
-
     recipe = {**json.loads(info["noisewright"]), "scores": scores}
     path = run.store.root / file
     with run.store.writing(path):

@@ -103,6 +103,7 @@ class Run:
             raise ValueError(f"expected verifiers with distinct names, got {', '.join(names)}")
         self.store = store
         self.sampler = sampler
+        self.prompt = str(sampler.description["prompt"])
         self.final = final or sampler
         self.verifiers = list(verifiers)
         self.seed = seed
@@ -231,7 +232,7 @@ class Run:
                 continue
             began = time.perf_counter()
             images = torch.stack([self._image_of(one.id) for one in todo])
-            found = score(judge, images, self._prompt)
+            found = score(judge, images, self.prompt)
             record = {"verb": "judge", "judge": judge.name, "ids": [one.id for one in todo], "scores": found}
             self._append({**record, "seconds": {"verify": round(time.perf_counter() - began, 6)}})
         return {key: dict(self._judged.get(key, {})) for key in shown}
@@ -286,10 +287,6 @@ class Run:
         }
 
     # Behind the verbs
-
-    @property
-    def _prompt(self) -> str:
-        return str(self.sampler.description["prompt"])
 
     def _baseline_particle(self) -> Particle:
         steps = self.final.schedule.steps
@@ -407,7 +404,7 @@ class Run:
         began = time.perf_counter()
         found: dict[str, list[float]] = {}
         for verifier in self.verifiers:
-            found[verifier.name] = score(verifier, images, self._prompt)
+            found[verifier.name] = score(verifier, images, self.prompt)
         took = round(time.perf_counter() - began, 6)
         self._append({"verb": "score", "ids": [p.id for p in some], "scores": found, "seconds": {"verify": took}})
         for name, scores in found.items():
@@ -442,7 +439,7 @@ class Run:
         x, _, start = self._starting_states(some, self.sampler)
         images = self.sampler.decode(self.sampler.predict(x, start))
         began = time.perf_counter()
-        found = {verifier.name: score(verifier, images, self._prompt) for verifier in self.verifiers}
+        found = {verifier.name: score(verifier, images, self.prompt) for verifier in self.verifiers}
         metered = self._metered(self.sampler)
         metered["seconds"]["verify"] = round(time.perf_counter() - began, 6)
         self._append({"verb": "preview", "ids": [p.id for p in some], "index": start, "scores": found, **metered})

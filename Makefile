@@ -1,0 +1,32 @@
+# The few commands a person needs. Each makes .venv itself where it is missing.
+PYTHON ?= python3
+CONSTRAINTS ?= constraints-cpu.txt
+PROMPT ?= a green star left of a red circle
+BIN := .venv/bin
+
+.PHONY: install demo test check bench
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -c $(CONSTRAINTS) -e ".[dev]"
+	touch $@
+
+demo: install  ## the bundled model, by itself and after a search: runs/demo/before-after.png
+	rm -rf runs/demo
+	$(BIN)/noisewright generate "$(PROMPT)" --budget "64 images" --out runs/demo
+
+test: install
+	$(BIN)/python -m pytest
+
+check: install  ## lint, types, and the direction of the imports
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_imports.py
+
+bench: install  ## every figure of docs/figures.md, about half an hour on two cores
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/success.py

@@ -1,0 +1,96 @@
+"""Does the search give more right images? Best of N with a verifier, on the test prompts, judged by the oracle.
+
+For each prompt the baseline is the plain image of the seed, the best is what the verifier picked, and the oracle, which
+the search never saw, says which scenes are right. Intervals: paired bootstrap over prompts, 95 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import noisewright as nw
+from noisewright import registry
+from noisewright.metadata import read_image
+from noisewright.shapes.oracle import grade
+from noisewright.shapes.prompts import kind, load_prompts, parse
+
+RESAMPLES = 10_000
+
+
+def interval(differences: np.ndarray) -> tuple[float, float]:
+    """The 95 % bootstrap interval of the mean of paired differences."""
+    rng = np.random.default_rng(0)
+    picks = rng.integers(0, len(differences), (RESAMPLES, len(differences)))
+    low, high = np.percentile(differences[picks].mean(1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def right(file: Path, prompt: str) -> bool:
+    array, _ = read_image(file)
+    return grade(torch.from_numpy(array).permute(2, 0, 1)[None].float() / 255, prompt)[0].right
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--n", type=int, default=16, help="candidates per prompt")
+    parser.add_argument("--prompts", choices=["dev", "test"], default="test")
+    parser.add_argument("--first", type=int, default=None, help="only so many prompts")
+    parser.add_argument("--verifier", default="shapes-clip")
+    parser.add_argument("--steps", type=int, default=None)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, default=None, help="write the rows there")
+    given = parser.parse_args()
+
+    prompts = [str(getattr(one, "text", one)) for one in load_prompts(given.prompts)][: given.first]
+    pipe = nw.load()
+    verifier = registry.make_verifier(given.verifier)
+    rows = []
+    began = time.perf_counter()
+    for number, prompt in enumerate(prompts):
+        with tempfile.TemporaryDirectory() as directory:
+            result = nw.search(
+                pipe, prompt, verifier=verifier, budget=given.n, num_inference_steps=given.steps,
+                seed=given.seed + 1000 * number, out=directory, pictures=False,
+            )  # fmt: skip
+            made = [right(result.run / one.file, prompt) for one in result.candidates]
+            rows.append(
+                {
+                    "prompt": prompt,
+                    "kind": kind(parse(prompt)),
+                    "baseline": right(result.baseline.file, prompt),
+                    "best": right(result.best.file, prompt),
+                    "oracle": any(made),
+                    "mean": float(np.mean(made)),
+                    "nfe": result.nfe,
+                }
+            )
+        if (number + 1) % 20 == 0:
+            print(f"{number + 1} prompts, {time.perf_counter() - began:.0f} s", flush=True)
+    if given.json is not None:
+        given.json.write_text(json.dumps(rows))
+
+    print(f"\nbest of {given.n} with {given.verifier}, {len(rows)} {given.prompts} prompts, judge: the oracle")
+    print(f"{'kind':10}{'prompts':>8}{'baseline':>10}{'best':>8}{'oracle pick':>13}{'gain':>8}   95 % interval")
+    for name in [*sorted({row["kind"] for row in rows}), "all"]:
+        some = [row for row in rows if name in ("all", row["kind"])]
+        before, after, top = (
+            np.array([float(row[key]) for row in some]) for key in ("baseline", "best", "oracle")
+        )
+        low, high = interval(after - before)
+        print(
+            f"{name:10}{len(some):8}{before.mean():10.1%}{after.mean():8.1%}{top.mean():13.1%}"
+            f"{100 * (after - before).mean():+8.1f}   [{100 * low:+.1f}, {100 * high:+.1f}] points"
+        )
+    nfe = sum(row["nfe"] for row in rows)
+    print(f"NFE in all {nfe}; seconds in all {time.perf_counter() - began:.0f}")
+
+
+if __name__ == "__main__":
+    main()
