@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=None, help="write the rows there")
     given = parser.parse_args()
 
-    prompts = [str(getattr(one, "text", one)) for one in load_prompts(given.prompts)][: given.first]
+    prompts = load_prompts(given.prompts)[: given.first]
     pipe = nw.load()
     verifier = registry.make_verifier(given.verifier)
     rows = []
