@@ -23,7 +23,7 @@ from noisewright.executor import Executor, LocalExecutor
 from noisewright.metadata import RECIPE_VERSION, encode_png, pixel_hash, pixels_of
 from noisewright.noise import gaussian, renoise, rotate
 from noisewright.particle import Candidate, Particle, ensemble_values, from_lineage, noise_particle
-from noisewright.sampler import PHASES, Sampler
+from noisewright.sampler import PHASES, Meter, Sampler
 from noisewright.store import Store
 from noisewright.verifier import Verifier, score
 
@@ -130,7 +130,8 @@ class Run:
         self._replay()
         self._before = self.spent.seconds
         self._began = time.perf_counter()
-        self._meter = {name: 0 for name in ("nfe", "forwards", "decodes")} | {"seconds": dict.fromkeys(PHASES, 0.0)}
+        # A fresh sampler has encoded the prompt already, for this run; a used one counted for others.
+        self._meter = (Meter() if sampler.meter.nfe == 0 else sampler.meter).snapshot()
 
     # Verbs
 

@@ -129,7 +129,7 @@ class Store:
                 self._journal.write(line)
                 self._journal.flush()
                 os.fsync(self._journal.fileno())
-            except OSError:
+            except BaseException:  # a full disk, or Ctrl-C in the middle of a line
                 self._cut(before)
                 raise
         self.records.append(record)
