@@ -69,7 +69,7 @@ def parse_budget(given: str | int | Budget | Iterable[str] | None) -> Budget:
             raise ValueError(f"expected a budget in images, nfe or seconds, got unit {word!r} in {text.strip()!r}")
         if unit in IN_SECONDS:
             number, unit = number * IN_SECONDS[unit], "seconds"
-        if unit != "seconds" and number != int(number):
+        if unit != "seconds" and not number.is_integer():
             raise ValueError(f"expected a whole number of {unit}, got {text.strip()!r}")
         if unit in limits:
             raise ValueError(f"expected one budget in {unit}, got several")
