@@ -97,7 +97,7 @@ def test_the_clean_level_needs_no_noise_left():
 
 def test_a_stochastic_step_without_noise_is_refused():
     clean, noise, _ = states(5)
-    with pytest.raises(ValueError, match="eta = 0.5"):
+    with pytest.raises(ValueError, match=r"eta = 0\.5"):
         transition(vp_schedule(4), 0, 1, Estimate(clean, noise), 0.5, None)
 
 

@@ -1,0 +1,291 @@
+import errno
+import json
+import math
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from noisewright.errors import RunInterrupted, RunMismatch
+from noisewright.metadata import encode_png, pixel_hash
+from noisewright.store import Store, read_journal, read_run, write_atomically
+
+SPEC = {
+    "sampler": {"model": "m", "fingerprint": "f", "prompt": "a cat", "num_inference_steps": 20, "device": "cpu"},
+    "seed": 3,
+    "budget": {"images": 4},
+    "batch_size": 8,
+}
+RECIPE = {
+    "sampler": {"num_inference_steps": 1, "solver": "ddim", "model": "m", "prompt": "p"},
+    "versions": {"noisewright": "0"},
+}
+
+
+def create(root, spec=SPEC):
+    return Store.create(root, spec, {"noisewright": "0"}, "now")
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "run"
+
+
+def filled(root, count=3):
+    store = create(root)
+    for number in range(count):
+        store.append({"verb": "finish", "ids": [f"p{number}"], "value": number / 7})
+    store.close()
+    return [json.loads(line) for line in (root / "journal.jsonl").read_text().splitlines()]
+
+
+def test_a_new_run_directory(root):
+    create(root).close()
+    assert {one.name for one in root.iterdir()} == {"run.json", "journal.jsonl", "images", "states"}
+    run = read_run(root)
+    assert run["spec"] == SPEC
+    assert run["status"] == "running"
+    assert run["schema_version"] == 1
+
+
+def test_lines_are_on_the_disk_when_append_returns(root):
+    store = create(root)
+    for number in range(3):
+        store.append({"number": number, "score": float("nan")})
+        assert [one["number"] for one in read_journal(root)] == list(range(number + 1))
+    assert math.isnan(read_journal(root)[0]["score"])
+    store.close()
+
+
+def test_reopening_gives_the_same_records(root):
+    records = filled(root)
+    store = create(root)
+    assert store.records == records
+    store.append({"verb": "more"})
+    store.close()
+    assert read_journal(root) == [*records, {"verb": "more"}]
+
+
+def test_a_line_torn_at_any_byte_is_cut_off(root):
+    records = filled(root)
+    journal = root / "journal.jsonl"
+    whole = journal.read_bytes()
+    last = whole.rstrip(b"\n").rindex(b"\n") + 1
+    for length in range(last, len(whole)):
+        journal.write_bytes(whole[:length])
+        assert read_journal(root) == records[:-1]
+        store = Store.open(root)
+        assert store.records == records[:-1]
+        assert journal.read_bytes() == whole[:last]
+        store.append(records[-1])
+        store.close()
+        assert journal.read_bytes() == whole
+
+
+def test_a_last_line_of_rubbish_is_cut_off(root):
+    records = filled(root)
+    journal = root / "journal.jsonl"
+    for rubbish in (b"\x00\x00\x00\n", b'["no object"]\n', b"\xff\xfe{}\n", b"{]\n"):
+        journal.write_bytes(b"".join(json.dumps(one).encode() + b"\n" for one in records) + rubbish)
+        assert read_journal(root) == records
+        store = Store.open(root)
+        store.append({"verb": "next"})
+        store.close()
+        assert read_journal(root) == [*records, {"verb": "next"}]
+
+
+@pytest.mark.parametrize("rubbish", [b"{]", b"3", b"\xff\xff"])
+def test_a_damaged_inner_line_is_refused_and_kept(root, rubbish):
+    filled(root)
+    journal = root / "journal.jsonl"
+    lines = journal.read_bytes().splitlines()
+    lines[1] = rubbish
+    damaged = b"\n".join(lines) + b"\n"
+    journal.write_bytes(damaged)
+    with pytest.raises(ValueError, match="line 2"):
+        Store.open(root)
+    assert journal.read_bytes() == damaged
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("prompt", "a dog"), ("fingerprint", "g"), ("num_inference_steps", 10), ("seed", 4), ("new", 1)],
+)
+def test_another_run_is_refused_by_the_name_of_what_differs(root, key, value):
+    filled(root)
+    before = (root / "run.json").read_bytes()
+    inner = key in SPEC["sampler"]
+    other = {**SPEC, "sampler": {**SPEC["sampler"], key: value}} if inner else {**SPEC, key: value}
+    with pytest.raises(RunMismatch, match=rf"expected {key} .*, got {json.dumps(value)}"):
+        create(root, other)
+    assert (root / "run.json").read_bytes() == before
+    create(root).close()  # the refusal let go of the lock
+
+
+def test_budget_batch_size_and_device_may_change(root):
+    filled(root)
+    changed = {**SPEC, "budget": {"images": 9}, "batch_size": 1, "sampler": {**SPEC["sampler"], "device": "cuda"}}
+    create(root, changed).close()
+    assert read_run(root)["spec"]["budget"] == {"images": 9}
+
+
+def test_a_directory_with_other_files_is_refused(root):
+    root.mkdir()
+    (root / "thesis.tex").write_text("years of work")
+    with pytest.raises(RunMismatch, match="other files"):
+        create(root)
+    assert [one.name for one in root.iterdir()] == ["thesis.tex"]
+
+
+def test_a_place_that_cannot_be_a_directory_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(ValueError, match="expected"):
+            create(place)
+
+
+def test_a_second_writer_is_refused(root):
+    store = create(root)
+    with pytest.raises(RunMismatch, match="another process is writing"):
+        Store.open(root)
+    program = f"from noisewright.store import Store; Store.open({str(root)!r})"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "another process is writing" in found.stderr
+    store.close()
+    Store.open(root).close()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [(None, "expected a run directory"), ("{", "damaged"), ("[]", "schema 1"), ('{"schema_version": 99}', "99")],
+)
+def test_what_is_no_run_is_refused(root, text, says):
+    root.mkdir()
+    if text is not None:
+        (root / "run.json").write_text(text)
+    for reads in (read_run, Store.open):
+        with pytest.raises(ValueError, match=says):
+            reads(root)
+
+
+class FullDisk:
+    """A journal file whose device fills up after some bytes of the next line, as a real one does."""
+
+    def __init__(self, file, room):
+        self.file, self.room = file, room
+
+    def write(self, data):
+        self.file.write(data[: self.room])
+        self.file.flush()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+
+@pytest.mark.parametrize("room", [0, 1, 20, 10_000])
+def test_a_full_disk_leaves_the_journal_at_the_previous_line(root, room):
+    store = create(root)
+    store.append({"number": 0})
+    before = (root / "journal.jsonl").read_bytes()
+    store._journal = FullDisk(store._journal, room)
+    with pytest.raises(RunInterrupted, match=r"No space left on device.*noisewright resume") as caught:
+        store.append({"number": 1, "text": "x" * 100})
+    assert str(root) in str(caught.value)
+    assert (root / "journal.jsonl").read_bytes() == before
+    assert [one["number"] for one in store.records] == [0]
+    store.append({"number": 2})  # room again: the same process can go on
+    with pytest.raises(RunMismatch, match="another process"):
+        Store.open(root)  # and still holds the lock
+    store.close()
+    assert [one["number"] for one in read_journal(root)] == [0, 2]
+
+
+def test_a_full_device_leaves_the_journal_at_the_previous_line(root):
+    """A real ENOSPC from the operating system."""
+    store = create(root)
+    store.append({"number": 0})
+    kept = store._journal
+    try:
+        store._journal = open("/dev/full", "ab")  # noqa: SIM115
+    except OSError:
+        pytest.skip("this system has no /dev/full")
+    kept.close()
+    with pytest.raises(RunInterrupted, match="No space left"):
+        store.append({"number": 1})
+    store.close()
+
+
+def test_a_full_disk_elsewhere_is_a_run_interrupted_too(root, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    store = create(root)
+    before = (root / "run.json").read_bytes()
+    monkeypatch.setattr(os, "replace", full)
+    for write in (
+        lambda: store.save_image("p", b"png"),
+        lambda: store.save_state("p", (torch.zeros(1), None)),
+        lambda: store.write(status="done"),
+    ):
+        with pytest.raises(RunInterrupted, match="No space left"):
+            write()
+    assert (root / "run.json").read_bytes() == before
+    assert list((root / "images").iterdir()) == []
+    store.close()
+
+
+def test_writes_are_atomic(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+
+    class Crash(BaseException):
+        pass
+
+    def crash(*args):
+        raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", crash)
+        with pytest.raises(Crash):
+            write_atomically(path, b"new and longer")
+    assert path.read_bytes() == b"old"
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_images_come_back_only_as_they_were_made(root):
+    store = create(root)
+    array = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
+    relative = store.save_image("p", encode_png(array, RECIPE))
+    assert relative == "images/p.png"
+    image = store.image(relative, pixel_hash(array))
+    assert torch.equal((image * 255).round().byte().permute(1, 2, 0), torch.from_numpy(array))
+    assert store.image(relative, "0" * 64) is None
+    (root / relative).write_bytes(encode_png(255 - array, RECIPE))
+    assert store.image(relative, pixel_hash(array)) is None
+    (root / relative).write_bytes(b"no png")
+    assert store.image(relative, pixel_hash(array)) is None
+    assert store.image("images/none.png", pixel_hash(array)) is None
+    store.close()
+
+
+def test_states_come_back_or_are_none(root):
+    store = create(root)
+    state = (torch.randn(1, 3, 2, 2), {"history": [torch.ones(2)], "generators": torch.zeros(4, dtype=torch.uint8)})
+    store.save_state("p", state)
+    x, more = store.state("p")
+    assert torch.equal(x, state[0])
+    assert torch.equal(more["history"][0], state[1]["history"][0])
+    assert [one.name for one in (root / "states").iterdir()] == ["p.pt"]
+    assert store.state("other") is None
+    whole = (root / "states" / "p.pt").read_bytes()
+    for damaged in (b"", b"rubbish", whole[: len(whole) // 2], whole[:-1]):
+        (root / "states" / "p.pt").write_bytes(damaged)
+        assert store.state("p") is None
+    store.close()
