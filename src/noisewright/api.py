@@ -395,7 +395,7 @@ def _conclude(plan: Plan, run: Run, stopped: str, interrupted: bool, pictures: b
         best=shown["best"], baseline=shown["baseline"], nfe=run.spent.nfe, forwards=run.spent.forwards,
         images=run.spent.images, seconds=seconds, stopped=stopped, run=store.root, verifiers=names,
         judges=tuple(judge.name for judge in plan.judges), candidates=tuple(candidates), curve=tuple(curve),
-        warnings=tuple(run.warnings), interrupted=interrupted,
+        warnings=(*run.warnings, *run.failures()), interrupted=interrupted,
     )  # fmt: skip
     summary = result.to_json()
     for key in ("best", "baseline"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,15 @@ from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 RECIPE_VERSION = 1
+
+
+def without_nan(value: Any) -> Any:
+    """A JSON-ready value with null for every number that JSON has no word for."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: without_nan(one) for key, one in value.items()}
+    return [without_nan(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def pixels_of(image: Tensor) -> np.ndarray:
@@ -34,7 +44,7 @@ def encode_png(array: np.ndarray, recipe: dict[str, Any]) -> bytes:
     """
     chunks = PngImagePlugin.PngInfo()
     chunks.add_itxt("parameters", parameters_line(recipe, array.shape[1], array.shape[0]))
-    chunks.add_itxt("noisewright", json.dumps(recipe, allow_nan=True))
+    chunks.add_itxt("noisewright", json.dumps(without_nan(recipe), allow_nan=False))
     file = io.BytesIO()
     Image.fromarray(array).save(file, "png", pnginfo=chunks, compress_level=4)
     return file.getvalue()

@@ -104,6 +104,11 @@ class Candidate:
         return self.particle.seed
 
 
+def number_or_nan(value: float | None) -> float:
+    """A score as JSON has it, where NaN is null."""
+    return math.nan if value is None else float(value)
+
+
 def mean_ranks(rows: list[list[float]]) -> list[float]:
     """Mean over verifiers of the rank of each candidate, 0 worst to 1 best (Ma et al. 2025, section 4.2).
 

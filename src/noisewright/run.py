@@ -20,9 +20,16 @@ from torch import Tensor
 from noisewright.budget import Budget, Spent, affordable
 from noisewright.errors import BudgetExhausted, TargetReached, VerifierFailed
 from noisewright.executor import Executor, LocalExecutor
-from noisewright.metadata import RECIPE_VERSION, encode_png, pixel_hash, pixels_of
+from noisewright.metadata import RECIPE_VERSION, encode_png, pixel_hash, pixels_of, without_nan
 from noisewright.noise import gaussian, renoise, rotate
-from noisewright.particle import Candidate, Particle, ensemble_values, from_lineage, noise_particle
+from noisewright.particle import (
+    Candidate,
+    Particle,
+    ensemble_values,
+    from_lineage,
+    noise_particle,
+    number_or_nan,
+)
 from noisewright.sampler import PHASES, Meter, Sampler
 from noisewright.store import Store
 from noisewright.verifier import Verifier, score
@@ -238,6 +245,15 @@ class Run:
             self._append({**record, "seconds": {"verify": round(time.perf_counter() - began, 6)}})
         return {key: dict(self._judged.get(key, {})) for key in shown}
 
+    def failures(self) -> list[str]:
+        """A sentence for each verifier that gave NaN, however many processes it took."""
+        found = []
+        for verifier in self.verifiers:
+            bad, of = sum(math.isnan(one.scores[verifier.name]) for one in self.candidates.values()), len(self.candidates)
+            if bad:
+                found.append(f"verifier {verifier.name} gave NaN for {bad} of {of} images; they rank last")
+        return found
+
     def curve(self) -> list[CurvePoint]:
         """Best-so-far after each candidate of the search, in order; the value never falls.
 
@@ -250,6 +266,8 @@ class Run:
         for (one, images, nfe, seconds), value in zip(scored, self.value([row[0] for row in scored]), strict=True):
             if value > best or not holder:
                 best, holder = value, one.id
+            if best == -math.inf:
+                continue  # nothing has a number yet
             points.append(CurvePoint(images, nfe, seconds, best, holder))
         return points
 
@@ -408,10 +426,6 @@ class Run:
             found[verifier.name] = score(verifier, images, self.prompt)
         took = round(time.perf_counter() - began, 6)
         self._append({"verb": "score", "ids": [p.id for p in some], "scores": found, "seconds": {"verify": took}})
-        for name, scores in found.items():
-            bad = sum(math.isnan(value) for value in scores)
-            if bad:
-                self._warn(f"verifier {name} gave NaN for {bad} of {len(scores)} images; they rank last")
         if all(math.isnan(value) for scores in found.values() for value in scores) and not any(
             not math.isnan(value) for one in self.candidates.values() for value in one.scores.values()
         ):
@@ -514,7 +528,7 @@ class Run:
         return taken
 
     def _append(self, record: dict[str, Any]) -> None:
-        record = {**record, "elapsed": round(self.elapsed, 4)}
+        record = without_nan({**record, "elapsed": round(self.elapsed, 4)})
         self.store.append(record)
         self._apply(record)
 
@@ -544,7 +558,7 @@ class Run:
         elif verb == "score":
             for row, key in enumerate(record["ids"]):
                 made = self._images[key]
-                scores = {name: float(values[row]) for name, values in record["scores"].items()}
+                scores = {name: number_or_nan(values[row]) for name, values in record["scores"].items()}
                 particle = from_lineage(made["lineage"])  # type: ignore[arg-type]
                 self.candidates[key] = Candidate(particle, self._scored, scores, made["file"], made["pixels"])
                 self._scored += 1
@@ -553,10 +567,10 @@ class Run:
             self._denoised.update(record["ids"])
         elif verb == "preview":
             for row, key in enumerate(record["ids"]):
-                self._previews[key] = {name: float(values[row]) for name, values in record["scores"].items()}
+                self._previews[key] = {name: number_or_nan(values[row]) for name, values in record["scores"].items()}
         elif verb == "judge":
             for key, value in zip(record["ids"], record["scores"], strict=True):
-                self._judged.setdefault(key, {})[record["judge"]] = float(value)
+                self._judged.setdefault(key, {})[record["judge"]] = number_or_nan(value)
         elif verb == "shrink":
             self.executor.batch_size = record["batch_size"]
 

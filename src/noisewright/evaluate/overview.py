@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from noisewright.particle import ensemble_values
+from noisewright.particle import ensemble_values, number_or_nan
 from noisewright.sampler import PHASES
 from noisewright.store import read_journal, read_run
 
@@ -89,12 +89,13 @@ def _read(records: list[dict[str, Any]]) -> _Read:
                 }  # fmt: skip
         elif record["verb"] == "score":
             for row, key in enumerate(record["ids"]):
-                read.made[key]["scores"] = {name: float(values[row]) for name, values in record["scores"].items()}
+                scores = {name: number_or_nan(values[row]) for name, values in record["scores"].items()}
+                read.made[key]["scores"] = scores
                 read.scored.append(key)
                 read.curve.append((key, len(read.scored), read.nfe, read.seconds["total"]))
         elif record["verb"] == "judge":
             for key, value in zip(record["ids"], record["scores"], strict=True):
-                read.made[key]["scores"][record["judge"]] = float(value)
+                read.made[key]["scores"][record["judge"]] = number_or_nan(value)
     read.scored = list(dict.fromkeys(read.scored))
     return read
 
