@@ -247,9 +247,9 @@ class Run:
 
     def failures(self) -> list[str]:
         """A sentence for each verifier that gave NaN, however many processes it took."""
-        found = []
+        found, of = [], len(self.candidates)
         for verifier in self.verifiers:
-            bad, of = sum(math.isnan(one.scores[verifier.name]) for one in self.candidates.values()), len(self.candidates)
+            bad = sum(math.isnan(one.scores[verifier.name]) for one in self.candidates.values())
             if bad:
                 found.append(f"verifier {verifier.name} gave NaN for {bad} of {of} images; they rank last")
         return found

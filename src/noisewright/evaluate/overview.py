@@ -129,6 +129,8 @@ def _curve(read: _Read, names: list[str], ensemble: str, drafts: int) -> list[di
     ):
         if _number(value) > best or not holder:
             best, holder = _number(value), key
+        if best == -math.inf:
+            continue  # nothing has a number yet
         points.append({"images": images, "nfe": nfe, "seconds": seconds, "value": best, "candidate": holder})
     return points
 
