@@ -49,7 +49,7 @@ def test_clean_mean_is_the_gradient_of_the_log_density(kind):
 
 
 def test_many_steps_follow_the_exact_ode():
-    """For one Gaussian the ODE keeps the standardised state: x_j = alpha_j mu + spread_j / spread_i (x_i - alpha_i mu)."""
+    """For one Gaussian the ODE keeps the standardised state (x - alpha mu) / spread."""
     errors = []
     for steps in (50, 200):
         sampler = single(steps=steps)

@@ -1,6 +1,5 @@
 import errno
 import json
-import math
 import os
 import subprocess
 import sys
@@ -54,10 +53,18 @@ def test_a_new_run_directory(root):
 def test_lines_are_on_the_disk_when_append_returns(root):
     store = create(root)
     for number in range(3):
-        store.append({"number": number, "score": float("nan")})
+        store.append({"number": number, "score": None})
         assert [one["number"] for one in read_journal(root)] == list(range(number + 1))
-    assert math.isnan(read_journal(root)[0]["score"])
     store.close()
+
+
+def test_every_line_is_json_for_any_reader(root):
+    store = create(root)
+    with pytest.raises(ValueError, match="JSON"):
+        store.append({"score": float("nan")})
+    assert store.records == []
+    store.close()
+    assert read_journal(root) == []
 
 
 def test_reopening_gives_the_same_records(root):
