@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-SILENT = ("_", "transformers_version", "dtype", "torch_dtype")
+SILENT = ("_", "architectures", "transformers_version", "dtype", "torch_dtype")
 """Config keys that only say where, with what, or in which precision a component was made (weights carry their own)."""
 
 

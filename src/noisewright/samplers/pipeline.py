@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -363,11 +364,17 @@ def _history(scheduler: Any, fresh: Any) -> dict[str, Any]:
     """What a scheduler's steps changed in it: the multistep history."""
     changed = {}
     for key, value in scheduler.__dict__.items():
-        before = fresh.__dict__.get(key)
-        same = value is before or (torch.is_tensor(value) and torch.is_tensor(before) and torch.equal(value, before))
-        if not same and key != "_internal_dict":
+        if key != "_internal_dict" and not _equal(value, fresh.__dict__.get(key)):
             changed[key] = value
     return changed
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if torch.is_tensor(a) and torch.is_tensor(b):
+        return torch.equal(a, b)
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return np.array_equal(a, b)
+    return a is b
 
 
 def _draws_noise(scheduler: Any) -> bool:
@@ -424,7 +431,7 @@ def load_pipeline(directory_or_id: str | Path, *, device: str | None = None, dty
         pipe = DiffusionPipeline.from_pretrained(
             str(directory_or_id), torch_dtype=getattr(torch, dtype), use_safetensors=True
         )
-    except (OSError, ValueError, TypeError, ImportError, RuntimeError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError) as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ValueError(f"model {str(directory_or_id)!r} could not be loaded: {first}") from error
     return pipe.to(device)

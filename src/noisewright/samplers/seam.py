@@ -112,7 +112,7 @@ def _batch_of(module: Any, args: tuple, kwargs: dict) -> int:
 def entered(pipe: Any, probe: Any, encoded: dict[str, Any], meter: Meter) -> Iterator[None]:
     """The pipeline with our scheduler, a remembered prompt, its network counted, no progress bar; then as before."""
     scheduler, bar = pipe.scheduler, getattr(pipe, "_progress_bar_config", None)
-    encode = getattr(pipe, "encode_prompt", None)
+    encode, own_encode = getattr(pipe, "encode_prompt", None), pipe.__dict__.get("encode_prompt")
 
     def count(module: Any, args: tuple, kwargs: dict) -> None:
         meter.forwards += _batch_of(module, args, kwargs)
@@ -138,7 +138,9 @@ def entered(pipe: Any, probe: Any, encoded: dict[str, Any], meter: Meter) -> Ite
         for hook in hooks:
             hook.remove()
         object.__setattr__(pipe, "scheduler", scheduler)
-        if encode is not None:
+        if own_encode is not None:
+            object.__setattr__(pipe, "encode_prompt", own_encode)
+        elif encode is not None:
             pipe.__dict__.pop("encode_prompt", None)
         if bar is None:
             pipe.__dict__.pop("_progress_bar_config", None)
