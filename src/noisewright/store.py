@@ -6,21 +6,18 @@ torn by a crash is cut off at the next opening. ``run.json`` is replaced atomica
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
-from PIL import Image
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from noisewright.errors import RunInterrupted, RunMismatch
+
+if TYPE_CHECKING:  # reading a run (``noisewright show``) must not wait for torch
+    from torch import Tensor
 
 SCHEMA_VERSION = 1
 MAY_CHANGE = ("budget", "target", "judges", "batch_size", "device")
@@ -169,17 +166,22 @@ class Store:
 
     def image(self, relative: str, pixels: str) -> Tensor | None:
         """The image (3, height, width) in [0, 1], or None where the file is gone or its pixels are not ``pixels``."""
+        import torch
+
+        from noisewright.metadata import pixel_hash, read_image
+
         try:
-            with Image.open(self.root / relative) as opened:
-                array = np.asarray(opened.convert("RGB"))
-        except (OSError, SyntaxError, ValueError):
+            array, _ = read_image(self.root / relative)
+        except ValueError:
             return None
-        if hashlib.sha256(array.tobytes()).hexdigest() != pixels:
+        if pixel_hash(array) != pixels:
             return None
-        return torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 255
+        return torch.from_numpy(array).permute(2, 0, 1).float() / 255
 
     def save_state(self, name: str, state: Any) -> None:
         """Write ``states/NAME.pt``: tensors and plain values only."""
+        import torch
+
         path = self.root / "states" / f"{name}.pt"
         with self.writing(path):
             temporary = path.with_suffix(".tmp")
@@ -188,6 +190,8 @@ class Store:
 
     def state(self, name: str) -> Any | None:
         """What :meth:`save_state` wrote, or None."""
+        import torch
+
         path = self.root / "states" / f"{name}.pt"
         if not path.exists():
             return None
