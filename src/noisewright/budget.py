@@ -7,6 +7,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+PHASES = ("encode", "denoise", "decode", "verify")
+"""What the seconds of a run are booked under."""
+
 UNITS = {
     "images": "images", "image": "images", "i": "images",
     "nfe": "nfe",

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noisewright.budget import Budget, Spent, affordable
+from noisewright.budget import PHASES, Budget, Spent, affordable
 from noisewright.errors import BudgetExhausted, TargetReached, VerifierFailed
 from noisewright.executor import Executor, LocalExecutor
 from noisewright.metadata import RECIPE_VERSION, encode_png, pixel_hash, pixels_of, without_nan
@@ -30,7 +30,7 @@ from noisewright.particle import (
     noise_particle,
     number_or_nan,
 )
-from noisewright.sampler import PHASES, Meter, Sampler
+from noisewright.sampler import Meter, Sampler
 from noisewright.store import Store
 from noisewright.verifier import Verifier, score
 

@@ -10,9 +10,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from noisewright.budget import PHASES
 from noisewright.schedule import Schedule
-
-PHASES = ("encode", "denoise", "decode", "verify")
 
 StepNoise = Callable[[int], Tensor]
 """Gives the unit noise of one step for the whole batch: index -> (batch, ...), float32, CPU."""

@@ -176,7 +176,7 @@ class Store:
             return None
         if pixel_hash(array) != pixels:
             return None
-        return torch.from_numpy(array).permute(2, 0, 1).float() / 255
+        return torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 255
 
     def save_state(self, name: str, state: Any) -> None:
         """Write ``states/NAME.pt``: tensors and plain values only."""

@@ -27,8 +27,8 @@ from noisewright.shapes.scene import COLOURS, SHAPES, SIDE_PX, SIZES, Thing, ren
 GROUPS = 40_000
 GROUP_SIZE = 4
 CHUNK = 500  # groups a worker makes at a time
-RECONSTRUCTED = 0.25  # share of the groups seen through the autoencoder, as generated pictures are
-STEPS = 6000
+RECONSTRUCTED = 0.1  # share of the groups seen through the autoencoder, as generated pictures are
+STEPS = 1800
 BATCH_GROUPS = 32
 RATE = 1e-3
 HELPER_WEIGHT = 0.2

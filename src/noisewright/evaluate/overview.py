@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from noisewright.budget import PHASES
 from noisewright.particle import ensemble_values, number_or_nan
-from noisewright.sampler import PHASES
 from noisewright.store import read_journal, read_run
 
 
