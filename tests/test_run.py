@@ -1,0 +1,741 @@
+"""Runs on the exact mixture sampler: budgets, verbs, failures, and resuming after a kill at any point."""
+
+import copy
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from noisewright.budget import parse_budget
+from noisewright.errors import BudgetExhausted, RunInterrupted, TargetReached, VerifierFailed
+from noisewright.noise import gaussian, renoise, rotate
+from noisewright.run import SAVING_SECONDS, Run, Target
+from noisewright.samplers.mixture import MixtureSampler
+from noisewright.search.random import random
+from noisewright.solvers import Ddim
+from noisewright.store import Store, read_journal
+from noisewright.verifiers.pixels import Brightness, Sharpness
+
+STEPS = 6
+EQUAL = 1e-6  # scores in [0, 1] of 8-bit images; a batch sums in another order
+
+
+class Recorded(MixtureSampler):
+    """Remembers the size of each call; runs out of memory above ``most``."""
+
+    most = 10**9
+
+    def denoise(self, x, start, stop, state=None, noise=None, seeds=None):
+        if len(x) > self.most:
+            raise torch.OutOfMemoryError("no memory left")
+        self.__dict__.setdefault("calls", []).append((start, stop, len(x)))
+        return super().denoise(x, start, stop, state, noise, seeds)
+
+
+class Scripted:
+    """A verifier whose scores are given image by image, in the order they are asked for."""
+
+    name, fingerprint = "scripted", "scripted"
+
+    def __init__(self, *scores):
+        self.scores = list(scores)
+
+    def __call__(self, images, prompt):
+        return [self.scores.pop(0) for _ in images]
+
+
+def open_run(root, sampler=None, verifiers=None, budget=None, **more):
+    sampler = sampler or MixtureSampler(steps=STEPS)
+    store = Store.create(root, {"sampler": sampler.description}, {"noisewright": "0"}, "now")
+    more.setdefault("batch_size", 3)
+    return Run(store, sampler, verifiers or [Brightness()], budget=parse_budget(budget), **more)
+
+
+def go(run, search=random, **args):
+    """What the caller of a search does; returns why it stopped."""
+    stopped = "finished"
+    try:
+        search(run, **args)
+    except BudgetExhausted:
+        stopped = "budget"
+    except TargetReached:
+        stopped = "target"
+    run.render()
+    run.store.close()
+    return stopped
+
+
+def lines(root, verb=None):
+    return [one for one in read_journal(root) if verb in (None, one["verb"])]
+
+
+def total(root, key):
+    return sum(one.get(key, 0) for one in lines(root))
+
+
+# Budgets
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 10])
+@pytest.mark.parametrize("unit", ["images", "nfe"])
+def test_budgets_are_used_up_exactly(tmp_path, count, unit):
+    budget = f"{count} images" if unit == "images" else f"{count * STEPS} nfe"
+    run = open_run(tmp_path / "run", budget=budget)
+    assert go(run) == "budget"
+    assert run.spent.images == len(run.candidates) == count
+    assert run.spent.nfe == total(tmp_path / "run", "nfe") == count * STEPS
+    assert run.spent.forwards == total(tmp_path / "run", "forwards") == count * STEPS
+    assert total(tmp_path / "run", "decodes") == count
+    assert [one.seed for one in run.candidates.values()] == list(range(count))
+
+
+def test_a_rest_of_the_nfe_that_makes_no_image_is_left(tmp_path):
+    run = open_run(tmp_path / "run", budget=f"{3 * STEPS + STEPS - 1} nfe")
+    go(run)
+    assert run.spent.nfe == 3 * STEPS
+
+
+def test_the_first_limit_that_runs_out_ends_it(tmp_path):
+    run = open_run(tmp_path / "run", budget="9 images, 24 nfe, 100 s")
+    go(run)
+    assert run.spent.images == 4
+
+
+@pytest.mark.parametrize("budget", ["2 images", "3 images", "9 images", "40 nfe", "41 nfe", "55 nfe, 9 images"])
+def test_short_steps_keep_back_the_final_rendering_and_the_baseline(tmp_path, budget):
+    final = MixtureSampler(steps=20)
+    run = open_run(tmp_path / "run", final.with_steps(4), budget=budget, final=final)
+    go(run)
+    limits = parse_budget(budget)
+    assert limits.images is None or run.spent.images <= limits.images
+    assert limits.nfe is None or run.spent.nfe <= limits.nfe
+    assert run.spent.nfe == total(tmp_path / "run", "nfe")
+    drafts = [one for one in run.candidates.values() if one.particle.steps == 4]
+    room = min((limits.images or 10**9) - 2, ((limits.nfe or 10**9) - 40) // 4)
+    assert len(drafts) == room
+    full = [one for one in run.candidates.values() if one.particle.steps == 20]
+    assert run.baseline in full
+    assert run.best in full
+    if drafts:
+        assert run.top(drafts)[0].seed in {one.seed for one in full}
+
+
+class Slow(MixtureSampler):
+    """Takes ``pause`` seconds a step, whatever the batch."""
+
+    pause = 0.02
+
+    def denoise(self, x, start, stop, state=None, noise=None, seeds=None):
+        time.sleep(self.pause * (stop - start) * len(x))
+        return super().denoise(x, start, stop, state, noise, seeds)
+
+
+def test_a_budget_in_seconds_ends_in_time_with_a_valid_best(tmp_path):
+    limit = SAVING_SECONDS + 1.0
+    run = open_run(tmp_path / "run", Slow(steps=2), budget=f"{limit} s")
+    began = time.perf_counter()
+    assert go(run) == "budget"
+    took = time.perf_counter() - began
+    micro_batch = 3 * 2 * Slow.pause
+    assert run.best is not None
+    assert run.baseline is not None
+    assert took <= limit + micro_batch
+    assert took >= limit - SAVING_SECONDS - 3 * micro_batch  # and it was used
+    assert run.elapsed >= took - 0.1
+
+
+def test_seconds_count_over_processes(tmp_path):
+    run = open_run(tmp_path / "run", Slow(steps=2), budget="4 images")
+    go(run)
+    spent = run.spent.seconds
+    again = open_run(tmp_path / "run", Slow(steps=2), budget=f"{spent + 0.01:.3f} s")
+    assert again.elapsed >= spent - 0.001  # journal lines carry four decimals
+    assert spent > 0.1
+    go(again)
+    assert len(again.candidates) == 4
+
+
+# Targets, ranks and curves
+
+
+def test_target_stops_after_the_micro_batch_that_reached_it(tmp_path):
+    run = open_run(
+        tmp_path / "run", None, [Scripted(0, 1, 2, 3, 4, 5, 6, 7)], "8 images", target=Target({"scripted": 4})
+    )
+    assert go(run) == "target"
+    assert run.spent.images == 6
+    assert run.best.scores["scripted"] == 5
+
+
+def test_all_targets_must_be_reached_by_one_candidate():
+    target = Target({"a": 1.0, "b": 2.0})
+    assert target.reached({"a": 1.0, "b": 2.5})
+    assert not target.reached({"a": 5.0, "b": 1.0})
+    assert not target.reached({"a": math.nan, "b": 3.0})
+    assert not target.reached({"a": 3.0})
+    assert not Target().reached({"a": 9.0})
+
+
+def test_the_best_is_the_highest_and_ties_go_to_the_earlier(tmp_path):
+    run = open_run(tmp_path / "run", None, [Scripted(1, 3, 2, 3, 0)], "5 images")
+    go(run)
+    assert run.best.seed == 1
+    assert [one.seed for one in run.top(list(run.candidates.values()), 5)] == [1, 3, 2, 0, 4]
+    assert run.baseline.seed == 0
+
+
+def test_nan_ranks_last_and_is_reported(tmp_path):
+    run = open_run(tmp_path / "run", None, [Scripted(math.nan, -5, math.inf, -9, math.nan)], "5 images")
+    go(run)
+    assert [one.seed for one in run.top(list(run.candidates.values()), 5)] == [1, 3, 0, 2, 4]
+    assert run.failures() == ["verifier scripted gave NaN for 3 of 5 images; they rank last"]
+    assert "NaN" not in (tmp_path / "run" / "journal.jsonl").read_text()
+    assert [point.value for point in run.curve()] == [-5, -5, -5, -5]
+    again = open_run(tmp_path / "run", None, [Scripted()], "5 images")
+    assert math.isnan(again.baseline.scores["scripted"])
+    assert again.failures() == run.failures()
+    again.store.close()
+
+
+def test_only_nan_is_a_failed_verifier(tmp_path):
+    run = open_run(tmp_path / "run", None, [Scripted(*[math.nan] * 6)], "6 images")
+    with pytest.raises(VerifierFailed, match="NaN"):
+        random(run)
+    run.store.close()
+    assert run.spent.images == 3  # stopped at the first micro-batch
+
+
+def test_the_curve_never_falls_and_ends_at_the_best(tmp_path):
+    for name, verifiers in (("one", [Brightness()]), ("two", [Brightness(), Sharpness()])):
+        run = open_run(tmp_path / name, None, verifiers, "14 images")
+        go(run)
+        curve = run.curve()
+        assert [point.images for point in curve] == list(range(1, 15))
+        assert all(a.value <= b.value for a, b in zip(curve[:-1], curve[1:], strict=True))
+        assert curve[-1].candidate == run.best.id
+        assert curve[0].candidate == run.baseline.id
+        assert curve[-1].nfe == 14 * STEPS
+
+
+def test_several_verifiers_rank_within_the_pool(tmp_path):
+    class Other(Scripted):
+        name = "other"
+
+    run = open_run(tmp_path / "run", None, [Scripted(100, 1, 2), Other(0, 1, 2)], "3 images")
+    go(run)
+    # mean ranks: (1 + 0) / 2, (0 + .5) / 2, (.5 + 1) / 2
+    assert run.value(list(run.candidates.values())) == [0.5, 0.25, 0.75]
+    assert run.best.seed == 2
+
+
+# What a candidate is does not depend on how it is computed
+
+
+def test_micro_batches_change_nothing(tmp_path):
+    found = {}
+    for size in (1, 3, 16):
+        sampler = MixtureSampler(steps=STEPS, solver=Ddim(0.5))
+        run = open_run(tmp_path / str(size), sampler, [Brightness()], "16 images", batch_size=size)
+        go(run)
+        found[size] = run
+    for size in (3, 16):
+        assert list(found[size].candidates) == list(found[1].candidates)
+        for one, other in zip(found[size].candidates.values(), found[1].candidates.values(), strict=True):
+            assert one.scores["brightness"] == pytest.approx(other.scores["brightness"], abs=EQUAL)
+        assert found[size].best.id == found[1].best.id
+    assert [len(one["ids"]) for one in lines(tmp_path / "16", "finish")] == [16]
+
+
+def test_candidate_k_is_the_sampler_run_by_hand(tmp_path):
+    sampler = MixtureSampler(steps=STEPS)
+    run = open_run(tmp_path / "run", sampler, budget="4 images", seed=40)
+    go(run)
+    x, _ = sampler.denoise(sampler.noise([40, 41, 42, 43]), 0, STEPS)
+    expected = Brightness()(sampler.decode(x), "")
+    assert [one.scores["brightness"] for one in run.candidates.values()] == pytest.approx(expected, abs=EQUAL)
+    assert [one.seed for one in run.candidates.values()] == [40, 41, 42, 43]
+    for one in run.candidates.values():
+        assert run.store.image(one.file, one.pixels) is not None
+
+
+# The verbs
+
+
+def tree(run):
+    """A search that uses every verb; returns what it saw."""
+    starts = run.noise(4)
+    half = run.denoise(starts, 3)
+    previews = run.preview(half)
+    values = run.value(previews)
+    best = half[values.index(max(values))]
+    branches = run.renoise(best, 1, 3)
+    later = run.denoise(branches, 4)
+    first = run.finish(later)
+    neighbours = run.vary(starts[0], 2, 0.9) + run.vary(starts[0], 1, 0.9)
+    second = run.finish(neighbours)
+    run.finish(half)
+    return {
+        "previews": [(p.particle.id, p.scores) for p in previews], "first": [c.id for c in first],
+        "second": [c.id for c in second], "branches": [p.id for p in branches],
+    }  # fmt: skip
+
+
+TREE_NFE = 4 * 3 + 4 + 3 * 3 + 3 * 2 + 3 * STEPS + 4 * 3
+TREE_IMAGES = 3 + 3 + 4
+
+
+def sde():
+    return Recorded(steps=STEPS, solver=Ddim(0.6))
+
+
+def test_verbs_cost_what_they_say(tmp_path):
+    run = open_run(tmp_path / "run", sde())
+    seen = tree(run)
+    assert run.spent.nfe == total(tmp_path / "run", "nfe") == TREE_NFE
+    assert run.spent.images == TREE_IMAGES
+    assert len(set(seen["second"])) == 3  # drawing twice gives new children
+    assert len(set(seen["branches"])) == 3
+    before = run.spent.nfe
+    run.finish([run.candidates[key].particle for key in seen["first"]])
+    run.denoise([noise for noise in (run.noise(0))], 3)
+    assert run.spent.nfe == before
+    run.store.close()
+
+
+def test_verbs_are_the_formulas(tmp_path):
+    sampler = MixtureSampler(steps=STEPS, solver=Ddim(0.6))
+    run = open_run(tmp_path / "run", sampler)
+    (start,) = run.noise(1)
+    (half,) = run.denoise([start], 3)
+    (back,) = run.renoise(half, 1)
+    (varied,) = run.vary(start, 1, 0.8)
+    x = sampler.noise([0])
+    shape = x.shape[1:]
+
+    def noise_of(particle):
+        return lambda index: gaussian(shape, particle.id, index)[None]
+
+    at_half, _ = sampler.denoise(x, 0, 3, None, noise_of(start))
+    at_back = renoise(at_half, sampler.schedule, 3, 1, gaussian((1, *shape), back.id))
+    turned = rotate(x, gaussian((1, *shape), varied.id), 0.8)
+    for particle, expected in ((half, at_half), (back, at_back), (varied, turned)):
+        torch.testing.assert_close(run._state(particle, sampler)[0], expected, rtol=0, atol=EQUAL)
+    (done, other) = run.finish([back, varied])
+    for one, state, particle, first in ((done, at_back, back, 1), (other, turned, varied, 0)):
+        y, _ = sampler.denoise(state, first, STEPS, None, noise_of(particle))
+        expected = Brightness()(sampler.decode(y), "")[0]
+        assert one.scores["brightness"] == pytest.approx(expected, abs=1 / 255 / 3)  # a pixel may round the other way
+    (preview,) = run.preview([half])
+    expected = Brightness()(sampler.decode(sampler.predict(at_half, 3)), "")[0]
+    assert preview.scores["brightness"] == pytest.approx(expected, abs=1 / 255 / 3)
+    run.store.close()
+
+
+def test_a_second_process_looks_everything_up(tmp_path):
+    run = open_run(tmp_path / "run", sde())
+    seen = tree(run)
+    run.store.close()
+    before = (tmp_path / "run" / "journal.jsonl").read_bytes()
+    again = open_run(tmp_path / "run", sde())
+    assert tree(again) == seen
+    assert again.sampler.meter.nfe == 0
+    assert (tmp_path / "run" / "journal.jsonl").read_bytes() == before
+    assert again.spent.nfe == TREE_NFE
+    again.store.close()
+
+
+def test_states_come_from_the_disk_and_lost_ones_from_their_lineage(tmp_path):
+    run = open_run(tmp_path / "run", sde())
+    half = run.denoise(run.noise(4), 3)
+    expected = [run._state(p, run.sampler)[0] for p in half]
+    run.store.close()
+    (tmp_path / "run" / "states" / f"{half[1].id}.pt").unlink()
+    (tmp_path / "run" / "states" / f"{half[2].id}.pt").write_bytes(b"damaged")
+    again = open_run(tmp_path / "run", sde())
+    half = again.denoise(again.noise(4), 3)
+    assert again.sampler.meter.nfe == 0
+    again.finish(half[:1])
+    assert again.sampler.meter.nfe == 3
+    for particle, state in zip(half, expected, strict=True):
+        torch.testing.assert_close(again._state(particle, again.sampler)[0], state, rtol=0, atol=EQUAL)
+    assert again.sampler.meter.nfe == 3 + 2 * 3
+    again.finish(half)
+    assert again.spent.nfe == total(tmp_path / "run", "nfe") == again.sampler.meter.nfe + 4 * 3
+    again.store.close()
+
+
+def test_inputs_are_never_changed(tmp_path):
+    run = open_run(tmp_path / "run", sde())
+    starts = run.noise(3)
+    before = copy.deepcopy(starts)
+    run.denoise(starts, 2)
+    run.preview(starts)
+    run.vary(starts[0], 2, 0.5)
+    run.finish(starts)
+    run.finish([starts[0], starts[0], starts[2]])
+    assert starts == before
+    assert run.spent.images == 3
+    run.store.close()
+
+
+def test_wrong_indices_are_refused(tmp_path):
+    run = open_run(tmp_path / "run")
+    (start,) = run.noise(1)
+    (half,) = run.denoise([start], 3)
+    for call in (
+        lambda: run.denoise([half], 2), lambda: run.denoise([half], STEPS), lambda: run.denoise([start], 0),
+        lambda: run.renoise(half, 4), lambda: run.renoise(half, -1), lambda: run.vary(half, 1, 0.5),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="expected"):
+            call()
+    run.store.close()
+
+
+@pytest.mark.parametrize("limit", range(0, TREE_NFE + 2 * STEPS, 7))
+def test_no_verb_ever_goes_over_the_budget(tmp_path, limit):
+    limit = max(limit, STEPS)
+    run = open_run(tmp_path / "run", sde(), budget=f"{limit} nfe")
+    go(run, tree)
+    assert run.spent.nfe <= limit
+    assert run.baseline is not None
+    assert run.best is not None
+
+
+def test_a_multistep_history_survives_the_disk_and_other_batch_mates(tmp_path):
+    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+
+    import tiny
+    from noisewright.samplers.pipeline import PipelineSampler
+
+    scheduler = DPMSolverMultistepScheduler.from_config(DDIMScheduler(**tiny.SD_SCHEDULER).config)
+    sampler = PipelineSampler(tiny.sd(scheduler), "a cat", num_inference_steps=5, guidance_scale=3.0)
+    straight = open_run(tmp_path / "a", sampler)
+    (one, two) = straight.finish(straight.noise(2))
+    straight.store.close()
+    split = open_run(tmp_path / "b", sampler)
+    split.denoise(split.noise(2), 2)
+    split.store.close()
+    again = open_run(tmp_path / "b", sampler, batch_size=1)
+    half = again.denoise(again.noise(2), 2)
+    found = again.finish(half)
+    assert again.spent.nfe == 2 * 5
+    for a, b in zip(found, (one, two), strict=True):
+        assert a.scores["brightness"] == pytest.approx(b.scores["brightness"], abs=1 / 255 / 100)
+    again.store.close()
+
+
+# Judges
+
+
+def test_judges_are_asked_once_about_best_and_baseline(tmp_path):
+    class Judge(Scripted):
+        name = "judge"
+        asked = 0
+
+        def __call__(self, images, prompt):
+            self.asked += len(images)
+            return [0.25 * (n + 1) for n in range(len(images))]
+
+    judge = Judge()
+    run = open_run(tmp_path / "run", None, [Scripted(1, 2, 3)], "3 images")
+    random_stopped(run)
+    first = run.judge([judge])
+    assert first == {run.baseline.id: {"judge": 0.25}, run.best.id: {"judge": 0.5}}
+    assert run.judge([judge]) == first
+    run.store.close()
+    again = open_run(tmp_path / "run", None, [Scripted()], "3 images")
+    assert again.judge([judge]) == first
+    assert judge.asked == 2
+    again.store.close()
+
+
+def random_stopped(run):
+    with pytest.raises(BudgetExhausted):
+        random(run)
+    run.render()
+
+
+# Failures
+
+
+def test_out_of_memory_halves_and_is_remembered_after_a_resume(tmp_path):
+    sampler = Recorded(steps=STEPS)
+    sampler.most = 3
+    run = open_run(tmp_path / "run", sampler, budget="9 images", batch_size=16)
+    go(run)
+    assert run.spent.images == 9
+    assert [one["batch_size"] for one in lines(tmp_path / "run", "shrink")] == [4, 2]
+    assert [size for _, _, size in sampler.calls] == [2, 2, 2, 2, 1]
+    assert run.spent.nfe == 9 * STEPS
+    assert any("out of memory" in one for one in run.warnings)
+    sampler.calls.clear()
+    again = open_run(tmp_path / "run", sampler, budget="15 images", batch_size=16)
+    assert again.executor.batch_size == 2
+    go(again)
+    assert [size for _, _, size in sampler.calls] == [2, 2, 2]
+    assert [one["batch_size"] for one in lines(tmp_path / "run", "shrink")] == [4, 2]
+
+
+def test_memory_that_holds_no_single_image_is_an_error(tmp_path):
+    sampler = Recorded(steps=STEPS)
+    sampler.most = 0
+    run = open_run(tmp_path / "run", sampler, budget="9 images")
+    with pytest.raises(torch.OutOfMemoryError):
+        random(run)
+    run.store.close()
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (lambda images, prompt: [1.0], "expected 3 scores, got 1"),
+        (lambda images, prompt: [1.0] * 5, "expected 3 scores, got 5"),
+        (lambda images, prompt: None, "expected 3 numbers"),
+        (lambda images, prompt: ["good"] * 3, "expected 3 numbers"),
+        (lambda images, prompt: 1 / 0, "ZeroDivisionError"),
+    ],
+)
+def test_a_broken_verifier_loses_no_image(tmp_path, function, says):
+    class Broken(Brightness):
+        def __call__(self, images, prompt):
+            return function(images, prompt)
+
+    run = open_run(tmp_path / "run", None, [Broken()], "6 images")
+    with pytest.raises(VerifierFailed, match=says) as caught:
+        random(run)
+    run.store.close()
+    assert "\n" not in str(caught.value)
+    assert len(list((tmp_path / "run" / "images").iterdir())) == 3
+    sampler = Recorded(steps=STEPS)
+    again = open_run(tmp_path / "run", sampler, [Brightness()], "6 images")
+    assert go(again) == "budget"
+    assert [size for _, _, size in sampler.calls] == [3]  # the first three were only scored
+    assert again.spent.images == 6
+    assert again.spent.nfe == 6 * STEPS
+    whole = open_run(tmp_path / "whole", None, [Brightness()], "6 images")
+    go(whole)
+    assert {k: c.scores for k, c in again.candidates.items()} == {k: c.scores for k, c in whole.candidates.items()}
+    assert again.best.id == whole.best.id
+
+
+def test_a_lost_image_is_made_again(tmp_path):
+    run = open_run(tmp_path / "run", budget="5 images")
+    go(run)
+    lost = list(run.candidates.values())[2]
+    (tmp_path / "run" / lost.file).unlink()
+    again = open_run(tmp_path / "run", budget="9 images")
+    go(again)
+    assert again.store.image(lost.file, lost.pixels) is not None
+    assert again.candidates[lost.id].scores == lost.scores
+
+
+def test_images_with_nan_are_saved_and_warned_of(tmp_path):
+    class Broken(MixtureSampler):
+        def decode(self, x):
+            images = super().decode(x)
+            images[0] = math.nan
+            return images
+
+    run = open_run(tmp_path / "run", Broken(steps=STEPS), budget="3 images")
+    go(run)
+    assert any("NaN" in one for one in run.warnings)
+    assert run.spent.images == 3
+
+
+def test_wrong_use_of_a_run(tmp_path):
+    for verifiers, says in (([Brightness(), Brightness()], "distinct"),):
+        with pytest.raises(ValueError, match=says):
+            open_run(tmp_path / "run", None, verifiers)
+    store = Store.open(tmp_path / "run")
+    with pytest.raises(ValueError, match="at least one verifier"):
+        Run(store, MixtureSampler(steps=STEPS), [])
+    store.close()
+
+
+# Resuming
+
+
+def content(root):
+    """The journal but for what the clock says."""
+    return [
+        {key: value for key, value in one.items() if key not in ("seconds", "elapsed")} for one in read_journal(root)
+    ]  # fmt: skip
+
+
+class Killed(BaseException):
+    """What no except clause catches, as no process survives SIGKILL."""
+
+
+def kill_at(store, number, *, after):
+    """Raise Killed at the ``number``-th write of any kind, before it or after it happened."""
+    count = 0
+
+    def wrapped(write):
+        def instead(*args, **kwargs):
+            nonlocal count
+            count += 1
+            if count == number and not after:
+                raise Killed
+            result = write(*args, **kwargs)
+            if count == number:
+                raise Killed
+            return result
+
+        return instead
+
+    for name in ("append", "save_image", "save_state"):
+        setattr(store, name, wrapped(getattr(store, name)))
+    return lambda: count
+
+
+SEARCHES = {
+    "random": (random, {"budget": "8 images"}),
+    "target": (random, {"budget": "40 images", "target": Target({"brightness": 0.617})}),
+    "tree": (tree, {"budget": "300 nfe"}),
+    "tight": (tree, {"budget": "50 nfe"}),
+    "draft": (random, {"budget": "7 images"}),
+}
+
+
+def start(root, name):
+    search, more = SEARCHES[name]
+    if name == "draft":
+        final = sde()
+        return search, open_run(root, final.with_steps(3), final=final, **more)
+    return search, open_run(root, sde(), **more)
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("name", SEARCHES)
+def test_killed_at_every_write_and_resumed_equals_never_killed(tmp_path, name, after):
+    search, whole = start(tmp_path / "whole", name)
+    counted = kill_at(whole.store, 0, after=False)
+    stopped = go(whole, search)
+    expected, writes = content(tmp_path / "whole"), counted()
+    assert writes > 10
+    for number in range(1, writes + 1):
+        root = tmp_path / str(number)
+        _, run = start(root, name)
+        kill_at(run.store, number, after=after)
+        with pytest.raises(Killed):
+            go(run, search)
+        run.store.close()
+        kept = content(root)
+        assert kept == expected[: len(kept)]
+        _, again = start(root, name)
+        assert go(again, search) == stopped
+        assert content(root) == expected, f"killed at write {number} of {writes}"
+        assert again.best.id == whole.best.id
+        assert again.best.scores == whole.best.scores
+        assert (again.spent.nfe, again.spent.images) == (whole.spent.nfe, whole.spent.images)
+        finished = [key for one in lines(root, "finish") for key in one["ids"]]
+        assert len(finished) == len(set(finished))
+
+
+def test_a_journal_cut_at_any_line_or_inside_one_resumes(tmp_path):
+    search, whole = start(tmp_path / "whole", "tree")
+    go(whole, search)
+    expected = content(tmp_path / "whole")
+    raw = (tmp_path / "whole" / "journal.jsonl").read_bytes()
+    ends = [n + 1 for n, byte in enumerate(raw) if byte == 10]
+    for end in ends:
+        for cut in (end, end - 1, end - 7):
+            root = tmp_path / str(cut)
+            _, run = start(root, "tree")
+            run.store.close()
+            (root / "journal.jsonl").write_bytes(raw[:cut])
+            for folder in ("images", "states"):
+                for file in (tmp_path / "whole" / folder).iterdir():
+                    (root / folder / file.name).write_bytes(file.read_bytes())
+            _, again = start(root, "tree")
+            go(again, search)
+            assert content(root) == expected
+
+
+def test_a_target_reached_before_the_kill_is_not_searched_past(tmp_path):
+    scores = [0.1, 0.9, 0.2]
+    run = open_run(tmp_path / "run", None, [Scripted(*scores)], "30 images", target=Target({"scripted": 0.9}))
+    with pytest.raises(TargetReached):
+        random(run)
+    run.store.close()  # killed before it could say so
+    again = open_run(tmp_path / "run", None, [Scripted()], "30 images", target=Target({"scripted": 0.9}))
+    assert go(again) == "target"
+    assert again.spent.images == 3
+    higher = open_run(tmp_path / "run", None, [Scripted(*[1.0] * 3)], "30 images", target=Target({"scripted": 0.95}))
+    assert go(higher) == "target"
+    assert higher.spent.images == 6
+
+
+def test_a_full_disk_interrupts_and_the_run_goes_on_from_there(tmp_path, monkeypatch):
+    whole = open_run(tmp_path / "whole", budget="8 images")
+    go(whole)
+    run = open_run(tmp_path / "run", budget="8 images")
+    original, calls = os.fsync, []
+
+    def full(handle):
+        calls.append(handle)
+        if len(calls) == 4:
+            raise OSError(28, "No space left on device")
+        original(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(RunInterrupted, match="noisewright resume"):
+            random(run)
+    run.store.close()
+    assert content(tmp_path / "run") == content(tmp_path / "whole")[:3]
+    again = open_run(tmp_path / "run", budget="8 images")
+    go(again)
+    assert content(tmp_path / "run") == content(tmp_path / "whole")
+
+
+PROGRAM = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+import test_run
+
+search, run = test_run.start({root!r}, "tree")
+count, append = 0, run.store.append
+
+def counted(record):
+    global count
+    count += 1
+    if count < {number}:
+        return append(record)
+    if {how!r} == "after":
+        append(record)
+    if {how!r} == "torn":
+        with open({root!r} + "/journal.jsonl", "ab") as file:
+            file.write(b'{{"verb": "fin')
+    os.kill(os.getpid(), signal.SIGKILL)
+
+run.store.append = counted
+test_run.go(run, search)
+"""
+
+
+def test_sigkill_and_resume_equals_never_killed(tmp_path):
+    search, whole = start(tmp_path / "whole", "tree")
+    go(whole, search)
+    expected = content(tmp_path / "whole")
+    processes = {}
+    for number, how in ((2, "before"), (5, "torn"), (8, "after")):
+        program = PROGRAM.format(tests=str(Path(__file__).parent), root=str(tmp_path / how), number=number, how=how)
+        processes[number, how] = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
+    for (number, how), process in processes.items():
+        _, said = process.communicate()
+        assert process.returncode == -signal.SIGKILL, said.decode()
+        root = tmp_path / how
+        assert len(content(root)) == number - (how != "after")
+        _, again = start(root, "tree")
+        go(again, search)
+        assert content(root) == expected
+        assert again.best.id == whole.best.id
+        assert again.best.scores == whole.best.scores
+        assert again.spent.nfe == whole.spent.nfe
