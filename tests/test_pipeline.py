@@ -23,7 +23,7 @@ from noisewright.schedule import Schedule
 from noisewright.solvers import Ddim
 
 # Relative to the latents' deviation (0.7 to 17 here): a few float32 roundings (6e-8) in each of up to 11 steps, made
-# larger by guidance, where a batch is summed in another order or Euler works in other coordinates (EDM where ours is VP).
+# larger by guidance, where a batch is summed in another order or Euler works in other coordinates (EDM, not VP).
 ROUNDING = 5e-5
 STEPS = 5
 PROMPT = "two red circles"

@@ -1,6 +1,7 @@
 """Runs on the exact mixture sampler: budgets, verbs, failures, and resuming after a kill at any point."""
 
 import copy
+import itertools
 import math
 import os
 import signal
@@ -153,10 +154,9 @@ def test_a_budget_in_seconds_ends_in_time_with_a_valid_best(tmp_path):
 def test_seconds_count_over_processes(tmp_path):
     run = open_run(tmp_path / "run", Slow(steps=2), budget="4 images")
     go(run)
-    spent = run.spent.seconds
+    spent = lines(tmp_path / "run")[-1]["elapsed"]
     again = open_run(tmp_path / "run", Slow(steps=2), budget=f"{spent + 0.01:.3f} s")
-    assert again.elapsed >= spent - 0.001  # journal lines carry four decimals
-    assert spent > 0.1
+    assert again.elapsed >= spent > 0.1
     go(again)
     assert len(again.candidates) == 4
 
@@ -217,7 +217,7 @@ def test_the_curve_never_falls_and_ends_at_the_best(tmp_path):
         go(run)
         curve = run.curve()
         assert [point.images for point in curve] == list(range(1, 15))
-        assert all(a.value <= b.value for a, b in zip(curve[:-1], curve[1:], strict=True))
+        assert all(a.value <= b.value for a, b in itertools.pairwise(curve))
         assert curve[-1].candidate == run.best.id
         assert curve[0].candidate == run.baseline.id
         assert curve[-1].nfe == 14 * STEPS

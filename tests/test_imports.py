@@ -1,0 +1,132 @@
+"""The layers of the package, read from its source: a module imports only what lies below it."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import noisewright
+
+ROOT = Path(noisewright.__file__).parent
+LAYERS = [
+    {"errors", "schedule", "solvers", "noise"},
+    {"sampler", "particle", "budget", "verifier"},
+    {"samplers", "verifiers", "metadata", "store", "executor", "shapes"},
+    {"run"},
+    {"search"},
+    {"evaluate"},
+    {"builtins", "registry"},
+    {"api"},
+    {"replay"},
+    {"terminal", "cli"},
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+FREE = {"__init__", "models"}  # the package itself, whose names load lazily, and a directory of data
+EXCEPTIONS = {("search.__init__", "api")}  # noisewright.search is also a function: see the module's docstring
+
+
+def modules():
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        yield ".".join(parts), ast.parse(path.read_text())
+
+
+def typing_only(tree):
+    """The nodes under ``if TYPE_CHECKING``, which are never run."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            for inner in node.body:
+                yield from ast.walk(inner)
+
+
+def imports(tree, *, also_typing=False):
+    """Full names of what a module imports, wherever in it."""
+    skipped = set() if also_typing else {id(node) for node in typing_only(tree)}
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (one.name for one in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide their layer"
+            if node.module == "noisewright":
+                yield from (f"noisewright.{one.name}" for one in node.names)
+            else:
+                yield node.module
+
+
+ALL = dict(modules())
+
+
+def test_every_module_has_a_layer():
+    found = {name.split(".")[0] for name in ALL}
+    assert found - FREE == set(LEVEL)
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name.split(".")[0] not in FREE])
+def test_imports_point_down(name):
+    layer = LEVEL[name.split(".")[0]]
+    for target in imports(ALL[name]):
+        owner, _, rest = target.partition(".")
+        if owner != "noisewright" or rest.startswith("__"):
+            continue
+        other = rest.split(".")[0]
+        if (name, other) in EXCEPTIONS:
+            continue
+        assert LEVEL[other] <= layer, f"{name} imports {target}, which lies above it"
+
+
+def test_the_exceptions_are_still_needed():
+    for name, other in EXCEPTIONS:
+        assert any(target.startswith(f"noisewright.{other}") for target in imports(ALL[name]))
+
+
+def test_searches_know_the_run_and_nothing_of_how_it_works():
+    refused = (
+        "noisewright.store",
+        "noisewright.samplers",
+        "noisewright.verifiers",
+        "diffusers",
+        "noisewright.executor",
+    )
+    searches = {name: tree for name, tree in ALL.items() if name.startswith("search.") and name != "search.__init__"}
+    assert searches
+    for name, tree in searches.items():
+        for target in imports(tree, also_typing=True):
+            assert not target.startswith(refused), f"{name} imports {target}"
+
+
+def test_the_mathematics_needs_torch_only():
+    for name in LAYERS[0]:
+        for target in imports(ALL[name]):
+            outside = target.split(".")[0]
+            assert outside in {"torch", "noisewright", "__future__", *sys.stdlib_module_names}, f"{name}: {target}"
+
+
+def test_diffusers_is_imported_in_one_file():
+    found = {name for name, tree in ALL.items() if any(t.split(".")[0] == "diffusers" for t in imports(tree))}
+    assert found == {"samplers.pipeline"}
+
+
+def test_torchvision_is_imported_nowhere():
+    for name, tree in ALL.items():
+        assert not any(target.split(".")[0] == "torchvision" for target in imports(tree)), name
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import noisewright",
+        "import noisewright.cli",
+        "import noisewright.cli\ntry:\n    noisewright.cli.app(['--help'])\nexcept SystemExit:\n    pass",
+        "import noisewright.cli\nassert noisewright.cli.main(['--help']) == 0",
+        "import noisewright.cli\nassert noisewright.cli.main(['generate', '--help']) == 0",
+    ],
+)
+def test_help_needs_no_heavy_module(program):
+    check = "import sys\nheavy = {'torch', 'diffusers', 'transformers', 'matplotlib'} & set(sys.modules)\n"
+    program += f"\n{check}assert not heavy, heavy"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr[-500:]
