@@ -1,0 +1,336 @@
+"""The Python interface: what it refuses, what it returns, and what a directory may be continued with."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import noisewright as nw
+import tiny
+from noisewright import api, registry
+from noisewright.budget import parse_budget
+from noisewright.errors import RunMismatch, UnsupportedPipeline, VerifierFailed
+from noisewright.metadata import read_recipe
+from noisewright.samplers.mixture import MixtureSampler
+from noisewright.store import read_journal, read_run
+
+PROMPT = "two red circles"
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    made = tiny.sd()
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def search(pipe, prompt=PROMPT, **more):
+    given = {"verifier": "brightness", "budget": "3 images", "num_inference_steps": 2, "guidance_scale": 3.0, **more}
+    return nw.search(pipe, prompt, **given)
+
+
+def redness(images, prompt):
+    return images[:, 0].mean((1, 2))
+
+
+# Wrong use
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"prompt": ""}, "got an empty one"),
+        ({"prompt": "  \n "}, "got an empty one"),
+        ({"prompt": "x" * 10_000}, "got 10000"),
+        ({"num_inference_steps": 0}, "num_inference_steps of at least 1, got 0"),
+        ({"num_inference_steps": -3}, "num_inference_steps of at least 1, got -3"),
+        ({"num_inference_steps": 2.5}, "num_inference_steps of at least 1, got 2.5"),
+        ({"num_inference_steps": True}, "num_inference_steps"),
+        ({"search_steps": 0}, "search_steps of at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size of at least 1, got 0"),
+        ({"seed": -1}, "expected a seed in [0, 2**63 - 2**32), got -1"),
+        ({"seed": 2**63}, "expected a seed"),
+        ({"seed": 1.0}, "expected a seed"),
+        ({"seed": True}, "expected a seed"),
+        ({"budget": "0 images"}, "above 0 images"),
+        ({"budget": "-3 nfe"}, "above 0 nfe"),
+        ({"budget": "3 parsecs"}, "'parsecs'"),
+        ({"budget": "1 nfe"}, "at least 1 images (2 nfe)"),
+        ({"budget": "1 images", "search_steps": 1}, "at least 2 images (4 nfe)"),
+        ({"search": "randon"}, "did you mean random?"),
+        ({"search_args": {"m": 3}}, "unknown argument"),
+        ({"search_args": {"n": 0}}, "at least 1, got 0"),
+        ({"verifier": "brightnes"}, "did you mean brightness?"),
+        ({"verifier": []}, "at least one verifier"),
+        ({"verifier": ["brightness", "brightness"]}, "distinct names"),
+        ({"judge": "brightness"}, "a judge that the search never sees"),
+        ({"judge": ["sharpness", "brightness"]}, "brightness as both"),
+        ({"solver": "dimm"}, "did you mean ddim?"),
+        ({"eta": 0.5}, "eta = 0.5 needs"),
+        ({"solver": "ddim", "eta": 1.5}, "eta in [0, 1], got 1.5"),
+        ({"ensemble": "ranks"}, "did you mean rank?"),
+        ({"verifier": ["brightness", "sharpness"], "target": 0.5}, "a target for each verifier by name"),
+        ({"target": {"brightnes": 0.5}}, "did you mean brightness?"),
+        ({"height": 64}, "height and width together"),
+        ({"height": 0, "width": 0}, "height above 0"),
+        ({"height": 31, "width": 31}, "divisible by 8"),
+        ({"colour": "red"}, "takes no colour"),
+    ],
+)
+def test_wrong_use_is_refused_before_anything_is_spent(pipe, tmp_path, more, says):
+    before = pipe.scheduler
+    with pytest.raises(ValueError, match="expected|unknown|takes no|needs|divisible") as caught:
+        search(pipe, out=tmp_path / "run", **more)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert pipe.scheduler is before
+    assert not (tmp_path / "run" / "images").is_dir() or not list((tmp_path / "run" / "images").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("more", "says"), [({"prompt": 3}, "as text, got int"), ({"prompt": ["a"]}, "got list"), ({"verifier": 3}, "got 3")]
+)
+def test_another_type_is_refused(pipe, more, says):
+    with pytest.raises(TypeError, match=says):
+        search(pipe, **more)
+
+
+def test_what_is_no_pipeline_is_refused(tmp_path):
+    with pytest.raises(UnsupportedPipeline, match="got object"):
+        search(object())
+    with pytest.raises(ValueError, match="model_index"):
+        search(str(tmp_path))
+    with pytest.raises(ValueError, match="unknown model"):
+        search("noisewright/none")
+
+
+# What comes back
+
+
+def test_the_readme_in_ten_lines(pipe, tmp_path):
+    found = search(
+        pipe, verifier=["brightness", redness], judge="sharpness", budget="5 images", seed=7, batch_size=2,
+        out=tmp_path / "run",
+    )  # fmt: skip
+    assert found.baseline.seed == 7
+    assert set(found.best.scores) == {"brightness", "redness", "sharpness"}
+    assert found.best.image.size == (32, 32)
+    assert (found.images, found.nfe, found.forwards) == (5, 10, 20)
+    assert set(found.seconds) == {"encode", "denoise", "decode", "verify", "total"}
+    assert found.seconds["total"] >= sum(v for k, v in found.seconds.items() if k != "total") * 0.9
+    assert found.stopped.startswith("budget")
+    assert [one.seed for one in found.candidates] == [7, 8, 9, 10, 11]
+    assert len(found.curve) == 5
+    for name in ("run.json", "journal.jsonl", "best.png", "baseline.png", "contact-sheet.png", "curve.png", "images"):
+        assert (tmp_path / "run" / name).exists(), name
+    assert json.loads(json.dumps(found.to_json()))["best"]["id"] == found.best.id
+    run = read_run(tmp_path / "run")
+    assert run["status"] == "done"
+    assert run["summary"]["nfe"] == 10
+    assert run["spec"]["seed"] == 7
+    assert run["spec"]["sampler"]["guidance_scale"] == 3.0
+    _, recipe = read_recipe(found.best.file)
+    assert recipe["scores"] == pytest.approx(found.best.scores)
+    assert recipe["id"] == found.best.id
+
+
+def test_the_baseline_is_what_the_pipeline_gives_and_the_best_can_be_made_again(pipe):
+    found = search(pipe, seed=5, batch_size=1)
+    for one in (found.baseline, found.best):
+        plain = pipe(
+            PROMPT, generator=torch.Generator("cpu").manual_seed(one.seed), num_inference_steps=2, guidance_scale=3.0
+        ).images[0]
+        assert np.array_equal(np.asarray(one.image), np.asarray(plain))
+    assert found.best.scores["brightness"] >= found.baseline.scores["brightness"]
+    assert found.best.scores["brightness"] == max(one.scores["brightness"] for one in found.candidates)
+
+
+def test_the_bundled_model_by_name():
+    path = registry.bundled("noisewright/shapes")
+    if path is None or not (path / "model_index.json").is_file():
+        pytest.skip("the bundled model noisewright/shapes is not in this copy")
+    found = nw.search("noisewright/shapes", PROMPT, verifier="shapes-oracle", budget="2 images", num_inference_steps=2)
+    assert found.best.image.size == (64, 64)
+    assert read_run(found.run)["spec"]["sampler"]["model"] == "noisewright/shapes"
+    assert read_run(found.run)["spec"]["sampler"]["guidance_scale"] == registry.card(path)["default"]["guidance_scale"]
+
+
+def test_the_default_budget():
+    plan = api.make_plan(MixtureSampler(steps=2), PROMPT, verifier="brightness")
+    assert plan.budget == parse_budget(api.DEFAULT_BUDGET)
+    assert plan.budget.images == 16
+    assert (plan.budget.nfe, plan.budget.seconds) == (None, None)
+
+
+def test_short_search_full_rendering(pipe):
+    found = search(pipe, num_inference_steps=4, search_steps=2, budget="5 images")
+    assert found.images == 5
+    assert found.nfe <= 3 * 2 + 2 * 4
+    assert {one.particle.steps for one in found.candidates} == {2, 4}
+    assert found.baseline.seed == 0
+    full = {one.id for one in found.candidates if one.particle.steps == 4}
+    assert {found.best.id, found.baseline.id} <= full
+
+
+def test_target_and_finished(pipe):
+    assert search(pipe, target=0.0, budget="9 images", batch_size=2).stopped == "target"
+    done = search(pipe, search_args={"n": 2}, budget="9 images")
+    assert (done.stopped, done.images) == ("finished", 2)
+    several = search(pipe, verifier=["brightness", "sharpness"], target={"brightness": 0.0, "sharpness": 0.0})
+    assert several.stopped == "target"
+
+
+def test_words_that_the_model_does_not_know_are_named(tmp_path):
+    path = tmp_path / "model"
+    tiny.sd().save_pretrained(path, safe_serialization=True)
+    (path / "noisewright.json").write_text(json.dumps({
+        "name": "mine", "words": ["two", "red", "circles"], "verifier": "brightness",
+        "default": {"num_inference_steps": 3, "guidance_scale": 1.0},
+    }))  # fmt: skip
+    found = nw.search(str(path), "two RED dogs, circles and dogs", budget="2 images")
+    assert found.warnings == ("the model mine was not trained on: dogs, and",)
+    assert (found.nfe, found.forwards) == (6, 6)  # the card's steps, and its guidance of 1
+    assert set(found.best.scores) == {"brightness"}
+    assert nw.search(str(path), "two red circles", budget="1 image").warnings == ()
+
+
+def test_save_and_plot(pipe, tmp_path):
+    found = search(pipe)
+    copied = found.save(tmp_path / "copy")
+    assert (copied / "best.png").read_bytes() == found.best.file.read_bytes()
+    assert read_journal(copied) == read_journal(found.run)
+    assert found.save(found.run) == found.run
+    with pytest.raises(ValueError, match="new or empty directory"):
+        found.save(tmp_path / "copy")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="new or empty directory"):
+        found.save(tmp_path / "file")
+    (tmp_path / "empty").mkdir()
+    assert (found.save(tmp_path / "empty") / "run.json").is_file()
+    figure = found.plot(tmp_path / "plot.png")
+    assert figure.axes
+    with Image.open(tmp_path / "plot.png") as image:
+        assert image.size[0] > 100
+
+
+def test_nan_is_null_in_json_and_warned_of(pipe):
+    calls = []
+
+    def sometimes(images, prompt):
+        calls.append(len(images))
+        return [math.nan, *[0.5] * (len(images) - 1)]
+
+    found = search(pipe, verifier=sometimes, budget="3 images", batch_size=3)
+    assert found.to_json()["baseline"]["scores"] == {"sometimes": None}
+    assert any("NaN for 1 of 3" in one for one in found.warnings)
+    assert found.best.seed == 1
+
+
+def test_progress_is_told_after_each_micro_batch(pipe):
+    seen = []
+    search(pipe, budget="5 images", batch_size=2, progress=lambda run: seen.append(run.spent.images))
+    assert seen == [2, 4, 5]
+
+
+def test_ctrl_c_ends_with_the_best_so_far(pipe, tmp_path):
+    def interrupt(run):
+        if run.spent.images == 2:
+            raise KeyboardInterrupt
+
+    found = search(pipe, budget="6 images", batch_size=2, progress=interrupt, out=tmp_path / "run")
+    assert found.interrupted
+    assert found.images == 2
+    assert found.best.file.is_file()
+    assert read_run(tmp_path / "run")["status"] == "interrupted"
+    again = search(pipe, budget="6 images", batch_size=2, out=tmp_path / "run")
+    assert not again.interrupted
+    assert (again.images, again.nfe) == (6, 12)
+
+
+def test_the_pipe_is_left_as_it_was_found(pipe):
+    before = pipe.scheduler, dict(pipe.config), set(pipe.__dict__), dict(pipe.scheduler.__dict__)
+    search(pipe)
+    with pytest.raises(VerifierFailed):
+        search(pipe, verifier=lambda images, prompt: 1 / 0)
+    after = pipe.scheduler, dict(pipe.config), set(pipe.__dict__), dict(pipe.scheduler.__dict__)
+    assert after[0] is before[0]
+    assert after[1:3] == before[1:3]
+    assert {k: repr(v) for k, v in after[3].items()} == {k: repr(v) for k, v in before[3].items()}
+
+
+# Continuing
+
+
+def test_the_same_call_continues_with_a_larger_budget(pipe, tmp_path):
+    first = search(pipe, budget="3 images", out=tmp_path / "run")
+    images = {one.file: (tmp_path / "run" / one.file).stat().st_mtime_ns for one in first.candidates}
+    more = search(pipe, budget="5 images", out=tmp_path / "run")
+    assert (more.images, more.nfe) == (5, 10)
+    assert [one.id for one in more.candidates][:3] == [one.id for one in first.candidates]
+    for file, made in images.items():
+        assert (tmp_path / "run" / file).stat().st_mtime_ns == made
+    assert more.best.scores["brightness"] >= first.best.scores["brightness"]
+    again = search(pipe, budget="5 images", out=tmp_path / "run")
+    assert again.to_json()["best"] == more.to_json()["best"]
+    assert again.nfe == 10
+
+
+@pytest.mark.parametrize(
+    ("more", "key"),
+    [
+        ({"prompt": "two blue circles"}, "prompt"),
+        ({"num_inference_steps": 3}, "num_inference_steps"),
+        ({"guidance_scale": 2.0}, "guidance_scale"),
+        ({"seed": 1}, "seed"),
+        ({"verifier": "sharpness"}, "verifiers"),
+        ({"negative_prompt": "blurred"}, "negative_prompt"),
+        ({"height": 40, "width": 40}, "height"),
+        ({"search_steps": 1}, "search_steps"),
+        ({"search_args": {"n": 2}}, "search_args"),
+        ({"ensemble": "zsum"}, "ensemble"),
+        ({"solver": "ddim", "eta": 0.5}, "eta"),
+    ],
+)
+def test_another_run_in_the_directory_is_refused(pipe, tmp_path, more, key):
+    search(pipe, out=tmp_path / "run")
+    before = {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()}
+    with pytest.raises(RunMismatch, match=f"expected {key} "):
+        search(pipe, **{"budget": "9 images", **more}, out=tmp_path / "run")
+    assert {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()} == before
+
+
+def test_another_model_in_the_directory_is_refused(pipe, tmp_path):
+    search(pipe, out=tmp_path / "run")
+    with pytest.raises(RunMismatch, match="expected fingerprint "):
+        search(tiny.sd(seed=1), out=tmp_path / "run")
+    search(tiny.sd(), budget="4 images", out=tmp_path / "run")  # the same weights, loaded again
+
+
+def test_a_directory_of_other_files_is_refused(pipe, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(RunMismatch, match="other files"):
+        search(pipe, out=tmp_path)
+    assert [one.name for one in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_repaired_verifier_goes_on_with_the_images_that_are_there(pipe, tmp_path):
+    class Mine:
+        name, fingerprint, broken = "mine", "1", True
+
+        def __call__(self, images, prompt):
+            if self.broken:
+                raise RuntimeError("no model")
+            return images.mean((1, 2, 3))
+
+    mine = Mine()
+    with pytest.raises(VerifierFailed, match="no model"):
+        search(pipe, verifier=mine, out=tmp_path / "run", batch_size=3)
+    assert read_run(tmp_path / "run")["status"] == "failed"
+    assert "VerifierFailed" in read_run(tmp_path / "run")["stopped"]
+    mine.broken = False
+    found = search(pipe, verifier=mine, out=tmp_path / "run", batch_size=3)
+    assert (found.images, found.nfe) == (3, 6)
+    assert read_run(tmp_path / "run")["status"] == "done"
