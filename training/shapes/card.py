@@ -113,7 +113,7 @@ only 120 of them; the scenes never do.
 ## Figures
 
 Success: the share of pictures in which the oracle (`noisewright.shapes.oracle`) finds exactly the prompt's scene.
-200 test prompts, 40 of each kind, guidance 4, in %. Four seeds a prompt: {command("steps")}
+200 test prompts, 40 of each kind, guidance 4, in %. One picture a prompt (seed 0): {command("steps")}
 
 {table(figures["steps test"])}
 
