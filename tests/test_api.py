@@ -82,7 +82,7 @@ def redness(images, prompt):
 )
 def test_wrong_use_is_refused_before_anything_is_spent(pipe, tmp_path, more, says):
     before = pipe.scheduler
-    with pytest.raises(ValueError, match="expected|unknown|takes no|needs|divisible") as caught:
+    with pytest.raises(ValueError, match=r"expected|unknown|takes no|needs|divisible") as caught:
         search(pipe, out=tmp_path / "run", **more)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
