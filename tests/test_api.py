@@ -1,5 +1,6 @@
 """The Python interface: what it refuses, what it returns, and what a directory may be continued with."""
 
+import inspect
 import json
 import math
 
@@ -159,7 +160,7 @@ def test_the_bundled_model_by_name():
 
 
 def test_the_default_budget():
-    plan = api.make_plan(MixtureSampler(steps=2), PROMPT, verifier="brightness")
+    plan = api.make_plan(MixtureSampler(steps=2, prompt=PROMPT), PROMPT, verifier="brightness")
     assert plan.budget == parse_budget(api.DEFAULT_BUDGET)
     assert plan.budget.images == 16
     assert (plan.budget.nfe, plan.budget.seconds) == (None, None)
@@ -334,3 +335,15 @@ def test_a_repaired_verifier_goes_on_with_the_images_that_are_there(pipe, tmp_pa
     found = search(pipe, verifier=mine, out=tmp_path / "run", batch_size=3)
     assert (found.images, found.nfe) == (3, 6)
     assert read_run(tmp_path / "run")["status"] == "done"
+
+
+@pytest.mark.parametrize(("prompt", "more", "part"), [("another", {}, "prompt"), ("a mixture", {"height": 8, "width": 8}, "height")])
+def test_a_sampler_keeps_its_own_prompt_and_settings(prompt, more, part):
+    with pytest.raises(ValueError, match=part):
+        api.make_plan(MixtureSampler(steps=2), prompt, verifier="brightness", **more)
+
+
+def test_search_tells_its_arguments_even_where_the_package_holds_the_name():
+    import noisewright.search.random  # noqa: F401 - this puts the package under the function's name
+
+    assert "budget" in inspect.signature(nw.search).parameters

@@ -283,6 +283,9 @@ def make_plan(
 
     sampler: Sampler
     if isinstance(pipe, Sampler):
+        settings = {"guidance_scale": guidance_scale, "negative_prompt": negative_prompt, "height": height,
+                    "width": width, "solver": solver, "eta": eta, **pipe_kwargs}  # fmt: skip
+        _check_sampler(pipe, prompt, settings)
         sampler = pipe if num_inference_steps is None else pipe.with_steps(num_inference_steps)
     else:
         default = info.get("default", {})
@@ -488,6 +491,16 @@ def _target(given: float | Mapping[str, float] | None, verifiers: Sequence[Verif
             f"expected a target for each verifier by name ({names[0]}=SCORE), got {given:g}: a rank has no scale"
         )
     return Target({names[0]: float(given)})
+
+
+def _check_sampler(sampler: Sampler, prompt: str, settings: Mapping[str, Any]) -> None:
+    """A sampler brings its prompt and its settings; others must not be asked for in vain."""
+    own = sampler.description.get("prompt")
+    if own != prompt:
+        raise ValueError(f"expected the prompt of the sampler, {own!r}, got {prompt!r}")
+    given = [name for name, value in settings.items() if value is not None]
+    if given:
+        raise ValueError(f"expected no {given[0]} beside a sampler, which has its own, got {settings[given[0]]!r}")
 
 
 def _default_steps(pipe: Any) -> int:

@@ -25,9 +25,10 @@ def without_nan(value: Any) -> Any:
     return [without_nan(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
-def pixels_of(image: Tensor) -> np.ndarray:
-    """(3, height, width) in [0, 1] as (height, width, 3) uint8."""
-    return np.ascontiguousarray((image * 255).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy())
+def pixels_of(images: Tensor) -> np.ndarray:
+    """(..., 3, height, width) in [0, 1] as (..., height, width, 3) uint8."""
+    scaled = images.detach().cpu().float().numpy() * np.float32(255)
+    return np.ascontiguousarray(np.moveaxis(np.rint(scaled).clip(0, 255).astype(np.uint8), -3, -1))
 
 
 def pixel_hash(array: np.ndarray) -> str:

@@ -400,8 +400,7 @@ class Run:
             images = torch.nan_to_num(images)
         ids = [p.id for p in some]
         files, hashes = [], []
-        for particle, image in zip(some, images, strict=True):
-            array = pixels_of(image)
+        for particle, array in zip(some, pixels_of(images), strict=True):
             recipe = self.recipe(particle, ids, self.store.run["versions"])
             hashes.append(pixel_hash(array))
             files.append(self.store.save_image(particle.id, encode_png(array, {**recipe, "pixels": hashes[-1]})))

@@ -4,6 +4,7 @@
 under that name, so the module forwards the call to :func:`noisewright.api.search`.
 """
 
+import inspect
 import sys
 from types import ModuleType
 from typing import Any
@@ -14,6 +15,12 @@ class _Callable(ModuleType):
         from noisewright.api import search
 
         return search(*args, **kwargs)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        from noisewright.api import search
+
+        return inspect.signature(search)
 
 
 sys.modules[__name__].__class__ = _Callable

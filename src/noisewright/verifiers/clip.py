@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+
+from noisewright.metadata import pixels_of
 
 log = logging.getLogger("noisewright")
 
@@ -72,8 +73,7 @@ class ClipVerifier:
 
 def to_pil(images: Tensor) -> list[Image.Image]:
     """(batch, 3, height, width) in [0, 1] as 8-bit PIL images."""
-    array = (images.detach().cpu() * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    return [Image.fromarray(np.ascontiguousarray(one)) for one in array]
+    return [Image.fromarray(array) for array in pixels_of(images)]
 
 
 def _pil_processor(kind: Any, model: str) -> Any:
