@@ -337,7 +337,9 @@ def test_a_repaired_verifier_goes_on_with_the_images_that_are_there(pipe, tmp_pa
     assert read_run(tmp_path / "run")["status"] == "done"
 
 
-@pytest.mark.parametrize(("prompt", "more", "part"), [("another", {}, "prompt"), ("a mixture", {"height": 8, "width": 8}, "height")])
+@pytest.mark.parametrize(
+    ("prompt", "more", "part"), [("another", {}, "prompt"), ("a mixture", {"height": 8, "width": 8}, "height")]
+)
 def test_a_sampler_keeps_its_own_prompt_and_settings(prompt, more, part):
     with pytest.raises(ValueError, match=part):
         api.make_plan(MixtureSampler(steps=2), prompt, verifier="brightness", **more)
