@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 PICTURES = 60_000
-STEPS = 3300
+STEPS = 4450
 BATCH_SIZE = 64
 RATE = 8e-4
 CAPTION_DROPOUT = 0.1  # so that guidance has an unconditional model

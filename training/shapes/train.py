@@ -29,6 +29,7 @@ MANIFEST = {
     "default": {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE},
     "words": sorted(WORDS),
     "licence": "Apache-2.0",
+    "verifier": "shapes-clip",
     "judge": "shapes-oracle",
 }
 
