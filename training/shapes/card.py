@@ -155,7 +155,8 @@ Trained from scratch on {clip.GROUPS:,} groups of {clip.GROUP_SIZE} scenes that 
 a prompt and its scene with a colour, shape, size, count, binding of colours, or relation changed, half of the time in
 the same layout; {100 * clip.RECONSTRUCTED:.0f} % of them seen through the autoencoder. {_training(work, "clip")} on two
 CPU cores: `python training/shapes/train.py clip`. While it learned, two linear heads also had to tell what stands on
-each patch and what the whole picture holds (known from the drawn scene); they are not part of the model (they weighed less up
+each patch and what the whole picture holds (known from the drawn scene); they are not part of the model (they
+weighed less up
 to step 370, which the script does not repeat). The text tower
 began as the diffusion model's text encoder. It has seen no picture made by the diffusion model and no judgement of the
 oracle.
