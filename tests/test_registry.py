@@ -182,7 +182,7 @@ def test_a_plug_in_search_and_verifier_run(plugged, tmp_path):
     from noisewright.api import search
 
     found = search(
-        MixtureSampler(steps=3), "x", search="first", search_args={"twice": True}, verifier="darkness",
+        MixtureSampler(steps=3, prompt="x"), "x", search="first", search_args={"twice": True}, verifier="darkness",
         out=tmp_path / "run",
     )  # fmt: skip
     assert found.stopped == "finished"
