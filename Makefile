@@ -1,7 +1,7 @@
 # The few commands a person needs. Each makes .venv itself where it is missing.
 PYTHON ?= python3
 CONSTRAINTS ?= constraints-cpu.txt
-PROMPT ?= a green star left of a red circle
+PROMPT ?= a green cross and a purple square
 BIN := .venv/bin
 
 .PHONY: install demo test check bench
