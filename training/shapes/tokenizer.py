@@ -5,6 +5,7 @@ from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
+from torch import Tensor
 from transformers import CLIPTokenizer
 
 from noisewright.shapes.prompts import WORDS
@@ -64,3 +65,8 @@ def build(folder: Path) -> CLIPTokenizer:
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     return CLIPTokenizer.from_pretrained(folder)
+
+
+def tokens_of(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
+    """Token ids, (count, 24)."""
+    return tokenizer(texts, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt").input_ids
