@@ -1,6 +1,7 @@
 # The few commands a person needs. Each makes .venv itself where it is missing.
 PYTHON ?= python3
 CONSTRAINTS ?= constraints-cpu.txt
+PIP_FLAGS ?= --quiet
 PROMPT ?= a green cross and a purple square
 BIN := .venv/bin
 
@@ -10,7 +11,7 @@ install: .venv/installed
 
 .venv/installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet -c $(CONSTRAINTS) -e ".[dev]"
+	$(BIN)/pip install $(PIP_FLAGS) -c $(CONSTRAINTS) -e ".[dev]"
 	touch $@
 
 demo: install  ## the bundled model, by itself and after a search: runs/demo/before-after.png

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +22,7 @@ import noisewright as nw
 from noisewright import registry
 from noisewright.metadata import read_image
 from noisewright.shapes.oracle import grade
-from noisewright.shapes.prompts import kind, load_prompts, parse
+from noisewright.shapes.prompts import KINDS, kind, load_prompts, parse
 
 RESAMPLES = 10_000
 
@@ -37,23 +40,14 @@ def right(file: Path, prompt: str) -> bool:
     return grade(torch.from_numpy(array).permute(2, 0, 1)[None].float() / 255, prompt)[0].right
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n", type=int, default=16, help="candidates per prompt")
-    parser.add_argument("--prompts", choices=["dev", "test"], default="test")
-    parser.add_argument("--first", type=int, default=None, help="only so many prompts")
-    parser.add_argument("--verifier", default="shapes-clip")
-    parser.add_argument("--steps", type=int, default=None)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, default=None, help="write the rows there")
-    given = parser.parse_args()
-
-    prompts = load_prompts(given.prompts)[: given.first]
-    pipe = nw.load()
-    verifier = registry.make_verifier(given.verifier)
+def measure(job: tuple[list[tuple[int, str]], argparse.Namespace]) -> list[dict]:
+    """The rows of some prompts, numbered as in the set."""
+    some, given = job
+    if given.workers > 1:
+        torch.set_num_threads(1)  # two processes of one thread outrun one of two
+    pipe, verifier = nw.load(), registry.make_verifier(given.verifier)
     rows = []
-    began = time.perf_counter()
-    for number, prompt in enumerate(prompts):
+    for number, prompt in some:
         with tempfile.TemporaryDirectory() as directory:
             result = nw.search(
                 pipe, prompt, verifier=verifier, budget=given.n, num_inference_steps=given.steps,
@@ -71,21 +65,44 @@ def main() -> None:
                     "nfe": result.nfe,
                 }
             )
-        if (number + 1) % 20 == 0:
-            print(f"{number + 1} prompts, {time.perf_counter() - began:.0f} s", flush=True)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--n", type=int, default=16, help="candidates per prompt")
+    parser.add_argument("--prompts", choices=["dev", "test"], default="test")
+    parser.add_argument("--every", type=int, default=1, help="only every so many-th prompt")
+    parser.add_argument("--verifier", default="shapes-clip")
+    parser.add_argument("--steps", type=int, default=None)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--json", type=Path, default=None, help="write the rows there")
+    given = parser.parse_args()
+
+    numbered = list(enumerate(load_prompts(given.prompts)))[:: given.every]
+    parts = [numbered[k : k + 5] for k in range(0, len(numbered), 5)]
+    rows: list[dict] = []
+    began = time.perf_counter()
+    with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
+        for found in pool.map(measure, [(part, given) for part in parts]):
+            rows += found
+            if len(rows) % 20 == 0:
+                print(f"{len(rows)} prompts, {time.perf_counter() - began:.0f} s", flush=True)
     if given.json is not None:
         given.json.write_text(json.dumps(rows))
 
     print(f"\nbest of {given.n} with {given.verifier}, {len(rows)} {given.prompts} prompts, judge: the oracle")
-    print(f"{'kind':10}{'prompts':>8}{'baseline':>10}{'best':>8}{'oracle pick':>13}{'gain':>8}   95 % interval")
-    for name in [*sorted({row["kind"] for row in rows}), "all"]:
+    columns = f"{'kind':10}{'prompts':>8}{'baseline':>10}{'mean':>8}{'best':>8}{'oracle pick':>13}"
+    print(f"{columns}{'gain':>8}   95 % interval")
+    for name in [*KINDS, "all"]:
         some = [row for row in rows if name in ("all", row["kind"])]
-        before, after, top = (
-            np.array([float(row[key]) for row in some]) for key in ("baseline", "best", "oracle")
+        before, mean, after, top = (
+            np.array([float(row[key]) for row in some]) for key in ("baseline", "mean", "best", "oracle")
         )
         low, high = interval(after - before)
         print(
-            f"{name:10}{len(some):8}{before.mean():10.1%}{after.mean():8.1%}{top.mean():13.1%}"
+            f"{name:10}{len(some):8}{before.mean():10.1%}{mean.mean():8.1%}{after.mean():8.1%}{top.mean():13.1%}"
             f"{100 * (after - before).mean():+8.1f}   [{100 * low:+.1f}, {100 * high:+.1f}] points"
         )
     nfe = sum(row["nfe"] for row in rows)

@@ -251,6 +251,54 @@ def test_ctrl_c_ends_with_the_best_so_far(pipe, tmp_path):
     assert (again.images, again.nfe) == (6, 12)
 
 
+def test_ctrl_c_while_judging_still_writes_the_result(pipe, tmp_path):
+    class Slow:
+        name = fingerprint = "slow"
+
+        def __call__(self, images, prompt):
+            raise KeyboardInterrupt
+
+    found = search(pipe, budget="3 images", judge=Slow(), out=tmp_path / "run")
+    assert found.interrupted
+    assert (tmp_path / "run" / "best.png").is_file()
+    assert read_run(tmp_path / "run")["status"] == "interrupted"
+
+
+def test_a_judge_that_fails_leaves_a_whole_result(pipe, tmp_path):
+    def picky(images, prompt):
+        raise ValueError("not this prompt")
+
+    found = search(pipe, budget="3 images", judge=picky, out=tmp_path / "run")
+    assert any("picky" in one and "not this prompt" in one for one in found.warnings)
+    assert found.judges == ("picky",)
+    assert set(found.best.scores) == set(found.verifiers)
+    assert read_run(tmp_path / "run")["status"] == "done"
+
+
+@pytest.mark.parametrize("name", ["latents", "generator", "num_images_per_prompt", "output_type", "return_dict"])
+def test_what_the_search_sets_itself_is_refused(pipe, name):
+    with pytest.raises(ValueError, match=name):
+        search(pipe, **{name: 1})
+
+
+def test_device_beside_a_loaded_pipeline_is_refused(pipe):
+    with pytest.raises(ValueError, match="loaded already"):
+        search(pipe, device="cpu")
+
+
+def test_searches_with_step_noise_choose_it_and_say_so(pipe):
+    found = search(pipe, search="svdd", search_args={"proposals": 2}, budget="40 nfe", num_inference_steps=3)
+    assert any("eta 1" in one for one in found.warnings)
+    with pytest.raises(ValueError, match="search_steps"):
+        search(pipe, search="fk", num_inference_steps=4, search_steps=2)
+
+
+def test_bad_arguments_of_a_search_cost_nothing(pipe, tmp_path):
+    with pytest.raises(ValueError, match="expected neighbours of at least 1"):
+        search(pipe, search="zero-order", search_args={"neighbours": 0}, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_pipe_is_left_as_it_was_found(pipe):
     before = pipe.scheduler, dict(pipe.config), set(pipe.__dict__), dict(pipe.scheduler.__dict__)
     search(pipe)

@@ -16,11 +16,13 @@ from noisewright import registry
 from noisewright.errors import UnsupportedPipeline
 from noisewright.metadata import pixels_of
 from noisewright.noise import gaussian
+from noisewright.particle import Particle, noise_particle
 from noisewright.sampler import Sampler
 from noisewright.samplers.fingerprint import fingerprint
 from noisewright.samplers.pipeline import PipelineSampler, load_pipeline
 from noisewright.schedule import Schedule
 from noisewright.solvers import Ddim
+from noisewright.states import carry
 
 # Relative to the latents' deviation (0.7 to 17 here): a few float32 roundings (6e-8) in each of up to 11 steps, made
 # larger by guidance, where a batch is summed in another order or Euler works in other coordinates (EDM, not VP).
@@ -81,11 +83,10 @@ def generator(seed):
 
 
 @cache
-def plain(name, seed, output_type="latent"):
+def plain(name, seed, output_type="latent", **more):
     """What the pipeline gives by itself."""
-    return pipe_of(name)(
-        PROMPT, generator=generator(seed), num_inference_steps=STEPS, guidance_scale=4.0, output_type=output_type
-    ).images
+    given = {"num_inference_steps": STEPS, "guidance_scale": 4.0, "output_type": output_type, **more}
+    return pipe_of(name)(PROMPT, generator=generator(seed), **given).images
 
 
 def sampler_of(name, **more):
@@ -413,6 +414,40 @@ def test_eta_draws_its_noise_from_what_is_given():
     assert not torch.equal(a, c)
     with pytest.raises(ValueError, match="step noise"):
         sampler.denoise(x, 0, STEPS)
+
+
+def test_a_seed_with_eta_is_what_plain_diffusers_gives_and_segments_change_nothing():
+    sampler = sampler_of("sd", solver=Ddim(0.8))
+    start = noise_particle(3, STEPS)
+    found, _ = carry([start], sampler, sampler.noise([3]), None, STEPS)
+    close(found, plain("sd", 3, eta=0.8))
+    half, _ = carry([start], sampler, sampler.noise([3]), None, 2)
+    there = Particle("denoise", (start,), {"to": 2}, 2, STEPS)
+    assert torch.equal(carry([there], sampler, half, None, STEPS)[0], found)
+
+
+@pytest.mark.parametrize("name", ["sd", "sdxl"])
+def test_a_step_from_a_known_estimate_is_the_step(name):
+    sampler = sampler_of(name)
+    x = sampler.noise([1, 2])
+    assert sampler.can_advance
+    half, state = sampler.denoise(x, 0, 2)
+    before = sampler.meter.nfe
+    clean = sampler.predict(half, 2)
+    found, _ = sampler.advance(half, 2, clean, state)
+    assert sampler.meter.nfe == before + 2
+    close(found, sampler.denoise(half, 2, 3, state)[0])
+
+
+def test_the_gradient_of_a_pipeline_is_that_of_central_differences():
+    sampler = sampler_of("sd")
+    x = sampler.noise([4]).requires_grad_()
+    (slope,) = torch.autograd.grad(sampler.trace(x).double().mean(), x)
+    step = 0.03  # float32: wide enough that rounding does not show
+    ahead, behind = (sampler.trace(x.detach() + side * step * slope / slope.norm()).double().mean() for side in (1, -1))
+    found = float((ahead.detach() - behind.detach()) / (2 * step))
+    assert float(slope.norm()) > 0
+    assert float(slope.norm()) == pytest.approx(found, rel=0.05)
 
 
 @pytest.mark.parametrize("name", NATIVE)

@@ -40,7 +40,7 @@ def test_a_name_like_no_other_lists_what_there_is():
 def test_every_entry_has_a_kind_and_what_it_names_is_there():
     seen = set()
     for one in ENTRIES:
-        assert one.kind in registry.KINDS
+        assert one.kind in ("search", "verifier", "model", "solver", "schedule")
         assert one.summary
         assert (one.kind, one.name) not in seen
         seen.add((one.kind, one.name))

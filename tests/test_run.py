@@ -20,6 +20,7 @@ from noisewright.run import SAVING_SECONDS, Run, Target
 from noisewright.samplers.mixture import MixtureSampler
 from noisewright.search.random import random
 from noisewright.solvers import Ddim
+from noisewright.states import step_noise
 from noisewright.store import Store, read_journal
 from noisewright.verifiers.pixels import Brightness, Sharpness
 
@@ -204,11 +205,23 @@ def test_nan_ranks_last_and_is_reported(tmp_path):
 
 
 def test_only_nan_is_a_failed_verifier(tmp_path):
-    run = open_run(tmp_path / "run", None, [Scripted(*[math.nan] * 6)], "6 images")
+    run = open_run(tmp_path / "run", None, [Scripted(*[math.nan] * 30)], "30 images")
     with pytest.raises(VerifierFailed, match="NaN"):
         random(run)
     run.store.close()
-    assert run.spent.images == 3  # stopped at the first micro-batch
+    assert run.spent.images == 18  # the first micro-batch that brings it to 16
+    few = open_run(tmp_path / "few", None, [Scripted(*[math.nan] * 4)], "4 images")
+    with pytest.raises(VerifierFailed, match="NaN"):
+        go(few)
+    few.store.close()
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_first_image_without_a_score_is_not_the_end(tmp_path, batch_size):
+    verifier = Scripted(math.nan, 1, 2, 3)
+    run = open_run(tmp_path / "run", None, [verifier], "4 images", batch_size=batch_size)
+    go(run)
+    assert run.best.seed == 3
 
 
 def test_the_curve_never_falls_and_ends_at_the_best(tmp_path):
@@ -286,7 +299,7 @@ def tree(run):
     }  # fmt: skip
 
 
-TREE_NFE = 4 * 3 + 4 + 3 * 3 + 3 * 2 + 3 * STEPS + 4 * 3
+TREE_NFE = 4 * 3 + 4 + 3 * 3 + 3 * 2 + 3 * STEPS + 4 * (3 - 1)  # the step after a preview asks nothing again
 TREE_IMAGES = 3 + 3 + 4
 
 
@@ -319,13 +332,13 @@ def test_verbs_are_the_formulas(tmp_path):
     shape = x.shape[1:]
 
     def noise_of(particle):
-        return lambda index: gaussian(shape, particle.id, index)[None]
+        return lambda index: step_noise(particle, shape, index)[None]
 
     at_half, _ = sampler.denoise(x, 0, 3, None, noise_of(start))
     at_back = renoise(at_half, sampler.schedule, 3, 1, gaussian((1, *shape), back.id))
     turned = rotate(x, gaussian((1, *shape), varied.id), 0.8)
     for particle, expected in ((half, at_half), (back, at_back), (varied, turned)):
-        torch.testing.assert_close(run._state(particle, sampler)[0], expected, rtol=0, atol=EQUAL)
+        torch.testing.assert_close(run._states.one(particle, sampler)[0], expected, rtol=0, atol=EQUAL)
     (done, other) = run.finish([back, varied])
     for one, state, particle, first in ((done, at_back, back, 1), (other, turned, varied, 0)):
         y, _ = sampler.denoise(state, first, STEPS, None, noise_of(particle))
@@ -353,7 +366,7 @@ def test_a_second_process_looks_everything_up(tmp_path):
 def test_states_come_from_the_disk_and_lost_ones_from_their_lineage(tmp_path):
     run = open_run(tmp_path / "run", sde())
     half = run.denoise(run.noise(4), 3)
-    expected = [run._state(p, run.sampler)[0] for p in half]
+    expected = [run._states.one(p, run.sampler)[0] for p in half]
     run.store.close()
     (tmp_path / "run" / "states" / f"{half[1].id}.pt").unlink()
     (tmp_path / "run" / "states" / f"{half[2].id}.pt").write_bytes(b"damaged")
@@ -363,7 +376,7 @@ def test_states_come_from_the_disk_and_lost_ones_from_their_lineage(tmp_path):
     again.finish(half[:1])
     assert again.sampler.meter.nfe == 3
     for particle, state in zip(half, expected, strict=True):
-        torch.testing.assert_close(again._state(particle, again.sampler)[0], state, rtol=0, atol=EQUAL)
+        torch.testing.assert_close(again._states.one(particle, again.sampler)[0], state, rtol=0, atol=EQUAL)
     assert again.sampler.meter.nfe == 3 + 2 * 3
     again.finish(half)
     assert again.spent.nfe == total(tmp_path / "run", "nfe") == again.sampler.meter.nfe + 4 * 3
@@ -443,14 +456,14 @@ def test_judges_are_asked_once_about_best_and_baseline(tmp_path):
             return [0.25 * (n + 1) for n in range(len(images))]
 
     judge = Judge()
-    run = open_run(tmp_path / "run", None, [Scripted(1, 2, 3)], "3 images")
+    run = open_run(tmp_path / "run", None, [Scripted(1, 2, 3)], "3 images", judges=[judge])
     random_stopped(run)
-    first = run.judge([judge])
+    first = run.judge()
     assert first == {run.baseline.id: {"judge": 0.25}, run.best.id: {"judge": 0.5}}
-    assert run.judge([judge]) == first
+    assert run.judge() == first
     run.store.close()
-    again = open_run(tmp_path / "run", None, [Scripted()], "3 images")
-    assert again.judge([judge]) == first
+    again = open_run(tmp_path / "run", None, [Scripted()], "3 images", judges=[judge])
+    assert again.judge() == first
     assert judge.asked == 2
     again.store.close()
 
@@ -533,6 +546,48 @@ def test_a_lost_image_is_made_again(tmp_path):
     go(again)
     assert again.store.image(lost.file, lost.pixels) is not None
     assert again.candidates[lost.id].scores == lost.scores
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x89PNG\r\n\x1a\n half of it"])
+def test_a_damaged_image_is_made_again_and_counted_once(tmp_path, damage):
+    run = open_run(tmp_path / "run", budget="5 images")
+    go(run)
+    (tmp_path / "run" / run.best.file).write_bytes(damage)
+    for _ in range(2):
+        again = open_run(tmp_path / "run", budget="5 images")
+        go(again)
+        assert again.best.id == run.best.id
+        assert again.store.image(run.best.file, run.best.pixels) is not None
+        assert again.spent.images == 5
+    assert total(tmp_path / "run", "nfe") == 6 * STEPS  # what was spent is not hidden
+
+
+def test_a_judge_that_fails_is_reported_and_loses_nothing(tmp_path):
+    class Broken(Brightness):
+        name = "broken"
+
+        def __call__(self, images, prompt):
+            raise RuntimeError("no")
+
+    run = open_run(tmp_path / "run", budget="3 images", judges=[Broken(), Sharpness()])
+    random_stopped(run)
+    judged = run.judge()
+    assert set(judged[run.best.id]) == {"sharpness"}
+    assert any("judge broken raised RuntimeError: no" in one for one in run.warnings)
+    run.store.close()
+
+
+def test_the_time_of_the_judges_is_kept_back_of_a_budget_in_seconds(tmp_path):
+    class Slow(Sharpness):
+        def __call__(self, images, prompt):
+            time.sleep(0.4 * len(images))
+            return super().__call__(images, prompt)
+
+    run = open_run(tmp_path / "run", budget="3 s", judges=[Slow()])
+    random_stopped(run)
+    left = 3 - run.elapsed
+    assert left > 0.8
+    run.store.close()
 
 
 def test_images_with_nan_are_saved_and_warned_of(tmp_path):

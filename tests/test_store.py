@@ -41,6 +41,33 @@ def filled(root, count=3):
     return [json.loads(line) for line in (root / "journal.jsonl").read_text().splitlines()]
 
 
+def test_a_second_opener_leaves_a_journal_in_writing_alone(tmp_path):
+    store = Store.create(tmp_path / "run", {}, {}, "now")
+    store.append({"verb": "one"})
+    with (tmp_path / "run" / "journal.jsonl").open("ab") as file:
+        file.write(b'{"verb": "half')
+        file.flush()
+        before = (tmp_path / "run" / "journal.jsonl").read_bytes()
+        with pytest.raises(RunMismatch, match="another process"):
+            Store.open(tmp_path / "run")
+        assert (tmp_path / "run" / "journal.jsonl").read_bytes() == before
+    store.close()
+    again = Store.open(tmp_path / "run")
+    assert again.records == [{"verb": "one"}]
+    again.close()
+
+
+def test_a_start_that_was_cut_short_can_be_started_again(tmp_path):
+    root = tmp_path / "run"
+    for name in ("images", "states"):
+        (root / name).mkdir(parents=True)
+    (root / "journal.jsonl").touch()
+    (root / ".run.json.abc").write_text("{")
+    store = Store.create(root, {"a": 1}, {}, "now", {"model": "m"})
+    assert store.run["request"] == {"model": "m"}
+    store.close()
+
+
 def test_a_new_run_directory(root):
     create(root).close()
     assert {one.name for one in root.iterdir()} == {"run.json", "journal.jsonl", "images", "states"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import logging
 import platform
@@ -21,11 +22,12 @@ from PIL import Image
 
 from noisewright import __version__, registry
 from noisewright.budget import Budget, parse_budget
-from noisewright.errors import BudgetExhausted, TargetReached
+from noisewright.builtins import FULL_STEPS, STEP_NOISE
+from noisewright.errors import BudgetExhausted, TargetReached, out_of_memory
 from noisewright.evaluate import report
 from noisewright.metadata import encode_png, read_image
 from noisewright.particle import ENSEMBLES, Candidate
-from noisewright.run import CurvePoint, Run, Target
+from noisewright.run import CurvePoint, Run, Target, without_gradient
 from noisewright.sampler import Sampler
 from noisewright.samplers.pipeline import PipelineSampler, load_pipeline
 from noisewright.store import Store, read_run, write_atomically
@@ -36,6 +38,9 @@ log = logging.getLogger("noisewright")
 DEFAULT_BUDGET = "16 images"
 LONGEST_PROMPT = 5000
 """Characters. Text encoders read 77 to 512 tokens; more than this is a mistake, such as a file in place of a prompt."""
+
+RESERVED = ("latents", "generator", "num_images_per_prompt", "output_type", "return_dict", "callback_on_step_end")
+"""Arguments of a pipeline's call that the search sets, or that would change what it sees."""
 
 LARGEST_SEED = 2**63 - 1
 
@@ -267,7 +272,17 @@ def make_plan(
     function = registry.make_search(search)
     arguments = registry.check_arguments(search, search_args or {})
     rule = registry.make_solver(solver, eta)
+    needs = registry.entry("search", search).needs
+    if STEP_NOISE in needs and rule is None and not isinstance(pipe, Sampler):
+        rule = registry.make_solver("ddim", 1.0)
+        warnings.append(f"{search} needs step noise: solver ddim with eta 1, for the baseline too")
 
+    for name in RESERVED:
+        if name in pipe_kwargs:
+            raise ValueError(f"expected no {name}, which noisewright sets itself, got {pipe_kwargs[name]!r}")
+    if (device or dtype) and not isinstance(pipe, (str, Path)):
+        given = "device" if device else "dtype"
+        raise ValueError(f"expected no {given} beside a pipeline that is loaded already, got {device or dtype!r}")
     if (height is None) != (width is None):  # some pipelines ignore one without the other
         raise ValueError("expected height and width together, got one of them")
     if isinstance(pipe, (str, Path)):
@@ -291,22 +306,34 @@ def make_plan(
         default = info.get("default", {})
         steps = num_inference_steps or default.get("num_inference_steps") or _default_steps(pipe)
         scale = guidance_scale if guidance_scale is not None else default.get("guidance_scale")
-        sampler = PipelineSampler(
-            pipe, prompt, num_inference_steps=steps, guidance_scale=scale, negative_prompt=negative_prompt,
-            height=height, width=width, solver=rule, model=_model_name(pipe), pipe_kwargs=pipe_kwargs,
-        )  # fmt: skip
+        try:
+            sampler = PipelineSampler(
+                pipe, prompt, num_inference_steps=steps, guidance_scale=scale, negative_prompt=negative_prompt,
+                height=height, width=width, solver=rule, model=_model_name(pipe), pipe_kwargs=pipe_kwargs,
+            )  # fmt: skip
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            raise ValueError(f"expected a size whose noise fits in memory, got {height}x{width}") from None
     final = sampler
-    if search_steps is not None and search_steps != final.schedule.steps:
+    asked = final.description["num_inference_steps"]
+    if search_steps is not None and search_steps != asked:
         sampler = final.with_steps(search_steps)
-    needs = 1 if sampler is final else 2
+        if FULL_STEPS in needs:
+            raise ValueError(f"expected no search_steps with {search}, which changes states on their way")
+    _rehearse(function, sampler, verifiers, arguments, seed)
+    if limits == Budget():
+        raise ValueError("expected a budget such as '64 images', got none")
+    renders = 1 if sampler is final else 2
     each = final.schedule.steps * final.nfe_per_step
-    if (limits.images is not None and limits.images < needs) or (limits.nfe is not None and limits.nfe < needs * each):
-        raise ValueError(f"expected a budget of at least {needs} images ({needs * each} nfe), got {limits}")
+    if (limits.images or renders) < renders or (limits.nfe or renders * each) < renders * each:
+        raise ValueError(f"expected a budget of at least {renders} images ({renders * each} nfe), got {limits}")
 
     size = batch_size or default_batch_size(sampler)
     spec: dict[str, Any] = {
         "sampler": final.description,
-        "search_steps": sampler.schedule.steps,
+        "search_steps": sampler.description["num_inference_steps"],
+        "search_steps_taken": sampler.schedule.steps,
         "search": search,
         "search_args": arguments,
         "seed": seed,
@@ -318,6 +345,36 @@ def make_plan(
         "batch_size": size,
     }
     return Plan(sampler, final, verifiers, judges, function, arguments, limits, goal, size, spec, warnings)
+
+
+class _Rehearsed(Exception):
+    """A search came to its first verb."""
+
+
+class _Rehearsal:
+    """What a search sees of a run before its first verb, which ends the rehearsal."""
+
+    def __init__(self, sampler: Sampler, verifiers: Sequence[Verifier], seed: int) -> None:
+        self.without_gradient = without_gradient(sampler, verifiers)
+        self.schedule = sampler.schedule
+        self.steps = sampler.schedule.steps
+        self.stochastic = sampler.stochastic
+        self.seed = seed
+
+    def __getattr__(self, name: str) -> Any:
+        raise _Rehearsed(name)
+
+
+def _rehearse(
+    function: Callable[..., Any],
+    sampler: Sampler,
+    verifiers: Sequence[Verifier],
+    arguments: Mapping[str, Any],
+    seed: int,
+) -> None:
+    """Let a search check its arguments, before anything is spent."""
+    with contextlib.suppress(_Rehearsed):
+        function(_Rehearsal(sampler, verifiers, seed), **arguments)
 
 
 def execute(
@@ -340,14 +397,14 @@ def execute(
     """
     if pictures:
         report.prepare()
-    store = Store.create(out, plan.spec, versions(), datetime.now(UTC).isoformat(timespec="seconds"))
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    store = Store.create(out, plan.spec, versions(), now, dict(request) if request is not None else None)
     try:
-        asked = {"request": dict(request)} if request is not None else {}
-        store.write(status="running", stopped=None, **asked)
+        store.write(status="running", stopped=None)
         run = Run(
             store, plan.sampler, plan.verifiers, seed=plan.spec["seed"], budget=plan.budget,
             ensemble=plan.spec["ensemble"], target=plan.target, final=plan.final, search=plan.spec["search"],
-            batch_size=plan.batch_size, on_progress=progress,
+            batch_size=plan.batch_size, judges=plan.judges, on_progress=progress,
         )  # fmt: skip
         run.warnings.extend(plan.warnings)
         interrupted = False
@@ -359,7 +416,15 @@ def execute(
         except BaseException as error:
             _mark_failed(store, error)
             raise
-        return _conclude(plan, run, stopped, interrupted, pictures)
+        try:
+            return _conclude(plan, run, stopped, interrupted, pictures)
+        except KeyboardInterrupt:
+            if interrupted or run.best is None:
+                raise
+            return _conclude(plan, run, "interrupted", True, pictures)
+        except BaseException as error:
+            _mark_failed(store, error)
+            raise
     finally:
         store.close()
 
@@ -381,8 +446,12 @@ def _conclude(plan: Plan, run: Run, stopped: str, interrupted: bool, pictures: b
     if run.best is None:
         store.write(status="interrupted", stopped=stopped)
         raise KeyboardInterrupt
-    judged = run.judge(plan.judges) if not interrupted else {}
-    best, baseline = run.best, run.baseline or run.best
+    judged = run.judge() if not interrupted else {}
+    best, baseline = run.best, run.baseline or run.draft_baseline or run.best
+    if run.baseline is None:
+        run.say("interrupted before the baseline was rendered: what is shown as the baseline is " + (
+            "its draft with fewer steps" if run.draft_baseline is not None else "the best itself"
+        ))  # fmt: skip
     shown = {
         name: _show(run, one, judged.get(one.id, {}), f"{name}.png")
         for name, one in (("best", best), ("baseline", baseline))
@@ -421,7 +490,10 @@ def _draw(run: Run, baseline: Shown, best: Shown, curve: Sequence[CurvePoint], n
         )
         pair.save(root / "before-after.png")
     with store.writing(root / "contact-sheet.png"):
-        best_first = run.top(list(run.candidates.values()), report.MOST_TILES)
+        pool = list(run.candidates.values())
+        full = [one for one in pool if one.particle.steps == run.final.schedule.steps]
+        drafts = [one for one in pool if one.particle.steps != run.final.schedule.steps]  # their scores do not compare
+        best_first = [*run.top(full, len(full)), *run.top(drafts, len(drafts))][: report.MOST_TILES]
         report.contact_sheet(root, best_first, names).save(root / "contact-sheet.png")
     with store.writing(root / "curve.png"):
         report.plot_curve(curve, names, root / "curve.png")

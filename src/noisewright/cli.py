@@ -53,6 +53,10 @@ app = typer.Typer(
 )
 
 
+class Interrupted(Exception):
+    """Ctrl-C, with the line to print; exit code 130. (typer keeps KeyboardInterrupt for itself.)"""
+
+
 class Failure(Exception):
     """A failure that is already one line; exit code 1."""
 
@@ -93,7 +97,7 @@ BudgetOption = Annotated[
     list[str] | None,
     typer.Option(
         help='"64 images", "1920 nfe" or "30 s"; may be repeated: the first that runs out ends the search. '
-        "By default 16 images.",
+        "By default 16 images, or what the run had.",
         metavar="AMOUNT",
     ),
 ]
@@ -188,7 +192,7 @@ def generate(
 ) -> Ended | None:
     """Search for the noise that gives the best image."""
     request = {
-        "model": model, "prompt": prompt, "search": search, "search_args": list(search_arg or []),
+        "model": _located_directory(model), "prompt": prompt, "search": search, "search_args": list(search_arg or []),
         "verifier": _located(verifier), "judge": _located(judge), "budget": budget, "target": list(target or []),
         "num_inference_steps": steps, "search_steps": search_steps, "solver": solver, "eta": eta,
         "schedule": schedule, "guidance_scale": guidance_scale, "negative_prompt": negative_prompt, "height": height,
@@ -438,7 +442,7 @@ def _target(given: Sequence[str]) -> float | dict[str, float] | None:
             number = float(value)
         except ValueError:
             raise ValueError(f"expected --target SCORE or NAME=SCORE, got {text!r}") from None
-        if number != number:
+        if not abs(number) < float("inf"):
             raise ValueError(f"expected a --target that a score can reach, got {text!r}")
         if not name and len(given) == 1:
             return number
@@ -460,6 +464,9 @@ def _check_names(request: Mapping[str, Any]) -> None:
     parse_budget(request["budget"])
     registry.entry("schedule", request["schedule"])
     registry.entry("search", request["search"])
+    for name in (*(request["verifier"] or ()), *(request["judge"] or ())):
+        if ".py:" not in name:
+            registry.entry("verifier", name.partition(":")[0])
     if request["solver"] is not None:
         registry.entry("solver", request["solver"])
     for name in ("guidance_scale", "eta"):
@@ -483,6 +490,13 @@ def _check_device(device: str | None, dtype: str | None) -> None:
         raise ValueError(f"expected a device that torch has here (cpu, cuda, mps, ...), got {device!r}") from None
 
 
+def _located_directory(name: str) -> str:
+    """A model's directory by its full path, so that ``resume`` finds it from another one; ids as they are."""
+    from noisewright import registry
+
+    return str(Path(name).resolve()) if registry.bundled(name) is None and Path(name).is_dir() else name
+
+
 def _located(names: Sequence[str] | None) -> list[str] | None:
     """Verifier files by their full path, so that ``resume`` finds them from another directory."""
     if names is None:
@@ -490,7 +504,11 @@ def _located(names: Sequence[str] | None) -> list[str] | None:
     found = []
     for name in names:
         file, _, function = name.rpartition(":")
-        found.append(f"{Path(file).resolve()}:{function}" if file.endswith(".py") and Path(file).is_file() else name)
+        if file.endswith(".py") and Path(file).is_file():
+            found.append(f"{Path(file).resolve()}:{function}")
+        else:
+            kind, colon, model = name.partition(":")
+            found.append(f"{kind}:{_located_directory(model)}" if colon else name)
     return found
 
 
@@ -513,7 +531,8 @@ def _naming(out: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"before the first image; continue with: noisewright resume {out}") from None
+        begun = (out / "run.json").is_file()
+        raise Interrupted(f"interrupted; continue with: noisewright resume {out}" if begun else "interrupted") from None
     except (ValueError, TypeError) as error:
         from noisewright.errors import VerifierFailed
 
@@ -615,6 +634,8 @@ def _command(arguments: list[str]) -> int:
     found = typer.main.get_command(app).main(args=arguments, prog_name="noisewright", standalone_mode=False)
     if isinstance(found, Ended):
         return found.code
+    if found == 130:  # Ctrl-C, of which typer makes an exit
+        _say("interrupted")
     return found if isinstance(found, int) else 0
 
 
@@ -625,8 +646,11 @@ def _explained(error: BaseException) -> int:
     if _is_broken_pipe(error):
         _close_stdout()
         return 1
+    if isinstance(error, Interrupted):
+        _say(str(error))
+        return 130
     if isinstance(error, (KeyboardInterrupt, typer.Abort)) or (isinstance(error, SystemExit) and error.code == 130):
-        _say(f"interrupted {error.args[0] if error.args else ''}")
+        _say("interrupted")
         return 130
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1

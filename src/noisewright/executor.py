@@ -72,6 +72,10 @@ class LocalExecutor:
             except Exception as error:
                 if not out_of_memory(error) or len(batch) == 1:
                     raise
+                failed = True
+            else:
+                failed = False
+            if failed:  # outside the handler, whose traceback still holds the tensors
                 self._shrink(len(batch))
                 continue
             yield batch, output

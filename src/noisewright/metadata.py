@@ -65,7 +65,8 @@ def parameters_line(recipe: dict[str, Any], width: int, height: int) -> str:
     pairs += [("Size", f"{width}x{height}"), ("Model", _public_name(sampler["model"]))]
     if recipe.get("search"):
         pairs.append(("Search", recipe["search"]))
-    pairs += [(f"Score {name}", f"{value:.6g}") for name, value in recipe.get("scores", {}).items()]
+    scores = recipe.get("scores", {}).items()
+    pairs += [(f"Score {name}", f"{value:.6g}") for name, value in scores if value is not None]
     pairs.append(("Version", f"noisewright {recipe['versions']['noisewright']}"))
     lines = [sampler["prompt"]]
     if sampler.get("negative_prompt"):
@@ -101,6 +102,9 @@ def read_recipe(path: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
     if not isinstance(recipe, dict) or recipe.get("recipe_version") != RECIPE_VERSION:
         found = recipe.get("recipe_version") if isinstance(recipe, dict) else None
         raise ValueError(f"expected a recipe of version {RECIPE_VERSION}, got {found!r} in {path}")
+    missing = [key for key in ("id", "sampler", "lineage", "micro_batch", "versions") if not recipe.get(key)]
+    if missing:
+        raise ValueError(f"expected a recipe with {', '.join(missing)} in {path}, got a damaged one")
     return array, recipe
 
 

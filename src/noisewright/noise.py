@@ -24,6 +24,11 @@ def gaussian(shape: Sequence[int], *key: object) -> Tensor:
     return torch.randn(tuple(shape), generator=generator, dtype=torch.float32)
 
 
+def uniform(*key: object) -> float:
+    """A uniform number in [0, 1) for ``key``."""
+    return seed_of(*key) / 2**63
+
+
 def rotate(x: Tensor, direction: Tensor, cosine: float) -> Tensor:
     """Turn ``x`` by a fixed angle towards a random direction, norm kept (zero-order search's neighbour).
 
@@ -44,6 +49,44 @@ def rotate(x: Tensor, direction: Tensor, cosine: float) -> Tensor:
     w = v - (v @ u) * u
     w = w / w.norm()
     return (norm * (cosine * u + math.sqrt(1 - cosine**2) * w)).reshape(x.shape).to(x.dtype)
+
+
+def blend(states: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """The weighted mean of starting noises, turned back to their weighted mean norm.
+
+    A mean of independent noises is shorter than a noise; a model has never seen such a start.
+
+    Args:
+        states: each (1, ...).
+        weights: one for each state; they are normalised to sum 1.
+    """
+    total = sum(weights)
+    if len(states) != len(weights) or not math.isfinite(total) or total <= 0:
+        raise ValueError(f"expected a weight for each of {len(states)} states with a sum above 0, got {weights}")
+    rows = torch.stack([state.double() for state in states])
+    shares = torch.tensor([weight / total for weight in weights], dtype=torch.float64)
+    mean = torch.tensordot(shares, rows, dims=1)
+    norm = shares @ rows.flatten(1).norm(dim=1)
+    return (mean * (norm / mean.norm())).to(states[0].dtype)
+
+
+def place(x: Tensor, axes: Tensor, at: Sequence[float]) -> Tensor:
+    """A point near ``x`` on its sphere: ``y = |x| unit(u + sum_k at_k b_k)`` with ``u = x/|x|``.
+
+    The b_k are ``axes`` made orthonormal to each other and to ``x`` (Gram-Schmidt, float64), so ``at`` are
+    coordinates of a flat, low-dimensional slice of the noise; |at| is the tangent of the angle to ``x``.
+
+    Args:
+        x: one state, (1, ...).
+        axes: Gaussian directions, (k, ...).
+        at: k coordinates.
+    """
+    flat = x.double().flatten()
+    columns = torch.cat([flat[None], axes.double().flatten(1)]).T
+    basis, corner = torch.linalg.qr(columns)
+    basis = basis * torch.sign(torch.diagonal(corner))
+    point = basis[:, 0] + basis[:, 1:] @ torch.tensor(list(at), dtype=torch.float64)
+    return (flat.norm() * point / point.norm()).reshape(x.shape).to(x.dtype)
 
 
 def renoise(x: Tensor, schedule: Schedule, start: int, stop: int, noise: Tensor) -> Tensor:

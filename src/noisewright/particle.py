@@ -24,8 +24,8 @@ class Particle:
     """One state at an index of a schedule.
 
     Attributes:
-        verb: how it was made: ``noise``, ``vary``, ``denoise`` or ``renoise``.
-        parents: the particles it was made of (one, or none for ``noise``).
+        verb: how it was made: ``noise``, ``vary``, ``blend``, ``fork``, ``denoise`` or ``renoise``.
+        parents: the particles it was made of (none for ``noise``, several for ``blend``, else one).
         args: the verb's arguments, JSON-ready. Drawing verbs carry a draw number.
         index: where it stands on its schedule: 0 = pure noise, N = clean.
         steps: N of that schedule.
@@ -48,16 +48,45 @@ class Particle:
     @property
     def seed(self) -> int | None:
         """The seed that gives this particle in plain diffusers, or None where no single seed does."""
-        if self.verb == "noise":
-            return int(self.args["seed"])
-        if self.verb == "denoise" and self.parent.verb != "renoise":
-            return self.parent.seed
-        return None
+        origin = self.origin
+        return int(origin.args["seed"]) if origin.verb == "noise" else None
+
+    @property
+    def origin(self) -> Particle:
+        """Where its randomness was last drawn: itself or an ancestor, with only ``denoise`` in between.
+
+        The noise of stochastic steps belongs to the origin, so it does not depend on how a way is cut into segments.
+        """
+        particle = self
+        while particle.verb == "denoise":
+            particle = particle.parent
+        return particle
+
+    @property
+    def start(self) -> Particle:
+        """The pure noise (index 0) that it came from last."""
+        particle = self
+        while particle.index > 0:
+            particle = particle.parent
+        return particle
 
     def lineage(self) -> list[dict[str, Any]]:
-        """The verbs from pure noise to this particle, oldest first: the recipe that makes it again."""
-        before = self.parent.lineage() if self.parents else []
-        return [*before, {"id": self.id, "verb": self.verb, "args": dict(self.args), "index": self.index}]
+        """The verbs from pure noise to this particle, oldest first: the recipe that makes it again.
+
+        A verb works on the line before it, except where it names its parents.
+        """
+        lines: dict[str, dict[str, Any]] = {}
+        self._describe(lines)
+        return list(lines.values())
+
+    def _describe(self, lines: dict[str, dict[str, Any]]) -> None:
+        for parent in self.parents:
+            if parent.id not in lines:
+                parent._describe(lines)
+        line = {"id": self.id, "verb": self.verb, "args": dict(self.args), "index": self.index}
+        if [parent.id for parent in self.parents] != list(lines)[-1:]:
+            line["parents"] = [parent.id for parent in self.parents]
+        lines[self.id] = line
 
 
 def noise_particle(seed: int, steps: int) -> Particle:
@@ -67,11 +96,17 @@ def noise_particle(seed: int, steps: int) -> Particle:
 
 def from_lineage(lineage: list[dict[str, Any]]) -> Particle:
     """Rebuild the particle that :meth:`Particle.lineage` described."""
+    made: dict[str, Particle] = {}
     particle: Particle | None = None
     for record in lineage:
-        parents = () if particle is None else (particle,)
-        steps = int(record["args"].get("steps", particle.steps if particle else 0))
+        named = record.get("parents")
+        if named is not None:
+            parents = tuple(made[key] for key in named)
+        else:
+            parents = () if particle is None else (particle,)
+        steps = int(record["args"].get("steps", parents[0].steps if parents else 0))
         particle = Particle(record["verb"], parents, record["args"], int(record["index"]), steps)
+        made[particle.id] = particle
     if particle is None:
         raise ValueError("expected a recipe of at least one verb, got an empty lineage")
     return particle

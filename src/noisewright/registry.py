@@ -11,16 +11,17 @@ import importlib
 import importlib.util
 import inspect
 import json
+import logging
 import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from noisewright.builtins import ENTRIES, Entry
 
-KINDS = ("search", "verifier", "model", "solver", "schedule")
+log = logging.getLogger("noisewright")
 MODELS = Path(__file__).parent / "models"
 
 
@@ -29,7 +30,10 @@ def entries() -> tuple[Entry, ...]:
     """All entries, built-ins first."""
     found = list(ENTRIES)
     for point in entry_points(group="noisewright.plugins"):
-        found.extend(point.load())
+        try:
+            found.extend(point.load())
+        except Exception as error:  # one broken plug-in must not take the others away
+            log.warning("plug-in %s could not be loaded: %s: %s", point.name, type(error).__name__, error)
     return tuple(found)
 
 
@@ -86,11 +90,24 @@ def check_arguments(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in given.items():
         if key not in found:
             raise ValueError(unknown(f"argument of {name}", key, list(found) or ["none"]))
+        hint = hints.get(key, Any)
         try:
-            found[key] = TypeAdapter(hints.get(key, Any)).validate_python(value)
+            found[key] = TypeAdapter(hint).validate_python(_read(value, hint) if isinstance(value, str) else value)
         except ValidationError as error:
             raise ValueError(f"argument {key} of {name}: {error.errors()[0]['msg']}, got {value!r}") from None
     return found
+
+
+def _read(text: str, hint: Any) -> Any:
+    """A search's argument as typed: numbers with commas for a tuple, an image for the lineage of its recipe."""
+    kinds = [getattr(one, "__origin__", one) for one in (hint, *get_args(hint))]
+    if tuple in kinds:
+        return [part.strip() for part in text.split(",") if part.strip()]
+    if list in kinds:
+        from noisewright.metadata import read_recipe
+
+        return read_recipe(Path(text))[1]["lineage"]
+    return None if text.lower() == "none" and type(None) in kinds else text
 
 
 def make_verifier(text: str, device: str = "cpu") -> Any:

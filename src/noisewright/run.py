@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,7 +21,6 @@ from noisewright.budget import PHASES, Budget, Spent, affordable
 from noisewright.errors import BudgetExhausted, TargetReached, VerifierFailed
 from noisewright.executor import Executor, LocalExecutor
 from noisewright.metadata import RECIPE_VERSION, encode_png, pixel_hash, pixels_of, without_nan
-from noisewright.noise import gaussian, renoise, rotate
 from noisewright.particle import (
     Candidate,
     Particle,
@@ -31,14 +30,17 @@ from noisewright.particle import (
     number_or_nan,
 )
 from noisewright.sampler import Meter, Sampler
+from noisewright.schedule import Schedule
+from noisewright.states import States, carry, row_of
 from noisewright.store import Store
 from noisewright.verifier import Verifier, score
 
-CACHED_STATES_BYTES = 256 * 2**20
-"""How much of the states of unfinished particles is held in memory; the rest is read from ``states/``."""
+FRUITLESS = 16
+"""After so many images without a single number from any verifier a run gives up."""
 
 SAVING_SECONDS = 0.5
-"""Kept back of a budget in seconds for the contact sheet and the plots."""
+SAVING_SECONDS_PER_PIXEL = 2e-6
+"""Kept back of a budget in seconds for the contact sheet and the plots: a part for all, and one by the image's size."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,9 @@ class Preview:
 
     particle: Particle
     scores: dict[str, float]
+
+
+Scored = TypeVar("Scored", Candidate, Preview)
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,7 @@ class Run:
         final: the sampler that renders the result, where it is not the one the search samples with.
         search: the search's name, for the records.
         batch_size: the first micro-batch size.
+        judges: what :meth:`judge` will ask at the end; a budget in seconds keeps their time back.
         on_progress: called after each micro-batch.
     """
 
@@ -100,6 +106,7 @@ class Run:
         final: Sampler | None = None,
         search: str = "random",
         batch_size: int = 8,
+        judges: Sequence[Verifier] = (),
         executor: Executor | None = None,
         on_progress: Callable[[Run], None] | None = None,
     ) -> None:
@@ -113,6 +120,7 @@ class Run:
         self.prompt = str(sampler.description["prompt"])
         self.final = final or sampler
         self.verifiers = list(verifiers)
+        self.judges = list(judges)
         self.seed = seed
         self.budget = budget or Budget()
         self.ensemble = ensemble
@@ -126,13 +134,15 @@ class Run:
         self._scored = 0
         self._curve_at: list[tuple[str, int, int, float]] = []
         self._images: dict[str, dict[str, str]] = {}
-        self._denoised: set[str] = set()
         self._previews: dict[str, dict[str, float]] = {}
         self._judged: dict[str, dict[str, float]] = {}
-        self._cache: OrderedDict[str, tuple[Tensor, Any]] = OrderedDict()
+        self._states = States(store)
+        self._kept: dict[str, Particle] = {}
         self._drawn = 0
         self._draws: dict[str, int] = {}
         self._seconds_per_nfe = 0.0
+        self._pixels = 0
+        self._judging_seconds = 0.0
         self.executor = executor or LocalExecutor(batch_size, self._on_shrink)
         self._replay()
         self._before = self.spent.seconds
@@ -147,6 +157,21 @@ class Run:
         """N of the schedule that the search samples with."""
         return self.sampler.schedule.steps
 
+    @property
+    def schedule(self) -> Schedule:
+        """The noise levels that the search samples with."""
+        return self.sampler.schedule
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether steps draw noise (eta > 0), without which forks stay equal."""
+        return self.sampler.stochastic
+
+    @property
+    def without_gradient(self) -> list[str]:
+        """What of the sampler and the verifiers has no gradient; empty where all have."""
+        return without_gradient(self.sampler, self.verifiers)
+
     def noise(self, count: int) -> list[Particle]:
         """The next ``count`` starting noises: seeds S + k, each as plain diffusers draws it. Free."""
         first = self._drawn
@@ -158,24 +183,35 @@ class Run:
 
         See :func:`noisewright.noise.rotate`. Calling twice gives new neighbours.
         """
-        if particle.index != 0:
-            raise ValueError(f"expected a particle of pure noise (index 0), got index {particle.index}")
+        _check_start(particle)
         draws = self._next_draws("vary", particle, count)
-        return [
-            Particle("vary", (particle,), {"cosine": cosine, "draw": draw}, 0, particle.steps) for draw in draws
-        ]
+        return [Particle("vary", (particle,), {"cosine": cosine, "draw": draw}, 0, particle.steps) for draw in draws]
+
+    def blend(self, particles: Sequence[Particle], weights: Sequence[float]) -> Particle:
+        """The weighted mean of starting noises at their norm (:func:`noisewright.noise.blend`). Free."""
+        for particle in particles:
+            _check_start(particle)
+        return Particle("blend", tuple(particles), {"weights": [float(w) for w in weights]}, 0, self.steps)
+
+    def place(self, particle: Particle, at: Sequence[float]) -> Particle:
+        """The point ``at`` of a slice of noise around another (:func:`noisewright.noise.place`). Free."""
+        _check_start(particle)
+        return Particle("place", (particle,), {"at": [float(value) for value in at]}, 0, particle.steps)
 
     def renoise(self, particle: Particle, to: int, count: int = 1) -> list[Particle]:
         """``count`` copies of a particle carried back to the earlier index ``to``, each with fresh noise. Free."""
         if not 0 <= to <= particle.index:
             raise ValueError(f"expected an index in [0, {particle.index}], got {to}")
         draws = self._next_draws("renoise", particle, count)
-        return [
-            Particle("renoise", (particle,), {"to": to, "draw": draw}, to, particle.steps) for draw in draws
-        ]
+        return [Particle("renoise", (particle,), {"to": to, "draw": draw}, to, particle.steps) for draw in draws]
+
+    def fork(self, particle: Particle, count: int) -> list[Particle]:
+        """``count`` copies of a particle, each of which draws its own noise in stochastic steps. Free."""
+        draws = self._next_draws("fork", particle, count)
+        return [Particle("fork", (particle,), {"draw": draw}, particle.index, particle.steps) for draw in draws]
 
     def denoise(self, particles: Sequence[Particle], to: int) -> list[Particle]:
-        """Carry particles to the later index ``to`` < N. Costs ``to - index`` steps each.
+        """Carry particles to the later index ``to`` < N. Costs ``to - index`` steps each, one less after a preview.
 
         Raises:
             BudgetExhausted: after as many as the budget allows.
@@ -183,18 +219,52 @@ class Run:
         if not 0 < to < self.steps:
             raise ValueError(f"expected an index in [1, {self.steps - 1}], got {to}; finish() goes to the end")
         after = [self._denoised_from(p, to) for p in particles]
-        todo = _distinct([p for p in after if p.id not in self._denoised])
-        for start, group in _by_index(todo):
-            nfe_each = (to - start) * self.sampler.nfe_per_step
+        todo = _distinct([p for p in after if p.verb == "denoise" and not self._states.has(p)])
+        for nfe_each, group in self._groups(todo, self.sampler):
             self._work(group, self._denoise_some, nfe_each=nfe_each, images_each=0)
+        for particle in after:
+            self._advance_kept(particle)
         return after
 
     def preview(self, particles: Sequence[Particle]) -> list[Preview]:
-        """Score the clean estimates of particles at an intermediate index. Costs one NFE each."""
+        """Score the clean estimates of particles at an intermediate index.
+
+        Costs one NFE each, which the next step from there does not cost again, where the solver is noisewright's.
+        """
         todo = _distinct([p for p in particles if p.id not in self._previews])
-        for _, group in _by_index(todo, parent=False):
-            self._work(group, self._preview_some, nfe_each=self.sampler.nfe_per_step, images_each=0)
+        for _, group in _alike([(p.index, self._states.estimated(p)) for p in todo], todo):
+            nfe_each = 0 if self._states.estimated(group[0]) else self.sampler.nfe_per_step
+            self._work(group, self._preview_some, nfe_each=nfe_each, images_each=0)
         return [Preview(p, self._previews[p.id]) for p in particles]
+
+    def ascend(
+        self, particles: Sequence[Particle], *, rate: float, momentum: float, clip: float, norm_weight: float
+    ) -> list[Particle]:
+        """One step of gradient ascent from starting noises (see :mod:`noisewright.search.gradient`).
+
+        Costs N steps each, and their backward passes.
+        """
+        args = {"rate": rate, "momentum": momentum, "clip": clip, "norm_weight": norm_weight}
+        for particle in particles:
+            _check_start(particle)
+        after = [Particle("ascend", (p,), args, 0, p.steps) for p in particles]
+        todo = _distinct([p for p in after if not self._states.has(p)])
+        if todo:
+            self._work(todo, self._ascend_some, nfe_each=self.steps * self.sampler.nfe_per_step, images_each=0)
+        return after
+
+    def keep(self, particles: Sequence[Particle]) -> None:
+        """Hold back from the budget what finishing these takes, in place of those kept before.
+
+        Whatever ends the search, they are finished, as far as the budget had room for them when they were kept. A kept
+        particle that is denoised or previewed goes on being kept from where it stands then.
+        """
+        self._kept = {}
+        for particle in particles:
+            self._kept[particle.id] = particle
+            if self._overdrawn():
+                self._kept.popitem()
+                return
 
     def finish(self, particles: Sequence[Particle]) -> list[Candidate]:
         """Denoise particles to the end, decode, save and score them. Costs ``N - index`` steps each.
@@ -211,11 +281,16 @@ class Run:
         names = [verifier.name for verifier in self.verifiers]
         return ensemble_values([[one.scores[name] for name in names] for one in scored], self.ensemble)
 
-    def top(self, scored: Sequence[Candidate], count: int = 1) -> list[Candidate]:
-        """The best ``count``, best first; ties go to the earlier, NaN ranks last."""
+    def top(self, scored: Sequence[Scored], count: int = 1) -> list[Scored]:
+        """The best ``count`` candidates or previews, best first; ties go to the earlier, NaN ranks last."""
         values = self.value(scored)
-        order = sorted(range(len(scored)), key=lambda n: (-values[n], scored[n].order))
+        order = sorted(range(len(scored)), key=lambda n: (-values[n], getattr(scored[n], "order", n)))
         return [scored[n] for n in order[:count]]
+
+    def say(self, text: str) -> None:
+        """Tell the person something about the run, once."""
+        if text not in self.warnings:
+            self.warnings.append(text)
 
     # What came of it
 
@@ -231,16 +306,25 @@ class Run:
         """What the model gives by itself for the seed S, or None where it is not made yet."""
         return self.candidates.get(self._baseline_particle().id)
 
-    def judge(self, judges: Sequence[Verifier]) -> dict[str, dict[str, float]]:
+    @property
+    def draft_baseline(self) -> Candidate | None:
+        """The seed S with the search's own steps, where that was made."""
+        return self.candidates.get(self._denoised_from(noise_particle(self.seed, self.steps), self.steps).id)
+
+    def judge(self) -> dict[str, dict[str, float]]:
         """Scores of the best and the baseline by verifiers that the search never saw, by candidate id."""
         shown = {one.id: one for one in (self.baseline, self.best) if one is not None}
-        for judge in judges:
+        for judge in self.judges:
             todo = [one for one in shown.values() if judge.name not in self._judged.get(one.id, {})]
             if not todo:
                 continue
             began = time.perf_counter()
             images = torch.stack([self._image_of(one.id) for one in todo])
-            found = score(judge, images, self.prompt)
+            try:
+                found = score(judge, images, self.prompt)
+            except VerifierFailed as error:  # the result stands without it
+                self.say(f"judge {error}".replace("judge verifier", "judge"))
+                continue
             record = {"verb": "judge", "judge": judge.name, "ids": [one.id for one in todo], "scores": found}
             self._append({**record, "seconds": {"verify": round(time.perf_counter() - began, 6)}})
         return {key: dict(self._judged.get(key, {})) for key in shown}
@@ -279,16 +363,18 @@ class Run:
     # The end
 
     def render(self) -> None:
-        """Make what the result shows: the baseline, and with a short search schedule the winner in full.
+        """Make what the result shows: what was kept, the baseline, and with a short search schedule the winner in full.
 
         The reserve that every verb kept back pays for it.
         """
+        self._finish(list(self._kept.values()), self.sampler, reserved=True)
         wanted = [self._baseline_particle()]
         if self.final is not self.sampler and self.candidates:
             drafts = [one for one in self.candidates.values() if one.particle.steps == self.steps]
             if drafts:
                 wanted.append(_retarget(self.top(drafts)[0].particle, self.final.schedule.steps))
         self._finish(wanted, self.final, reserved=True)
+        self._check_scores()
 
     def recipe(self, particle: Particle, batch: Sequence[str], versions: dict[str, str]) -> dict[str, Any]:
         """What makes a candidate again: the sampler, the lineage, and the micro-batch it was made in."""
@@ -317,7 +403,8 @@ class Run:
             return particle
         if particle.index > to:
             raise ValueError(f"expected an index after {particle.index}, got {to}; renoise() goes back")
-        return Particle("denoise", (particle,), {"to": to}, to, particle.steps)
+        before = particle.parent if particle.verb == "denoise" else particle  # one way from a draw, however cut
+        return Particle("denoise", (before,), {"to": to}, to, particle.steps)
 
     def _next_draws(self, verb: str, particle: Particle, count: int) -> range:
         key = f"{verb}:{particle.id}"
@@ -333,8 +420,7 @@ class Run:
             self._score_some(unscored, torch.stack([self._image_of(p.id) for p in unscored]))
         self._check_target(clean, reserved)  # a process that stopped between reaching it and saying so
         todo = [p for p in _distinct(clean) if p.id not in self.candidates]
-        for start, group in _by_index(todo):
-            nfe_each = (steps - start) * sampler.nfe_per_step
+        for nfe_each, group in self._groups(todo, sampler):
             self._work(
                 group, lambda some: self._generate_some(some, sampler), nfe_each=nfe_each, images_each=1,
                 reserved=reserved,
@@ -354,17 +440,24 @@ class Run:
                 count = 1  # nothing is known yet of how long one takes
             if reserved:
                 return count
-            makes_baseline = self._baseline_particle() in group[done : done + count]
-            reserve = self._reserve(makes_baseline)
-            return affordable(
-                self.budget, self.spent, count, nfe_each=nfe_each, images_each=images_each,
-                seconds_each=self._seconds_per_nfe * nfe_each, reserve=reserve,
-            )  # fmt: skip
+            while count > 0:  # what is kept back depends on how much of it this batch does
+                reserve = self._reserve(group[done : done + count], nfe_each, images_each)
+                fits = affordable(
+                    self.budget, self.spent, count, nfe_each=nfe_each, images_each=images_each,
+                    seconds_each=self._seconds_per_nfe * nfe_each, reserve=reserve,
+                )  # fmt: skip
+                if fits >= count:
+                    break
+                count = fits if fits > 0 else count - 1
+            return count
 
         def timed(some: Sequence[Particle]) -> None:
             began = time.perf_counter()
             work(some)
-            self._seconds_per_nfe = (time.perf_counter() - began) / max(1, nfe_each * len(some))
+            if nfe_each:
+                self._seconds_per_nfe = (time.perf_counter() - began) / (nfe_each * len(some))
+            for particle in some:
+                self._advance_kept(particle)
 
         for some, _ in self.executor.run(group, timed, allowed):
             done += len(some)
@@ -381,22 +474,65 @@ class Run:
             if one is not None and not reserved and self.target.reached(one.scores):
                 raise TargetReached(one.id)
 
-    def _reserve(self, makes_baseline: bool) -> Spent:
-        """What must be left for :meth:`render` and for saving."""
-        each = self.final.schedule.steps * self.final.nfe_per_step
-        images = 0 if self.baseline is not None or makes_baseline else 1
-        if self.final is not self.sampler:
-            images += 1
-        return Spent(images, images * each, 0, images * each * self._seconds_per_nfe + SAVING_SECONDS)
+    def _reserve(self, batch: Sequence[Particle] = (), nfe_each: int = 0, images_each: int = 0) -> Spent:
+        """What must be left for :meth:`render` and for saving, after the next ``batch`` was worked on."""
+        pending = dict(self._kept)
+        images = nfe = 0
+        if self.final is self.sampler:
+            pending.setdefault("baseline", noise_particle(self.seed, self.steps))
+        else:
+            missing = 1 if self.baseline is not None else 2  # the winner in full, and the baseline
+            images, nfe = missing, missing * self.final.schedule.steps * self.final.nfe_per_step
+        ends: set[str] = set()
+        for key, particle in pending.items():
+            clean = self._denoised_from(particle, self.steps)
+            if clean.id in self._images or clean.id in ends:
+                continue
+            ends.add(clean.id)
+            # A fork goes on in place of what was kept, but never in place of the baseline.
+            moves = any(one.origin == clean.origin if key == "baseline" else _goes_on(one, particle) for one in batch)
+            if not (moves and images_each):
+                images += 1
+                nfe += max(0, self._nfe_to(clean, self.sampler) - (nfe_each if moves else 0))
+        saving = SAVING_SECONDS + SAVING_SECONDS_PER_PIXEL * self._pixels
+        return Spent(images, nfe, 0, nfe * self._seconds_per_nfe + self._judging_seconds + saving)
+
+    def _overdrawn(self) -> bool:
+        """Whether what is kept back is more than what is left."""
+        reserve, budget, spent = self._reserve(), self.budget, self.spent
+        limits = (
+            (budget.images, spent.images + reserve.images),
+            (budget.nfe, spent.nfe + reserve.nfe),
+            (budget.seconds, self.elapsed + reserve.seconds),
+        )
+        return any(limit is not None and needed > limit for limit, needed in limits)
+
+    def _advance_kept(self, particle: Particle) -> None:
+        """What is kept goes on being kept from where the first of its successors stands."""
+        for key, kept in list(self._kept.items()):
+            if particle.index > kept.index and _goes_on(particle, kept):
+                del self._kept[key]
+                self._kept[particle.id] = particle
+                return
+
+    def _nfe_to(self, particle: Particle, sampler: Sampler) -> int:
+        """What it costs to make a denoised particle from the last state on its way that is there."""
+        source = self._states.source(particle)
+        known = sampler.can_advance and self._states.estimated(source)
+        return (particle.index - source.index - known) * sampler.nfe_per_step
+
+    def _groups(self, particles: Sequence[Particle], sampler: Sampler) -> list[tuple[int, list[Particle]]]:
+        """Particles that can share a micro-batch, with what each costs."""
+        sources = [self._states.source(p) for p in particles]
+        keys = [(source.index, sampler.can_advance and self._states.estimated(source)) for source in sources]
+        return [(self._nfe_to(group[0], sampler), group) for _, group in _alike(keys, particles)]
 
     def _generate_some(self, some: Sequence[Particle], sampler: Sampler) -> None:
         stop = sampler.schedule.steps
-        x, solver_state, start = self._starting_states(some, sampler)
-        if start < stop:
-            x, _ = self._denoise_states(some, sampler, x, solver_state, start, stop)
+        x, _ = self._carry(some, sampler)
         images = sampler.decode(x)
         if not bool(torch.isfinite(images).all()):
-            self._warn("the model gave images with NaN; they are saved as black")
+            self.say("the model gave images with NaN; they are saved as black")
             images = torch.nan_to_num(images)
         ids = [p.id for p in some]
         files, hashes = [], []
@@ -424,92 +560,95 @@ class Run:
         for verifier in self.verifiers:
             found[verifier.name] = score(verifier, images, self.prompt)
         took = round(time.perf_counter() - began, 6)
+        self._pixels = images.shape[-1] * images.shape[-2]
+        if self.budget.seconds is not None and not self._judging_seconds:
+            self._time_judges(images[:1])
         self._append({"verb": "score", "ids": [p.id for p in some], "scores": found, "seconds": {"verify": took}})
-        if all(math.isnan(value) for scores in found.values() for value in scores) and not any(
-            not math.isnan(value) for one in self.candidates.values() for value in one.scores.values()
-        ):
-            raise VerifierFailed(f"every score so far is NaN ({', '.join(found)}): expected at least one number")
+        if len(self.candidates) >= FRUITLESS:
+            self._check_scores()
+
+    def _check_scores(self) -> None:
+        """Raise VerifierFailed where no image has a number yet."""
+        given = [value for one in self.candidates.values() for value in one.scores.values()]
+        if given and all(math.isnan(value) for value in given):
+            names = ", ".join(verifier.name for verifier in self.verifiers)
+            raise VerifierFailed(f"every score so far is NaN ({names}): expected at least one number")
+
+    def _time_judges(self, image: Tensor) -> None:
+        """How long the judges will take for baseline and best; what they say here is not looked at."""
+        began = time.perf_counter()
+        for judge in self.judges:
+            with suppress(VerifierFailed):
+                score(judge, image, self.prompt)
+        self._judging_seconds = 2 * (time.perf_counter() - began)
 
     def _denoise_some(self, some: Sequence[Particle]) -> None:
-        parents = [p.parent for p in some]
-        x, solver_state, start = self._starting_states(parents, self.sampler)
-        stop = some[0].index
-        x, solver_state = self._denoise_states(parents, self.sampler, x, solver_state, start, stop)
+        x, solver_state = self._carry(some, self.sampler)
         for row, particle in enumerate(some):
-            state = (x[row : row + 1].clone(), _row_of(solver_state, row, len(some)))
-            self.store.save_state(particle.id, state)
-            self._remember(particle.id, state)
+            self._states.save(particle, x[row : row + 1].clone(), row_of(solver_state, row, len(some)))
         self._append(
             {
                 "verb": "denoise",
                 "ids": [p.id for p in some],
                 "lineages": [p.lineage() for p in some],
-                "to": stop,
+                "to": some[0].index,
+                **self._metered(self.sampler),
+            }
+        )
+
+    def _carry(self, some: Sequence[Particle], sampler: Sampler) -> tuple[Tensor, Any]:
+        """Denoise to particles at one index that all go on from states of one kind: (batch, ...), solver state."""
+        sources = [self._states.source(p) for p in some]
+        x, state = self._states.batch(sources, sampler)
+        known = sampler.can_advance and self._states.estimated(sources[0])
+        clean = self._states.estimates(sources, sampler) if known else None
+        return carry(sources, sampler, x, state, some[0].index, clean)
+
+    def _ascend_some(self, some: Sequence[Particle]) -> None:
+        args = some[0].args
+        x, _ = self._states.batch([p.parent for p in some], self.sampler)
+        x = x.clone().requires_grad_()
+        images = self.sampler.trace(x)  # type: ignore[attr-defined]
+        scores = sum(verifier.gradient_scores(images, self.prompt) for verifier in self.verifiers)  # type: ignore[attr-defined]
+        radius = x.flatten(1).norm(dim=1) / self.schedule.start
+        size = x[0].numel()
+        prior = radius.square() / 2 - (size - 1) * radius.log()
+        loss = args["norm_weight"] * prior - scores
+        (slope,) = torch.autograd.grad(loss.sum(), x)
+        slope = torch.nan_to_num(slope)
+        norms = slope.flatten(1).norm(dim=1).clamp(min=1e-12)
+        slope = slope * (args["clip"] / norms).clamp(max=1).view(-1, *[1] * (x.ndim - 1))
+        for row, particle in enumerate(some):
+            velocity = slope[row : row + 1] + args["momentum"] * self._states.velocity(particle.parent)
+            step = slope[row : row + 1] + args["momentum"] * velocity
+            self._states.save_ascent(particle, (x.detach()[row : row + 1] - args["rate"] * step).clone(), velocity)
+        self._append(
+            {
+                "verb": "ascend",
+                "ids": [p.id for p in some],
+                "lineages": [p.lineage() for p in some],
+                "objective": torch.as_tensor(scores).detach().flatten().tolist(),
                 **self._metered(self.sampler),
             }
         )
 
     def _preview_some(self, some: Sequence[Particle]) -> None:
-        x, _, start = self._starting_states(some, self.sampler)
-        images = self.sampler.decode(self.sampler.predict(x, start))
+        if self._states.estimated(some[0]):
+            clean = self._states.estimates(some, self.sampler)
+        else:
+            x, _ = self._states.batch(some, self.sampler)
+            clean = self.sampler.predict(x, some[0].index)
+            for row, particle in enumerate(some):
+                self._states.save_estimate(particle, clean[row : row + 1].clone())
+        images = self.sampler.decode(clean)
         began = time.perf_counter()
         found = {verifier.name: score(verifier, images, self.prompt) for verifier in self.verifiers}
         metered = self._metered(self.sampler)
         metered["seconds"]["verify"] = round(time.perf_counter() - began, 6)
-        self._append({"verb": "preview", "ids": [p.id for p in some], "index": start, "scores": found, **metered})
-
-    def _denoise_states(
-        self, particles: Sequence[Particle], sampler: Sampler, x: Tensor, state: Any, start: int, stop: int
-    ) -> tuple[Tensor, Any]:
-        def step_noise(index: int) -> Tensor:
-            return torch.stack([gaussian(x.shape[1:], p.id, index) for p in particles])
-
-        # A finished particle stands for its parent here: step noise belongs to where a segment starts.
-        particles = [p.parent if p.verb == "denoise" and p.index == stop else p for p in particles]
-        seeds = [p.seed if p.verb == "noise" else None for p in particles]
-        return sampler.denoise(x, start, stop, state, step_noise if sampler.stochastic else None, seeds)
-
-    def _starting_states(self, particles: Sequence[Particle], sampler: Sampler) -> tuple[Tensor, Any, int]:
-        """The states that finished or previewed particles start from: (batch, ...), solver state, index."""
-        stop = sampler.schedule.steps
-        sources = [p.parent if p.verb == "denoise" and p.index == stop and p.parents else p for p in particles]
-        seeds = [p.seed for p in sources]
-        if all(p.verb == "noise" for p in sources):
-            return sampler.noise([seed for seed in seeds if seed is not None]), None, 0
-        rows = [self._state(p, sampler) for p in sources]
-        return torch.cat([x for x, _ in rows]), _join([state for _, state in rows]), sources[0].index
-
-    def _state(self, particle: Particle, sampler: Sampler) -> tuple[Tensor, Any]:
-        """One particle's state (1, ...) and solver state: from memory, from disk, or made again from its parents."""
-        if particle.id in self._cache:
-            self._cache.move_to_end(particle.id)
-            return self._cache[particle.id]
-        found: tuple[Tensor, Any]
-        if particle.verb == "noise":
-            found = sampler.noise([int(particle.args["seed"])]), None
-        elif particle.verb == "vary":
-            x, _ = self._state(particle.parent, sampler)
-            direction = gaussian(x.shape, particle.id)
-            found = rotate(x, direction, particle.args["cosine"]), None
-        elif particle.verb == "renoise":
-            x, _ = self._state(particle.parent, sampler)
-            drawn = gaussian(x.shape, particle.id)
-            found = renoise(x, sampler.schedule, particle.parent.index, particle.index, drawn), None
-        else:
-            stored = self.store.state(particle.id)
-            if stored is None:  # lost, or never kept: the lineage makes it again
-                x, state = self._state(particle.parent, sampler)
-                start = particle.parent.index
-                stored = self._denoise_states([particle.parent], sampler, x, state, start, particle.index)
-            found = stored
-        self._remember(particle.id, found)
-        return found
-
-    def _remember(self, key: str, state: tuple[Tensor, Any]) -> None:
-        self._cache[key] = state
-        size = state[0].numel() * state[0].element_size()
-        while len(self._cache) > max(1, CACHED_STATES_BYTES // max(1, size)):
-            self._cache.popitem(last=False)
+        ids, lineages = [p.id for p in some], [p.lineage() for p in some]
+        self._append(
+            {"verb": "preview", "ids": ids, "lineages": lineages, "index": some[0].index, "scores": found, **metered}
+        )
 
     def _image_of(self, key: str) -> Tensor:
         made = self._images[key]
@@ -534,8 +673,11 @@ class Run:
     def _replay(self) -> None:
         for record in self.store.records:
             self._apply(record)
-        lost = [key for key, made in self._images.items() if not (self.store.root / made["file"]).exists()]
-        for key in lost:  # its line is in the journal but the file did not survive: make it again
+        lost = [key for key, made in self._images.items() if not self.store.holds(made["file"])]
+        self.spent.images -= len(lost)
+        if lost:
+            self.say(f"{len(lost)} of the images in {self.store.root} were lost or damaged; they are made again")
+        for key in lost:  # its line is in the journal but the file did not survive whole: make it again
             del self._images[key]
             if self.candidates.pop(key, None) is not None:
                 self._curve_at = [row for row in self._curve_at if row[0] != key]
@@ -549,7 +691,7 @@ class Run:
         self.spent.forwards += record.get("forwards", 0)
         self.spent.seconds = record.get("elapsed", self.spent.seconds)
         if verb == "finish":
-            self.spent.images += len(record["ids"])
+            self.spent.images += sum(key not in self._images for key in record["ids"])
             for key, lineage, file, pixels in zip(
                 record["ids"], record["lineages"], record["files"], record["pixels"], strict=True
             ):
@@ -562,37 +704,55 @@ class Run:
                 self.candidates[key] = Candidate(particle, self._scored, scores, made["file"], made["pixels"])
                 self._scored += 1
                 self._curve_at.append((key, self._scored, self.spent.nfe, self.spent.seconds))
-        elif verb == "denoise":
-            self._denoised.update(record["ids"])
+        elif verb in ("denoise", "ascend"):
+            for lineage in record["lineages"]:
+                self._states.note_reached(from_lineage(lineage))
         elif verb == "preview":
             for row, key in enumerate(record["ids"]):
                 self._previews[key] = {name: number_or_nan(values[row]) for name, values in record["scores"].items()}
+                self._states.note_estimated(key)
         elif verb == "judge":
             for key, value in zip(record["ids"], record["scores"], strict=True):
                 self._judged.setdefault(key, {})[record["judge"]] = number_or_nan(value)
         elif verb == "shrink":
-            self.executor.batch_size = record["batch_size"]
+            self.executor.batch_size = min(self.executor.batch_size, record["batch_size"])
 
     def _on_shrink(self, size: int) -> None:
-        self._warn(f"out of memory: micro-batches of {size} from here on")
+        self.say(f"out of memory: micro-batches of {size} from here on")
         self._append({"verb": "shrink", "batch_size": size})
-
-    def _warn(self, text: str) -> None:
-        if text not in self.warnings:
-            self.warnings.append(text)
 
 
 def _distinct(particles: Sequence[Particle]) -> list[Particle]:
     return list({p.id: p for p in particles}.values())
 
 
-def _by_index(particles: Sequence[Particle], parent: bool = True) -> list[tuple[int, list[Particle]]]:
-    """Particles in groups of equal starting index, in order of first appearance."""
-    groups: dict[int, list[Particle]] = {}
-    for particle in particles:
-        start = particle.parent.index if parent and particle.verb == "denoise" else particle.index
-        groups.setdefault(start, []).append(particle)
+def without_gradient(sampler: Sampler, verifiers: Sequence[Verifier]) -> list[str]:
+    """What of these has no gradient: a sampler ``trace``s, a verifier gives ``gradient_scores``."""
+    names = [one.name for one in verifiers if not hasattr(one, "gradient_scores")]
+    return names + ([] if hasattr(sampler, "trace") else [str(sampler.description.get("model", "the sampler"))])
+
+
+def _alike(keys: Sequence[Any], particles: Sequence[Particle]) -> list[tuple[Any, list[Particle]]]:
+    """Particles in groups of equal keys, in order of first appearance."""
+    groups: dict[Any, list[Particle]] = {}
+    for key, particle in zip(keys, particles, strict=True):
+        groups.setdefault(key, []).append(particle)
     return list(groups.items())
+
+
+def _goes_on(particle: Particle, before: Particle) -> bool:
+    """Whether a particle lies on the way on from ``before``, by steps and forks alone."""
+    while particle.origin.id != before.origin.id:
+        particle = particle.origin
+        if particle.verb != "fork":
+            return False
+        particle = particle.parent
+    return particle.index >= before.index
+
+
+def _check_start(particle: Particle) -> None:
+    if particle.index != 0:
+        raise ValueError(f"expected a particle of pure noise (index 0), got index {particle.index}")
 
 
 def _retarget(particle: Particle, steps: int) -> Particle:
@@ -603,31 +763,8 @@ def _retarget(particle: Particle, steps: int) -> Particle:
     """
     if particle.verb == "noise":
         return noise_particle(int(particle.args["seed"]), steps)
-    if particle.verb == "vary":
-        return Particle("vary", (_retarget(particle.parent, steps),), particle.args, 0, steps)
+    if particle.verb in ("vary", "place", "blend"):
+        return Particle(particle.verb, tuple(_retarget(p, steps) for p in particle.parents), particle.args, 0, steps)
     if particle.verb == "denoise" and particle.index == particle.steps:
         return _retarget(particle.parent, steps)
     raise ValueError(f"a search that uses {particle.verb} cannot search with fewer steps than it renders with")
-
-
-def _row_of(state: Any, row: int, count: int) -> Any:
-    """One particle's part of a batched solver state."""
-    if isinstance(state, Tensor) and state.ndim > 0 and state.shape[0] == count:
-        return state[row : row + 1].clone()
-    if isinstance(state, dict):
-        return {key: _row_of(value, row, count) for key, value in state.items()}
-    if isinstance(state, (list, tuple)):
-        return [_row_of(value, row, count) for value in state]
-    return state
-
-
-def _join(states: Sequence[Any]) -> Any:
-    """The batched solver state of several particles that stand at the same index."""
-    first = states[0]
-    if isinstance(first, Tensor) and first.ndim > 0:
-        return torch.cat(list(states))
-    if isinstance(first, dict):
-        return {key: _join([state[key] for state in states]) for key in first}
-    if isinstance(first, (list, tuple)):
-        return [_join([state[n] for state in states]) for n in range(len(first))]
-    return first

@@ -106,12 +106,38 @@ class Sampler(Protocol):
         """Clean estimates of the states at ``index``, (batch, ...). One NFE each."""
         ...
 
+    @property
+    def can_advance(self) -> bool:
+        """Whether :meth:`advance` works: the solver's step needs one evaluation, and only its estimate."""
+        ...
+
+    def advance(
+        self, x: Tensor, index: int, clean: Tensor, state: Any = None, noise: StepNoise | None = None
+    ) -> tuple[Tensor, Any]:
+        """One step from ``index`` with clean estimates that :meth:`predict` gave there. Free."""
+        ...
+
     def decode(self, x: Tensor) -> Tensor:
         """Images of clean states, (batch, 3, height, width) in [0, 1] in steps of 1/255."""
         ...
 
     def with_steps(self, steps: int) -> Sampler:
         """The same model, prompt and settings with another number of steps; the meter is shared."""
+        ...
+
+
+@runtime_checkable
+class DifferentiableSampler(Sampler, Protocol):
+    """A sampler that the ``gradient`` search can climb."""
+
+    def trace(self, x: Tensor) -> Tensor:
+        """Images, not rounded, of starting states (batch, ...), with the graph that leads back to them.
+
+        Each step is checkpointed: memory holds the states, and one step's activations at a time.
+
+        Raises:
+            NotDifferentiable: where the solver has none.
+        """
         ...
 
 

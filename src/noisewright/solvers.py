@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from noisewright.schedule import Estimate, Schedule
+from noisewright.schedule import Estimate, Schedule, estimate
 
 
 @runtime_checkable
@@ -105,3 +105,22 @@ class Ddim:
         self, schedule: Schedule, index: int, x: Tensor, found: Estimate, noise: Tensor | None, state: Any
     ) -> tuple[Tensor, Any]:
         return transition(schedule, index, index + 1, found, self.eta, noise), None
+
+
+def advance(
+    solver: Solver, schedule: Schedule, x: Tensor, index: int, clean: Tensor, state: Any, noise: Any
+) -> tuple[Tensor, Any]:
+    """One step from a clean estimate that is known already, without asking the network.
+
+    Args:
+        solver: the rule; one evaluation a step.
+        schedule: the levels.
+        x: the states at ``index``, (batch, ...), float32.
+        index: where they are.
+        clean: the clean estimates there, shaped as ``x``.
+        state: the solver's.
+        noise: gives the noise of a stochastic step by its index, or None.
+    """
+    found = estimate(clean, x, schedule.alpha[index], schedule.sigma[index], "sample")
+    drawn = noise(index) if solver.stochastic else None
+    return solver.step(schedule, index, x, found, drawn, state)

@@ -6,6 +6,7 @@ torn by a crash is cut off at the next opening. ``run.json`` is replaced atomica
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import tempfile
@@ -20,6 +21,7 @@ if TYPE_CHECKING:  # reading a run (``noisewright show``) must not wait for torc
     from torch import Tensor
 
 SCHEMA_VERSION = 1
+PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x00\x00IEND\xaeB`\x82"
 MAY_CHANGE = ("budget", "target", "judges", "batch_size", "device")
 """What of a spec may differ when a run is continued."""
 
@@ -42,8 +44,22 @@ class Store:
             raise RunMismatch(f"another process is writing to the run in {root}") from None
 
     @classmethod
-    def create(cls, root: str | Path, spec: dict[str, Any], versions: dict[str, str], created: str) -> Store:
+    def create(
+        cls,
+        root: str | Path,
+        spec: dict[str, Any],
+        versions: dict[str, str],
+        created: str,
+        request: dict[str, Any] | None = None,
+    ) -> Store:
         """Make the directory, or continue the run it holds where that is the same one.
+
+        Args:
+            root: the run directory.
+            spec: what the run is: another one is refused.
+            versions: what works on it from now on.
+            created: the time, where it is new.
+            request: what ``noisewright resume`` plans it again from.
 
         Raises:
             RunMismatch: where the directory holds another run, or files that are no run.
@@ -54,14 +70,15 @@ class Store:
             store = cls.open(root)
             try:
                 store.expect(spec)
-                store.write(spec={**store.run["spec"], **spec})
+                asked = {"request": request} if request is not None else {}
+                store.write(spec={**store.run["spec"], **spec}, versions=versions, **asked)
             except BaseException:
                 store.close()
                 raise
             return store
         try:
             root.mkdir(parents=True, exist_ok=True)
-            if any(root.iterdir()):
+            if not _unused(root):
                 raise RunMismatch(f"expected an empty directory or a run to continue, got {root} with other files")
             for name in ("images", "states"):
                 (root / name).mkdir(exist_ok=True)
@@ -72,6 +89,7 @@ class Store:
                 "created": created,
                 "versions": versions,
                 "spec": spec,
+                **({"request": request} if request is not None else {}),
             }
             (root / "journal.jsonl").touch()
             write_atomically(root / "run.json", json.dumps(run, indent=1).encode())
@@ -92,14 +110,18 @@ class Store:
         run = read_run(root)
         path = root / "journal.jsonl"
         try:
-            raw = path.read_bytes() if path.exists() else b""
-            records, length = _parse(raw, path)
-            if length < len(raw):
-                with path.open("r+b") as file:
-                    file.truncate(length)
             for name in ("images", "states"):
                 (root / name).mkdir(exist_ok=True)
-            return cls(root, run, records)
+            store = cls(root, run, [])  # which locks the journal: only then is it ours to read and to mend
+            try:
+                raw = path.read_bytes()
+                store.records, length = _parse(raw, path)
+                if length < len(raw):
+                    store._cut(length)
+            except BaseException:
+                store.close()
+                raise
+            return store
         except OSError as error:
             raise ValueError(
                 f"expected a run directory that can be written, got {root}: {error.strerror or error}"
@@ -164,6 +186,16 @@ class Store:
             write_atomically(self.root / relative, png, sync=False)
         return relative
 
+    def holds(self, relative: str) -> bool:
+        """Whether an image file is there and whole, as far as its first and last bytes say."""
+        try:
+            with (self.root / relative).open("rb") as file:
+                start = file.read(8)
+                file.seek(-12, os.SEEK_END)
+                return start == PNG_START and file.read() == PNG_END
+        except OSError:
+            return False
+
     def image(self, relative: str, pixels: str) -> Tensor | None:
         """The image (3, height, width) in [0, 1], or None where the file is gone or its pixels are not ``pixels``."""
         import torch
@@ -183,10 +215,10 @@ class Store:
         import torch
 
         path = self.root / "states" / f"{name}.pt"
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
         with self.writing(path):
-            temporary = path.with_suffix(".tmp")
-            torch.save(state, temporary)
-            os.replace(temporary, path)
+            write_atomically(path, buffer.getvalue(), sync=False)
 
     def state(self, name: str) -> Any | None:
         """What :meth:`save_state` wrote, or None."""
@@ -257,11 +289,27 @@ def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
             if sync:
                 file.flush()
                 os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _unused(root: Path) -> bool:
+    """Whether a directory is empty, or holds only what a start that was cut short leaves behind."""
+    for path in root.iterdir():
+        begun = path.name in ("images", "states") and path.is_dir() and not any(path.iterdir())
+        begun = begun or (path.name == "journal.jsonl" and path.stat().st_size == 0)
+        if not begun and not path.name.startswith(".run.json."):
+            return False
+    return True
 
 
 def _lock(file: Any) -> None:

@@ -115,7 +115,7 @@ def print_result(summary: Mapping[str, Any], judges: Sequence[str]) -> None:
         console.print(Text(f"{name:<9}{text}"))
     root = summary["run"]
     console.print(Text(""))
-    for name in ("best.png", "baseline.png", "contact-sheet.png", "curve.png"):
+    for name in ("before-after.png", "best.png", "baseline.png", "contact-sheet.png", "curve.png"):
         sys.stdout.write(f"{root}/{name}\n")
 
 

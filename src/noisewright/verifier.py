@@ -36,6 +36,15 @@ class Verifier(Protocol):
         ...
 
 
+@runtime_checkable
+class DifferentiableVerifier(Verifier, Protocol):
+    """A verifier that the ``gradient`` search can climb."""
+
+    def gradient_scores(self, images: Tensor, prompt: str) -> Tensor:
+        """Scores (batch,) of ``images`` with the graph that leads back to them."""
+        ...
+
+
 class FunctionVerifier:
     """Any function ``(images, prompt) -> scores`` as a verifier, called by its own name."""
 

@@ -24,10 +24,11 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
 from noisewright.shapes.prompts import MOST_THINGS, parse, sample_prompt
 from noisewright.shapes.scene import COLOURS, SHAPES, SIDE_PX, SIZES, Thing, render
 
-GROUPS = 40_000
+GROUPS = 20_000
 GROUP_SIZE = 4
 CHUNK = 500  # groups a worker makes at a time
-RECONSTRUCTED = 0.1  # share of the groups seen through the autoencoder, as generated pictures are
+RECONSTRUCTED = 0.5  # share of the groups seen through the autoencoder, as generated pictures are
+MOST_NOISE = 0.6  # on their latents, which spoils shapes a little, as generated pictures are spoilt
 STEPS = 1250
 BATCH_GROUPS = 32
 RATE = 1e-3
@@ -169,13 +170,26 @@ def groups_of(work: Path, count: int, seed: int) -> tuple[list[str], list[str], 
 
 
 @torch.inference_mode()
-def reconstruct(vae: AutoencoderKL, pictures: np.ndarray, device: str, batch_size: int = 64) -> np.ndarray:
-    """Pictures through the autoencoder and back, uint8 of the same shape."""
-    parts = []
+def reconstruct(
+    vae: AutoencoderKL, pictures: np.ndarray, device: str, most_noise: float = 0.0, batch_size: int = 64
+) -> np.ndarray:
+    """Pictures through the autoencoder and back, uint8 of the same shape.
+
+    Args:
+        vae: the trained autoencoder.
+        pictures: uint8 (count, 64, 64, 3).
+        device: where it runs.
+        most_noise: each picture's latents get noise of a deviation drawn evenly between 0 and this.
+        batch_size: pictures at a time.
+    """
+    parts, generator = [], torch.Generator().manual_seed(SEED)
     for start in range(0, len(pictures), batch_size):
         images = to_tensor(pictures[start : start + batch_size], device)
         with torch.autocast(device, torch.bfloat16):
-            output = vae.decode(vae.encode(images).latent_dist.mode()).sample
+            latents = vae.encode(images).latent_dist.mode()
+            level = most_noise * torch.rand(len(latents), 1, 1, 1, generator=generator)
+            noise = level * torch.randn(latents.shape, generator=generator)
+            output = vae.decode(latents + noise.to(latents)).sample
         output = ((output.float() + 1) * 127.5).round().clamp(0, 255).byte()
         parts.append(output.permute(0, 2, 3, 1).cpu().numpy())
     return np.concatenate(parts)
@@ -187,7 +201,7 @@ def _seen(work: Path, vae: AutoencoderKL, pictures: np.ndarray, device: str) -> 
     path = work / f"reconstructed-{len(pictures)}.npy"
     if not path.exists():
         part = path.with_suffix(".part.npy")
-        np.save(part, reconstruct(vae, pictures[:count], device))
+        np.save(part, reconstruct(vae, pictures[:count], device, MOST_NOISE))
         part.rename(path)
     return np.load(path, mmap_mode="r")
 

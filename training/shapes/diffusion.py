@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 PICTURES = 120_000
-STEPS = 7600
+STEPS = 4600
 BATCH_SIZE = 64
-RATE = 8e-4
+RATE = 1e-3
 CAPTION_DROPOUT = 0.1  # so that guidance has an unconditional model
-MIN_SNR = 20.0  # gamma of Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting Strategy"
+MIN_SNR = 5.0  # gamma of Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting Strategy"
 KEEP_EVERY = 500
 SEED = 12
 TEXT_WIDTH = 128

@@ -1,8 +1,9 @@
 """Measures the bundled models; each command prints a table and writes it to WORK/figures.json.
 
+What the search makes of them is measured by benchmarks/success.py.
+
 python training/shapes/evaluate.py oracle      the oracle against the generator's truth
 python training/shapes/evaluate.py steps       success by kind of prompt and number of steps
-python training/shapes/evaluate.py best        best of 16: the oracle's pick and the verifier's
 python training/shapes/evaluate.py negatives   the verifier on held-out hard negatives
 """
 
@@ -31,8 +32,7 @@ from noisewright.shapes.scene import Scene, render
 MODELS = Path(__file__).parents[2] / "src" / "noisewright" / "models"
 HELD_OUT_SEED = 4242
 POSITION_TOLERANCE_PX = 1.0
-STEPS, GUIDANCE, CANDIDATES = 25, 4.0, 16
-BOOTSTRAP = 10_000
+STEPS, GUIDANCE = 25, 4.0
 
 
 def record(work: Path, name: str, value: Any) -> None:
@@ -125,23 +125,6 @@ def by_kind(right: np.ndarray, prompts: Sequence[str]) -> dict[str, float]:
     return {"all": float(right.mean()), **{name: float(right[kinds == name].mean()) for name in KINDS}}
 
 
-def gain_interval(before: np.ndarray, after: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
-    """Mean paired gain with its 95 % bootstrap interval over prompts."""
-    gain = after.astype(float) - before.astype(float)
-    draws = np.random.default_rng(seed).integers(len(gain), size=(BOOTSTRAP, len(gain)))
-    low, high = np.quantile(gain[draws].mean(axis=1), [0.025, 0.975])
-    return float(gain.mean()), float(low), float(high)
-
-
-@torch.inference_mode()
-def clip_scores(clip: Any, processor: Any, pictures: np.ndarray, prompt: str) -> np.ndarray:
-    """CLIPScore, 100 * max(cosine, 0), of uint8 pictures (count, 3, 64, 64): (count,)."""
-    images = [picture.transpose(1, 2, 0) for picture in pictures]
-    inputs = processor(text=[prompt], images=images, return_tensors="pt", padding="max_length")
-    output = clip(**inputs)
-    return 100 * (output.image_embeds @ output.text_embeds.T)[:, 0].clamp(min=0).numpy()
-
-
 def show(title: str, rows: dict[str, dict[str, float]]) -> None:
     """Prints a table of percentages."""
     columns = list(next(iter(rows.values())))
@@ -189,35 +172,10 @@ def measure_steps(work: Path, folder: Path, split: str, workers: int) -> None:
     """Success of one plain picture a prompt (seed 0) with 10, 25 and 50 steps."""
     prompts, rows = load_prompts(split), {}
     for steps in (10, 25, 50):
-        count = CANDIDATES if steps == STEPS else 1
-        right, _ = grades_of(candidates(work, folder, split, count, steps, workers)[:, :1], prompts)
+        right, _ = grades_of(candidates(work, folder, split, 1, steps, workers), prompts)
         rows[f"{steps} steps"] = by_kind(right, prompts)
     show(f"success on {split} prompts, seed 0, guidance {GUIDANCE:g}, %", rows)
     record(work, f"steps {split}", rows)
-
-
-def measure_best(work: Path, folder: Path, clip_folder: Path, split: str, workers: int) -> None:
-    """Plain success and best of 16, picked by the oracle and by the verifier."""
-    from transformers import CLIPModel, CLIPProcessor
-
-    prompts = load_prompts(split)
-    pictures = candidates(work, folder, split, CANDIDATES, STEPS, workers)
-    right, _ = grades_of(pictures, prompts)
-    rows = {
-        "plain, seed 0": by_kind(right[:, 0], prompts),
-        "plain, mean of 16 seeds": by_kind(right, prompts),
-        "oracle's pick of 16": by_kind(right.any(axis=1), prompts),
-    }
-    if (clip_folder / "config.json").exists():
-        clip, processor = CLIPModel.from_pretrained(clip_folder), CLIPProcessor.from_pretrained(clip_folder)
-        scores = np.stack([clip_scores(clip, processor, p, t) for p, t in zip(pictures, prompts, strict=True)])
-        picked = right[np.arange(len(prompts)), scores.argmax(axis=1)]
-        rows["shapes-clip's pick of 16"] = by_kind(picked, prompts)
-        gain, low, high = gain_interval(right[:, 0], picked)
-        print(f"gain of shapes-clip's pick over seed 0: {100 * gain:+.1f} points [{100 * low:.1f}, {100 * high:.1f}]")
-        record(work, f"gain {split}", {"gain": gain, "low": low, "high": high})
-    show(f"success on {split} prompts, {STEPS} steps, guidance {GUIDANCE:g}, %", rows)
-    record(work, f"best {split}", rows)
 
 
 def measure_negatives(work: Path, folder: Path, clip_folder: Path) -> None:
@@ -234,7 +192,7 @@ def measure_negatives(work: Path, folder: Path, clip_folder: Path) -> None:
 def main() -> None:
     """Reads the command line and measures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["oracle", "steps", "best", "negatives"])
+    parser.add_argument("what", choices=["oracle", "steps", "negatives"])
     parser.add_argument("--work", type=Path, default=Path("runs/training"))
     parser.add_argument("--model", type=Path, default=MODELS / "shapes")
     parser.add_argument("--clip", type=Path, default=MODELS / "shapes-clip")
@@ -249,8 +207,6 @@ def main() -> None:
         record(options.work, "oracle", result)
     elif options.what == "steps":
         measure_steps(options.work, options.model, options.split, options.workers)
-    elif options.what == "best":
-        measure_best(options.work, options.model, options.clip, options.split, options.workers)
     else:
         measure_negatives(options.work, options.model, options.clip)
 

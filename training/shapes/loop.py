@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-CHECKPOINT_SECONDS = 90.0
+CHECKPOINT_SECONDS = 60.0
 
 
 def save_atomically(value: Any, path: Path) -> None:

@@ -14,6 +14,7 @@ import card
 import clip
 import data
 import diffusion
+import layout
 import tokenizer
 import torch
 from diffusers import AutoencoderKL
@@ -42,6 +43,14 @@ def load_float32(folder: Path) -> None:
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
+def forget_places(folder: Path) -> None:
+    """Takes out of the configs where their model was loaded from."""
+    for path in folder.rglob("config.json"):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
 def write_pipeline(work: Path, models: Path, step: int | None) -> None:
     """Writes the pipeline in float16 from the averaged weights.
 
@@ -63,6 +72,7 @@ def write_pipeline(work: Path, models: Path, step: int | None) -> None:
         part.half()
     pipe.save_pretrained(folder)
     load_float32(folder / "text_encoder")
+    forget_places(folder)
     (folder / "tokenizer" / "tokenizer.json").unlink(missing_ok=True)
     tokenizer.build(folder / "tokenizer")  # vocab.json and merges.txt, which any version of CLIPTokenizer reads
     (folder / "noisewright.json").write_text(json.dumps(MANIFEST, indent=2) + "\n", encoding="utf-8")
@@ -91,6 +101,7 @@ def main() -> None:
         if options.step is None:
             diffusion.fit(work, AutoencoderKL.from_pretrained(work / "vae").to(device), words, device)
         write_pipeline(work, options.models, options.step)
+        card.note_training(work, "layout", layout.BATCH_SIZE)
         card.note_training(work, "diffusion", diffusion.BATCH_SIZE, options.step)
     if "clip" in stages:
         vae = AutoencoderKL.from_pretrained(work / "vae").to(device)

@@ -41,7 +41,7 @@ def overview(root: str | Path) -> dict[str, Any]:
     spec = run["spec"]
     read = _read(read_journal(root))
     names = [one["name"] for one in spec["verifiers"]]
-    drafts = spec["search_steps"]
+    drafts = spec.get("search_steps_taken", spec["search_steps"])
     full = [key for key in read.scored if read.made[key]["steps"] != drafts]
     short = [key for key in read.scored if read.made[key]["steps"] == drafts]
     # Scores of drafts and of full renderings do not compare: each kind is sorted by itself, as the run sorts them.
@@ -145,7 +145,7 @@ def _baseline(read: _Read, run: dict[str, Any]) -> str | None:
     for key in read.scored:
         made = read.made[key]
         verbs = [step["verb"] for step in made["lineage"]]
-        is_draft = short and made["steps"] == spec["search_steps"]
+        is_draft = short and made["steps"] == spec.get("search_steps_taken", spec["search_steps"])
         if verbs == ["noise", "denoise"] and made["seed"] == spec["seed"] and not is_draft:
             return key
     return None

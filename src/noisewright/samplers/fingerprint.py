@@ -13,20 +13,31 @@ SILENT = ("_", "architectures", "transformers_version", "dtype", "torch_dtype")
 
 
 def fingerprint(pipe: Any) -> str:
-    """16 hex digits that change with any component's config or weights (a LoRA counts).
-
-    Weights are sampled: 16 values of each parameter, evenly spaced, with its name, shape and dtype.
-    """
+    """16 hex digits that change with any component's config or weights (a LoRA counts, and its scale)."""
     digest = hashlib.sha256(type(pipe).__name__.encode())
     for name, component in sorted(pipe.components.items()):
         digest.update(json.dumps([name, type(component).__name__, _config(component)], default=str).encode())
         if isinstance(component, torch.nn.Module):
-            for key, parameter in component.named_parameters():
-                flat = parameter.detach().reshape(-1)
-                picked = flat[:: max(1, flat.numel() // 16)][:16].float().cpu()
-                digest.update(f"{key}{tuple(parameter.shape)}{parameter.dtype}".encode())
-                digest.update(picked.numpy().tobytes())
+            add_weights(digest, component)
+            add_adapters(digest, component)
     return digest.hexdigest()[:16]
+
+
+def add_weights(digest: Any, module: torch.nn.Module) -> None:
+    """Adds 16 values of each parameter and buffer, evenly spaced, with its name, shape and dtype."""
+    for key, tensor in (*module.named_parameters(), *module.named_buffers()):
+        flat = tensor.detach().reshape(-1)
+        picked = flat[:: max(1, flat.numel() // 16)][:16].float().cpu()
+        digest.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(picked.numpy().tobytes())
+
+
+def add_adapters(digest: Any, module: torch.nn.Module) -> None:
+    """Adds what peft's adapters hold beside weights: their scale, and which are on."""
+    for key, part in module.named_modules():
+        if hasattr(part, "scaling") and hasattr(part, "active_adapters"):
+            state = [key, part.scaling, list(part.active_adapters), getattr(part, "disable_adapters", False)]
+            digest.update(json.dumps(state, default=str).encode())
 
 
 def _config(component: Any) -> Any:

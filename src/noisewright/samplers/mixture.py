@@ -14,10 +14,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
+from noisewright.errors import NotDifferentiable
 from noisewright.sampler import Meter, StepNoise, quantise
 from noisewright.schedule import Estimate, Schedule, estimate
-from noisewright.solvers import Ddim, Solver
+from noisewright.solvers import Ddim, Solver, advance
 
 SHAPE = (3, 2, 2)
 
@@ -121,9 +123,15 @@ class MixtureSampler:
         return (shares[..., None] * (means[None] + pull)).sum(1).reshape(x.shape)
 
     def _estimate(self, x: Tensor, index: int) -> Estimate:
-        alpha, sigma = self.schedule.alpha[index], self.schedule.sigma[index]
+        self._count(x)
+        return self._look(x, index)
+
+    def _count(self, x: Tensor) -> None:
         self.meter.nfe += len(x)
         self.meter.forwards += len(x)
+
+    def _look(self, x: Tensor, index: int) -> Estimate:
+        alpha, sigma = self.schedule.alpha[index], self.schedule.sigma[index]
         clean = self.clean_mean(x, alpha, sigma)
         return estimate(clean, x.double(), alpha, sigma, "sample")
 
@@ -146,6 +154,28 @@ class MixtureSampler:
                 x, state = self.solver.step(self.schedule, index, x, found, drawn, state)
                 x = x.float()
             return x, state
+
+    def trace(self, x: Tensor) -> Tensor:
+        def step(state: Tensor, index: int) -> Tensor:
+            found = self._look(state, index)
+            return self.solver.step(self.schedule, index, state.double(), found, None, None)[0].to(x.dtype)
+
+        if self.solver.stochastic:
+            raise NotDifferentiable(f"expected a deterministic solver for a gradient, got {self.solver.name} with eta")
+        with self.meter.phase("denoise"):
+            for index in range(self.schedule.steps):
+                self._count(x)  # once: the backward pass looks again
+                x = checkpoint(step, x, index, use_reentrant=False)
+        return (x / 2 + 0.5).clamp(0, 1)
+
+    @property
+    def can_advance(self) -> bool:
+        return self.solver.nfe_per_step == 1
+
+    def advance(
+        self, x: Tensor, index: int, clean: Tensor, state: Any = None, noise: StepNoise | None = None
+    ) -> tuple[Tensor, Any]:
+        return advance(self.solver, self.schedule, x, index, clean, state, noise)
 
     def predict(self, x: Tensor, index: int) -> Tensor:
         with self.meter.phase("denoise"):

@@ -22,13 +22,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noisewright.errors import UnsupportedPipeline
+from noisewright.errors import NotDifferentiable, UnsupportedPipeline
 from noisewright.sampler import Meter, StepNoise, quantise
 from noisewright.samplers.fingerprint import fingerprint
 from noisewright.samplers.levels import Levels, read_levels
-from noisewright.samplers.seam import Seam, entered, make_probe
+from noisewright.samplers.seam import Seam, checkpointed, entered, make_probe
 from noisewright.schedule import Schedule, estimate
-from noisewright.solvers import Solver
+from noisewright.solvers import Solver, advance
 
 NEEDED = ("prompt", "latents", "generator", "num_inference_steps", "output_type")
 
@@ -147,6 +147,19 @@ class PipelineSampler:
                 return self._denoise_natively(x, start, stop, state, noise, seeds)
             return self._denoise(x, start, stop, state, noise)
 
+    @property
+    def can_advance(self) -> bool:
+        return self.solver is not None and self.solver.nfe_per_step == 1
+
+    def advance(
+        self, x: Tensor, index: int, clean: Tensor, state: Any = None, noise: StepNoise | None = None
+    ) -> tuple[Tensor, Any]:
+        if self.solver is None:
+            raise UnsupportedPipeline(
+                f"{type(self.pipe.scheduler).__name__} cannot step from a known estimate: choose --solver ddim"
+            )
+        return advance(self.solver, self.schedule, x, index, clean, state, noise)
+
     def predict(self, x: Tensor, index: int) -> Tensor:
         schedule = self.schedule
         found: list[Tensor] = []
@@ -173,10 +186,18 @@ class PipelineSampler:
             self.meter.decodes += len(x)
             return quantise(images.detach().cpu())
 
+    def trace(self, x: Tensor) -> Tensor:
+        if self.solver is None or self.solver.stochastic:
+            raise NotDifferentiable("expected a deterministic solver of noisewright's for a gradient: --solver ddim")
+        with self.meter.phase("denoise"), torch.enable_grad(), checkpointed(self.pipe):
+            clean, _ = self._denoise(x, 0, self.schedule.steps, None, None, traced=True)
+            images = self._call(Seam(self.pipe.scheduler, torch.empty(0), None), clean, output_type="pt", traced=True)
+        return images.float().cpu()
+
     # How they enter
 
     def _denoise(
-        self, x: Tensor, start: int, stop: int, state: Any, noise: StepNoise | None
+        self, x: Tensor, start: int, stop: int, state: Any, noise: StepNoise | None, traced: bool = False
     ) -> tuple[Tensor, Any]:
         assert self.solver is not None  # noqa: S101 - narrows the type for the closure
         solver, schedule, kind = self.solver, self.schedule, self._kind
@@ -195,7 +216,7 @@ class PipelineSampler:
             return now.to(sample.dtype)
 
         seam = self._seam(start, stop, on_step)
-        self._call(seam, x)
+        self._call(seam, x, traced=traced)
         if index != stop:
             raise UnsupportedPipeline(
                 f"{type(self.pipe).__name__} took {index - start} scheduler steps where {stop - start} were asked"
@@ -303,7 +324,7 @@ class PipelineSampler:
 
     def _call(
         self, seam: Seam, x: Tensor | None, *, output_type: str = "latent", generator: Any = None,
-        batch: int | None = None, steps: int | None = None,
+        batch: int | None = None, steps: int | None = None, traced: bool = False,
     ) -> Tensor:  # fmt: skip
         count = len(x) if x is not None else int(batch or 1)
         accepted = inspect.signature(type(self.pipe).__call__).parameters
@@ -319,7 +340,8 @@ class PipelineSampler:
         if generator is not None:
             given["generator"] = generator
         with entered(self.pipe, make_probe(seam), self._encoded, self.meter):
-            output = self.pipe(**given)
+            call = type(self.pipe).__call__
+            output = getattr(call, "__wrapped__", call)(self.pipe, **given) if traced else self.pipe(**given)
         images = getattr(output, "images", None)
         if not isinstance(images, Tensor):
             raise UnsupportedPipeline(
@@ -413,6 +435,7 @@ def load_pipeline(directory_or_id: str | Path, *, device: str | None = None, dty
     """
     from diffusers import DiffusionPipeline
     from diffusers.utils import logging as diffusers_logging
+    from safetensors import SafetensorError
 
     device = device or best_device()
     dtype = dtype or ("float32" if device == "cpu" else "bfloat16")
@@ -431,7 +454,9 @@ def load_pipeline(directory_or_id: str | Path, *, device: str | None = None, dty
         pipe = DiffusionPipeline.from_pretrained(
             str(directory_or_id), torch_dtype=getattr(torch, dtype), use_safetensors=True
         )
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError) as error:
+    except (
+        OSError, ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError, SafetensorError
+    ) as error:  # fmt: skip
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ValueError(f"model {str(directory_or_id)!r} could not be loaded: {first}") from error
     return pipe.to(device)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from noisewright.errors import UnsupportedPipeline
 from noisewright.sampler import Meter
@@ -146,3 +147,27 @@ def entered(pipe: Any, probe: Any, encoded: dict[str, Any], meter: Meter) -> Ite
             pipe.__dict__.pop("_progress_bar_config", None)
         else:
             pipe._progress_bar_config = bar
+
+
+@contextmanager
+def checkpointed(pipe: Any) -> Iterator[None]:
+    """The pipeline's network with gradient checkpointing: only its inputs are held, its activations made again."""
+    networks = [net for name in DENOISERS if isinstance(net := getattr(pipe, name, None), torch.nn.Module)]
+    own = [net.__dict__.get("forward") for net in networks]
+
+    def wrapped(forward: Callable[..., Any]) -> Callable[..., Any]:
+        def again(*args: Any, **kwargs: Any) -> Any:
+            return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+        return again
+
+    for net in networks:
+        object.__setattr__(net, "forward", wrapped(net.forward))
+    try:
+        yield
+    finally:
+        for net, before in zip(networks, own, strict=True):
+            if before is None:
+                net.__dict__.pop("forward", None)
+            else:
+                object.__setattr__(net, "forward", before)

@@ -17,6 +17,9 @@ class Brightness:
     def __call__(self, images: Tensor, prompt: str) -> Sequence[float]:
         return images.float().mean(dim=(1, 2, 3)).tolist()
 
+    def gradient_scores(self, images: Tensor, prompt: str) -> Tensor:
+        return images.mean(dim=(1, 2, 3))
+
 
 class Sharpness:
     """Mean absolute Laplacian of the grey image, 0 flat; at most 4."""

@@ -1,0 +1,72 @@
+"""Successive halving on previews (Jamieson and Talwalkar 2016; for diffusion arXiv 2607.21591, 2511.22242)."""
+
+import math
+
+from noisewright.run import Run
+from noisewright.search.checks import at_least, fractions, inside
+
+
+def halving(
+    run: Run, n: int = 16, cuts: tuple[float, ...] = (0.25, 0.5), keep: tuple[float, ...] = (0.5, 0.5),
+    pilot: int = 8, threshold: float = 0.5,
+) -> None:  # fmt: skip
+    """Start N, cut by the scores of previews on the way, and finish the rest from where they stand.
+
+    Cost: ``P * S`` NFE for the pilot, and for the others ``sum over used cuts of n_c * (i_c - i_before)`` plus one for
+    each that a cut removes, plus ``n_last * (S - i_last)``. With the defaults and all cuts used about 0.7 of best of N.
+
+    Previews may not rank as the finished images do. So the first P candidates are previewed at every cut and finished
+    all the same, and a cut at which their previews and finals correlate (Spearman) below ``threshold`` is not made;
+    the run says so.
+
+    Args:
+        run: the verbs.
+        n: how many to start.
+        cuts: after which fractions of the steps, rising, in (0, 1).
+        keep: the share that survives each cut, in (0, 1].
+        pilot: P, at least 4; where it is not below n, everything is finished.
+        threshold: the least rank correlation at which a cut is made, in [-1, 1].
+    """
+    at_least(1, n=n)
+    at_least(4, pilot=pilot)
+    inside(-1, 1, threshold=threshold)
+    indices = fractions(run, cuts=cuts)
+    if len(keep) != len(cuts):
+        raise ValueError(f"expected a share to keep for each of {len(cuts)} cuts, got {len(keep)}")
+    for share in keep:
+        inside(0, 1, keep=share, closed="right")
+    starts = run.noise(n)
+    states, early = starts[:pilot], []
+    run.keep(states)
+    for index in indices:
+        states = run.denoise(states, index)
+        early.append(run.value(run.preview(states)))
+    finals = run.value(run.finish(states))
+    states = starts[pilot:]
+    for index, share, previews in zip(indices, keep, early, strict=True):
+        agreement = spearman(previews, finals)
+        if not agreement >= threshold:
+            run.say(
+                f"halving makes no cut at step {index}: previews and finals of {len(finals)} candidates correlate by "
+                f"{agreement:.2f}, below {threshold:g}"
+            )
+            continue
+        if states:
+            states = run.denoise(states, index)
+            found = run.top(run.preview(states), math.ceil(share * len(states)))
+            states = [one.particle for one in found]
+            run.keep(states)
+    run.finish(states)
+
+
+def spearman(one: list[float], other: list[float]) -> float:
+    """Rank correlation, equal values sharing their mean rank; 0 where one of them is constant."""
+    a, b = _ranks(one), _ranks(other)
+    mean = (len(a) - 1) / 2
+    covariance = sum((x - mean) * (y - mean) for x, y in zip(a, b, strict=True))
+    spread = math.sqrt(sum((x - mean) ** 2 for x in a) * sum((y - mean) ** 2 for y in b))
+    return covariance / spread if spread > 0 else 0.0
+
+
+def _ranks(values: list[float]) -> list[float]:
+    return [sum(v < value for v in values) + (sum(v == value for v in values) - 1) / 2 for value in values]
