@@ -16,8 +16,8 @@ from loop import train
 from torch import Tensor
 from torch.nn import functional as F
 
-PICTURES = 60_000
-STEPS = 5200
+PICTURES = 120_000
+STEPS = 7400
 BATCH_SIZE = 16
 RATE = 1.6e-3
 SPREAD_WEIGHT = 0.05

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 PICTURES = 120_000
-STEPS = 4600
+STEPS = 4300
 BATCH_SIZE = 64
 RATE = 1e-3
 CAPTION_DROPOUT = 0.1  # so that guidance has an unconditional model
