@@ -2,7 +2,7 @@
 PYTHON ?= python3
 CONSTRAINTS ?= constraints-cpu.txt
 PIP_FLAGS ?= --quiet
-PROMPT ?= a green cross and a purple square
+PROMPT ?= a blue circle, a yellow star and a red square
 BIN := .venv/bin
 
 .PHONY: install demo test check bench
