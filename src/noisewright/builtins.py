@@ -83,7 +83,7 @@ ENTRIES = [
     Entry(
         "search", "halving", "start many, cut by previews, where previews rank like finals",
         "noisewright.search.halving:halving",
-        {"cost": "about 0.7 * N * S NFE", "reference": "Jamieson and Talwalkar 2016"},
+        {"cost": "about 0.76 * N * S NFE at the defaults", "reference": "Jamieson and Talwalkar 2016"},
     ),
     Entry(
         "search", "refine", "more like this, better: an evolution strategy or CMA-ES around a noise",

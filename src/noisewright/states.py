@@ -41,7 +41,7 @@ class States:
 
     def has(self, particle: Particle) -> bool:
         """Whether the state of a denoised (or ascended) particle is there."""
-        return particle.id in {one.id for one in self._reached.get(particle.origin.id, {}).values()}
+        return self._reached.get(particle.origin.id, {}).get(particle.index) == particle
 
     def source(self, particle: Particle) -> Particle:
         """What a denoised particle is made from: the last state on its way that is there."""
@@ -51,9 +51,13 @@ class States:
 
     def estimated(self, particle: Particle) -> bool:
         """Whether the network was asked at this very state already, by a preview of it or of what it is a fork of."""
+        return self._asked(particle).id in self._estimated
+
+    def _asked(self, particle: Particle) -> Particle:
+        """The particle whose preview stands for this one: itself, or what it is a fork of."""
         while particle.verb == "fork" and particle.id not in self._estimated:
             particle = particle.parent
-        return particle.id in self._estimated
+        return particle
 
     def save(self, particle: Particle, x: Tensor, state: Any) -> None:
         """Keep the state (1, ...) of a particle, and the solver's."""
@@ -87,9 +91,7 @@ class States:
     def estimates(self, particles: Sequence[Particle], sampler: Sampler) -> Tensor:
         """The clean estimates of particles for which :meth:`estimated` is true, (batch, ...)."""
         rows = []
-        for particle in particles:
-            while particle.verb == "fork" and particle.id not in self._estimated:
-                particle = particle.parent
+        for particle in map(self._asked, particles):
             key = f"{particle.id}-clean"
             found = self._memory.get(key) or self._store.state(key)
             if found is None:  # the file was lost: ask again

@@ -16,7 +16,7 @@ from data import KIND_WEIGHTS
 from diffusers import AutoencoderKL
 from loop import train
 from negatives import EDITS, group, key
-from tokenizer import MAX_TOKENS
+from tokenizer import MAX_TOKENS, tokens_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
@@ -231,9 +231,7 @@ def fit(
     """
     prompts, _, things, pictures = groups_of(work, GROUPS, SEED)
     through = _seen(work, vae, pictures, device)
-    tokens = tokenizer(
-        prompts, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
-    ).input_ids.short()
+    tokens = tokens_of(tokenizer, prompts).short()
     names: dict[object, int] = {}
     keys = torch.tensor([names.setdefault(key(parse(prompt)), len(names)) for prompt in prompts])
     model = build(tokenizer)
@@ -298,9 +296,7 @@ def hard_negative_accuracy(
         image_right: dict[str, list[bool]] = {edit: [] for edit in EDITS}
         text_right: dict[str, list[bool]] = {edit: [] for edit in EDITS}
         for start in range(0, len(prompts), 80):
-            ids = tokenizer(
-                prompts[start : start + 80], padding="max_length", truncation=True, return_tensors="pt"
-            ).input_ids
+            ids = tokens_of(tokenizer, prompts[start : start + 80])
             cosines = similarities(model, ids, normalise(torch.from_numpy(shown[start : start + 80])))
             for base in range(0, len(ids), GROUP_SIZE):
                 for i in range(base + 1, base + GROUP_SIZE):

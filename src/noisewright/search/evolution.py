@@ -56,7 +56,7 @@ def evolution(
             if index == 0:
                 children += run.vary(parent.particle.start, 1, math.sqrt(1 - mutation**2))
             else:
-                (state,) = run.denoise([_origin(parent)], index) if _origin(parent).index < index else [_origin(parent)]
+                (state,) = run.denoise([parent.particle.origin], index)
                 children += run.renoise(state, max(0, index - steps_back), 1)
         alive = [*best, *_roll_out(run, children, indices[number + 1 :])]
 
@@ -68,10 +68,6 @@ def _roll_out(run: Run, states: list[Particle], stops: list[int]) -> list[Candid
         if stop > starts[0].index:
             run.denoise(states, stop)
     return run.finish(starts)
-
-
-def _origin(parent: Candidate) -> Particle:
-    return parent.particle.origin
 
 
 def _tournament(run: Run, alive: list[Candidate], share: float, generation: int, child: int) -> Candidate:

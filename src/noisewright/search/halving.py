@@ -13,7 +13,8 @@ def halving(
     """Start N, cut by the scores of previews on the way, and finish the rest from where they stand.
 
     Cost: ``P * S`` NFE for the pilot, and for the others ``sum over used cuts of n_c * (i_c - i_before)`` plus one for
-    each that a cut removes, plus ``n_last * (S - i_last)``. With the defaults and all cuts used about 0.7 of best of N.
+    each that a cut removes, plus ``n_last * (S - i_last)``.
+    With the defaults and all cuts used that is 304 NFE at 25 steps, 0.76 of best of N.
 
     Previews may not rank as the finished images do. So the first P candidates are previewed at every cut and finished
     all the same, and a cut at which their previews and finals correlate (Spearman) below ``threshold`` is not made;
