@@ -57,6 +57,15 @@ def test_a_second_opener_leaves_a_journal_in_writing_alone(tmp_path):
     again.close()
 
 
+def test_a_directory_that_may_not_be_looked_into_is_wrong_use(tmp_path, monkeypatch):
+    def refused(path, **more):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(type(tmp_path), "exists", refused)
+    with pytest.raises(ValueError, match="Permission denied"):
+        Store.create(tmp_path / "run", {}, {}, "now")
+
+
 def test_a_start_that_was_cut_short_can_be_started_again(tmp_path):
     root = tmp_path / "run"
     for name in ("images", "states"):

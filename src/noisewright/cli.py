@@ -527,7 +527,9 @@ def _directory(out: Path | None, prompt: str) -> Path:
 @contextmanager
 def _naming(out: Path) -> Iterator[None]:
     """Name the run directory in whatever goes wrong, and leave no empty run behind wrong use."""
-    existed, held = out.exists(), (out / "run.json").exists()
+    from noisewright.store import holds_run
+
+    held, existed = holds_run(out), out.exists()
     try:
         yield
     except KeyboardInterrupt:

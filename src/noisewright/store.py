@@ -66,7 +66,7 @@ class Store:
             ValueError: where it cannot be made or written.
         """
         root = Path(root)
-        if (root / "run.json").exists():
+        if holds_run(root):
             store = cls.open(root)
             try:
                 store.expect(spec)
@@ -234,6 +234,18 @@ class Store:
 
     def close(self) -> None:
         self._journal.close()
+
+
+def holds_run(root: str | Path) -> bool:
+    """Whether there is a ``run.json``.
+
+    Raises:
+        ValueError: where the directory may not be looked into (``Path.exists`` raises that before Python 3.14).
+    """
+    try:
+        return (Path(root) / "run.json").exists()
+    except OSError as error:
+        raise ValueError(f"expected a directory that can be read, got {root}: {error.strerror or error}") from error
 
 
 def read_run(root: str | Path) -> dict[str, Any]:
