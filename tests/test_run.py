@@ -20,7 +20,7 @@ from noisewright.run import SAVING_SECONDS, Run, Target
 from noisewright.samplers.mixture import MixtureSampler
 from noisewright.search.random import random
 from noisewright.solvers import Ddim
-from noisewright.states import step_noise
+from noisewright.states import StepNoises
 from noisewright.store import Store, read_journal
 from noisewright.verifiers.pixels import Brightness, Sharpness
 
@@ -332,7 +332,7 @@ def test_verbs_are_the_formulas(tmp_path):
     shape = x.shape[1:]
 
     def noise_of(particle):
-        return lambda index: step_noise(particle, shape, index)[None]
+        return lambda index: StepNoises(particle, shape).at(index)[None]
 
     at_half, _ = sampler.denoise(x, 0, 3, None, noise_of(start))
     at_back = renoise(at_half, sampler.schedule, 3, 1, gaussian((1, *shape), back.id))

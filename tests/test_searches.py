@@ -9,6 +9,7 @@ from noisewright import registry
 from noisewright.search.checks import index_of_level
 from noisewright.search.fk import normalised, systematic
 from noisewright.search.halving import spearman
+from noisewright.store import read_journal
 from noisewright.testing import CONTRACT, STEPS, Case
 
 
@@ -38,9 +39,10 @@ def paths_nfe(kind, width, children, level=0.11, up=0.78, down=0.81):
         cost += width * children * (here - back + 1)
 
 
-def svdd_nfe(steps, width, proposals, block):
-    last = block * ((steps - 1) // block)
-    return width * proposals * (last + 1) + width * (steps - last - 1)
+def svdd_nfe(steps, width, proposals, block, begin=0.4):
+    first = round(begin * steps)
+    last = first + block * ((steps - 1 - first) // block)
+    return width * (first + proposals * (last - first + 1) + steps - last - 1)
 
 
 CASES = {
@@ -79,7 +81,15 @@ CASES = {
         eta=1.0,
         kind="flow",
     ),
-    "rbf": Case(search("rbf"), {"quota": 3, "first": 4, "batch": 2}, eta=1.0),
+    "svdd, from the start": Case(
+        search("svdd"), {"proposals": 3, "begin": 0.0}, nfe=lambda steps: svdd_nfe(steps, 1, 3, 1, 0.0), eta=1.0
+    ),
+    "rbf": Case(
+        search("rbf"), {"quota": 3, "first": 4, "batch": 2}, nfe=lambda steps: 4 * (3 + 1) + (steps - 1 - 3) * 3, eta=1.0
+    ),
+    "rbf, from the start": Case(
+        search("rbf"), {"quota": 5, "first": 4, "batch": 2, "begin": 0.0}, nfe=lambda steps: 4 + (steps - 1) * 5, eta=1.0
+    ),
     "evolution": Case(
         search("evolution"),
         {"population": 4, "elites": 1, "at": (0.0, 0.5), "back": 0.25},
@@ -88,11 +98,14 @@ CASES = {
     "halving": Case(
         search("halving"),
         {"n": 10, "pilot": 4, "threshold": -1},
-        nfe=lambda steps: 4 * steps + 6 * (steps // 4 + 1) + 3 * steps // 4 + 2 * (steps // 2 - 1),
+        nfe=lambda steps: 4 * steps + (6 * 4 + 3) + (3 * 1 + 1) + 2 * (steps - 5),
     ),
     "halving, refused": Case(
-        search("halving"), {"n": 6, "pilot": 4, "threshold": 1.0, "cuts": (0.125,), "keep": (0.5,)}
+        search("halving"),
+        {"n": 6, "pilot": 4, "threshold": 1.0, "cuts": (0.125,), "keep": (0.5,)},
+        nfe=lambda steps: 6 * steps,
     ),
+    "halving, all pilot": Case(search("halving"), {"n": 3, "pilot": 4}, nfe=lambda steps: 3 * steps),
     "refine": Case(
         search("refine"), {"population": 3, "elites": 2, "generations": 2}, nfe=lambda steps: steps * 7
     ),
@@ -121,14 +134,14 @@ def test_contract(name, check, tmp_path):
 
 BAD = {
     "zero-order": [{"neighbours": 0}, {"cosine": 1.0}, {"rounds": 0}, {"shrink": 0.0}],
-    "paths": [{"width": 0}, {"up": 0.8, "down": 0.7}, {"level": 0.5, "up": 0.6, "down": 0.7}, {"level": 0.0}],
-    "zero-order+paths": [{"rounds": 0}, {"up": 0.9, "down": 0.8}],
+    "paths": [{"level": 0.5, "up": 0.001, "down": 0.02}, {"width": 0}, {"up": 0.8, "down": 0.7}, {"level": 0.5, "up": 0.6, "down": 0.7}, {"level": 0.0}],
+    "zero-order+paths": [{"neighbours": 1, "rounds": 1, "width": 6}, {"rounds": 0}, {"up": 0.9, "down": 0.8}],
     "fk": [{"particles": 0}, {"at": (0.5, 0.2)}, {"at": ()}, {"temperature": 0.0}, {"ess": 2.0}],
     "svdd": [{"proposals": 0}, {"block": 99}, {"temperature": -1.0}],
     "rbf": [{"quota": 0}, {"first": 0}],
-    "evolution": [{"elites": 8}, {"at": (0.5, 0.2)}, {"at": (1.0,)}, {"mutation": 0.0}, {"back": 0.0}],
+    "evolution": [{"elites": 8}, {"at": (0.5, 0.2)}, {"at": (1.0,)}, {"at": (0.0, 0.01)}, {"mutation": 0.0}, {"back": 0.0}],
     "halving": [{"n": 0}, {"pilot": 3}, {"cuts": (0.5, 0.25)}, {"keep": (0.5,)}, {"keep": (0.0, 0.5)}],
-    "refine": [{"elites": 9}, {"population": 1}, {"cosine": 1.0}, {"method": "cmaes", "dimensions": 1}],
+    "refine": [{"elites": 9}, {"method": "cmaes", "dimensions": 99}, {"population": 1}, {"cosine": 1.0}, {"method": "cmaes", "dimensions": 1}],
     "random": [{"n": 0}],
     "gradient": [{"starts": 0}, {"momentum": 1.0}, {"rate": 0.0}, {"every": 0}],
 }
@@ -166,14 +179,20 @@ def test_one_proposal_is_plain_sampling(name, arguments, tmp_path):
 
 
 def test_rbf_rolls_over_what_it_saves_and_never_exceeds_its_quota(tmp_path):
-    spent = {}
-    for quota in (2, 4):
-        case = Case(search("rbf"), {"quota": quota, "first": 4, "batch": 2}, eta=1.0)
-        run = case.open(tmp_path / str(quota))
-        case.go(run, render=False)
-        spent[quota] = run.spent.nfe
-        assert run.spent.nfe <= 4 + (STEPS - 1) * quota
-    assert spent[4] > spent[2]
+    """Proposals at each step, read from the journal: what one step saves the next may try."""
+    quota, batch = 4, 2
+    run = Case(search("rbf"), {"quota": quota, "first": 2, "batch": batch, "begin": 0.0}, eta=1.0).open(tmp_path / "run")
+    Case(search("rbf"), {"quota": quota, "first": 2, "batch": batch, "begin": 0.0}, eta=1.0).go(run, render=False)
+    tried = dict.fromkeys(range(1, STEPS), 0)
+    for line in read_journal(tmp_path / "run"):
+        if line["verb"] == "preview" and line["index"] > 0:
+            tried[line["index"]] += len(line["ids"])
+    saved = 0
+    for index, count in tried.items():
+        assert count <= quota + saved, f"step {index}"
+        saved += quota - count
+    assert saved == 0, "something was saved and never spent"
+    assert min(tried.values()) < quota < max(tried.values())
 
 
 def test_zero_order_keeps_angle_and_norm(tmp_path):

@@ -360,6 +360,11 @@ class _Rehearsal:
         self.steps = sampler.schedule.steps
         self.stochastic = sampler.stochastic
         self.seed = seed
+        self._sampler = sampler
+
+    @property
+    def noise_size(self) -> int:
+        return self._sampler.noise([self.seed])[0].numel()
 
     def __getattr__(self, name: str) -> Any:
         raise _Rehearsed(name)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, TypeVar
 
 import torch
@@ -29,7 +30,7 @@ from noisewright.particle import (
     noise_particle,
     number_or_nan,
 )
-from noisewright.sampler import Meter, Sampler
+from noisewright.sampler import DifferentiableSampler, Meter, Sampler
 from noisewright.schedule import Schedule
 from noisewright.states import States, carry, row_of
 from noisewright.store import Store
@@ -138,6 +139,7 @@ class Run:
         self._judged: dict[str, dict[str, float]] = {}
         self._states = States(store)
         self._kept: dict[str, Particle] = {}
+        self._ways: dict[tuple[str, int], Particle] = {}
         self._drawn = 0
         self._draws: dict[str, int] = {}
         self._seconds_per_nfe = 0.0
@@ -166,6 +168,11 @@ class Run:
     def stochastic(self) -> bool:
         """Whether steps draw noise (eta > 0), without which forks stay equal."""
         return self.sampler.stochastic
+
+    @property
+    def noise_size(self) -> int:
+        """How many numbers a starting noise has."""
+        return self.sampler.noise([self.seed])[0].numel()
 
     @property
     def without_gradient(self) -> list[str]:
@@ -259,12 +266,13 @@ class Run:
         Whatever ends the search, they are finished, as far as the budget had room for them when they were kept. A kept
         particle that is denoised or previewed goes on being kept from where it stands then.
         """
-        self._kept = {}
-        for particle in particles:
-            self._kept[particle.id] = particle
-            if self._overdrawn():
-                self._kept.popitem()
-                return
+        every = {particle.id: particle for particle in particles}
+        low, high = 0, len(every)  # the most of them, in order, that there is room for
+        while low < high:
+            middle = (low + high + 1) // 2
+            self._kept = dict(islice(every.items(), middle))
+            low, high = (low, middle - 1) if self._overdrawn() else (middle, high)
+        self._kept = dict(islice(every.items(), low))
 
     def finish(self, particles: Sequence[Particle]) -> list[Candidate]:
         """Denoise particles to the end, decode, save and score them. Costs ``N - index`` steps each.
@@ -397,14 +405,16 @@ class Run:
         steps = self.final.schedule.steps
         return self._denoised_from(noise_particle(self.seed, steps), steps)
 
-    @staticmethod
-    def _denoised_from(particle: Particle, to: int) -> Particle:
+    def _denoised_from(self, particle: Particle, to: int) -> Particle:
         if particle.index == to:
             return particle
         if particle.index > to:
             raise ValueError(f"expected an index after {particle.index}, got {to}; renoise() goes back")
-        before = particle.parent if particle.verb == "denoise" else particle  # one way from a draw, however cut
-        return Particle("denoise", (before,), {"to": to}, to, particle.steps)
+        key = (particle.id, to)
+        if key not in self._ways:
+            before = particle.parent if particle.verb == "denoise" else particle  # one way from a draw, however cut
+            self._ways[key] = Particle("denoise", (before,), {"to": to}, to, particle.steps)
+        return self._ways[key]
 
     def _next_draws(self, verb: str, particle: Particle, count: int) -> range:
         key = f"{verb}:{particle.id}"
@@ -484,13 +494,18 @@ class Run:
             missing = 1 if self.baseline is not None else 2  # the winner in full, and the baseline
             images, nfe = missing, missing * self.final.schedule.steps * self.final.nfe_per_step
         ends: set[str] = set()
+        own = {one.origin.id for one in batch}
+        reached: dict[str, int] = {}
+        for key, index in (step for one in batch for step in _way(one)):
+            reached[key] = max(index, reached.get(key, -1))
         for key, particle in pending.items():
             clean = self._denoised_from(particle, self.steps)
             if clean.id in self._images or clean.id in ends:
                 continue
             ends.add(clean.id)
             # A fork goes on in place of what was kept, but never in place of the baseline.
-            moves = any(one.origin == clean.origin if key == "baseline" else _goes_on(one, particle) for one in batch)
+            origin = clean.origin.id
+            moves = origin in own if key == "baseline" else reached.get(origin, -1) >= particle.index
             if not (moves and images_each):
                 images += 1
                 nfe += max(0, self._nfe_to(clean, self.sampler) - (nfe_each if moves else 0))
@@ -509,8 +524,9 @@ class Run:
 
     def _advance_kept(self, particle: Particle) -> None:
         """What is kept goes on being kept from where the first of its successors stands."""
-        for key, kept in list(self._kept.items()):
-            if particle.index > kept.index and _goes_on(particle, kept):
+        way = dict(_way(particle)) if self._kept else {}
+        for key, kept in self._kept.items() if way else ():
+            if kept.index < particle.index and kept.index <= way.get(kept.origin.id, -1):
                 del self._kept[key]
                 self._kept[particle.id] = particle
                 return
@@ -607,10 +623,11 @@ class Run:
     def _ascend_some(self, some: Sequence[Particle]) -> None:
         args = some[0].args
         x, _ = self._states.batch([p.parent for p in some], self.sampler)
-        x = x.clone().requires_grad_()
-        images = self.sampler.trace(x)  # type: ignore[attr-defined]
+        start = self.schedule.start  # ascent is in the noise's own units, whatever the sampler's
+        x = (x / start).clone().requires_grad_()
+        images = self.sampler.trace(x * start)  # type: ignore[attr-defined]
         scores = sum(verifier.gradient_scores(images, self.prompt) for verifier in self.verifiers)  # type: ignore[attr-defined]
-        radius = x.flatten(1).norm(dim=1) / self.schedule.start
+        radius = x.flatten(1).norm(dim=1)
         size = x[0].numel()
         prior = radius.square() / 2 - (size - 1) * radius.log()
         loss = args["norm_weight"] * prior - scores
@@ -621,7 +638,8 @@ class Run:
         for row, particle in enumerate(some):
             velocity = slope[row : row + 1] + args["momentum"] * self._states.velocity(particle.parent)
             step = slope[row : row + 1] + args["momentum"] * velocity
-            self._states.save_ascent(particle, (x.detach()[row : row + 1] - args["rate"] * step).clone(), velocity)
+            moved = start * (x.detach()[row : row + 1] - args["rate"] * step)
+            self._states.save_ascent(particle, moved.clone(), velocity)
         self._append(
             {
                 "verb": "ascend",
@@ -729,7 +747,11 @@ def _distinct(particles: Sequence[Particle]) -> list[Particle]:
 def without_gradient(sampler: Sampler, verifiers: Sequence[Verifier]) -> list[str]:
     """What of these has no gradient: a sampler ``trace``s, a verifier gives ``gradient_scores``."""
     names = [one.name for one in verifiers if not hasattr(one, "gradient_scores")]
-    return names + ([] if hasattr(sampler, "trace") else [str(sampler.description.get("model", "the sampler"))])
+    if not isinstance(sampler, DifferentiableSampler):
+        names.append(str(sampler.description.get("model", "the sampler")))
+    elif not sampler.differentiable:
+        names.append(f"the solver {sampler.description.get('solver')}" + " with eta" * sampler.stochastic)
+    return names
 
 
 def _alike(keys: Sequence[Any], particles: Sequence[Particle]) -> list[tuple[Any, list[Particle]]]:
@@ -740,14 +762,14 @@ def _alike(keys: Sequence[Any], particles: Sequence[Particle]) -> list[tuple[Any
     return list(groups.items())
 
 
-def _goes_on(particle: Particle, before: Particle) -> bool:
-    """Whether a particle lies on the way on from ``before``, by steps and forks alone."""
-    while particle.origin.id != before.origin.id:
+def _way(particle: Particle) -> Iterator[tuple[str, int]]:
+    """The draws that a particle comes from by steps and forks alone, each with how far along it the way went."""
+    while True:
+        yield particle.origin.id, particle.index
         particle = particle.origin
         if particle.verb != "fork":
-            return False
+            return
         particle = particle.parent
-    return particle.index >= before.index
 
 
 def _check_start(particle: Particle) -> None:

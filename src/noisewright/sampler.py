@@ -128,7 +128,14 @@ class Sampler(Protocol):
 
 @runtime_checkable
 class DifferentiableSampler(Sampler, Protocol):
-    """A sampler that the ``gradient`` search can climb."""
+    """A sampler that the ``gradient`` search can climb.
+
+    Attributes:
+        differentiable: whether it can with the solver it has.
+    """
+
+    @property
+    def differentiable(self) -> bool: ...
 
     def trace(self, x: Tensor) -> Tensor:
         """Images, not rounded, of starting states (batch, ...), with the graph that leads back to them.

@@ -18,6 +18,10 @@ CACHED_STATES_BYTES = 256 * 2**20
 """How much of the states is held in memory; the rest is read from ``states/``."""
 
 
+MOVES = ("vary", "blend", "place", "ascend")
+"""The verbs that make a starting noise from others."""
+
+
 class States:
     """What the model was asked already, particle by particle: where each is, and what was estimated there.
 
@@ -159,7 +163,7 @@ def _there(state: Any, particle: Particle) -> tuple[Tensor, Any]:
 def carry(
     particles: Sequence[Particle], sampler: Sampler, x: Tensor, state: Any, stop: int, clean: Tensor | None = None
 ) -> tuple[Tensor, Any]:
-    """Denoise the states of particles at one index to ``stop``, stochastic steps with :func:`step_noise`.
+    """Denoise the states of particles at one index to ``stop``, stochastic steps with :class:`StepNoises`.
 
     Args:
         particles: what ``x`` are the states of.
@@ -169,10 +173,11 @@ def carry(
         stop: the index to go to.
         clean: clean estimates at ``x`` that are known already.
     """
-    start, shape = particles[0].index, x.shape[1:]
+    start = particles[0].index
+    streams = [StepNoises(p, x.shape[1:]) for p in particles]
 
     def noise_at(index: int) -> Tensor:
-        return torch.stack([step_noise(p, shape, index) for p in particles])
+        return torch.stack([stream.at(index) for stream in streams])
 
     seeds = [int(p.args["seed"]) if p.verb == "noise" else None for p in particles]
     noise = noise_at if sampler.stochastic else None
@@ -182,19 +187,38 @@ def carry(
     return (x, state) if start == stop else sampler.denoise(x, start, stop, state, noise, seeds)
 
 
-def step_noise(particle: Particle, shape: Sequence[int], index: int) -> Tensor:
-    """The noise of a stochastic step from ``index``, for a particle on its way.
+class StepNoises:
+    """The noise of a particle's stochastic steps, asked for in the order of the steps.
 
     From a seeded start it is what plain diffusers draws: its generator goes on where the starting noise ended, a draw a
-    step. Where the randomness was drawn since, by a rotation, a fork or a re-noising, it is keyed by that draw.
+    step. A starting noise that was moved (rotated, blended, ascended) keeps the step noise of what it was moved from,
+    so that a neighbour is one in its image too. After a fork or a re-noising it is keyed by that draw.
+
+    Args:
+        particle: on its way.
+        shape: of its state.
     """
-    origin = particle.origin
-    if origin.verb != "noise":
-        return gaussian(shape, origin.id, index)
-    generator = torch.Generator("cpu").manual_seed(int(origin.args["seed"]))
-    for _ in range(index + 1):
-        torch.randn(tuple(shape), generator=generator)
-    return torch.randn(tuple(shape), generator=generator)
+
+    def __init__(self, particle: Particle, shape: Sequence[int]) -> None:
+        self._origin = particle.origin
+        while self._origin.verb in MOVES:
+            self._origin = self._origin.parents[0].origin
+        self._shape = tuple(shape)
+        self._drawn = 0
+        if self._origin.verb == "noise":
+            self._generator = torch.Generator("cpu").manual_seed(int(self._origin.args["seed"]))
+            torch.randn(self._shape, generator=self._generator)
+
+    def at(self, index: int) -> Tensor:
+        """The noise of the step from ``index``; never of an earlier step than the last one asked for."""
+        if self._origin.verb != "noise":
+            return gaussian(self._shape, self._origin.id, index)
+        if index < self._drawn:
+            raise ValueError(f"expected a step from {self._drawn} on, got {index}")
+        for _ in range(self._drawn, index):
+            torch.randn(self._shape, generator=self._generator)
+        self._drawn = index + 1
+        return torch.randn(self._shape, generator=self._generator)
 
 
 def row_of(state: Any, row: int, count: int) -> Any:

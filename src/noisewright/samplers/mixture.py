@@ -155,6 +155,10 @@ class MixtureSampler:
                 x = x.float()
             return x, state
 
+    @property
+    def differentiable(self) -> bool:
+        return not self.solver.stochastic
+
     def trace(self, x: Tensor) -> Tensor:
         def step(state: Tensor, index: int) -> Tensor:
             found = self._look(state, index)

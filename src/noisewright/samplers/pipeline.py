@@ -186,8 +186,12 @@ class PipelineSampler:
             self.meter.decodes += len(x)
             return quantise(images.detach().cpu())
 
+    @property
+    def differentiable(self) -> bool:
+        return self.solver is not None and not self.solver.stochastic
+
     def trace(self, x: Tensor) -> Tensor:
-        if self.solver is None or self.solver.stochastic:
+        if not self.differentiable:
             raise NotDifferentiable("expected a deterministic solver of noisewright's for a gradient: --solver ddim")
         with self.meter.phase("denoise"), torch.enable_grad(), checkpointed(self.pipe):
             clean, _ = self._denoise(x, 0, self.schedule.steps, None, None, traced=True)

@@ -15,7 +15,7 @@ def evolution(
     elites: int = 2,
     tournament: float = 0.5,
     mutation: float = 0.2,
-    back: float = 0.2,
+    back: float = 0.04,
 ) -> None:
     """A generation at each of the given points of the way; the fitness is the finished image's score.
 
@@ -35,7 +35,8 @@ def evolution(
         elites: E, below P.
         tournament: the share of the population that competes to be a parent, in (0, 1].
         mutation: b, in (0, 1].
-        back: the fraction of the steps that later children are carried back, in (0, 1).
+        back: the fraction of the steps that later children are carried back, in (0, 1); at least one step. Far back
+            is another image: from .4 to .2 of the steps a child of the bundled model keeps half of its parent's state.
     """
     at_least(2, population=population)
     at_least(0, elites=elites)
@@ -45,7 +46,9 @@ def evolution(
         raise ValueError(f"expected fewer elites than the population of {population}, got {elites}")
     if not at or list(at) != sorted(set(at)) or not all(0 <= point < 1 for point in at):
         raise ValueError(f"expected at as rising fractions in [0, 1), got {', '.join(map(str, at)) or 'none'}")
-    indices = [round(point * run.steps) for point in at]
+    indices = [min(round(point * run.steps), run.steps - 1) for point in at]
+    if len(set(indices)) < len(indices):
+        raise ValueError(f"expected at as different steps, got {', '.join(map(str, at))} of {run.steps} steps")
     steps_back = max(1, round(back * run.steps))
     alive = _roll_out(run, run.noise(population), indices)
     for number, index in enumerate(indices):

@@ -15,7 +15,7 @@ def fk(
     particles: int = 8,
     potential: Literal["diff", "max", "add"] = "diff",
     temperature: float | None = None,
-    at: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8),
+    at: tuple[float, ...] = (0.5, 0.65, 0.8),
     ess: float = 0.5,
 ) -> list[tuple[Candidate, float]]:
     """Weigh k stochastic trajectories by potentials of their previews, and resample them where the weights are uneven.
@@ -27,13 +27,18 @@ def fk(
     weight is multiplied by exp(r_final / T) / G, so that the target is the same for all three (their equation 7).
 
     Deviations from the authors' code: weights are kept in logarithms and carried on where no resampling happens,
-    resampling is systematic and adaptive, and a copy draws its own noise from there on.
+    resampling is systematic and adaptive, a copy draws its own noise from there on, and previews begin where they start
+    to rank as finished images do. ``add`` over-tilts on the way and corrects it at the end, so it needs many more
+    particles than the others for the same error. With several verifiers r is the ensemble's value among the k.
+
+    A budget that ends before the last particle is finished ends the search with what is finished, unweighted.
 
     Args:
         run: the verbs; steps must draw noise (eta > 0).
         particles: k.
         potential: which.
-        temperature: T, in units of the score; by default a third of the deviation of the first previews.
+        temperature: T, in units of the score; by default half the deviation of the scores, measured at each preview,
+            and of the finished ones.
         at: fractions of the steps after which previews are taken, rising, in (0, 1).
         ess: resample where the effective sample size is below this share of k, in [0, 1].
 
@@ -53,12 +58,12 @@ def fk(
     for number, index in enumerate(indices):
         states = run.denoise(states, index)
         scores = numbers(run.value(run.preview(states)))
-        temperature = temperature or deviation(scores) / 3 or 1.0
-        for k, score in enumerate(scores):
+        scale = temperature or deviation(scores) / 2 or 1.0
+        for k, score in enumerate(score / scale for score in scores):
             history[k] = [*history[k], score]
             log_potential = {
                 "diff": score - before[k], "max": max(history[k]), "add": sum(history[k])
-            }[potential] / temperature  # fmt: skip
+            }[potential]  # fmt: skip
             weights[k] += log_potential
             product[k] += log_potential
             before[k] = score
@@ -72,7 +77,7 @@ def fk(
         run.keep(_first_by_weight(states, weights))
     found = run.finish(states)
     final = numbers(run.value(found))
-    scale = temperature or deviation(final) / 3 or 1.0
+    scale = temperature or deviation(final) / 2 or 1.0
     return list(zip(found, normalised([w + r / scale - g for w, r, g in zip(weights, final, product, strict=True)]),
                     strict=True))  # fmt: skip
 

@@ -53,5 +53,6 @@ def gradient(
     run.finish(particles)
     for made in range(1, iterations + 1):
         particles = run.ascend(particles, rate=rate, momentum=momentum, clip=clip, norm_weight=norm_weight)
+        run.keep(particles)
         if made % every == 0 or made == iterations:
             run.finish(particles)

@@ -44,6 +44,8 @@ def check(run: Run, width: int, children: int, level: float, up: float, down: fl
         raise ValueError(f"expected level + up below 1 (pure noise), got {level + up:g}")
     if not 0 < index_of_level(run, level) < run.steps:
         raise ValueError(f"expected a level inside the schedule of {run.steps} steps, got {level:g}")
+    if children > 1 and index_of_level(run, level + up) >= index_of_level(run, level):
+        raise ValueError(f"expected up to be a step or more of the {run.steps}, so that children differ, got {up:g}")
 
 
 def descend(

@@ -1,39 +1,46 @@
 """Rollover budget forcing (Kim et al. 2025, arXiv 2503.19385): stop at the first better proposal, save the rest."""
 
 from noisewright.run import Preview, Run
-from noisewright.search.checks import at_least, needs_step_noise
+from noisewright.search.checks import at_least, inside, needs_step_noise
 
 
-def rbf(run: Run, quota: int = 4, first: int = 8, batch: int = 4) -> None:
-    """At each step propose continuations until a preview beats the last one's; what is saved goes to the next step.
+def rbf(run: Run, quota: int = 4, first: int = 8, batch: int = 4, begin: float = 0.4) -> None:
+    """At each step propose continuations until a preview beats all before it; what is saved goes to the next step.
 
-    Cost: at most ``first + (S - 1) * quota`` NFE; the step after an accepted preview asks the network nothing again.
+    Cost: ``F * (b + 1) + (S - 1 - b) * Q`` NFE, with b the index where choices begin: what is saved on the way is spent
+    at the last step, and a preview's NFE is that of the step after it.
 
-    Where a step's allowance is spent without a better preview, its best proposal is taken. Deviations: proposals come
-    in batches, of which the best is taken (one at a time is slow), and all of a batch are charged; the last state is
-    finished by the sampler, where the authors return a clean estimate.
+    Where a step's allowance is spent without a better preview, its best proposal is taken, and the bar stays where it
+    was. At the last step everything left is tried. Deviations: proposals come in batches, of which the best is taken
+    (one at a time is slow), and all of a batch are charged; the last state is finished by the sampler, where the authors
+    return a clean estimate; and the steps before ``begin`` are made plainly, because previews there hardly rank as
+    finished images do (the paper's is 0).
 
     Args:
         run: the verbs; steps must draw noise (eta > 0) where quota > 1.
         quota: proposals that each step may try, besides what earlier steps saved.
-        first: starting noises, of which the best preview is the start.
+        first: trajectories until ``begin``, of which the best preview is the start.
         batch: proposals at a time.
+        begin: the fraction of the steps that are made plainly before, in [0, 1).
     """
     at_least(1, quota=quota, first=first, batch=batch)
+    inside(0, 1, begin=begin, closed="left")
     if quota > 1:
         needs_step_noise(run, "rbf")
-    best: Preview = run.top(run.preview(run.noise(first)))[0]
+    index = min(round(begin * run.steps), run.steps - 1)
+    starts = run.noise(first)
+    state = bar = run.top(run.preview(run.denoise(starts, index) if index else starts))[0]
     saved = 0
-    for index in range(1, run.steps):
-        run.keep([best.particle])
-        allowance, tried = quota + saved, list[Preview]()
-        better = False
-        while len(tried) < allowance and not better:
+    for stop in range(index + 1, run.steps):
+        run.keep([state.particle])
+        allowance, tried, better = quota + saved, list[Preview](), False
+        while len(tried) < allowance and (not better or stop == run.steps - 1):
             count = min(batch, allowance - len(tried))
-            some = run.fork(best.particle, count - (not tried))
-            found = run.preview(run.denoise([*([best.particle] if not tried else []), *some], index))
+            some = run.fork(state.particle, count - (not tried))
+            found = run.preview(run.denoise([*([state.particle] if not tried else []), *some], stop))
             tried += found
-            better = run.top([best, *found])[0] is not best
+            better = run.top([bar, *found])[0] is not bar
         saved = allowance - len(tried)
-        best = run.top(tried)[0]
-    run.finish([best.particle])
+        state = run.top(tried)[0]
+        bar = run.top([bar, state])[0]
+    run.finish([state.particle])

@@ -46,12 +46,12 @@ def refine(
     at_least(2, population=population, dimensions=dimensions)
     inside(0, 1, cosine=cosine, closed="no")
     inside(0, 1, shrink=shrink, closed="right")
-    if elites > population:
+    if elites > population and method == "es":
         raise ValueError(f"expected at most {population} elites (the population), got {elites}")
-    begin = from_lineage(start).start if start is not None else None
-    if begin is not None and begin.steps != run.steps:
-        raise ValueError(f"expected an image made in {run.steps} steps to start from, got one of {begin.steps}")
+    begin = _noise_of(run, start) if start is not None else None
     if method == "cmaes":
+        if dimensions >= run.noise_size:
+            raise ValueError(f"expected dimensions below the {run.noise_size} of the noise, got {dimensions}")
         import numpy as np
         from cmaes import CMA
 
@@ -109,6 +109,18 @@ def drive(
         worst = min((value for value in values if math.isfinite(value)), default=0.0)
         losses = [-(value if math.isfinite(value) else worst) for value in values]
         optimiser.tell(list(zip(points, losses, strict=True)))
+
+
+def _noise_of(run: Run, lineage: list[dict[str, Any]]) -> Particle:
+    """The starting noise of an image that is made from it alone; of another kind it would be another image's."""
+    particle = from_lineage(lineage)
+    if particle.steps != run.steps:
+        raise ValueError(f"expected an image made in {run.steps} steps to start from, got one of {particle.steps}")
+    if particle.origin.index != 0:
+        raise ValueError(
+            f"expected an image that its starting noise alone makes, got one of a {particle.origin.verb} on the way down"
+        )
+    return particle.start
 
 
 def _begin(run: Run, start: Particle | None) -> Candidate:

@@ -25,6 +25,8 @@ def zero_order_paths(
     """
     at_least(1, neighbours=neighbours, rounds=rounds)
     inside(-1, 1, cosine=cosine, closed="left")
+    if width > 1 + neighbours * rounds:
+        raise ValueError(f"expected at most the {1 + neighbours * rounds} noises of the first part, got width {width}")
     check(run, width, children, level, up, down, path_rounds)
     seen = climb(run, run.finish(run.noise(1))[0], neighbours, cosine, rounds)
     winners = run.top(seen, width)
