@@ -59,7 +59,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "zero-order+paths": {
         "size": "children",
         "search_args": {
-            "rounds": lambda n: max(1, (n // 2 - 1) // 4), "width": lambda n: 1 if n < 12 else 2,
+            "rounds": lambda n: max(1, (n // 2 - 1) // 4),
+            "width": lambda n: 1 if n < 12 else 2,
             "path_rounds": lambda n: max(1, min(4, n // 24)),
         },
     },
@@ -161,7 +162,9 @@ def measure(
 
 def made_by(name: str, images: int, given: argparse.Namespace) -> str:
     """What a row depends on; rows made otherwise are not taken for it."""
-    args = {key: value(images) if callable(value) else value for key, value in ROWS[name].get("search_args", {}).items()}
+    args = {
+        key: value(images) if callable(value) else value for key, value in ROWS[name].get("search_args", {}).items()
+    }
     known = {key: ROWS[name].get(key) for key in ("solver", "eta", "size", "steps")}
     text = json.dumps([given.verifier, given.prompts, given.seed, given.steps, images, args, known], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -201,19 +204,19 @@ def show(rows: list[dict[str, Any]], budget: str, names: list[str]) -> None:
 
     plain = [name for name in table if name.startswith("random") and "eta" not in name] or list(table)
     best = max(plain, key=lambda name: (mean(name, "right"), mean(name, "grade")))
-    print(f"\nbudget {budget}, {len(prompts)} prompts; changes against: {best}; success and grade by the oracle, in points")
+    print(f"\nbudget {budget}, {len(prompts)} prompts; changes against: {best}; success and grade by the oracle")
     print(
         f"{'search':21}{'score':>7}  {'change, 95 %':24}{'success':>8}  {'change, 95 %':24}{'grade':>7}  "
         f"{'change, 95 %':22}{'divers.':>8}{'images':>7}{'NFE':>6}{'seconds':>9}"
     )
     for name, found in table.items():
-        changes = {
-            key: interval(scale * np.array([float(found[p][key]) - float(table[best][p][key]) for p in prompts]))
+        score, right, grades = (
+            interval(scale * np.array([float(found[p][key]) - float(table[best][p][key]) for p in prompts]))
             for key, scale in (("score", 1), ("right", 100), ("grade", 100))
-        }
+        )
         print(
-            f"{name:21}{mean(name, 'score'):7.1f}  {changes['score']:24}{mean(name, 'right'):8.1%}  "
-            f"{changes['right']:24}{100 * mean(name, 'grade'):7.1f}  {changes['grade']:22}{mean(name, 'diversity'):8.3f}"
+            f"{name:21}{mean(name, 'score'):7.1f}  {score:24}{mean(name, 'right'):8.1%}  {right:24}"
+            f"{100 * mean(name, 'grade'):7.1f}  {grades:22}{mean(name, 'diversity'):8.3f}"
             f"{mean(name, 'images'):7.0f}{mean(name, 'nfe'):6.0f}{mean(name, 'seconds'):9.2f}"
         )
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 import tiny
 from noisewright import cli
+from noisewright.metadata import read_recipe
 from noisewright.store import read_journal, read_run
 
 KEYS = {"best", "baseline", "nfe", "forwards", "images", "seconds", "stopped", "run", "warnings"}
@@ -540,3 +541,57 @@ def test_documented_help_is_the_programs():
 
 if __name__ == "__main__":
     DOCS.write_text(with_help(DOCS.read_text()))
+
+
+def test_refine_starts_from_an_image_it_is_given(here, model, capsys):
+    first = done(capsys, [*arguments(model), "--out", "one", "--json"])
+    words = ["--search", "refine", "--search-arg", "population=2", "--search-arg", "elites=1", "--search-arg"]
+    found = done(capsys, [*arguments(model), *words, "start=one/best.png", "--out", "two", "--json"])
+    best = json.loads(first)["best"]
+    lines = [line for line in read_journal(here / "two") if line["verb"] == "finish"]
+    assert lines[0]["seeds"][0] == best["seed"], "the first image is not the one it was given"
+    pixels = {key: hash for line in lines for key, hash in zip(line["ids"], line["pixels"], strict=True)}
+    assert pixels[best["id"]] == next(
+        hash for line in read_journal(here / "one") if line["verb"] == "finish"
+        for key, hash in zip(line["ids"], line["pixels"], strict=True) if key == best["id"]
+    )  # fmt: skip
+    assert json.loads(found)["best"]["scores"]["brightness"] >= best["scores"]["brightness"]
+
+
+def test_refine_refuses_an_image_that_its_noise_does_not_make(here, model, capsys):
+    steps = ["--steps", "20"]
+    words = [*steps, "--search", "paths", "--search-arg", "children=2", "--search-arg", "width=1"]
+    done(capsys, [*arguments(model, budget="200 nfe"), *words, "--out", "one", "--json"])
+    images = [path for path in (here / "one" / "images").iterdir() if '"renoise"' in read_recipe_text(path)]
+    assert images, "no image that was carried back"
+    words = [*steps, "--search", "refine", "--search-arg", f"start={images[0]}"]
+    refused(capsys, [*arguments(model), *words], "renoise", "starting noise alone")
+
+
+def read_recipe_text(path):
+    return json.dumps(read_recipe(path)[1])
+
+
+def test_refine_refuses_what_is_no_image_of_ours(here, model, capsys):
+    Image.new("RGB", (8, 8)).save("plain.png")
+    refused(capsys, [*arguments(model), "--search", "refine", "--search-arg", "start=plain.png"], "plain.png")
+    refused(capsys, [*arguments(model), "--search", "refine", "--search-arg", "start=gone.png"], "gone.png")
+
+
+def test_gradient_on_the_command_line(here, model, capsys):
+    words = ["--search", "gradient", "--search-arg", "iterations=2", "--search-arg", "rate=1", "--solver", "ddim"]
+    found = json.loads(done(capsys, [*arguments(model, budget="20 nfe"), *words, "--out", "run", "--json"]))
+    assert found["nfe"] == 2 * (1 + 2 + 1)
+    assert found["best"]["scores"]["brightness"] >= found["baseline"]["scores"]["brightness"]
+    climbed = [path for path in (here / "run" / "images").iterdir() if '"ascend"' in read_recipe_text(path)]
+    refused(capsys, ["replay", climbed[0], "--model", model], "gradient ascent")
+
+
+def test_gradient_refuses_what_has_none(here, model, capsys):
+    refused(capsys, [*arguments(model), "--search", "gradient", "--verifier", "sharpness"], "sharpness", "gradient")
+    words = ["--search", "gradient", "--solver", "ddim", "--eta", "1"]
+    refused(capsys, [*arguments(model), *words], "gradient", "eta")
+
+
+def test_eta_for_a_solver_that_has_none(here, model, capsys):
+    refused(capsys, [*arguments(model), "--eta", "1"], "eta", "--solver ddim")

@@ -9,10 +9,13 @@ from noisewright.particle import (
     Candidate,
     Particle,
     ensemble_values,
+    ensemble_weights,
     from_lineage,
     mean_ranks,
     noise_particle,
     particle_id,
+    read_ensemble,
+    weighted_sums,
     z_sums,
 )
 
@@ -113,6 +116,48 @@ def test_ensemble_values():
         values = ensemble_values([[1.0, 10.0], [2.0, 20.0], [NAN, 5.0]], ensemble)
         assert values.index(max(values)) == 1
         assert values.index(min(values)) == 2
+
+
+def test_weighted_sums_by_hand():
+    assert weighted_sums([[1.0, 10.0], [2.0, -10.0]], [1.0, 0.5]) == [6, -3]
+    assert weighted_sums([[1.0, 10.0]], [-1.0, 0.1]) == [0]
+    assert weighted_sums([[NAN, 10.0], [1.0, NAN], [1.0, 2.0]], [1, 0]) == [-math.inf, 1, 1]
+    assert weighted_sums([], [1.0]) == []
+
+
+def test_weights_are_recorded_in_the_verifiers_order():
+    text = read_ensemble({"a": 1, "b": 0.5}, ["b", "a"])
+    assert text == "b=0.5,a=1.0"
+    assert read_ensemble(text, ["b", "a"]) == read_ensemble(" a=1, b=.5", ["b", "a"]) == text
+    assert ensemble_values([[2.0, 3.0], [8.0, 1.0]], text) == [4, 5]
+    assert ensemble_values([[2.0, NAN], [NAN, NAN]], text) == [-math.inf, -math.inf]
+    assert read_ensemble("rank", ["a"]) == "rank"
+    assert ensemble_weights("zsum") == {}
+    odd = {"a=b": 0.1 + 0.2, "c": -1e-300}
+    assert ensemble_weights(read_ensemble(odd, list(odd))) == odd
+
+
+@pytest.mark.parametrize(
+    ("given", "names", "says"),
+    [
+        ("a=1,b=2", ["a", "c"], "expected a weight for each of a, c, got one for a, b"),
+        ("a=1", ["a", "b"], "expected a weight for each of a, b, got one for a"),
+        ({"a": 1, "b": 1, "c": 1}, ["a", "b"], "got one for a, b, c"),
+        ({"a,x": 1, "b": 1}, ["a,x", "b"], "expected a weight for each of"),
+        ("a=1", ["a"], "expected several verifiers for a weighted sum, got a alone"),
+        ("a=one,b=2", ["a", "b"], "expected a number as the weight of a, got 'one'"),
+        ("a=1,2", ["a", "b"], "expected a number as the weight of|expected a weight for each"),
+        ("=,", ["a", "b"], "expected a number as the weight of a verifier, got ''"),
+        ({"a": None, "b": 1}, ["a", "b"], "expected a number as the weight of a, got None"),
+        ("a=nan,b=1", ["a", "b"], "expected finite weights that are not all 0"),
+        ({"a": math.inf, "b": 1}, ["a", "b"], "expected finite weights"),
+        ("a=0,b=0", ["a", "b"], "expected finite weights that are not all 0"),
+    ],
+)
+def test_weights_that_are_none_are_refused_in_one_line(given, names, says):
+    with pytest.raises(ValueError, match=says) as caught:
+        read_ensemble(given, names)
+    assert "\n" not in str(caught.value)
 
 
 scores = st.one_of(st.floats(-1e6, 1e6), st.just(NAN))

@@ -471,16 +471,6 @@ def test_segments_outside_the_schedule_are_refused():
             sampler.denoise(x, start, stop)
 
 
-def tiny_dit():
-    from diffusers import DiTPipeline, DiTTransformer2DModel
-
-    transformer = DiTTransformer2DModel(
-        sample_size=8, num_layers=1, patch_size=2, attention_head_dim=8, num_attention_heads=2, in_channels=4,
-        out_channels=8, num_embeds_ada_norm=10,
-    )  # fmt: skip
-    return DiTPipeline(transformer, tiny._vae(), DDIMScheduler())
-
-
 class NoLatents:
     scheduler = DDIMScheduler()
 
@@ -493,7 +483,6 @@ class NoLatents:
     [
         (lambda: object(), "got object"),
         (lambda: "a name", "got str"),
-        (tiny_dit, "DiTPipeline"),
         (NoLatents, "latents"),
     ],
 )

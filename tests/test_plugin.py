@@ -39,7 +39,7 @@ def test_on_the_command_line(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(PLUGIN)}
 
     def noisewright(*words):
-        return subprocess.run(  # noqa: S603
+        return subprocess.run(
             [sys.executable, "-m", "noisewright", *words], env=environment, capture_output=True, text=True, check=True
         ).stdout
 

@@ -368,8 +368,7 @@ def test_states_come_from_the_disk_and_lost_ones_from_their_lineage(tmp_path):
     half = run.denoise(run.noise(4), 3)
     expected = [run._states.one(p, run.sampler)[0] for p in half]
     run.store.close()
-    (tmp_path / "run" / "states" / f"{half[1].id}.pt").unlink()
-    (tmp_path / "run" / "states" / f"{half[2].id}.pt").write_bytes(b"damaged")
+    (tmp_path / "run" / "states" / f"{half[3].id}.pt").write_bytes(b"damaged")  # the second micro-batch
     again = open_run(tmp_path / "run", sde())
     half = again.denoise(again.noise(4), 3)
     assert again.sampler.meter.nfe == 0
@@ -377,7 +376,7 @@ def test_states_come_from_the_disk_and_lost_ones_from_their_lineage(tmp_path):
     assert again.sampler.meter.nfe == 3
     for particle, state in zip(half, expected, strict=True):
         torch.testing.assert_close(again._states.one(particle, again.sampler)[0], state, rtol=0, atol=EQUAL)
-    assert again.sampler.meter.nfe == 3 + 2 * 3
+    assert again.sampler.meter.nfe == 3 + 3
     again.finish(half)
     assert again.spent.nfe == total(tmp_path / "run", "nfe") == again.sampler.meter.nfe + 4 * 3
     again.store.close()
@@ -535,6 +534,43 @@ def test_a_broken_verifier_loses_no_image(tmp_path, function, says):
     go(whole)
     assert {k: c.scores for k, c in again.candidates.items()} == {k: c.scores for k, c in whole.candidates.items()}
     assert again.best.id == whole.best.id
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_verifier_that_fails_on_some_images_does_not_stop_the_run(tmp_path, size):
+    class Moody(Brightness):
+        asked = 0
+
+        def __call__(self, images, prompt):
+            if len(images) > 1:
+                raise RuntimeError("one by one")
+            self.asked += 1
+            if self.asked in (2, 4, 5, 6):
+                raise RuntimeError("no")
+            return super().__call__(images, prompt)
+
+    run = open_run(tmp_path / "run", None, [Moody(), Sharpness()], "7 images", batch_size=size)
+    assert go(run) == "budget"
+    scores = [one.scores for one in run.candidates.values()]
+    assert [math.isnan(one["brightness"]) for one in scores] == [False, True, False, True, True, True, False]
+    assert not any(math.isnan(one["sharpness"]) for one in scores)
+    assert run.failures() == ["verifier brightness gave NaN for 4 of 7 images; they rank last"]
+    again = open_run(tmp_path / "run", None, [Moody(), Sharpness()], "7 images", batch_size=size)
+    assert again.best.id == run.best.id
+    assert [math.isnan(one.scores["brightness"]) for one in again.candidates.values()].count(True) == 4
+    again.store.close()
+
+
+def test_weights_sort_the_run_and_every_score_is_kept(tmp_path):
+    weights = "brightness=-2.0,sharpness=0.5"
+    run = open_run(tmp_path / "run", None, [Brightness(), Sharpness()], "6 images", ensemble=weights)
+    go(run)
+    pool = list(run.candidates.values())
+    sums = [-2 * one.scores["brightness"] + 0.5 * one.scores["sharpness"] for one in pool]
+    assert run.value(pool) == pytest.approx(sums)
+    assert run.best.id == pool[sums.index(max(sums))].id
+    assert all(set(one.scores) == {"brightness", "sharpness"} for one in pool)
+    assert run.curve()[-1].value == pytest.approx(max(sums))
 
 
 def test_a_lost_image_is_made_again(tmp_path):

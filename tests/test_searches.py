@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from noisewright import registry
-from noisewright.search.checks import index_of_level
 from noisewright.search.fk import normalised, systematic
 from noisewright.search.halving import spearman
 from noisewright.store import read_journal
@@ -25,15 +24,13 @@ def paths_nfe(kind, width, children, level=0.11, up=0.78, down=0.81):
     """The docstring's formula, from the schedule's own indices."""
     from noisewright.samplers.mixture import MixtureSampler
 
-    class Levels:
-        schedule = MixtureSampler(steps=STEPS, kind=kind).schedule
-
-    here = index_of_level(Levels, level)
+    schedule = MixtureSampler(steps=STEPS, kind=kind).schedule
+    here = schedule.nearest(level)
     cost = width * here
     while True:
-        back = index_of_level(Levels, level + up)
+        back = schedule.nearest(level + up)
         level = max(0.0, level + up - down)
-        here = max(here, index_of_level(Levels, level))
+        here = max(here, schedule.nearest(level))
         if level == 0 or here >= STEPS:
             return cost + width * children * (STEPS - back)
         cost += width * children * (here - back + 1)
@@ -85,10 +82,16 @@ CASES = {
         search("svdd"), {"proposals": 3, "begin": 0.0}, nfe=lambda steps: svdd_nfe(steps, 1, 3, 1, 0.0), eta=1.0
     ),
     "rbf": Case(
-        search("rbf"), {"quota": 3, "first": 4, "batch": 2}, nfe=lambda steps: 4 * (3 + 1) + (steps - 1 - 3) * 3, eta=1.0
+        search("rbf"),
+        {"quota": 3, "first": 4, "batch": 2},
+        nfe=lambda steps: 4 * (3 + 1) + (steps - 1 - 3) * 3,
+        eta=1.0,
     ),
     "rbf, from the start": Case(
-        search("rbf"), {"quota": 5, "first": 4, "batch": 2, "begin": 0.0}, nfe=lambda steps: 4 + (steps - 1) * 5, eta=1.0
+        search("rbf"),
+        {"quota": 5, "first": 4, "batch": 2, "begin": 0.0},
+        nfe=lambda steps: 4 + (steps - 1) * 5,
+        eta=1.0,
     ),
     "evolution": Case(
         search("evolution"),
@@ -134,14 +137,33 @@ def test_contract(name, check, tmp_path):
 
 BAD = {
     "zero-order": [{"neighbours": 0}, {"cosine": 1.0}, {"rounds": 0}, {"shrink": 0.0}],
-    "paths": [{"level": 0.5, "up": 0.001, "down": 0.02}, {"width": 0}, {"up": 0.8, "down": 0.7}, {"level": 0.5, "up": 0.6, "down": 0.7}, {"level": 0.0}],
+    "paths": [
+        {"level": 0.5, "up": 0.001, "down": 0.02},
+        {"width": 0},
+        {"up": 0.8, "down": 0.7},
+        {"level": 0.5, "up": 0.6, "down": 0.7},
+        {"level": 0.0},
+    ],
     "zero-order+paths": [{"neighbours": 1, "rounds": 1, "width": 6}, {"rounds": 0}, {"up": 0.9, "down": 0.8}],
     "fk": [{"particles": 0}, {"at": (0.5, 0.2)}, {"at": ()}, {"temperature": 0.0}, {"ess": 2.0}],
     "svdd": [{"proposals": 0}, {"block": 99}, {"temperature": -1.0}],
     "rbf": [{"quota": 0}, {"first": 0}],
-    "evolution": [{"elites": 8}, {"at": (0.5, 0.2)}, {"at": (1.0,)}, {"at": (0.0, 0.01)}, {"mutation": 0.0}, {"back": 0.0}],
+    "evolution": [
+        {"elites": 8},
+        {"at": (0.5, 0.2)},
+        {"at": (1.0,)},
+        {"at": (0.0, 0.01)},
+        {"mutation": 0.0},
+        {"back": 0.0},
+    ],
     "halving": [{"n": 0}, {"pilot": 3}, {"cuts": (0.5, 0.25)}, {"keep": (0.5,)}, {"keep": (0.0, 0.5)}],
-    "refine": [{"elites": 9}, {"method": "cmaes", "dimensions": 99}, {"population": 1}, {"cosine": 1.0}, {"method": "cmaes", "dimensions": 1}],
+    "refine": [
+        {"elites": 9},
+        {"method": "cmaes", "dimensions": 99},
+        {"population": 1},
+        {"cosine": 1.0},
+        {"method": "cmaes", "dimensions": 1},
+    ],
     "random": [{"n": 0}],
     "gradient": [{"starts": 0}, {"momentum": 1.0}, {"rate": 0.0}, {"every": 0}],
 }
@@ -181,7 +203,9 @@ def test_one_proposal_is_plain_sampling(name, arguments, tmp_path):
 def test_rbf_rolls_over_what_it_saves_and_never_exceeds_its_quota(tmp_path):
     """Proposals at each step, read from the journal: what one step saves the next may try."""
     quota, batch = 4, 2
-    run = Case(search("rbf"), {"quota": quota, "first": 2, "batch": batch, "begin": 0.0}, eta=1.0).open(tmp_path / "run")
+    run = Case(search("rbf"), {"quota": quota, "first": 2, "batch": batch, "begin": 0.0}, eta=1.0).open(
+        tmp_path / "run"
+    )
     Case(search("rbf"), {"quota": quota, "first": 2, "batch": batch, "begin": 0.0}, eta=1.0).go(run, render=False)
     tried = dict.fromkeys(range(1, STEPS), 0)
     for line in read_journal(tmp_path / "run"):

@@ -89,7 +89,7 @@ def test_fk_converges_to_the_tilted_mixture(tmp_path):
     x = torch.tensor([[1.0, math.log(count)] for count in errors])
     y = torch.tensor([[math.log(error)] for error in errors.values()])
     slope = float(torch.linalg.lstsq(x, y).solution[1])
-    print(f"fk: root mean square error {errors}, slope {slope:.2f}")  # noqa: T201
+    print(f"fk: root mean square error {errors}, slope {slope:.2f}")
     assert -0.7 < slope < -0.3, errors
     assert errors[256] < 0.07, errors
     assert distance(WEIGHTS.double(), tilted(0.2)) > 4 * errors[256]
@@ -160,7 +160,9 @@ def test_varied_states_have_the_distribution_of_noise(cosine):
 def test_the_verbs_give_states_of_the_right_marginal(kind, tmp_path):
     """Through the run: states carried back and mutated, of one Gaussian whose marginals are known."""
     sampler = MixtureSampler(torch.full((1, 3, 1, 1), 0.3), torch.tensor([0.4]), steps=60, kind=kind)
-    with closing(Store.create(tmp_path / "run", {"sampler": sampler.description}, {"noisewright": "test"}, "now")) as store:
+    with closing(
+        Store.create(tmp_path / "run", {"sampler": sampler.description}, {"noisewright": "test"}, "now")
+    ) as store:
         run = Run(store, sampler, [Brightness()], batch_size=600)
         starts = [one for noise in run.noise(300) for one in run.vary(noise, 2, 0.9)]
         late = run.denoise(starts, 45)

@@ -82,6 +82,59 @@ def test_out_of_memory_for_one_image_is_a_failure():
         score(Fixed(never), IMAGES, "")
 
 
+@pytest.mark.parametrize("bad", [{0}, {4}, {1, 3}, {0, 1, 2, 3}])
+def test_an_image_that_a_verifier_fails_on_costs_only_its_own_score(bad, caplog):
+    sizes = []
+
+    def moody(images):
+        sizes.append(len(images))
+        if any(torch.equal(one, IMAGES[n]) for n in bad for one in images):
+            raise RuntimeError("too red\nby far")
+        return images.mean((1, 2, 3))
+
+    found = score(Fixed(moody), IMAGES, "")
+    wanted = Brightness()(IMAGES, "")
+    assert [math.isnan(one) for one in found] == [n in bad for n in range(5)]
+    assert [one for one in found if one == one] == pytest.approx([wanted[n] for n in range(5) if n not in bad])
+    assert sizes == [5, 1, 1, 1, 1, 1]
+    assert caplog.messages == [f"verifier fixed raised RuntimeError: too red (NaN for {len(bad)} of 5 images)"]
+
+
+def test_a_verifier_that_fails_on_every_image_failed():
+    sizes = []
+
+    def broken(images):
+        sizes.append(len(images))
+        raise RuntimeError(f"no {len(sizes)}")
+
+    with pytest.raises(VerifierFailed, match="raised RuntimeError: no 2"):
+        score(Fixed(broken), IMAGES, "")
+    assert sizes == [5, 1, 1, 1, 1, 1]
+
+
+def test_a_verifier_that_has_given_up_by_itself_is_not_asked_again(caplog):
+    sizes = []
+
+    def tired(images):
+        sizes.append(len(images))
+        raise VerifierFailed("verifier fixed: no server")
+
+    with pytest.raises(VerifierFailed, match=r"^verifier fixed: no server$"):
+        score(Fixed(tired), IMAGES, "")
+    assert sizes == [5]
+
+
+def test_out_of_memory_in_one_half_leaves_the_other(caplog):
+    def limited(images):
+        if len(images) > 2 or any(torch.equal(one, IMAGES[0]) for one in images):
+            raise torch.OutOfMemoryError
+        return images.mean((1, 2, 3))
+
+    found = score(Fixed(limited), IMAGES, "")
+    assert [math.isnan(one) for one in found] == [True, False, False, False, False]
+    assert caplog.messages == ["verifier fixed is out of memory for a single image (NaN for 1 of 2 images)"]
+
+
 def test_an_interrupt_is_no_verifier_failure():
     def interrupted(images):
         raise KeyboardInterrupt

@@ -125,3 +125,34 @@ def sd3(seed: int = 0) -> Any:
         text_encoder_2=CLIPTextModelWithProjection(config).eval(), text_encoder_3=None, tokenizer=tokenizer(),
         tokenizer_2=tokenizer(), tokenizer_3=None,
     )  # fmt: skip
+
+
+def dit(scheduler: Any = None, seed: int = 0) -> Any:
+    """DiT at 16x16, f = 2, with ImageNet's thousand classes, of which three have names, and learned variances."""
+    from diffusers import DiTPipeline, DiTTransformer2DModel
+
+    torch.manual_seed(seed)
+    transformer = DiTTransformer2DModel(
+        sample_size=8, num_layers=2, patch_size=2, attention_head_dim=8, num_attention_heads=2, in_channels=4,
+        out_channels=8, num_embeds_ada_norm=1000,
+    ).eval()  # fmt: skip
+    names = {"0": "tench, Tinca tinca", "1": "goldfish", "3": "tiger shark"}
+    return DiTPipeline(
+        transformer, _vae(16), scheduler or DDIMScheduler(**{**SD_SCHEDULER, "steps_offset": 0}), id2label=names
+    )
+
+
+def class_flow(seed: int = 0) -> Any:
+    """A class-conditional flow pipeline in pixel space at 16x16, with three classes."""
+    from noisewright.pipelines.class_flow import ClassConditionalFlowPipeline, ClassFlowTransformer
+
+    torch.manual_seed(seed)
+    transformer = ClassFlowTransformer(
+        sample_size=16, width=32, depth=3, heads=2, num_classes=3, modulations=2, refine=4
+    ).eval()
+    with torch.no_grad():  # as made, it predicts nothing
+        transformer.finish.weight.normal_(std=0.3)
+        for layer in transformer.modulate:
+            layer.weight.normal_(std=0.05)
+    names = {"0": "cat", "1": "dog", "2": "frog"}
+    return ClassConditionalFlowPipeline(transformer, FlowMatchEulerDiscreteScheduler(), names)

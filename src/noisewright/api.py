@@ -22,13 +22,14 @@ from PIL import Image
 
 from noisewright import __version__, registry
 from noisewright.budget import Budget, parse_budget
-from noisewright.builtins import FULL_STEPS, STEP_NOISE
+from noisewright.builtins import FULL_STEPS, PREVIEWS, STEP_NOISE
 from noisewright.errors import BudgetExhausted, TargetReached, out_of_memory
 from noisewright.evaluate import report
 from noisewright.metadata import encode_png, read_image
-from noisewright.particle import ENSEMBLES, Candidate
+from noisewright.particle import ENSEMBLES, Candidate, ensemble_weights, read_ensemble
 from noisewright.run import CurvePoint, Run, Target, without_gradient
 from noisewright.sampler import Sampler
+from noisewright.samplers.classes import is_class_conditional, labels_of, read_class
 from noisewright.samplers.pipeline import PipelineSampler, load_pipeline
 from noisewright.store import Store, read_run, write_atomically
 from noisewright.verifier import Verifier, as_verifier
@@ -39,7 +40,10 @@ DEFAULT_BUDGET = "16 images"
 LONGEST_PROMPT = 5000
 """Characters. Text encoders read 77 to 512 tokens; more than this is a mistake, such as a file in place of a prompt."""
 
-RESERVED = ("latents", "generator", "num_images_per_prompt", "output_type", "return_dict", "callback_on_step_end")
+RESERVED = (
+    "latents", "generator", "num_images_per_prompt", "output_type", "return_dict", "callback_on_step_end",
+    "class_labels",
+)  # fmt: skip
 """Arguments of a pipeline's call that the search sets, or that would change what it sees."""
 
 LARGEST_SEED = 2**63 - 1
@@ -161,8 +165,9 @@ class Plan:
 
 def search(
     pipe: Any,
-    prompt: str,
+    prompt: str | None = None,
     *,
+    class_label: str | int | None = None,
     verifier: Any = None,
     judge: Any = None,
     search: str = "random",
@@ -178,7 +183,7 @@ def search(
     solver: str | None = None,
     eta: float | None = None,
     seed: int = 0,
-    ensemble: str = "rank",
+    ensemble: str | Mapping[str, float] = "rank",
     batch_size: int | None = None,
     device: str | None = None,
     dtype: str | None = None,
@@ -193,6 +198,8 @@ def search(
         pipe: a diffusers pipeline, a directory or a model id (``"noisewright/shapes"``), or a
             :class:`noisewright.sampler.Sampler`.
         prompt: what to make.
+        class_label: instead of a prompt for a class-conditional pipeline: the name or the number of a class. A prompt
+            that is the name of one is taken for it; verifiers get the name as their prompt.
         verifier: a name (``"clip"``, ``"clip:MODEL"``, ``"file.py:function"``), a function ``(images, prompt) ->
             scores`` with images (batch, 3, height, width) in [0, 1], an object of the protocol, or a list of these. By
             default what the model's card names, else ``clip``.
@@ -205,7 +212,8 @@ def search(
         search_steps: search with this many steps and render the winner with ``num_inference_steps``.
         solver: ``None`` (the pipeline's own), ``"ddim"`` or ``"euler"``; ``eta`` in [0, 1].
         seed: candidate k starts from the noise of ``torch.Generator("cpu").manual_seed(seed + k)``.
-        ensemble: ``"rank"`` (mean rank within the prompt) or ``"zsum"``.
+        ensemble: ``"rank"`` (mean rank within the prompt), ``"zsum"``, or the weights of a weighted sum of the scores
+            as they are: ``{"clip": 1, "aesthetic": 0.5}`` or ``"clip=1,aesthetic=0.5"``.
         batch_size: the first micro-batch size; halved when memory runs out.
         device, dtype: where and how to load a ``pipe`` that is given by name.
         out: the run directory; a run of the same settings there is continued. By default a temporary one, which
@@ -221,8 +229,8 @@ def search(
         UnsupportedPipeline: where the pipeline cannot be entered through its scheduler.
     """
     plan = make_plan(
-        pipe, prompt, verifier=verifier, judge=judge, search=search, search_args=search_args, budget=budget,
-        target=target, num_inference_steps=num_inference_steps, search_steps=search_steps,
+        pipe, prompt, class_label=class_label, verifier=verifier, judge=judge, search=search, search_args=search_args,
+        budget=budget, target=target, num_inference_steps=num_inference_steps, search_steps=search_steps,
         guidance_scale=guidance_scale, negative_prompt=negative_prompt, height=height, width=width, solver=solver,
         eta=eta, seed=seed, ensemble=ensemble, batch_size=batch_size, device=device, dtype=dtype, **pipe_kwargs,
     )  # fmt: skip
@@ -234,8 +242,9 @@ def search(
 
 def make_plan(
     pipe: Any,
-    prompt: str,
+    prompt: str | None = None,
     *,
+    class_label: str | int | None = None,
     verifier: Any = None,
     judge: Any = None,
     search: str = "random",
@@ -251,7 +260,7 @@ def make_plan(
     solver: str | None = None,
     eta: float | None = None,
     seed: int = 0,
-    ensemble: str = "rank",
+    ensemble: str | Mapping[str, float] = "rank",
     batch_size: int | None = None,
     device: str | None = None,
     dtype: str | None = None,
@@ -259,15 +268,16 @@ def make_plan(
 ) -> Plan:
     """Check everything that can be checked before anything is spent; the arguments are :func:`search`'s."""
     warnings: list[str] = []
-    check_prompt(prompt)
+    if prompt is not None or class_label is None:
+        check_prompt(prompt)
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED - 2**32:
         raise ValueError(f"expected a seed in [0, 2**63 - 2**32), got {seed!r}")
     for name, value in (("num_inference_steps", num_inference_steps), ("search_steps", search_steps),
                         ("batch_size", batch_size)):  # fmt: skip
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise ValueError(f"expected {name} of at least 1, got {value!r}")
-    if ensemble not in ENSEMBLES:
-        raise ValueError(registry.unknown("ensemble", ensemble, list(ENSEMBLES)))
+    if not ensemble_weights(ensemble) and ensemble not in ENSEMBLES:
+        raise ValueError(registry.unknown("ensemble", str(ensemble), list(ENSEMBLES)))
     limits = parse_budget(DEFAULT_BUDGET if budget is None else budget)
     function = registry.make_search(search)
     arguments = registry.check_arguments(search, search_args or {})
@@ -288,11 +298,13 @@ def make_plan(
     if isinstance(pipe, (str, Path)):
         pipe = load(str(pipe), device=device, dtype=dtype)
     info = registry.card(getattr(pipe, "name_or_path", None))
+    prompt, class_label = _condition(pipe, prompt, class_label, info)
     verifiers = _verifiers(verifier if verifier is not None else info.get("verifier", "clip"), pipe)
     judges = _verifiers(judge, pipe) if judge is not None else []
     shared = {one.name for one in verifiers} & {one.name for one in judges}
     if shared:
         raise ValueError(f"expected a judge that the search never sees, got {', '.join(sorted(shared))} as both")
+    _check_verifiers(verifiers, judges, prompt, search)
     goal = _target(target, verifiers)
     warnings += _unknown_words(prompt, info)
 
@@ -308,8 +320,9 @@ def make_plan(
         scale = guidance_scale if guidance_scale is not None else default.get("guidance_scale")
         try:
             sampler = PipelineSampler(
-                pipe, prompt, num_inference_steps=steps, guidance_scale=scale, negative_prompt=negative_prompt,
-                height=height, width=width, solver=rule, model=_model_name(pipe), pipe_kwargs=pipe_kwargs,
+                pipe, prompt, class_label=class_label, num_inference_steps=steps, guidance_scale=scale,
+                negative_prompt=negative_prompt, height=height, width=width, solver=rule, model=_model_name(pipe),
+                pipe_kwargs=pipe_kwargs,
             )  # fmt: skip
         except Exception as error:
             if not out_of_memory(error):
@@ -339,7 +352,7 @@ def make_plan(
         "seed": seed,
         "verifiers": [{"name": one.name, "fingerprint": one.fingerprint} for one in verifiers],
         "judges": [{"name": one.name, "fingerprint": one.fingerprint} for one in judges],
-        "ensemble": ensemble,
+        "ensemble": read_ensemble(ensemble, [one.name for one in verifiers]),
         "budget": {"images": limits.images, "nfe": limits.nfe, "seconds": limits.seconds},
         "target": goal.scores,
         "batch_size": size,
@@ -472,7 +485,7 @@ def _conclude(plan: Plan, run: Run, stopped: str, interrupted: bool, pictures: b
         best=shown["best"], baseline=shown["baseline"], nfe=run.spent.nfe, forwards=run.spent.forwards,
         images=run.spent.images, seconds=seconds, stopped=stopped, run=store.root, verifiers=names,
         judges=tuple(judge.name for judge in plan.judges), candidates=tuple(candidates), curve=tuple(curve),
-        warnings=(*run.warnings, *run.failures()), interrupted=interrupted,
+        warnings=(*run.warnings, *run.failures(), *run.bills()), interrupted=interrupted,
     )  # fmt: skip
     summary = result.to_json()
     for key in ("best", "baseline"):
@@ -524,8 +537,55 @@ def _mark_failed(store: Store, error: BaseException) -> None:
         log.debug("run.json could not be updated", exc_info=True)
 
 
-def check_prompt(prompt: str) -> None:
+def _condition(
+    pipe: Any, prompt: str | None, class_label: str | int | None, info: Mapping[str, Any]
+) -> tuple[str, int | None]:
+    """The prompt, and the number of the class where the pipeline is conditioned on classes: then the prompt names it.
+
+    Raises:
+        ValueError: in one line, on a class for a pipeline that takes none, on none for one that takes it, on a class
+            that is none of its own, or on a prompt that names another class.
+    """
+    kind = type(pipe).__name__
+    if isinstance(pipe, Sampler) or not is_class_conditional(pipe):
+        if class_label is not None:
+            what = "is a sampler, which has its own" if isinstance(pipe, Sampler) else "is not class-conditional"
+            raise ValueError(f"expected no class_label, since {kind} {what}, got {class_label!r}")
+        check_prompt(prompt)
+        return str(prompt), None
+    labels = labels_of(pipe, info.get("labels"))
+    if class_label is None:
+        try:
+            number, name = read_class(pipe, str(prompt), labels)
+        except ValueError as error:
+            raise ValueError(f"{kind} takes a class_label in place of a prompt: {error}") from None
+        return name, number
+    number, name = read_class(pipe, class_label, labels)
+    if prompt is not None and read_class(pipe, prompt, labels)[0] != number:
+        raise ValueError(f"expected one class, got the class_label {class_label!r} and the prompt {prompt!r}")
+    return name, number
+
+
+def _check_verifiers(verifiers: Sequence[Verifier], judges: Sequence[Verifier], prompt: str, search: str) -> None:
+    """What verifiers can say before anything is spent of the prompt, and of what the search will show them.
+
+    Raises:
+        ValueError: in one line.
+    """
+    for one in [*verifiers, *judges]:
+        if hasattr(one, "check"):
+            one.check(prompt)
+        if hasattr(one, "preview_sigma"):
+            if one in judges:
+                raise ValueError(f"expected a judge that scores images alone, got {one.name}, which wants previews")
+            if PREVIEWS in registry.entry("search", search).needs:
+                raise ValueError(f"expected a verifier that scores images alone for {search}, got {one.name}")
+
+
+def check_prompt(prompt: str | None) -> None:
     """Raise a ValueError for a prompt that is empty or no prompt at all."""
+    if prompt is None:
+        raise ValueError("expected a prompt (or a class label, for a class-conditional model), got none")
     if not isinstance(prompt, str):
         raise TypeError(f"expected a prompt as text, got {type(prompt).__name__}")
     if not prompt.strip():

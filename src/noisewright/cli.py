@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from noisewright import __version__
-from noisewright.particle import ENSEMBLES
+from noisewright.particle import ENSEMBLES, ensemble_weights, read_ensemble
 
 if TYPE_CHECKING:
     from noisewright.api import Plan, Result
@@ -70,7 +70,13 @@ class Ended:
 
 # Options
 
-Prompt = Annotated[str, typer.Argument(metavar="PROMPT", help="What to make.", show_default=False)]
+Prompt = Annotated[
+    str | None, typer.Argument(metavar="PROMPT", help="What to make, unless --class-label says it.", show_default=False)
+]
+ClassLabel = Annotated[
+    str | None,
+    typer.Option(help="For a class-conditional model: a class by its name or number.", metavar="NAME|N"),
+]
 Model = Annotated[str, typer.Option(help="A bundled model, a pipeline directory or a hub id.", metavar="ID|DIR")]
 Search = Annotated[str, typer.Option(help="A name from `list searches`.", metavar="NAME")]
 SearchArg = Annotated[
@@ -123,7 +129,17 @@ Negative = Annotated[str | None, typer.Option(help="As in diffusers.", metavar="
 Height = Annotated[int | None, typer.Option(help="Pixels; by default the model's.", min=1, metavar="H")]
 Width = Annotated[int | None, typer.Option(help="Pixels; by default the model's.", min=1, metavar="W")]
 Seed = Annotated[int, typer.Option(help="Candidate k starts from the noise of seed S + k.", metavar="S")]
-Ensemble = Annotated[str, typer.Option(help="How several verifiers become one value: rank or zsum.", metavar="NAME")]
+Ensemble = Annotated[
+    str,
+    typer.Option(
+        help="How several verifiers become one value: rank, zsum, or the weights of a weighted sum, NAME=W,NAME=W.",
+        metavar="NAME|WEIGHTS",
+    ),
+]
+ScoreCache = Annotated[
+    Path | None,
+    typer.Option(help="Keep scores here, and ask for none that is kept already.", metavar="DIR"),
+]
 BatchSize = Annotated[
     int | None,
     typer.Option(help="Images at once, halved when memory runs out; by default by size.", min=1, metavar="N"),
@@ -163,8 +179,9 @@ def root(
 
 @app.command()
 def generate(
-    prompt: Prompt,
+    prompt: Prompt = None,
     model: Model = "noisewright/shapes",
+    class_label: ClassLabel = None,
     search: Search = "random",
     search_arg: SearchArg = None,
     verifier: Verifier = None,
@@ -191,8 +208,11 @@ def generate(
     json: Json = False,
 ) -> Ended | None:
     """Search for the noise that gives the best image."""
+    if prompt is None and class_label is None:
+        raise ValueError("expected a PROMPT or --class-label, got neither (see: noisewright generate --help)")
     request = {
-        "model": _located_directory(model), "prompt": prompt, "search": search, "search_args": list(search_arg or []),
+        "model": _located_directory(model), "prompt": prompt, "class_label": class_label, "search": search,
+        "search_args": list(search_arg or []),
         "verifier": _located(verifier), "judge": _located(judge), "budget": budget, "target": list(target or []),
         "num_inference_steps": steps, "search_steps": search_steps, "solver": solver, "eta": eta,
         "schedule": schedule, "guidance_scale": guidance_scale, "negative_prompt": negative_prompt, "height": height,
@@ -202,7 +222,7 @@ def generate(
     if dry_run:
         _dry_run(request, json)
         return None
-    return _run(request, _directory(out, prompt), json)
+    return _run(request, _directory(out, prompt or str(class_label)), json)
 
 
 @app.command()
@@ -290,6 +310,7 @@ def score(
         list[str], typer.Option(help="A name from `list verifiers`; may be repeated.", metavar="NAME")
     ],
     ensemble: Ensemble = "rank",
+    score_cache: ScoreCache = None,
     device: Device = None,
     json: Json = False,
 ) -> Ended | None:
@@ -298,13 +319,17 @@ def score(
     from noisewright.api import check_prompt
     from noisewright.evaluate.scoring import images_in, score_files
     from noisewright.samplers.pipeline import best_device
+    from noisewright.verifiers.cache import cached
 
     check_prompt(prompt)
     _check_device(device, None)
     _hush()
-    verifiers = [registry.make_verifier(name, device or best_device()) for name in verifier]
-    if ensemble not in ENSEMBLES:
+    if not ensemble_weights(ensemble) and ensemble not in ENSEMBLES:
         raise ValueError(registry.unknown("ensemble", ensemble, list(ENSEMBLES)))
+    verifiers = [registry.make_verifier(name, device or best_device()) for name in verifier]
+    ensemble = read_ensemble(ensemble, [one.name for one in verifiers])
+    if score_cache is not None:
+        verifiers = [cached(one, score_cache) for one in verifiers]
     found, bad = score_files(images_in(files), prompt, verifiers, ensemble)
     if not found:
         raise ValueError("; ".join(bad))
@@ -317,6 +342,65 @@ def score(
     for line in bad:
         terminal.say(line)
     return Ended(2) if bad else None
+
+
+@app.command()
+def evaluate(
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IMAGES...",
+            help="Directories of images, .parquet files, runs or directories of runs.",
+            show_default=False,
+        ),
+    ],
+    features: Annotated[
+        str,
+        typer.Option(help="The feature network: a classifier or a CLIPModel.", metavar="ID|DIR", show_default=False),
+    ],
+    reference: Annotated[
+        Path | None,
+        typer.Option(help="Real images: a directory, a .parquet file, or saved statistics.", metavar="DIR|FILE"),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            help="Of fid,kid,is,precision,recall,density,coverage; by default what can be measured of the first five.",
+            metavar="NAMES",
+        ),
+    ] = None,
+    of: Annotated[str, typer.Option(help="Which images of a run: best, baseline or all.", metavar="NAME")] = "best",
+    neighbours: Annotated[int, typer.Option(help="k of precision and recall.", min=1, metavar="K")] = 3,
+    interval: Annotated[bool, typer.Option("--interval", help="Add a bootstrap interval of the FID.")] = False,
+    save_statistics: Annotated[
+        Path | None,
+        typer.Option(help="Write mean and covariance here (.safetensors or .npz).", metavar="FILE"),
+    ] = None,
+    device: Device = None,
+    json: Json = False,
+) -> Ended | None:
+    """Measure a set of images: FID, KID, Inception Score, precision and recall.
+
+    Measures of thousands of images; values of two feature networks, or of two numbers of images, cannot be compared.
+    """
+    _check_device(device, None)
+    from noisewright import registry, terminal
+    from noisewright.evaluate.population import evaluate_images
+    from noisewright.samplers.pipeline import best_device
+
+    _hush()
+    with terminal.waiting("measuring ...", _watched(json)):
+        found = evaluate_images(
+            images, registry.find_model(features), metrics, reference=reference, of=of, neighbours=neighbours,
+            interval=interval, save_statistics=save_statistics, device=device or best_device(),
+        )  # fmt: skip
+    if json:
+        terminal.print_json(found)
+    else:
+        terminal.print_metrics(found)
+    for line in found["errors"]:
+        terminal.say(line)
+    return Ended(2) if found["errors"] else None
 
 
 @app.command("list")
@@ -416,7 +500,7 @@ def _judges(model: str, request: Mapping[str, Any]) -> tuple[list[str], list[str
         from noisewright.shapes.prompts import parse
 
         try:
-            parse(request["prompt"])
+            parse(request["prompt"] or "")
         except ValueError:
             return [], [f"{name} is not asked: it reads only prompts of the shapes world, such as 'two red circles'"]
     return [name], []
@@ -507,9 +591,22 @@ def _located(names: Sequence[str] | None) -> list[str] | None:
         if file.endswith(".py") and Path(file).is_file():
             found.append(f"{Path(file).resolve()}:{function}")
         else:
-            kind, colon, model = name.partition(":")
-            found.append(f"{kind}:{_located_directory(model)}" if colon else name)
+            kind, colon, rest = name.partition(":")
+            found.append(f"{kind}:{','.join(map(_located_option, rest.split(',')))}" if colon else name)
     return found
+
+
+PATH_OPTIONS = ("", "head", "processor", "labels", "reference", "start")
+"""A verifier's model, and those of its options that may name a file or directory."""
+
+
+def _located_option(text: str) -> str:
+    """A verifier's model or ``key=value``, by its full path where it names what is there."""
+    key, equals, value = text.rpartition("=")
+    from noisewright import registry
+
+    there = key in PATH_OPTIONS and value and registry.bundled(value) is None and Path(value).exists()
+    return f"{key}{equals}{Path(value).resolve()}" if there else text
 
 
 def _directory(out: Path | None, prompt: str) -> Path:

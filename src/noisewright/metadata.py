@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,11 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 
+log = logging.getLogger("noisewright")
+
 RECIPE_VERSION = 1
+MOST_PIXELS = 2**26
+"""Of an image file that is read: 8192 x 8192. A small file can hold an image that fills the memory."""
 
 
 def without_nan(value: Any) -> Any:
@@ -111,16 +117,30 @@ def read_recipe(path: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
 def read_image(path: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
     """The pixels (height, width, 3) uint8 and the text chunks of any image file.
 
+    Of an animation (GIF, WebP, PNG, several pages of a TIFF) it is the first frame, with a warning in the log.
+
     Raises:
-        ValueError: in one line, where it cannot be read.
+        ValueError: in one line, where it is empty, has more than :data:`MOST_PIXELS` or cannot be read.
     """
     try:
-        with Image.open(path) as opened:
+        if Path(path).is_file() and Path(path).stat().st_size == 0:
+            raise ValueError("it is empty (0 bytes)")
+        with warnings.catch_warnings():  # of a size that is checked here
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path)
+        with image as opened:
+            if opened.width * opened.height > MOST_PIXELS:
+                raise ValueError(f"it has {opened.width}x{opened.height} pixels, at most {MOST_PIXELS} are read")
+            if getattr(opened, "is_animated", False) and opened.format != "MPO":  # a photograph with its preview
+                log.warning("%s is animated (%d frames): only the first is read", path, getattr(opened, "n_frames", 0))
+                opened.seek(0)
             opened.load()
             info = {str(key): value for key, value in opened.info.items()}
             return np.ascontiguousarray(np.asarray(opened.convert("RGB"))), info
     except FileNotFoundError:
         raise ValueError(f"expected an image file, got {path}, which does not exist") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError:
+        raise ValueError(f"expected a readable image, got {path}: at most {MOST_PIXELS} pixels are read") from None
+    except (OSError, EOFError, SyntaxError, ValueError) as error:
         first = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(f"expected a readable image, got {path}: {first}") from None

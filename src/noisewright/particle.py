@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -189,7 +190,62 @@ def z_sums(rows: list[list[float]]) -> list[float]:
     return totals
 
 
+def weighted_sums(rows: list[list[float]], weights: Sequence[float]) -> list[float]:
+    """Weighted sum of each candidate's scores as they are, so that the weights carry the units.
+
+    Args:
+        rows: (candidates, verifiers).
+        weights: one for each verifier; where it is 0 its score is not looked at.
+
+    Returns:
+        One sum for each candidate; -inf where a score that counts is NaN.
+    """
+    sums = [sum(w * value for w, value in zip(weights, row, strict=True) if w) for row in rows]
+    return [-math.inf if math.isnan(total) else total for total in sums]
+
+
 ENSEMBLES = {"rank": mean_ranks, "zsum": z_sums}
+
+
+def ensemble_weights(given: str | Mapping[str, float]) -> dict[str, float]:
+    """The weights in ``{"clip": 1, "aesthetic": 0.5}`` or ``"clip=1,aesthetic=0.5"``; none in an ensemble's name.
+
+    Raises:
+        ValueError: on weights that are not finite numbers, or all 0.
+    """
+    if isinstance(given, str) and "=" not in given:
+        return {}
+    weights: dict[str, float] = {}
+    pairs = given.items() if isinstance(given, Mapping) else (part.rpartition("=")[::2] for part in given.split(","))
+    for key, value in pairs:
+        name = str(key).strip()
+        try:
+            weights[name] = float(value)
+        except (TypeError, ValueError):
+            raise ValueError(f"expected a number as the weight of {name or 'a verifier'}, got {value!r}") from None
+    if not all(math.isfinite(value) for value in weights.values()) or not any(weights.values()):
+        raise ValueError(f"expected finite weights that are not all 0, got {given}")
+    return weights
+
+
+def read_ensemble(given: str | Mapping[str, float], names: Sequence[str]) -> str:
+    """An ensemble as it is recorded: its name, or the weights of a weighted sum in the verifiers' order.
+
+    Args:
+        given: ``rank``, ``zsum``, or what :func:`ensemble_weights` takes.
+        names: the verifiers.
+
+    Raises:
+        ValueError: on weights that are not one for each of at least two verifiers.
+    """
+    weights = ensemble_weights(given)
+    if not weights:
+        return str(given)
+    if len(names) < 2:
+        raise ValueError(f"expected several verifiers for a weighted sum, got {', '.join(names)} alone")
+    if set(weights) != set(names) or any("," in name for name in names):
+        raise ValueError(f"expected a weight for each of {', '.join(names)}, got one for {', '.join(weights)}")
+    return ",".join(f"{name}={weights[name]!r}" for name in names)
 
 
 def ensemble_values(rows: list[list[float]], ensemble: str) -> list[float]:
@@ -197,7 +253,7 @@ def ensemble_values(rows: list[list[float]], ensemble: str) -> list[float]:
 
     Args:
         rows: (candidates, verifiers).
-        ensemble: ``rank`` or ``zsum``.
+        ensemble: as :func:`read_ensemble` gives it: ``rank``, ``zsum``, or weights in the verifiers' order.
 
     Returns:
         One value for each candidate, higher better; -inf where no verifier gave a number.
@@ -206,6 +262,8 @@ def ensemble_values(rows: list[list[float]], ensemble: str) -> list[float]:
         return []
     if len(rows[0]) == 1:
         values = [row[0] for row in rows]
+    elif "=" in ensemble:
+        values = weighted_sums(rows, [float(part.rpartition("=")[2]) for part in ensemble.split(",")])
     else:
         values = ENSEMBLES[ensemble](rows)
     return [-math.inf if all(math.isnan(s) for s in row) else v for row, v in zip(rows, values, strict=True)]

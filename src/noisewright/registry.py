@@ -12,6 +12,7 @@ import importlib.util
 import inspect
 import json
 import logging
+import re
 import sys
 from collections.abc import Mapping
 from functools import cache
@@ -111,18 +112,19 @@ def _read(text: str, hint: Any) -> Any:
 
 
 def make_verifier(text: str, device: str = "cpu") -> Any:
-    """A verifier from ``NAME``, ``NAME:MODEL`` or ``FILE.py:FUNCTION``.
+    """A verifier from ``NAME``, ``NAME:MODEL``, either with ``OPTION=VALUE``s after a comma, or ``FILE.py:FUNCTION``.
 
     Raises:
-        ValueError: on an unknown name, a file or function that is not there, or a model that does not load.
+        ValueError: on an unknown name or option, a file or function that is not there, or a model that does not load.
     """
     if ".py:" in text:
         return _from_file(text)
-    name, _, model = text.partition(":")
+    name, _, rest = text.partition(":")
     one = entry("verifier", name)
     made = load(one)
     accepted = inspect.signature(made).parameters
-    options: dict[str, Any] = dict(one.options)
+    model, given = _model_and_options(rest)
+    options: dict[str, Any] = {**one.options, **_typed(name, made, given)}
     if model:
         if "model" not in accepted:
             raise ValueError(f"verifier {name} takes no model, got {text!r}")
@@ -130,10 +132,38 @@ def make_verifier(text: str, device: str = "cpu") -> Any:
     if "model" in options:
         options["model"] = bundled(options["model"]) or options["model"]
     if "name" in accepted:
-        options["name"] = name
+        options.setdefault("name", name)
     if "device" in accepted:
         options["device"] = device
     return made(**options)
+
+
+def _model_and_options(text: str) -> tuple[str, dict[str, str]]:
+    """``MODEL,key=value,other=a,b`` as model and options; a comma that no ``key=`` follows is the value's."""
+    model, *rest = re.split(r"(?:^|,)(?=[a-z_]+=)", text)
+    pairs = (one.partition("=") for one in rest)
+    return model, {key: value for key, _, value in pairs}
+
+
+def _typed(name: str, made: Any, given: Mapping[str, str]) -> dict[str, Any]:
+    """A verifier's options as its signature has them.
+
+    Raises:
+        ValueError: on an unknown name (with the nearest), or a value of the wrong type.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    valid = [key for key in inspect.signature(made).parameters if key not in ("model", "device")]
+    hints = get_type_hints(made.__init__ if inspect.isclass(made) else made) if given else {}
+    found: dict[str, Any] = {}
+    for key, value in given.items():
+        if key not in valid:
+            raise ValueError(unknown(f"option of verifier {name}", key, valid or ["none"]))
+        try:
+            found[key] = TypeAdapter(hints.get(key, Any)).validate_python(value)
+        except ValidationError as error:
+            raise ValueError(f"option {key} of verifier {name}: {error.errors()[0]['msg']}, got {value!r}") from None
+    return found
 
 
 def _from_file(text: str) -> Any:

@@ -27,7 +27,7 @@ NOT_SETTINGS = (
 )  # fmt: skip
 """What of a sampler's description is no argument of the pipeline's call."""
 
-NAMED_SETTINGS = ("guidance_scale", "negative_prompt", "height", "width")
+NAMED_SETTINGS = ("class_label", "guidance_scale", "negative_prompt", "height", "width")
 
 FILLER_DRAW = 10**6
 """Draw numbers of the rows that fill a micro-batch; no search reaches them."""

@@ -32,7 +32,7 @@ from noisewright.particle import (
 )
 from noisewright.sampler import DifferentiableSampler, Meter, Sampler
 from noisewright.schedule import Schedule
-from noisewright.states import States, carry, row_of
+from noisewright.states import States, carry
 from noisewright.store import Store
 from noisewright.verifier import Verifier, score
 
@@ -85,7 +85,8 @@ class Run:
         verifiers: what the search sees; at least one, names distinct.
         seed: S; the starting noises carry the seeds S, S + 1, S + 2, ...
         budget: the limits.
-        ensemble: how several verifiers become one value: ``rank`` or ``zsum``.
+        ensemble: how several verifiers become one value: ``rank``, ``zsum`` or weights in the verifiers' order, as
+            :func:`noisewright.particle.read_ensemble` gives them.
         target: when to stop early.
         final: the sampler that renders the result, where it is not the one the search samples with.
         search: the search's name, for the records.
@@ -333,7 +334,10 @@ class Run:
             except VerifierFailed as error:  # the result stands without it
                 self.say(f"judge {error}".replace("judge verifier", "judge"))
                 continue
-            record = {"verb": "judge", "judge": judge.name, "ids": [one.id for one in todo], "scores": found}
+            record: dict[str, Any] = {"verb": "judge", "judge": judge.name, "ids": [one.id for one in todo]}
+            record["scores"] = found
+            if hasattr(judge, "details"):
+                record["details"] = judge.details(images, self.prompt)
             self._append({**record, "seconds": {"verify": round(time.perf_counter() - began, 6)}})
         return {key: dict(self._judged.get(key, {})) for key in shown}
 
@@ -345,6 +349,11 @@ class Run:
             if bad:
                 found.append(f"verifier {verifier.name} gave NaN for {bad} of {of} images; they rank last")
         return found
+
+    def bills(self) -> list[str]:
+        """A sentence for each verifier and judge that asked a server in this process: how much, and at what cost."""
+        asked = [(one.name, getattr(one, "usage", None)) for one in (*self.verifiers, *self.judges)]
+        return [f"{name} sent {usage}" for name, usage in asked if usage is not None and usage.requests]
 
     def curve(self) -> list[CurvePoint]:
         """Best-so-far after each candidate of the search, in order; the value never falls.
@@ -427,7 +436,8 @@ class Run:
         clean = [self._denoised_from(p, steps) for p in particles]
         unscored = [p for p in _distinct(clean) if p.id in self._images and p.id not in self.candidates]
         if unscored:  # made by a process that stopped before it could score them
-            self._score_some(unscored, torch.stack([self._image_of(p.id) for p in unscored]))
+            images = torch.stack([self._image_of(p.id) for p in unscored])
+            self._score_some(unscored, images, self._states.previews(unscored))
         self._check_target(clean, reserved)  # a process that stopped between reaching it and saying so
         todo = [p for p in _distinct(clean) if p.id not in self.candidates]
         for nfe_each, group in self._groups(todo, sampler):
@@ -535,7 +545,14 @@ class Run:
         """What it costs to make a denoised particle from the last state on its way that is there."""
         source = self._states.source(particle)
         known = sampler.can_advance and self._states.estimated(source)
-        return (particle.index - source.index - known) * sampler.nfe_per_step
+        index = self._preview_index(sampler) if particle.index == sampler.schedule.steps else None
+        looked = index is not None and source.index <= index and not sampler.can_advance
+        return (particle.index - source.index - known) * sampler.nfe_per_step + looked
+
+    def _preview_index(self, sampler: Sampler) -> int | None:
+        """Where a verifier wants to see what a candidate looked like on the way; None where none does."""
+        levels = [float(one.preview_sigma) for one in self.verifiers if hasattr(one, "preview_sigma")]
+        return min(sampler.schedule.nearest(levels[0]), sampler.schedule.steps - 1) if levels else None
 
     def _groups(self, particles: Sequence[Particle], sampler: Sampler) -> list[tuple[int, list[Particle]]]:
         """Particles that can share a micro-batch, with what each costs."""
@@ -545,11 +562,13 @@ class Run:
 
     def _generate_some(self, some: Sequence[Particle], sampler: Sampler) -> None:
         stop = sampler.schedule.steps
-        x, _ = self._carry(some, sampler)
+        x, previews = self._to_the_end(some, sampler)
         images = sampler.decode(x)
         if not bool(torch.isfinite(images).all()):
             self.say("the model gave images with NaN; they are saved as black")
             images = torch.nan_to_num(images)
+        if previews is not None:
+            self._states.save_previews(some, previews)
         ids = [p.id for p in some]
         files, hashes = [], []
         for particle, array in zip(some, pixels_of(images), strict=True):
@@ -568,20 +587,57 @@ class Run:
                 **self._metered(sampler),
             }
         )
-        self._score_some(some, images)
+        self._score_some(some, images, previews)
 
-    def _score_some(self, some: Sequence[Particle], images: Tensor) -> None:
+    def _to_the_end(self, some: Sequence[Particle], sampler: Sampler) -> tuple[Tensor, Tensor | None]:
+        """Clean states, and the decoded estimates on the way that a verifier wants to see, where the way has them."""
+        index = self._preview_index(sampler)
+        sources = [self._states.source(p) for p in some]
+        if index is None or sources[0].index > index:
+            return self._carry(some, sampler)[0], None
+        if sources[0].index == index:
+            there: Sequence[Particle] = sources
+            x, state = self._states.batch(there, sampler)
+        else:
+            there = [self._denoised_from(p.parent, index) for p in some]
+            x, state = self._carry(there, sampler)
+        if self._states.estimated(there[0]):
+            clean = self._states.estimates(there, sampler)
+        else:
+            clean = sampler.predict(x, index)
+        previews = sampler.decode(clean)
+        known = clean if sampler.can_advance else None
+        return carry(there, sampler, x, state, sampler.schedule.steps, known)[0], previews
+
+    def _score_some(self, some: Sequence[Particle], images: Tensor, previews: Tensor | None = None) -> None:
         began = time.perf_counter()
         found: dict[str, list[float]] = {}
+        details: dict[str, Any] = {}
         for verifier in self.verifiers:
-            found[verifier.name] = score(verifier, images, self.prompt)
+            found[verifier.name] = self._scores(verifier, images, previews)
+            if hasattr(verifier, "details"):
+                details[verifier.name] = verifier.details(images, self.prompt)
         took = round(time.perf_counter() - began, 6)
         self._pixels = images.shape[-1] * images.shape[-2]
         if self.budget.seconds is not None and not self._judging_seconds:
             self._time_judges(images[:1])
-        self._append({"verb": "score", "ids": [p.id for p in some], "scores": found, "seconds": {"verify": took}})
+        record: dict[str, Any] = {"verb": "score", "ids": [p.id for p in some], "scores": found}
+        if details:
+            record["details"] = details
+        self._append({**record, "seconds": {"verify": took}})
         if len(self.candidates) >= FRUITLESS:
             self._check_scores()
+
+    def _scores(self, verifier: Verifier, images: Tensor, previews: Tensor | None = None) -> list[float]:
+        """A verifier's scores; NaN where it fails, unless it has not given a single number yet."""
+        try:
+            return score(verifier, images, self.prompt, previews)
+        except VerifierFailed as error:
+            known = [*(one.scores for one in self.candidates.values()), *self._previews.values()]
+            if all(math.isnan(one.get(verifier.name, math.nan)) for one in known):
+                raise
+            self.say(f"{error} (NaN for {len(images)} images, perhaps for more later)")
+            return [math.nan] * len(images)
 
     def _check_scores(self) -> None:
         """Raise VerifierFailed where no image has a number yet."""
@@ -600,8 +656,7 @@ class Run:
 
     def _denoise_some(self, some: Sequence[Particle]) -> None:
         x, solver_state = self._carry(some, self.sampler)
-        for row, particle in enumerate(some):
-            self._states.save(particle, x[row : row + 1].clone(), row_of(solver_state, row, len(some)))
+        self._states.save(some, x, solver_state)
         self._append(
             {
                 "verb": "denoise",
@@ -626,7 +681,7 @@ class Run:
         start = self.schedule.start  # ascent is in the noise's own units, whatever the sampler's
         x = (x / start).clone().requires_grad_()
         images = self.sampler.trace(x * start)  # type: ignore[attr-defined]
-        scores = sum(verifier.gradient_scores(images, self.prompt) for verifier in self.verifiers)  # type: ignore[attr-defined]
+        scores = sum(one.gradient_scores(images, self.prompt) for one in self.verifiers)  # type: ignore[attr-defined]
         radius = x.flatten(1).norm(dim=1)
         size = x[0].numel()
         prior = radius.square() / 2 - (size - 1) * radius.log()
@@ -635,11 +690,10 @@ class Run:
         slope = torch.nan_to_num(slope)
         norms = slope.flatten(1).norm(dim=1).clamp(min=1e-12)
         slope = slope * (args["clip"] / norms).clamp(max=1).view(-1, *[1] * (x.ndim - 1))
-        for row, particle in enumerate(some):
-            velocity = slope[row : row + 1] + args["momentum"] * self._states.velocity(particle.parent)
-            step = slope[row : row + 1] + args["momentum"] * velocity
-            moved = start * (x.detach()[row : row + 1] - args["rate"] * step)
-            self._states.save_ascent(particle, moved.clone(), velocity)
+        before = torch.cat([x.new_zeros(1, *x.shape[1:]) + self._states.velocity(p.parent) for p in some])
+        velocity = slope + args["momentum"] * before
+        step = slope + args["momentum"] * velocity
+        self._states.save(some, start * (x.detach() - args["rate"] * step), velocity)
         self._append(
             {
                 "verb": "ascend",
@@ -656,11 +710,10 @@ class Run:
         else:
             x, _ = self._states.batch(some, self.sampler)
             clean = self.sampler.predict(x, some[0].index)
-            for row, particle in enumerate(some):
-                self._states.save_estimate(particle, clean[row : row + 1].clone())
+            self._states.save_estimates(some, clean)
         images = self.sampler.decode(clean)
         began = time.perf_counter()
-        found = {verifier.name: score(verifier, images, self.prompt) for verifier in self.verifiers}
+        found = {verifier.name: self._scores(verifier, images) for verifier in self.verifiers}
         metered = self._metered(self.sampler)
         metered["seconds"]["verify"] = round(time.perf_counter() - began, 6)
         ids, lineages = [p.id for p in some], [p.lineage() for p in some]
@@ -714,6 +767,7 @@ class Run:
                 record["ids"], record["lineages"], record["files"], record["pixels"], strict=True
             ):
                 self._images[key] = {"file": file, "pixels": pixels, "lineage": lineage}
+            self._states.note_finished(record["ids"])
         elif verb == "score":
             for row, key in enumerate(record["ids"]):
                 made = self._images[key]
@@ -723,12 +777,11 @@ class Run:
                 self._scored += 1
                 self._curve_at.append((key, self._scored, self.spent.nfe, self.spent.seconds))
         elif verb in ("denoise", "ascend"):
-            for lineage in record["lineages"]:
-                self._states.note_reached(from_lineage(lineage))
+            self._states.note_reached([from_lineage(lineage) for lineage in record["lineages"]])
         elif verb == "preview":
             for row, key in enumerate(record["ids"]):
                 self._previews[key] = {name: number_or_nan(values[row]) for name, values in record["scores"].items()}
-                self._states.note_estimated(key)
+            self._states.note_estimated([from_lineage(lineage) for lineage in record["lineages"]])
         elif verb == "judge":
             for key, value in zip(record["ids"], record["scores"], strict=True):
                 self._judged.setdefault(key, {})[record["judge"]] = number_or_nan(value)

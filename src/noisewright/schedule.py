@@ -48,6 +48,11 @@ class Schedule:
         """N, the number of steps from pure noise to clean."""
         return len(self.t)
 
+    def nearest(self, time: float) -> int:
+        """The index nearest to a flow-matching time t in [0, 1], ``t / (1 - t) = sigma / alpha``, for any kind."""
+        times = [sigma / (alpha + sigma) for alpha, sigma in zip(self.alpha, self.sigma, strict=True)]
+        return min(range(len(times)), key=lambda index: abs(times[index] - time))
+
     @property
     def digest(self) -> str:
         """A short name of exactly these levels, stable across processes."""

@@ -33,15 +33,20 @@ class States:
         self._store = store
         self._memory: OrderedDict[str, tuple[Tensor, Any]] = OrderedDict()
         self._reached: dict[str, dict[int, Particle]] = {}
-        self._estimated: set[str] = set()
+        self._places: dict[str, tuple[str, int, int]] = {}
+        self._estimated: dict[str, tuple[str, int, int]] = {}
 
-    def note_reached(self, particle: Particle) -> None:
-        """A denoised particle is there now."""
-        self._reached.setdefault(particle.origin.id, {})[particle.index] = particle
+    def note_reached(self, particles: Sequence[Particle]) -> None:
+        """A micro-batch of denoised (or ascended) particles is there now."""
+        for row, particle in enumerate(particles):
+            self._reached.setdefault(particle.origin.id, {})[particle.index] = particle
+            self._places[particle.id] = particles[0].id, row, len(particles)
 
-    def note_estimated(self, key: str) -> None:
-        """The clean estimate of a particle is there now."""
-        self._estimated.add(key)
+    def note_estimated(self, particles: Sequence[Particle]) -> None:
+        """The clean estimates of a micro-batch of particles are there now."""
+        if not self.estimated(particles[0]):
+            for row, particle in enumerate(particles):
+                self._estimated[particle.id] = f"{particles[0].id}-clean", row, len(particles)
 
     def has(self, particle: Particle) -> bool:
         """Whether the state of a denoised (or ascended) particle is there."""
@@ -63,26 +68,38 @@ class States:
             particle = particle.parent
         return particle
 
-    def save(self, particle: Particle, x: Tensor, state: Any) -> None:
-        """Keep the state (1, ...) of a particle, and the solver's."""
-        self._store.save_state(particle.id, (x, state))
-        self._remember(particle.id, (x, state))
+    def save(self, particles: Sequence[Particle], x: Tensor, state: Any) -> None:
+        """Keep the states (batch, ...) of a micro-batch, and the solver's; of ascended ones, their velocities."""
+        self._store.save_state(particles[0].id, (x, state))
+        for row, particle in enumerate(particles):
+            self._remember(particle.id, _row((x, state), row, len(particles)))
 
-    def save_estimate(self, particle: Particle, clean: Tensor) -> None:
-        """Keep the clean estimate (1, ...) of a particle."""
-        self._store.save_state(f"{particle.id}-clean", (clean, None))
-        self._remember(f"{particle.id}-clean", (clean, None))
+    def save_estimates(self, particles: Sequence[Particle], clean: Tensor) -> None:
+        """Keep the clean estimates (batch, ...) of a micro-batch."""
+        self._store.save_state(f"{particles[0].id}-clean", (clean, None))
+        for row, particle in enumerate(particles):
+            self._remember(f"{particle.id}-clean", _row((clean, None), row, len(particles)))
 
-    def save_ascent(self, particle: Particle, x: Tensor, velocity: Tensor) -> None:
-        """Keep a starting noise that gradient ascent made, and the velocity it came with, (1, ...) each."""
-        self.save(particle, x, None)
-        self._store.save_state(f"{particle.id}-velocity", (velocity, None))
+    def save_previews(self, particles: Sequence[Particle], images: Tensor) -> None:
+        """Keep what finished particles looked like on the way, (batch, 3, height, width)."""
+        self._store.save_state(f"{particles[0].id}-preview", (images, None))
+
+    def note_finished(self, ids: Sequence[str]) -> None:
+        """A micro-batch of particles is finished; there may be previews of them."""
+        for row, key in enumerate(ids):
+            self._places[f"{key}-preview"] = f"{ids[0]}-preview", row, len(ids)
+
+    def previews(self, particles: Sequence[Particle]) -> Tensor | None:
+        """What :meth:`save_previews` kept of all of these, or None where there is none of one."""
+        rows = [self._kept(f"{particle.id}-preview", self._places) for particle in particles]
+        return torch.cat([row[0] for row in rows if row]) if all(rows) else None
 
     def velocity(self, particle: Particle) -> Tensor | float:
-        """What :meth:`save_ascent` kept; 0 where the ascent begins."""
+        """What an ascended particle was saved with, (1, ...); 0 where the ascent begins."""
         if particle.verb != "ascend":
             return 0.0
-        return _there(self._store.state(f"{particle.id}-velocity"), particle)[0]
+        velocity: Tensor = _there(self._kept(particle.id, self._places), particle)[1]
+        return velocity
 
     def batch(self, particles: Sequence[Particle], sampler: Sampler) -> tuple[Tensor, Any]:
         """The states of particles at one index, (batch, ...), and their solver's state."""
@@ -96,11 +113,10 @@ class States:
         """The clean estimates of particles for which :meth:`estimated` is true, (batch, ...)."""
         rows = []
         for particle in map(self._asked, particles):
-            key = f"{particle.id}-clean"
-            found = self._memory.get(key) or self._store.state(key)
+            found = self._memory.get(f"{particle.id}-clean") or self._kept(particle.id, self._estimated)
             if found is None:  # the file was lost: ask again
                 found = sampler.predict(self.one(particle, sampler)[0], particle.index), None
-                self.save_estimate(particle, found[0])
+                self._remember(f"{particle.id}-clean", found)
             rows.append(found[0])
         return torch.cat(rows)
 
@@ -108,21 +124,30 @@ class States:
         """One particle's state (1, ...) and solver state."""
         if particle.id in self._memory:
             self._memory.move_to_end(particle.id)
-            return self._memory[particle.id]
+            x, state = self._memory[particle.id]
+            return x, None if particle.verb == "ascend" else state
         found: tuple[Tensor, Any]
         if particle.verb == "denoise":
-            stored = self._store.state(particle.id)
+            stored = self._kept(particle.id, self._places)
             if stored is None:  # lost, or never kept
                 before = self.source(particle)
                 x, state = self.one(before, sampler)
                 stored = carry([before], sampler, x, state, particle.index)
             found = stored
         elif particle.verb == "ascend":
-            found = _there(self._store.state(particle.id), particle)
+            return _there(self._kept(particle.id, self._places), particle)[0], None
         else:
             found = self._draw(particle, sampler)
         self._remember(particle.id, found)
         return found
+
+    def _kept(self, key: str, places: dict[str, tuple[str, int, int]]) -> tuple[Tensor, Any] | None:
+        """A particle's row of the file of its micro-batch, or None where there is none."""
+        if key not in places:
+            return None
+        name, row, count = places[key]
+        found = self._store.state(name)
+        return None if found is None else _row(found, row, count)
 
     def _draw(self, particle: Particle, sampler: Sampler) -> tuple[Tensor, Any]:
         args = particle.args
@@ -219,6 +244,12 @@ class StepNoises:
             torch.randn(self._shape, generator=self._generator)
         self._drawn = index + 1
         return torch.randn(self._shape, generator=self._generator)
+
+
+def _row(saved: tuple[Tensor, Any], row: int, count: int) -> tuple[Tensor, Any]:
+    """One particle's part of what a micro-batch was saved as."""
+    x, state = saved
+    return x[row : row + 1].clone(), row_of(state, row, count)
 
 
 def row_of(state: Any, row: int, count: int) -> Any:

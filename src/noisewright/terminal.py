@@ -180,6 +180,23 @@ def _print_curve(console: Console, found: Mapping[str, Any]) -> None:
         console.print(Text(f"{'curve':<9}{ends} (best so far, {plural(len(values), 'candidate')})"))
 
 
+def print_metrics(found: Mapping[str, Any]) -> None:
+    """What ``noisewright evaluate`` measured: a line for each value, and of what."""
+    rows = [
+        [name.replace("_", " "), " .. ".join(f"{one:.6g}" for one in value) if isinstance(value, list) else
+         "-" if value is None else f"{value:.6g}"]
+        for name, value in found["metrics"].items()
+    ]  # fmt: skip
+    sets = plural(found["images"], "image")
+    if found["reference_images"]:
+        sets += f" against {found['reference_images']}"
+    if rows:
+        out().print(table(["metric", "value"], rows, right=[1]))
+    out().print(f"{sets}, {found['features']} features of network {found['network']}")
+    if found["statistics"]:
+        out().print(f"statistics in {found['statistics']}")
+
+
 def print_entries(found: Sequence[Mapping[str, Any]]) -> None:
     """What ``list`` found: a name, its line, and its details below."""
     console = out()

@@ -74,25 +74,39 @@ def as_verifier(given: Any) -> Verifier:
     raise TypeError(f"expected a verifier name, a function (images, prompt) -> scores or a Verifier, got {given!r}")
 
 
-def score(verifier: Verifier, images: Tensor, prompt: str) -> list[float]:
-    """Ask a verifier, and refuse what is not one number for each image; halve the batch where memory runs out.
+def score(verifier: Verifier, images: Tensor, prompt: str, previews: Tensor | None = None) -> list[float]:
+    """Ask a verifier, and refuse what is not one number for each image.
+
+    Where memory runs out the batch is halved. Where the verifier raises, its images are asked for one by one: those it
+    still raises for get NaN and one line in the log, unless it raises for them all. A verifier that raises
+    :class:`VerifierFailed` has tried by itself what can be tried, and is not asked again.
+
+    Args:
+        verifier: whom to ask.
+        images: (batch, 3, height, width) in [0, 1].
+        prompt: what they should show.
+        previews: their clean estimates on the way, for a verifier that has a ``preview_sigma``; others do not see them.
 
     Returns:
-        The scores in the images' order; NaN where the verifier has none (reported by the caller, ranked last).
+        The scores in the images' order; NaN where the verifier has none (ranked last).
 
     Raises:
-        VerifierFailed: where it raises, or gives the wrong number of scores, or something that is no number.
+        VerifierFailed: where it raises for every image, gives the wrong number of scores, or something that is no
+            number.
     """
     try:
-        given = verifier(images, prompt)
+        if hasattr(verifier, "preview_sigma"):
+            given = verifier(images, prompt, previews)  # type: ignore[call-arg]
+        else:
+            given = verifier(images, prompt)
+    except VerifierFailed:
+        raise
     except Exception as error:
+        if len(images) == 1:
+            raise VerifierFailed(_reason(verifier, error)) from error
         if out_of_memory(error):
-            if len(images) == 1:
-                raise VerifierFailed(f"verifier {verifier.name} is out of memory for a single image") from error
-            half = len(images) // 2
-            return [*score(verifier, images[:half], prompt), *score(verifier, images[half:], prompt)]
-        first = next(iter(str(error).strip().splitlines()), "")
-        raise VerifierFailed(f"verifier {verifier.name} raised {type(error).__name__}: {first}") from error
+            return _in_parts(verifier, images, prompt, previews, (len(images) + 1) // 2)
+        return _in_parts(verifier, images, prompt, previews, 1)
     if isinstance(given, Tensor):
         given = given.detach().flatten().tolist()
     try:
@@ -104,3 +118,30 @@ def score(verifier: Verifier, images: Tensor, prompt: str) -> list[float]:
     if len(scores) != len(images):
         raise VerifierFailed(f"verifier {verifier.name}: expected {len(images)} scores, got {len(scores)}")
     return [value if math.isfinite(value) else math.nan for value in scores]
+
+
+def _in_parts(verifier: Verifier, images: Tensor, prompt: str, previews: Tensor | None, size: int) -> list[float]:
+    """The scores of a batch that failed as a whole, asked for in parts; NaN where a part fails, if not all do."""
+    found: list[float] = []
+    errors: list[VerifierFailed] = []
+    parts = images.split(size)
+    beside = [None] * len(parts) if previews is None else previews.split(size)
+    for part, some in zip(parts, beside, strict=True):
+        try:
+            found += score(verifier, part, prompt, some)
+        except VerifierFailed as error:
+            errors.append(error)
+            found += [math.nan] * len(part)
+    if len(errors) == len(parts):
+        raise errors[0]
+    if errors:
+        bad = sum(math.isnan(value) for value in found)
+        log.warning("%s (NaN for %d of %d images)", errors[0], bad, len(found))
+    return found
+
+
+def _reason(verifier: Verifier, error: Exception) -> str:
+    if out_of_memory(error):
+        return f"verifier {verifier.name} is out of memory for a single image"
+    first = next(iter(str(error).strip().splitlines()), "")
+    return f"verifier {verifier.name} raised {type(error).__name__}: {first}"

@@ -112,6 +112,8 @@ def _measure(plan: Plan, reserve: int) -> _Measured:
     began = time.perf_counter()
     pictures = sampler.decode(x)
     for verifier in plan.verifiers:
+        if hasattr(verifier, "preview_sigma") or getattr(verifier, "usage", None) is not None:
+            continue  # there is no preview yet; a server's answer is paid for
         score(verifier, pictures, str(plan.spec["sampler"].get("prompt", "")))
     rest = time.perf_counter() - began
     return _Measured(taken["forwards"] / max(1, taken["nfe"]), step / images, rest / images, images)

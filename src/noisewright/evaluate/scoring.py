@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from noisewright.errors import VerifierFailed
 from noisewright.metadata import read_image
 from noisewright.particle import ensemble_values
 from noisewright.verifier import Verifier, score
 
+log = logging.getLogger("noisewright")
+
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
-SCORED_AT_ONCE = 16
-"""Images of one size that are held in memory."""
+SCORED_AT_ONCE, PIXELS_AT_ONCE = 16, 2**25
+"""Images of one size that are held in memory, and their pixels (384 MB)."""
+
+FRUITLESS = 16
+"""After so many images without a single number from a verifier it is given up."""
 
 
 def images_in(paths: Sequence[Path]) -> list[Path]:
@@ -43,31 +50,56 @@ def score_files(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Score image files; neighbours of one size go to the verifiers together.
 
+    Where a verifier fails on an image its score is NaN, and the log says so.
+
     Args:
         files: images of any size.
         prompt: what they should show.
         verifiers: names distinct.
-        ensemble: what several verifiers are sorted by: ``rank`` or ``zsum``.
+        ensemble: what several verifiers are sorted by, as :func:`noisewright.particle.read_ensemble` gives it.
 
     Returns:
         ``file`` and ``scores`` of each, best first, and one line for each file that could not be read.
 
     Raises:
         ValueError: on two verifiers of one name.
-        VerifierFailed: where a verifier fails.
+        VerifierFailed: where a verifier fails on every image (of the first :data:`FRUITLESS`).
     """
     names = [one.name for one in verifiers]
     if len(set(names)) != len(names):
         raise ValueError(f"expected verifiers with distinct names, got {', '.join(names)}")
     found: list[dict[str, Any]] = []
     bad: list[str] = []
+    failed: dict[str, VerifierFailed] = {}  # the first failure of each verifier
+    fruitful: set[str] = set()
     for group, images in _alike(files, bad):
-        columns = {one.name: score(one, images, prompt) for one in verifiers}
+        columns: dict[str, list[float]] = {}
+        for one in verifiers:
+            try:
+                columns[one.name] = score(one, images, prompt)
+            except VerifierFailed as error:
+                columns[one.name] = [math.nan] * len(group)
+                failed.setdefault(one.name, error)
+            if not all(math.isnan(value) for value in columns[one.name]):
+                fruitful.add(one.name)
         for row, path in enumerate(group):
             found.append({"file": str(path), "scores": {name: values[row] for name, values in columns.items()}})
+        if len(found) >= FRUITLESS:
+            _check_fruitful(failed, fruitful)
+    _check_fruitful(failed, fruitful)
+    for name, failure in failed.items():
+        without = sum(math.isnan(one["scores"][name]) for one in found)
+        log.warning("%s (NaN for %d of %d images)", failure, without, len(found))
     values = ensemble_values([list(one["scores"].values()) for one in found], ensemble)
     order = sorted(range(len(found)), key=lambda n: math.inf if math.isnan(values[n]) else -values[n])
     return [found[n] for n in order], bad
+
+
+def _check_fruitful(failed: Mapping[str, VerifierFailed], fruitful: Collection[str]) -> None:
+    """Raise the first failure of a verifier that gave no number for any image so far."""
+    for name, error in failed.items():
+        if name not in fruitful:
+            raise error
 
 
 def _alike(files: Sequence[Path], bad: list[str]) -> Iterator[tuple[list[Path], Tensor]]:
@@ -81,7 +113,8 @@ def _alike(files: Sequence[Path], bad: list[str]) -> Iterator[tuple[list[Path], 
             bad.append(str(error))
             continue
         image = torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 255
-        if held and (held[0].shape != image.shape or len(held) == SCORED_AT_ONCE):
+        most = max(1, min(SCORED_AT_ONCE, PIXELS_AT_ONCE // (array.shape[0] * array.shape[1])))
+        if held and (held[0].shape != image.shape or len(held) >= most):
             yield group, torch.stack(held)
             group, held = [], []
         group.append(path)

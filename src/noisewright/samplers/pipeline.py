@@ -1,4 +1,4 @@
-"""Any diffusers pipeline as a sampler, entered through its scheduler; the only file that imports diffusers.
+"""Any diffusers pipeline as a sampler, entered through its scheduler.
 
 For one public ``pipe(...)`` call, ``pipe.scheduler`` is swapped for a probe: a dynamic subclass of its own class whose
 ``step`` receives the *guided* prediction. Four kinds of call cover every verb, with no copied pipeline:
@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import importlib
 import inspect
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,21 +26,28 @@ from torch import Tensor
 
 from noisewright.errors import NotDifferentiable, UnsupportedPipeline
 from noisewright.sampler import Meter, StepNoise, quantise
+from noisewright.samplers.classes import is_class_conditional, read_class
 from noisewright.samplers.fingerprint import fingerprint
 from noisewright.samplers.levels import Levels, read_levels
 from noisewright.samplers.seam import Seam, checkpointed, entered, make_probe
 from noisewright.schedule import Schedule, estimate
 from noisewright.solvers import Solver, advance
 
-NEEDED = ("prompt", "latents", "generator", "num_inference_steps", "output_type")
+NEEDED = ("latents", "generator", "num_inference_steps", "output_type")
+
+OWN_PIPELINES = {"ClassConditionalFlowPipeline": "noisewright.pipelines.class_flow"}
+"""Classes that a ``model_index.json`` may name and that diffusers does not have, with their modules."""
 
 
 class PipelineSampler:
     """A :class:`noisewright.sampler.Sampler` over a diffusers pipeline object, which is left as it was found.
 
     Args:
-        pipe: any text-to-image pipeline whose loop calls ``scheduler.step`` once per network evaluation.
-        prompt: one prompt.
+        pipe: any text-to-image or class-conditional pipeline whose loop calls ``scheduler.step`` once per network
+            evaluation.
+        prompt: one prompt; for a class-conditional pipeline a class, or beside ``class_label`` what verifiers are told,
+            by default the class's name.
+        class_label: the number or the name of the class, for a class-conditional pipeline.
         num_inference_steps: steps of the pipeline's own schedule.
         guidance_scale, negative_prompt, height, width: as in diffusers; None leaves the pipeline's default.
         solver: one of ours, or None for the pipeline's own: mapped to the solver of ours that takes the same steps
@@ -55,9 +64,10 @@ class PipelineSampler:
     def __init__(
         self,
         pipe: Any,
-        prompt: str,
+        prompt: str | None = None,
         *,
         num_inference_steps: int,
+        class_label: str | int | None = None,
         guidance_scale: float | None = None,
         negative_prompt: str | None = None,
         height: int | None = None,
@@ -67,8 +77,9 @@ class PipelineSampler:
         model: str | None = None,
         pipe_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        self.pipe = pipe
-        self.prompt = prompt
+        self._found = pipe
+        self.pipe = _adapted(pipe)
+        self.prompt, self.class_label = _condition(pipe, prompt, class_label)
         self.meter = Meter()
         self._encoded: dict[str, Any] = {}
         self._settings = {
@@ -82,7 +93,7 @@ class PipelineSampler:
         self._given_schedule = schedule
         self._model = model or _name(pipe)
         self._fingerprint: str | None = None
-        _check(pipe, self._settings)
+        _check(self.pipe, type(pipe).__name__, self._settings)
         self._prepare(num_inference_steps)
 
     def _prepare(self, steps: int) -> None:
@@ -110,12 +121,14 @@ class PipelineSampler:
     @property
     def description(self) -> dict[str, Any]:
         if self._fingerprint is None:
-            self._fingerprint = fingerprint(self.pipe)
+            self._fingerprint = fingerprint(self._found)
+        label = {} if self.class_label is None else {"class_label": self.class_label}
         return {
             "model": self._model,
-            "pipeline": type(self.pipe).__name__,
+            "pipeline": type(self._found).__name__,
             "fingerprint": self._fingerprint,
             "prompt": self.prompt,
+            **label,
             **{key: value if _is_json(value) else repr(value) for key, value in self._settings.items()},
             "num_inference_steps": self._asked_steps,
             "solver": self.solver.name if self.solver is not None else type(self.pipe.scheduler).__name__,
@@ -333,10 +346,12 @@ class PipelineSampler:
         count = len(x) if x is not None else int(batch or 1)
         accepted = inspect.signature(type(self.pipe).__call__).parameters
         given: dict[str, Any] = {key: value for key, value in self._settings.items() if value is not None}
-        given.update(prompt=self.prompt, output_type=output_type)
+        given["output_type"] = output_type
         given["num_inference_steps"] = steps or max(1, 0 if seam.times is None else len(seam.times))
-        if "num_images_per_prompt" in accepted:
-            given["num_images_per_prompt"] = count
+        if self.class_label is not None:
+            given["class_labels"] = [self.class_label] * count
+        elif "num_images_per_prompt" in accepted:
+            given.update(prompt=self.prompt, num_images_per_prompt=count)
         else:
             given["prompt"] = [self.prompt] * count
         if x is not None:
@@ -368,18 +383,48 @@ class PipelineSampler:
         return found[0].cpu()
 
 
-def _check(pipe: Any, settings: dict[str, Any]) -> None:
+def _adapted(pipe: Any) -> Any:
+    """The pipeline itself, or one of the same components whose call has what a search needs.
+
+    Raises:
+        UnsupportedPipeline: on something that is no pipeline with a scheduler.
+    """
     if not callable(pipe) or not hasattr(pipe, "scheduler"):
         raise UnsupportedPipeline(f"expected a diffusers pipeline with a scheduler, got {type(pipe).__name__}")
+    if type(pipe).__name__ == "DiTPipeline":
+        from noisewright.pipelines.dit import LatentDiTPipeline
+
+        return LatentDiTPipeline(**pipe.components)
+    return pipe
+
+
+def _condition(pipe: Any, prompt: str | None, label: str | int | None) -> tuple[str, int | None]:
+    """What verifiers are told, and the number of the class where the pipeline is conditioned on classes."""
+    kind = type(pipe).__name__
+    if not is_class_conditional(pipe):
+        if label is not None:
+            raise ValueError(f"{kind} is not class-conditional: expected a prompt, got the class {label!r}")
+        if prompt is None:
+            raise ValueError(f"expected a prompt for {kind}, got none")
+        return prompt, None
+    if label is None and prompt is None:
+        raise ValueError(f"{kind} is class-conditional: expected a class_label, got none")
+    number, name = read_class(pipe, prompt if label is None else label)  # type: ignore[arg-type]
+    return name if label is None or prompt is None else prompt, number
+
+
+def _check(pipe: Any, kind: str, settings: dict[str, Any]) -> None:
     accepted = inspect.signature(type(pipe).__call__).parameters
     missing = [name for name in NEEDED if name not in accepted]
+    if not {"prompt", "class_labels"} & set(accepted):
+        missing.insert(0, "prompt")
     if missing:
         raise UnsupportedPipeline(
-            f"{type(pipe).__name__} cannot be entered through its scheduler: its call has no {', '.join(missing)}"
+            f"{kind} cannot be entered through its scheduler: its call has no {', '.join(missing)}"
         )
     for name, value in settings.items():
         if value is not None and name not in accepted:
-            raise ValueError(f"{type(pipe).__name__} takes no {name}")
+            raise ValueError(f"{kind} takes no {name}")
     for name in ("height", "width"):
         value = settings.get(name)
         if value is not None and value < 1:
@@ -455,7 +500,7 @@ def load_pipeline(directory_or_id: str | Path, *, device: str | None = None, dty
             )
     diffusers_logging.disable_progress_bar()
     try:
-        pipe = DiffusionPipeline.from_pretrained(
+        pipe = (_own_class(path) or DiffusionPipeline).from_pretrained(
             str(directory_or_id), torch_dtype=getattr(torch, dtype), use_safetensors=True
         )
     except (
@@ -464,6 +509,14 @@ def load_pipeline(directory_or_id: str | Path, *, device: str | None = None, dty
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ValueError(f"model {str(directory_or_id)!r} could not be loaded: {first}") from error
     return pipe.to(device)
+
+
+def _own_class(directory: Path) -> Any:
+    """Our class of a pipeline directory, or None where diffusers has it."""
+    index = directory / "model_index.json"
+    name = json.loads(index.read_text(encoding="utf-8")).get("_class_name") if index.is_file() else None
+    module = OWN_PIPELINES.get(name) if isinstance(name, str) else None
+    return getattr(importlib.import_module(module), str(name)) if module else None
 
 
 def best_device() -> str:

@@ -29,15 +29,6 @@ def needs_step_noise(run: Run, search: str) -> None:
         raise ValueError(f"expected step noise for {search}, got a deterministic solver: choose --solver ddim --eta 1")
 
 
-def index_of_level(run: Run, level: float) -> int:
-    """The schedule's index nearest to a flow-matching time t in [0, 1], t / (1 - t) = sigma / alpha.
-
-    Nearest in t itself, which VP and EDM levels have too: ``t = sigma / (alpha + sigma)``.
-    """
-    times = [sigma / (alpha + sigma) for alpha, sigma in zip(run.schedule.alpha, run.schedule.sigma, strict=True)]
-    return min(range(len(times)), key=lambda index: abs(times[index] - level))
-
-
 def fractions(run: Run, **values: tuple[float, ...]) -> list[int]:
     """Fractions of the steps as indices of the schedule, distinct and in [1, N - 1].
 

@@ -14,11 +14,12 @@ def halving(
 
     Cost: ``P * S`` NFE for the pilot, and for the others ``sum over used cuts of n_c * (i_c - i_before)`` plus one for
     each that a cut removes, plus ``n_last * (S - i_last)``.
-    With the defaults and all cuts used that is 336 NFE at 25 steps, 0.84 of best of N; the larger N, the nearer to 0.68.
+    With the defaults and all cuts used that is 336 NFE at 25 steps, 0.84 of best of N; for large N it is near 0.68.
 
     Previews may not rank as the finished images do. So the first P candidates are previewed at every cut and finished
     all the same, and a cut at which their previews and finals correlate (Spearman) below ``threshold`` is not made;
-    the run says so. Where previews begin to rank depends on the model: earlier cuts are cheaper and are refused more often.
+    the run says so. Where previews begin to rank depends on the model: earlier cuts are cheaper, and refused more
+    often.
 
     Args:
         run: the verbs.

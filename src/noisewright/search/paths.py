@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from noisewright.particle import Candidate, Particle
 from noisewright.run import Run
-from noisewright.search.checks import at_least, index_of_level, inside
+from noisewright.search.checks import at_least, inside
 
 
 def paths(
@@ -42,9 +42,9 @@ def check(run: Run, width: int, children: int, level: float, up: float, down: fl
         raise ValueError(f"expected down above up, so that a round comes nearer to clean, got {down:g} and {up:g}")
     if level + up >= 1:
         raise ValueError(f"expected level + up below 1 (pure noise), got {level + up:g}")
-    if not 0 < index_of_level(run, level) < run.steps:
+    if not 0 < run.schedule.nearest(level) < run.steps:
         raise ValueError(f"expected a level inside the schedule of {run.steps} steps, got {level:g}")
-    if children > 1 and index_of_level(run, level + up) >= index_of_level(run, level):
+    if children > 1 and run.schedule.nearest(level + up) >= run.schedule.nearest(level):
         raise ValueError(f"expected up to be a step or more of the {run.steps}, so that children differ, got {up:g}")
 
 
@@ -52,14 +52,14 @@ def descend(
     run: Run, starts: Sequence[Particle], children: int, level: float, up: float, down: float, rounds: int | None
 ) -> list[Candidate]:
     """The rounds of :func:`paths` from starting noises, and the candidates that come of it."""
-    states = run.denoise(starts, index_of_level(run, level))
+    states = run.denoise(starts, run.schedule.nearest(level))
     run.keep(states)
     made = 0
     while level > 0 and (rounds is None or made < rounds):
         made += 1
-        back = index_of_level(run, level + up)
+        back = run.schedule.nearest(level + up)
         level = max(0.0, level + up - down)
-        landing = max(index_of_level(run, level), states[0].index)
+        landing = max(run.schedule.nearest(level), states[0].index)
         branches = [branch for state in states for branch in run.renoise(state, back, children)]
         if landing >= run.steps or level == 0:
             return run.top(run.finish(branches), len(starts))

@@ -12,9 +12,9 @@ def rbf(run: Run, quota: int = 4, first: int = 8, batch: int = 4, begin: float =
 
     Where a step's allowance is spent without a better preview, its best proposal is taken, and the bar stays where it
     was. At the last step everything left is tried. Deviations: proposals come in batches, of which the best is taken
-    (one at a time is slow), and all of a batch are charged; the last state is finished by the sampler, where the authors
-    return a clean estimate; and the steps before ``begin`` are made plainly, because previews there hardly rank as
-    finished images do (the paper's is 0).
+    (one at a time is slow), and all of a batch are charged; the last state is finished by the sampler, where the
+    authors return a clean estimate; and the steps before ``begin`` are made plainly, because previews there hardly rank
+    as finished images do (the paper's is 0).
 
     Args:
         run: the verbs; steps must draw noise (eta > 0) where quota > 1.

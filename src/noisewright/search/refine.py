@@ -118,7 +118,7 @@ def _noise_of(run: Run, lineage: list[dict[str, Any]]) -> Particle:
         raise ValueError(f"expected an image made in {run.steps} steps to start from, got one of {particle.steps}")
     if particle.origin.index != 0:
         raise ValueError(
-            f"expected an image that its starting noise alone makes, got one of a {particle.origin.verb} on the way down"
+            f"expected an image that its starting noise alone makes, got one of a {particle.origin.verb} on the way"
         )
     return particle.start
 

@@ -1,32 +1,154 @@
-"""CLIPScore (Hessel et al. 2021) with any ``CLIPModel``: ``openai/clip-vit-large-patch14`` or the bundled one."""
+"""CLIPScore (Hessel et al. 2021) with any ``CLIPModel``, and the encoder that the verifiers built on CLIP share."""
 
 from __future__ import annotations
 
-import hashlib
-import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
-from noisewright.metadata import pixels_of
 from noisewright.samplers.fingerprint import add_weights
+from noisewright.verifiers.preprocess import (
+    BATCH,
+    CentreCrop,
+    Preprocess,
+    Rounding,
+    centre_crop_of,
+    fingerprint_of,
+    tokenize,
+)
+from noisewright.verifiers.weights import CONFIG, IMAGES, TOKENS, WEIGHTS, files_of, loading, pretrained
 
-log = logging.getLogger("noisewright")
+
+class ClipEncoder:
+    """A ``CLIPModel`` with its preprocessing: images and prompts as unit vectors.
+
+    Attributes:
+        model: the network, in float32, without gradients to its weights.
+        preprocess: what is done to the pixels.
+        tokenizer: None where no text is read.
+        verifier: whose encoder it is, for messages.
+        batch: images at once.
+    """
+
+    def __init__(self, model: Any, preprocess: Preprocess, tokenizer: Any = None, verifier: str = "clip") -> None:
+        self.model = model
+        self.preprocess = preprocess
+        self.tokenizer = tokenizer
+        self.verifier = verifier
+        self.batch = BATCH
+        self._text: dict[str, Tensor] = {}
+
+    @property
+    def width(self) -> int:
+        """Length of the vectors."""
+        return int(self.model.config.projection_dim)
+
+    @property
+    def logit_scale(self) -> float:
+        """The learned factor of the cosine, 100 for OpenAI's models."""
+        return float(self.model.logit_scale.exp())
+
+    @torch.no_grad()
+    def images(self, images: Tensor) -> Tensor:
+        """(batch, 3, height, width) in [0, 1] to unit vectors (batch, width) on the model's device."""
+        found = [self._vectors(self.preprocess.exact(part)) for part in images.split(self.batch)]
+        return torch.cat(found) if found else torch.empty(0, self.width)
+
+    def images_with_graph(self, images: Tensor) -> Tensor:
+        """As :meth:`images` by way of the tensor preprocessing, with the graph back to ``images``; not chunked."""
+        return self._vectors(self.preprocess.with_graph(images.to(self.model.device)))
+
+    def _vectors(self, pixels: Tensor) -> Tensor:
+        found = self.model.get_image_features(pixel_values=pixels.to(self.model.device)).pooler_output
+        return found / found.norm(dim=-1, keepdim=True)
+
+    @torch.inference_mode(False)  # what is remembered must also serve the gradient path
+    @torch.no_grad()
+    def text(self, prompt: str) -> Tensor:
+        """A prompt's unit vector (width,); what the text model cannot hold is cut, with a warning."""
+        if prompt not in self._text:
+            limit = self.model.config.text_config.max_position_embeddings
+            tokens = tokenize(self.tokenizer, prompt, limit, self.verifier, self.model.device)
+            found = self.model.get_text_features(**tokens).pooler_output[0]
+            self._text[prompt] = found / found.norm()
+        return self._text[prompt]
+
+    def fingerprint(self, formula: str, *more: Callable[[Any], None]) -> str:
+        """16 hex digits of the formula, the preprocessing and the weights; ``more`` add to the digest."""
+        digest = fingerprint_of(formula, self.preprocess)
+        add_weights(digest, self.model)
+        for add in more:
+            add(digest)
+        return digest.hexdigest()[:16]
+
+
+def load_encoder(
+    model: str | Path,
+    *,
+    verifier: str,
+    device: str | torch.device = "cpu",
+    processor: str | Path | None = None,
+    text: bool = True,
+    rounding: Rounding = "torchvision",
+) -> ClipEncoder:
+    """A ``CLIPModel`` from a directory or a hub id.
+
+    Args:
+        model: where the weights are.
+        verifier: whose it will be.
+        device: where it runs.
+        processor: where the preprocessing and the tokenizer are; by default with the weights.
+        text: whether prompts are read; without, no tokenizer is needed.
+        rounding: see :class:`~noisewright.verifiers.preprocess.CentreCrop`.
+
+    Raises:
+        ValueError: in one line, where something is missing or cannot be read.
+    """
+    from transformers import CLIPModel
+
+    beside = [IMAGES, *([TOKENS] if text else [])]
+    folder = files_of(model, [CONFIG, WEIGHTS, *([] if processor else beside)], f"{verifier}:DIR")
+    helpers = files_of(processor, beside, f"{verifier}:processor=DIR") if processor else folder
+    _check_kind(folder, model)
+    preprocess: CentreCrop = centre_crop_of(helpers, rounding)
+    tokenizer = load_tokenizer(helpers) if text else None
+    network = pretrained(CLIPModel, folder, model).to(device)
+    return ClipEncoder(network, preprocess, tokenizer, verifier)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """A directory's tokenizer.
+
+    Raises:
+        ValueError: in one line.
+    """
+    from transformers import AutoTokenizer
+
+    return loading(lambda: AutoTokenizer.from_pretrained(str(folder), local_files_only=True), folder)
+
+
+def _check_kind(folder: Path, model: str | Path) -> None:
+    """Refuse a directory of another architecture before its gigabytes are read."""
+    from transformers import AutoConfig
+
+    kind = loading(lambda: AutoConfig.from_pretrained(str(folder), local_files_only=True), model).model_type
+    if kind != "clip":
+        raise ValueError(f"verifier model {str(model)!r} could not be loaded: expected a CLIPModel, got a {kind} model")
 
 
 class ClipVerifier:
     """``100 * max(cos(image, text), 0)``, torchmetrics' scale (Hessel et al. 2021 write 2.5 max(cos, 0)).
 
     Preprocessing is the checkpoint's own, on 8-bit PIL images (bicubic short side, centre crop, CLIP mean and
-    deviation). Prompts longer than the text model's limit are cut, with a warning.
+    deviation), as open_clip and OpenAI's code do it. Prompts longer than the text model's limit (77 tokens for
+    OpenAI's) are cut, with a warning.
 
     Args:
-        model: a directory or a hub id of a ``CLIPModel`` in safetensors.
+        model: a directory or a hub id of a ``CLIPModel``.
+        processor: where its preprocessing and tokenizer are; by default with the weights.
         name: what the scores are called.
         device: where the model runs.
 
@@ -34,82 +156,26 @@ class ClipVerifier:
         ValueError: where the model cannot be loaded.
     """
 
-    def __init__(self, model: str | Path, *, name: str = "clip", device: str | torch.device = "cpu") -> None:
-        from safetensors import SafetensorError
-        from transformers import AutoTokenizer, CLIPImageProcessor, CLIPModel
-
-        try:
-            self.model = CLIPModel.from_pretrained(str(model), use_safetensors=True, dtype=torch.float32)
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(str(model))
-            self.processor: Any = _pil_processor(CLIPImageProcessor, str(model))
-        except (OSError, ValueError, SafetensorError) as error:
-            first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise ValueError(f"verifier model {str(model)!r} could not be loaded: {first}") from error
-        self.model.to(device).eval().requires_grad_(False)
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        processor: str | None = None,
+        name: str = "clip",
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.encoder = load_encoder(model, verifier=name, device=device, processor=processor)
         self.name = name
-        self._text: dict[str, Tensor] = {}
-        digest = hashlib.sha256(b"100*max(cos,0)")
-        add_weights(digest, self.model)
-        self.fingerprint = digest.hexdigest()[:16]
+        self.fingerprint = self.encoder.fingerprint("100*max(cos,0)")
 
-    @torch.inference_mode()
     def __call__(self, images: Tensor, prompt: str) -> Sequence[float]:
-        text = self._embed_text(prompt)
-        pixels = self.processor(images=to_pil(images), return_tensors="pt")["pixel_values"]
-        found = self.model.get_image_features(pixel_values=pixels.to(self.model.device)).pooler_output
-        found = found / found.norm(dim=-1, keepdim=True)
-        return (100 * (found @ text).clamp(min=0)).float().cpu().tolist()
+        text = self.encoder.text(prompt)
+        return (100 * (self.encoder.images(images) @ text).clamp(min=0)).cpu().tolist()
 
     def gradient_scores(self, images: Tensor, prompt: str) -> Tensor:
         """The scores with their graph, (batch,), not clamped; never to be mixed with the exact ones in one table.
 
-        Preprocessing on tensors (antialiased bicubic resize, centre crop), which differs from the 8-bit PIL path by up
-        to .015 in normalised pixels where images are resized.
+        Preprocessing on tensors: see :class:`~noisewright.verifiers.preprocess.CentreCrop` for how far it is from the
+        exact one.
         """
-        side = self.processor.size.get("shortest_edge") or self.processor.size["height"]
-        height, width = images.shape[-2:]
-        scale = side / min(height, width)
-        shape = (round(height * scale), round(width * scale))
-        pixels = images.to(self.model.device)
-        if shape != (height, width):
-            pixels = F.interpolate(pixels, size=shape, mode="bicubic", antialias=True).clamp(0, 1)
-        crop = self.processor.crop_size
-        top, left = (shape[0] - crop["height"]) // 2, (shape[1] - crop["width"]) // 2
-        pixels = pixels[..., top : top + crop["height"], left : left + crop["width"]]
-        mean, deviation = (
-            torch.tensor(values, device=pixels.device, dtype=pixels.dtype).view(1, 3, 1, 1)
-            for values in (self.processor.image_mean, self.processor.image_std)
-        )
-        found = self.model.get_image_features(pixel_values=(pixels - mean) / deviation).pooler_output
-        found = found / found.norm(dim=-1, keepdim=True)
-        return 100 * (found @ self._embed_text(prompt).clone()).cpu()
-
-    @torch.inference_mode()
-    def _embed_text(self, prompt: str) -> Tensor:
-        if prompt not in self._text:
-            limit = self.model.config.text_config.max_position_embeddings
-            whole = len(self.tokenizer(prompt)["input_ids"])
-            if whole > limit:
-                log.warning("verifier %s reads %d of the prompt's %d tokens", self.name, limit, whole)
-            tokens = self.tokenizer(prompt, truncation=True, max_length=limit, return_tensors="pt")
-            tokens = {key: value.to(self.model.device) for key, value in tokens.items()}
-            found = self.model.get_text_features(
-                input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
-            ).pooler_output[0]
-            self._text[prompt] = found / found.norm()
-        return self._text[prompt]
-
-
-def to_pil(images: Tensor) -> list[Image.Image]:
-    """(batch, 3, height, width) in [0, 1] as 8-bit PIL images."""
-    return [Image.fromarray(array) for array in pixels_of(images)]
-
-
-def _pil_processor(kind: Any, model: str) -> Any:
-    """The exact 8-bit path; the tensor path differs by up to .015 in normalised pixels."""
-    from transformers import AutoImageProcessor
-
-    try:
-        return AutoImageProcessor.from_pretrained(model, backend="pil")
-    except (TypeError, ImportError):
-        return kind.from_pretrained(model)
+        return 100 * (self.encoder.images_with_graph(images) @ self.encoder.text(prompt)).cpu()

@@ -1,0 +1,264 @@
+"""Distribution metrics of images on disk: what ``noisewright evaluate`` computes and prints."""
+
+from __future__ import annotations
+
+import difflib
+import io
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from noisewright.evaluate.distribution import fid_interval, inception_score, kid, manifold
+from noisewright.evaluate.scoring import images_in
+from noisewright.features import AT_ONCE, Features, feature_network
+from noisewright.metadata import read_image
+from noisewright.statistics import SUFFIXES, FeatureStatistics, check_same_network, check_suffix
+
+METRICS = ("fid", "kid", "is", "precision", "recall", "density", "coverage")
+OF_RUNS = ("best", "baseline", "all")
+"""Which images of a run count."""
+
+MANIFOLD = {"precision", "recall", "density", "coverage"}
+COLUMNS = ("img", "image")
+MOST_KID = 1000
+"""Images in a KID subset, where there are as many."""
+
+
+def metric_names(text: str | None) -> tuple[str, ...] | None:
+    """The metrics of a list with commas; None stands for all that can be measured.
+
+    Raises:
+        ValueError: on an unknown name.
+    """
+    if text is None:
+        return None
+    wanted = tuple(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
+    for name in wanted or ("",):
+        if name not in METRICS:
+            near = difflib.get_close_matches(name, METRICS, n=1, cutoff=0.4)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(f"unknown metric {name!r}: expected some of {', '.join(METRICS)}{hint}")
+    return wanted
+
+
+def population(paths: Sequence[Path], of: str = "best") -> list[Path]:
+    """The files of a set: images, directories of images, .parquet files, runs and directories of runs.
+
+    Args:
+        paths: what was given.
+        of: which images of a run count: ``best``, ``baseline`` or ``all`` its candidates.
+
+    Raises:
+        ValueError: on a path that is not there or holds no images, or a run that has not ended.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise ValueError(f"expected images, a directory or a .parquet file, got {path}, which does not exist")
+        inside = sorted(one.parent for one in path.glob("*/run.json")) if path.is_dir() else []
+        for one in [path] if (path / "run.json").is_file() else inside or [path]:
+            picked = one / f"{of}.png"
+            if not (one / "run.json").is_file() or of == "all":
+                found += images_in([one])
+            elif picked.is_file():
+                found.append(picked)
+            else:
+                raise ValueError(f"expected {of}.png in the run {one}, got none: has it ended?")
+    return list(dict.fromkeys(found))
+
+
+def image_batches(files: Sequence[Path], bad: list[str], size: int = AT_ONCE) -> Iterator[list[np.ndarray]]:
+    """Images (height, width, 3) uint8 in batches; ``bad`` collects a line for each that cannot be read.
+
+    Raises:
+        ValueError: on a .parquet file without a column of images, or without pyarrow.
+    """
+    held: list[np.ndarray] = []
+    for file in files:
+        for image in _parquet_images(file, bad) if file.suffix == ".parquet" else _image(file, bad):
+            held.append(image)
+            if len(held) == size:
+                yield held
+                held = []
+    if held:
+        yield held
+
+
+def evaluate_images(
+    paths: Sequence[Path],
+    features: str | Path | Callable[[Any], Features],
+    metrics: str | None = None,
+    *,
+    reference: Path | None = None,
+    of: str = "best",
+    neighbours: int = 3,
+    interval: bool = False,
+    save_statistics: Path | None = None,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Metrics of a set of images against a reference.
+
+    Args:
+        paths: as for :func:`population`.
+        features: a model for :class:`noisewright.features.FeatureNetwork`, or any callable ``images -> Features`` with
+            a ``fingerprint``.
+        metrics: some of :data:`METRICS` with commas; by default those that can be measured, without density and
+            coverage.
+        reference: a directory, a .parquet file, a run, or saved statistics, which allow ``fid`` alone.
+        of: which images of runs count.
+        neighbours: k of precision, recall, density and coverage.
+        interval: add a bootstrap interval of the FID.
+        save_statistics: write the set's statistics there.
+        device: where the network runs.
+
+    Returns:
+        ``images`` and ``reference_images`` (counts), ``features`` (their number), ``network`` (its fingerprint),
+        ``metrics`` (values by name, with what belongs to them), ``statistics`` (the file that was written) and
+        ``errors``: a line for each image that could not be read.
+
+    Raises:
+        ValueError: on what cannot be compared, or is too small to be measured.
+    """
+    wanted = metric_names(metrics)
+    if of not in OF_RUNS:
+        raise ValueError(f"expected {', '.join(OF_RUNS)} of a run, got {of!r}")
+    if save_statistics is not None:
+        check_suffix(save_statistics)
+    files = population(paths, of)
+    known = FeatureStatistics.load(reference) if reference is not None and reference.suffix in SUFFIXES else None
+    reference_files = population([reference], of) if reference is not None and known is None else []
+    network = feature_network(features, device)
+    fingerprint: str = getattr(network, "fingerprint", "")
+    has_classes = bool(getattr(network, "labels", True))
+    chosen = _chosen(wanted, reference, bool(reference_files), has_classes)
+    if not chosen and save_statistics is None:
+        raise ValueError("nothing to measure: expected --reference, or a network with classes, or --save-statistics")
+    if known is not None:
+        check_same_network(FeatureStatistics(fingerprint), known)
+
+    bad: list[str] = []
+    pairs = bool((MANIFOLD | {"kid"}) & set(chosen))
+    statistics, rows, probabilities = _gather(files, network, bad, pairs or interval, "is" in chosen)
+    other = None
+    if reference_files and set(chosen) - {"is"}:
+        known, other, _ = _gather(reference_files, network, bad, pairs, False)
+    values: dict[str, Any] = {}
+    if "fid" in chosen and known is not None:
+        values["fid"] = statistics.distance(known)
+        if interval and rows is not None:
+            values["fid_interval"] = list(fid_interval(rows, known))
+    if "kid" in chosen and rows is not None and other is not None:
+        values.update(_kid(rows, other))
+    if "is" in chosen and probabilities is not None:
+        values["is"], values["is_deviation"] = inception_score(probabilities, splits=min(10, len(probabilities)))
+    if MANIFOLD & set(chosen) and rows is not None and other is not None:
+        found = asdict(manifold(rows, other, k=neighbours))
+        values.update({name: found[name] for name in chosen if name in found})
+    return {
+        "images": statistics.count,
+        "reference_images": known.count if known is not None else None,
+        "features": len(statistics.mean),
+        "network": fingerprint,
+        "metrics": values,
+        "statistics": str(statistics.save(save_statistics)) if save_statistics is not None else None,
+        "errors": bad,
+    }
+
+
+def _chosen(wanted: Sequence[str] | None, reference: Path | None, images: bool, has_classes: bool) -> tuple[str, ...]:
+    """The metrics to measure, after a look at what there is to measure them with.
+
+    Raises:
+        ValueError: where one that was asked for cannot be.
+    """
+    found = []
+    for name in METRICS if wanted is None else wanted:
+        if name == "is":
+            lacks = "" if has_classes else "a classifier, got a feature network without classes"
+        elif reference is None:
+            lacks = "--reference: a directory, a .parquet file or saved statistics"
+        else:
+            lacks = "" if images or name == "fid" else f"the reference's images, got statistics alone: {reference}"
+        if lacks and wanted is not None:
+            raise ValueError(f"metric {name} needs {lacks}")
+        if not lacks and (wanted is not None or name not in ("density", "coverage")):
+            found.append(name)
+    return tuple(found)
+
+
+def _gather(
+    files: Sequence[Path],
+    network: Callable[[Any], Features],
+    bad: list[str],
+    keep_features: bool,
+    keep_probabilities: bool,
+) -> tuple[FeatureStatistics, Tensor | None, Tensor | None]:
+    """Statistics of the files' images, and what of them is asked for image by image, in float32."""
+    statistics = FeatureStatistics(getattr(network, "fingerprint", ""))
+    features: list[Tensor] = []
+    probabilities: list[Tensor] = []
+    for images in image_batches(files, bad):
+        given = network(images)
+        statistics.add(given.features)
+        if keep_features:
+            features.append(given.features.float())
+        if keep_probabilities:
+            if given.probabilities is None:
+                raise ValueError("metric is needs a classifier, got features without probabilities")
+            probabilities.append(given.probabilities.float())
+    if not statistics.count:
+        raise ValueError("; ".join(bad[:3]) or "expected images, got none")
+    return statistics, _whole(features), _whole(probabilities)
+
+
+def _whole(parts: list[Tensor]) -> Tensor | None:
+    return torch.cat(parts) if parts else None
+
+
+def _kid(features: Tensor, other: Tensor) -> dict[str, Any]:
+    """Subsets of 1,000 where both sides have more, else of half the smaller side, so that there is an error."""
+    least = min(len(features), len(other))
+    found = kid(features, other, size=MOST_KID if least > MOST_KID else max(2, least // 2))
+    error = None if math.isnan(found.standard_error) else found.standard_error
+    return {"kid": found.value, "kid_standard_error": error, "kid_subset_size": found.size}
+
+
+def _image(file: Path, bad: list[str]) -> Iterator[np.ndarray]:
+    try:
+        yield read_image(file)[0]
+    except ValueError as error:
+        bad.append(str(error))
+
+
+def _parquet_images(file: Path, bad: list[str]) -> Iterator[np.ndarray]:
+    """The images of a hub-style parquet file: a column ``img`` or ``image`` of encoded bytes."""
+    try:
+        from pyarrow import ArrowInvalid, parquet
+    except ImportError:
+        raise ValueError(f"reading {file} needs pyarrow: pip install 'noisewright[data]'") from None
+    try:
+        opened = parquet.ParquetFile(file)
+    except (OSError, ArrowInvalid) as error:
+        raise ValueError(f"expected a parquet file, got {file}: {next(iter(str(error).splitlines()), '')}") from None
+    with opened:
+        names = opened.schema_arrow.names
+        column = next((name for name in COLUMNS if name in names), None)
+        if column is None:
+            raise ValueError(f"expected a column {' or '.join(COLUMNS)} in {file}, got {', '.join(names)}")
+        row = 0
+        for batch in opened.iter_batches(batch_size=AT_ONCE, columns=[column]):
+            for value in batch.column(0).to_pylist():
+                data: Any = value.get("bytes") if isinstance(value, dict) else value
+                try:
+                    with Image.open(io.BytesIO(data)) as image:
+                        yield np.asarray(image.convert("RGB"))
+                except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError):
+                    bad.append(f"expected an encoded image in row {row} of {file}, got something else")
+                row += 1

@@ -1,0 +1,1 @@
+"""Diffusers pipelines of our own, for bundled models that diffusers has no class for."""

@@ -1,0 +1,225 @@
+"""Mean and covariance of the features of many images: gathered in batches, merged, kept in a small file."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noisewright.frechet import RunningFrechet, frechet_distance
+
+log = logging.getLogger("noisewright")
+
+SUFFIXES = (".safetensors", ".npz")
+
+
+class FeatureStatistics:
+    """Count, mean and scatter (the sum of (x - mean)(x - mean)^T) of features, in float64.
+
+    Batches are merged by the formula of Chan, Golub and LeVeque 1979, which loses no digits where means are large, as
+    the difference of a sum of products and a product of sums does. Memory is d^2, whatever the count.
+
+    Args:
+        fingerprint: of the network that gives the features; statistics of two networks are never compared or merged.
+    """
+
+    def __init__(self, fingerprint: str = "") -> None:
+        self.fingerprint = fingerprint
+        self.count = 0
+        self.mean = torch.zeros(0, dtype=torch.float64)  # (d,)
+        self.scatter = torch.zeros(0, 0, dtype=torch.float64)  # (d, d)
+
+    @property
+    def covariance(self) -> Tensor:
+        """(d, d), divided by count - 1 as numpy.cov does.
+
+        Raises:
+            ValueError: below two samples.
+        """
+        if self.count < 2:
+            raise ValueError(f"expected at least 2 images for a covariance, got {self.count}")
+        if self.count <= len(self.mean):
+            log.warning(
+                "%d images of %d features: their covariance is singular, and the FID far from that of many images",
+                self.count, len(self.mean),
+            )  # fmt: skip
+        return self.scatter / (self.count - 1)
+
+    def add(self, features: Tensor) -> FeatureStatistics:
+        """Takes in (batch, d), any float type; returns itself.
+
+        Raises:
+            ValueError: on another shape, or features that are not finite.
+        """
+        checked = check_features(features)
+        if not len(checked):
+            return self
+        if self.count and checked.shape[1] != len(self.mean):
+            raise ValueError(f"expected {len(self.mean)} features, got {checked.shape[1]}")
+        mean = checked.mean(0)
+        centred = checked - mean
+        self._join(len(checked), mean, centred.T @ centred)
+        return self
+
+    def merge(self, other: FeatureStatistics) -> FeatureStatistics:
+        """Takes in what another has gathered; returns itself.
+
+        Raises:
+            ValueError: on statistics of another network.
+        """
+        check_same_network(self, other)
+        if other.count:
+            self._join(other.count, other.mean, other.scatter)
+        return self
+
+    def _join(self, count: int, mean: Tensor, scatter: Tensor) -> None:
+        if not self.count:
+            self.count, self.mean, self.scatter = count, mean.clone(), scatter.clone()
+            return
+        whole = self.count + count
+        offset = mean - self.mean
+        self.scatter = (self.scatter + scatter).addr_(offset, offset, alpha=self.count * count / whole)
+        self.mean = self.mean + offset * (count / whole)
+        self.count = whole
+
+    def copy(self) -> FeatureStatistics:
+        return FeatureStatistics(self.fingerprint).merge(self)
+
+    def digest(self) -> str:
+        """16 hex digits that change with every sample."""
+        found = hashlib.sha256(f"{self.fingerprint} {self.count}".encode())
+        found.update(self.mean.numpy().tobytes())
+        found.update(self.scatter.diagonal().contiguous().numpy().tobytes())
+        return found.hexdigest()[:16]
+
+    def distance(self, reference: FeatureStatistics) -> float:
+        """The squared Frechet distance to another set's statistics: FID, if the network is Inception's.
+
+        Raises:
+            ValueError: on statistics of another network, or below two samples.
+        """
+        check_same_network(self, reference)
+        return frechet_distance(self.mean, self.covariance, reference.mean, reference.covariance)
+
+    def running(self, reference: FeatureStatistics) -> RunningFrechet:
+        """The same distance, ready to be asked what one more sample would make of it; this object stays as it is.
+
+        Raises:
+            ValueError: on statistics of another network.
+        """
+        covariance = reference.covariance
+        if not self.count:
+            return RunningFrechet(reference.mean, covariance, 0, reference.mean, torch.zeros_like(covariance))
+        check_same_network(self, reference)
+        return RunningFrechet(reference.mean, covariance, self.count, self.mean, self.scatter)
+
+    def save(self, path: str | Path) -> Path:
+        """Count, mean, covariance and fingerprint as ``.safetensors`` or ``.npz``.
+
+        Raises:
+            ValueError: on another suffix, or below two samples.
+        """
+        path = Path(path)
+        check_suffix(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".npz":
+            import numpy as np
+
+            np.savez(
+                path, count=self.count, mean=self.mean.numpy(), covariance=self.covariance.numpy(),
+                fingerprint=self.fingerprint,
+            )  # fmt: skip
+        else:
+            from safetensors.torch import save_file
+
+            tensors = {"mean": self.mean.contiguous(), "covariance": self.covariance.contiguous()}
+            save_file(tensors, path, {"count": str(self.count), "fingerprint": self.fingerprint})
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> FeatureStatistics:
+        """What :meth:`save` wrote.
+
+        Raises:
+            ValueError: on a file that holds something else, or is not there.
+        """
+        path = Path(path)
+        check_suffix(path)
+        if not path.is_file():
+            raise ValueError(f"expected a file of statistics, got {path}, which does not exist")
+        try:
+            held = _read_npz(path) if path.suffix == ".npz" else _read_safetensors(path)
+            found = cls(str(held["fingerprint"]))
+            found.count = int(held["count"])
+            found.mean = torch.as_tensor(held["mean"]).double()
+            covariance = torch.as_tensor(held["covariance"]).double()
+        except Exception as error:
+            raise ValueError(
+                f"expected count, mean, covariance and fingerprint in {path}, as noisewright writes them, got a file "
+                f"without ({type(error).__name__}: {next(iter(str(error).splitlines()), '')})"
+            ) from error
+        width = len(found.mean) if found.mean.ndim == 1 else -1
+        finite = torch.isfinite(found.mean).all() and torch.isfinite(covariance).all()
+        if covariance.shape != (width, width) or found.count < 2 or not finite:
+            raise ValueError(
+                f"expected finite statistics of one width and at least 2 images in {path}, got damaged ones"
+            )
+        found.scatter = covariance * (found.count - 1)
+        return found
+
+
+def check_features(features: Tensor) -> Tensor:
+    """``features`` as (batch, d) float64 on the CPU.
+
+    Raises:
+        ValueError: on another shape, or features that are not finite.
+    """
+    if features.ndim != 2:
+        raise ValueError(f"expected features (images, features), got the shape {tuple(features.shape)}")
+    checked = features.detach().double().cpu()
+    bad = (~torch.isfinite(checked).all(1)).nonzero().flatten().tolist()
+    if bad:
+        raise ValueError(f"expected finite features, got nan or inf for {len(bad)} images, the first number {bad[0]}")
+    return checked
+
+
+def check_same_network(one: FeatureStatistics, other: FeatureStatistics) -> None:
+    """Refuses statistics that have nothing to do with each other.
+
+    Raises:
+        ValueError: on two fingerprints.
+    """
+    if one.fingerprint != other.fingerprint:
+        raise ValueError(
+            f"expected statistics of one feature network, got those of {one.fingerprint or 'an unnamed one'} and "
+            f"{other.fingerprint or 'an unnamed one'}: distances between features of two networks mean nothing"
+        )
+
+
+def check_suffix(path: Path) -> None:
+    """Refuses a file that no statistics are kept in.
+
+    Raises:
+        ValueError: on another suffix than those of :data:`SUFFIXES`.
+    """
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"expected statistics as {' or '.join(SUFFIXES)}, got {path}")
+
+
+def _read_npz(path: Path) -> dict[str, Any]:
+    import numpy as np
+
+    with np.load(path, allow_pickle=False) as held:
+        return {name: held[name] for name in ("count", "mean", "covariance", "fingerprint")}
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as held:
+        metadata = held.metadata() or {}
+        return {**metadata, "mean": held.get_tensor("mean"), "covariance": held.get_tensor("covariance")}

@@ -1,0 +1,219 @@
+"""Where a verifier's files come from, a directory or a hub id; and checkpoints read without running what they hold."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlparse
+from urllib.request import getproxies
+
+import torch
+from torch import Tensor
+
+log = logging.getLogger("noisewright")
+MODELS = Path(__file__).parent.parent / "models"
+
+CONFIG = ("config.json",)
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+IMAGES = ("preprocessor_config.json", "processor_config.json")
+TOKENS = ("tokenizer.json", "vocab.json")
+"""Names of files that can each do the same job, the preferred one first."""
+
+ALONGSIDE = {
+    WEIGHTS: ("model-*.safetensors",),
+    TOKENS: ("tokenizer_config.json", "merges.txt", "special_tokens_map.json", "added_tokens.json", "vocab.txt"),
+}
+PICKLES = ("pytorch_model*.bin",)
+UNSAFE = "is refused: a pickle with something else than weights in it, which could run code (or a damaged one)"
+SECONDS = 5.0
+Loaded = TypeVar("Loaded")
+
+
+def files_of(model: str | Path, needs: Sequence[Sequence[str]], given_as: str) -> Path:
+    """A directory that holds, of each entry of ``needs``, at least one file.
+
+    Args:
+        model: a directory, ``noisewright/NAME``, or a hub id ``OWNER/NAME``, whose files are taken from the hub's
+            cache without asking the network, or fetched.
+        needs: for each job the names of the files that can do it, such as :data:`CONFIG`.
+        given_as: for messages: how a directory would be given, ``clip:DIR``.
+
+    Raises:
+        ValueError: in one line, with the missing files and how to get them.
+    """
+    text = str(model)
+    owner, _, rest = text.partition("/")
+    if owner == "noisewright" and not Path(text).is_dir():
+        if not rest or "/" in rest or rest.startswith(".") or not (MODELS / rest).is_dir():
+            raise ValueError(f"verifier model {text!r} could not be loaded: noisewright comes with no such model")
+        model = MODELS / rest
+    path = Path(model)
+    if path.is_dir():
+        missing = _missing(path, needs)
+        if missing:
+            raise ValueError(f"verifier model {text!r} could not be loaded: the directory has no {', '.join(missing)}")
+        return path
+    if path.exists() or not is_hub_id(text):
+        kind = "a file" if path.exists() else "no directory"
+        raise ValueError(
+            f"verifier model {text!r} could not be loaded: expected a directory or a hub id OWNER/NAME, got {kind}"
+        )
+    return _from_hub(text, needs, given_as)
+
+
+def is_hub_id(text: str) -> bool:
+    """Whether a text can be a hub id, ``OWNER/NAME``."""
+    parts = text.split("/")
+    return len(parts) == 2 and all(parts) and not text.startswith((".", "~")) and "\\" not in text
+
+
+def hub_file(repository: str, names: Sequence[str], given_as: str) -> Path:
+    """The first of ``names`` that a hub repository has.
+
+    Raises:
+        ValueError: as :func:`files_of`.
+    """
+    folder = _from_hub(repository, [names], given_as)
+    return next(folder / name for name in names if (folder / name).is_file())
+
+
+def _missing(folder: Path, needs: Sequence[Sequence[str]]) -> list[str]:
+    return [names[0] for names in needs if not any((folder / name).is_file() for name in names)]
+
+
+def _from_hub(repository: str, needs: Sequence[Sequence[str]], given_as: str) -> Path:
+    """A hub repository's directory in the cache, fetched where it has to be; pickles only where nothing else is."""
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    patterns = [*(one for names in needs for one in (*names, *ALONGSIDE.get(tuple(names), ())))]
+    try:
+        folder = Path(snapshot_download(repository, allow_patterns=patterns, local_files_only=True))
+        missing = _missing(folder, needs)
+    except (LocalEntryNotFoundError, OSError, ValueError):
+        folder, missing = None, [names[0] for names in needs]
+    if folder is not None and not missing:
+        return folder
+    how = (
+        f"missing: {', '.join(missing)}; where there is a network: hf download {repository} --local-dir DIR, "
+        f"then {given_as}"
+    )
+    if constants.HF_HUB_OFFLINE or not _reachable(constants.ENDPOINT):
+        why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} cannot be reached"
+        raise ValueError(
+            f"verifier model {repository!r} could not be loaded: it is not in the hub's cache and {why}; {how}"
+        )
+    try:
+        safe = [one for one in patterns if not one.endswith((".bin", ".bin.index.json"))]
+        folder = Path(snapshot_download(repository, allow_patterns=safe))
+        if _missing(folder, needs):
+            folder = Path(snapshot_download(repository, allow_patterns=[*patterns, *PICKLES]))
+    except (OSError, ValueError, RuntimeError) as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ValueError(f"verifier model {repository!r} could not be loaded: {first}; {how}") from error
+    missing = _missing(folder, needs)
+    if missing:
+        raise ValueError(
+            f"verifier model {repository!r} could not be loaded: the hub has no {', '.join(missing)} in it"
+        )
+    return folder
+
+
+def _reachable(endpoint: str) -> bool:
+    """Whether the hub answers, so that no one waits half a minute for five attempts; a proxy is taken at its word."""
+    found = urlparse(endpoint)
+    if found.scheme in getproxies() or "all" in getproxies():
+        return True
+    try:
+        port = found.port or (80 if found.scheme == "http" else 443)
+        with socket.create_connection((found.hostname or "", port), timeout=SECONDS):
+            return True
+    except OSError:
+        return False
+
+
+def pretrained(kind: Any, folder: Path, what: str | Path, **options: Any) -> Any:
+    """``kind.from_pretrained`` in float32 for inference: safetensors, else a pickle with nothing but weights.
+
+    Raises:
+        ValueError: in one line, where it cannot be loaded, or lacks weights that the class wants.
+    """
+    safe = any((folder / name).is_file() for name in WEIGHTS[:2])
+
+    def load() -> Any:
+        return kind.from_pretrained(
+            str(folder), use_safetensors=safe, dtype=torch.float32, local_files_only=True, output_loading_info=True,
+            **options,
+        )  # fmt: skip
+
+    model, info = loading(load, what)
+    check_loaded(info, what)
+    return model.eval().requires_grad_(False)
+
+
+def check_loaded(info: Any, what: str | Path) -> None:
+    """Refuse a model some of whose weights were not in its files, and so are random."""
+    absent = sorted(info["missing_keys"]) + sorted(str(one) for one in info["mismatched_keys"])
+    if absent:
+        more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+        raise ValueError(f"verifier model {str(what)!r} could not be loaded: its files have no {absent[0]}{more}")
+
+
+def loading(load: Callable[[], Loaded], what: str | Path) -> Loaded:
+    """The result of ``load()``, with whatever a library says of a bad file in one line.
+
+    Raises:
+        ValueError: where it raises.
+    """
+    from safetensors import SafetensorError
+
+    bad = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError, EOFError)
+    try:
+        return load()
+    except (*bad, SafetensorError, pickle.UnpicklingError) as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        if _is_unsafe(error):
+            first = f"a file of it {UNSAFE}"
+        raise ValueError(f"verifier model {str(what)!r} could not be loaded: {first}") from error
+
+
+def read_state(path: str | Path) -> dict[str, Any]:
+    """The tensors of a checkpoint, on the CPU: safetensors, or a pickle that holds nothing but weights.
+
+    Raises:
+        ValueError: in one line, where the file is not there, is damaged, or is a pickle that could run code.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"expected a checkpoint file, got {str(path)!r}, which does not exist")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
+        if _is_unsafe(error):
+            raise ValueError(f"{path} {UNSAFE}") from error
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ValueError(f"expected a checkpoint, got {path}, which is damaged or none: {first[:120]}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"expected a checkpoint of named tensors, got {type(found).__name__} in {path}")
+    return found
+
+
+def _is_unsafe(error: BaseException) -> bool:
+    """Whether torch's safe unpickler refused a file."""
+    return isinstance(error, pickle.UnpicklingError) or "Weights only load failed" in str(error)
+
+
+def add_tensors(digest: Any, named: dict[str, Tensor]) -> None:
+    """Adds whole tensors with their names to a fingerprint; for the small ones (see ``fingerprint.add_weights``)."""
+    for key, tensor in named.items():
+        digest.update(f"{key}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
