@@ -1,0 +1,27 @@
+"""The reference statistics of FID: mean and covariance of the classifier's features over the training pictures."""
+
+from pathlib import Path
+
+import numpy as np
+
+from noisewright.features import FeatureNetwork
+from noisewright.statistics import FeatureStatistics
+
+AT_ONCE = 500
+FILE = "reference.safetensors"
+"""The name that the ``fid`` verifier looks for beside the network."""
+
+
+def write(folder: Path, pictures: np.ndarray) -> FeatureStatistics:
+    """Writes them into the classifier's own directory, with its fingerprint: other weights need other statistics.
+
+    Args:
+        folder: of the classifier.
+        pictures: (count, 32, 32, 3) uint8, all of the training set, each once and as it is.
+    """
+    network = FeatureNetwork(folder)
+    found = FeatureStatistics(network.fingerprint)
+    for start in range(0, len(pictures), AT_ONCE):
+        found.add(network(list(pictures[start : start + AT_ONCE])).features)
+    found.save(folder / FILE)
+    return found
