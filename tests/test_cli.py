@@ -13,6 +13,7 @@ from PIL import Image
 import tiny
 from noisewright import cli
 from noisewright.metadata import read_recipe
+from noisewright.samplers.pipeline import PipelineSampler
 from noisewright.store import read_journal, read_run
 
 KEYS = {"best", "baseline", "nfe", "forwards", "images", "seconds", "stopped", "run", "warnings"}
@@ -595,3 +596,8 @@ def test_gradient_refuses_what_has_none(here, model, capsys):
 
 def test_eta_for_a_solver_that_has_none(here, model, capsys):
     refused(capsys, [*arguments(model), "--eta", "1"], "eta", "--solver ddim")
+
+
+def test_previews_of_a_prediction_that_nobody_can_read(here, model, capsys, monkeypatch):
+    monkeypatch.setattr(PipelineSampler, "can_preview", False)
+    refused(capsys, [*arguments(model), "--steps", "8", "--search", "halving"], "previews", "halving", "epsilon")

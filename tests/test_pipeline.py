@@ -196,6 +196,7 @@ def test_settings_reach_the_pipeline(more):
         tiny.sd3,
         MAKE["EulerAncestralDiscreteScheduler"],
         lambda: tiny.sd(prediction_type="v_prediction", set_alpha_to_one=True),
+        other_scheduler("EulerAncestralDiscreteScheduler", prediction_type="v_prediction"),
     ],
 )
 def test_preview_before_the_last_step_is_the_clean_state(make):

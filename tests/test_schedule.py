@@ -32,6 +32,16 @@ def test_estimate_inverts_each_vp_prediction(angle, seed):
         torch.testing.assert_close(found.noise, noise, rtol=0, atol=EXACT)
 
 
+@given(st.floats(0.01, 50), seeds)
+def test_estimate_of_a_v_prediction_in_edm_coordinates(s, seed):
+    """x = x0 + s eps; the network's v is that of the VP level with the same s = sigma / alpha."""
+    clean, noise = pair(seed)
+    alpha, sigma = 1 / math.hypot(1, s), s / math.hypot(1, s)
+    found = estimate(alpha * noise - sigma * clean, clean + s * noise, 1.0, s, "v_prediction")
+    torch.testing.assert_close(found.clean, clean, rtol=0, atol=EXACT * (1 + s))
+    torch.testing.assert_close(found.noise, noise, rtol=0, atol=EXACT * (1 + s))
+
+
 @given(st.floats(0.02, 0.98), seeds)
 def test_estimate_inverts_a_velocity(sigma, seed):
     clean, noise = pair(seed)

@@ -334,6 +334,9 @@ def make_plan(
         sampler = final.with_steps(search_steps)
         if FULL_STEPS in needs:
             raise ValueError(f"expected no search_steps with {search}, which changes states on their way")
+    if PREVIEWS in needs and not getattr(sampler, "can_preview", True):
+        kind = sampler.pipe.scheduler.config.get("prediction_type")  # type: ignore[attr-defined]
+        raise ValueError(f"expected a prediction that previews can be made of for {search}, got {kind!r}")
     _rehearse(function, sampler, verifiers, arguments, seed)
     if limits == Budget():
         raise ValueError("expected a budget such as '64 images', got none")

@@ -11,6 +11,9 @@ FULL_STEPS = "full steps"
 """A search that changes states on their way, which have no counterpart on another number of steps."""
 
 
+GRADIENT = "verifiers and a solver with a gradient"
+"""A search that climbs."""
+
 PREVIEWS = "previews"
 """A search that scores clean estimates on the way."""
 
@@ -26,7 +29,7 @@ class Entry:
         target: ``module:attribute`` that is imported when it is chosen ("" for models and schedules).
         details: what ``list`` shows besides: cost, reference, range, licence, ...
         options: keyword arguments given to the target.
-        needs: of a search, among ``STEP_NOISE``, ``FULL_STEPS`` and ``PREVIEWS``.
+        needs: of a search, among ``STEP_NOISE``, ``FULL_STEPS``, ``PREVIEWS`` and ``GRADIENT``.
     """
 
     kind: str
@@ -102,6 +105,7 @@ ENTRIES = [
         "search", "gradient", "ascent on the starting noise, through the whole sampler, with the norm prior",
         "noisewright.search.gradient:gradient",
         {"cost": "K * S * (1 + I + I / every) NFE, and K * S * I backward", "reference": "Eyring et al. 2024 (ReNO)"},
+        needs=(FULL_STEPS, GRADIENT),
     ),
     Entry(
         "verifier", "clip", "CLIPScore, 100 max(cos, 0); clip:MODEL chooses another CLIPModel",

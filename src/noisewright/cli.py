@@ -417,6 +417,8 @@ def list_names(
     for one in registry.entries():
         if one.kind == KINDS[kind]:
             found.append({"name": one.name, "summary": one.summary, **one.details})
+            if one.needs:
+                found[-1]["needs"] = ", ".join(one.needs)
             if one.kind == "search":
                 found[-1]["arguments"] = registry.search_arguments(one.name)
     if json:

@@ -15,6 +15,13 @@ import torch
 from torch import Tensor
 
 
+KINDS = ("epsilon", "v_prediction", "sample", "flow")
+"""What networks predict."""
+
+OFF_VP = 1e-6
+"""How far ``hypot(alpha, sigma)`` is from 1 only where levels are not variance-preserving."""
+
+
 @dataclass(frozen=True)
 class Schedule:
     """The noise levels of a sampler; immutable, hashable and JSON-ready.
@@ -76,7 +83,8 @@ def estimate(prediction: Tensor, x: Tensor, alpha: float, sigma: float, kind: st
         x: the state the network saw.
         alpha: the level's image scale.
         sigma: the level's noise scale.
-        kind: ``epsilon``, ``v_prediction`` (VP), ``sample`` or ``flow`` (velocity ``eps - x0`` on the linear path).
+        kind: ``epsilon``, ``v_prediction`` (``alpha eps - sigma x0`` at the VP level of the same sigma / alpha),
+            ``sample`` or ``flow`` (velocity ``eps - x0`` on the linear path).
 
     Raises:
         ValueError: on another kind.
@@ -84,12 +92,15 @@ def estimate(prediction: Tensor, x: Tensor, alpha: float, sigma: float, kind: st
     if kind == "epsilon":
         return Estimate((x - sigma * prediction) / alpha, prediction)
     if kind == "v_prediction":
+        norm = math.hypot(alpha, sigma)
+        if abs(norm - 1) > OFF_VP:  # levels in the coordinates x0 + s eps
+            x, alpha, sigma = x / norm, alpha / norm, sigma / norm
         return Estimate(alpha * x - sigma * prediction, sigma * x + alpha * prediction)
     if kind == "sample":
         return Estimate(prediction, (x - alpha * prediction) / sigma)
     if kind == "flow":
         return Estimate(x - sigma * prediction, x + alpha * prediction)
-    raise ValueError(f"expected epsilon, v_prediction, sample or flow, got prediction kind {kind!r}")
+    raise ValueError(f"expected {', '.join(KINDS)}, got prediction kind {kind!r}")
 
 
 def vp_levels(s: Tensor) -> tuple[list[float], list[float]]:

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from noisewright.budget import parse_budget
-from noisewright.errors import BudgetExhausted, TargetReached
+from noisewright.errors import BudgetExhausted, TargetReached, VerifierFailed
 from noisewright.run import Run
 from noisewright.samplers.mixture import MixtureSampler
 from noisewright.solvers import Ddim
@@ -194,10 +194,11 @@ class Scored:
 
 
 def strange_scores_are_survived(case: Case, root: Path) -> None:
-    """Scores that are all equal, partly NaN, huge or negative end in a valid best."""
+    """Scores that are all equal, partly NaN or infinite, huge or negative end in a valid best; none at all is said."""
     functions: dict[str, Callable[[float], float]] = {
         "equal": lambda mean: 1.0,
         "partly-nan": lambda mean: math.nan if int(mean * 3060) % 4 == 0 else mean,
+        "partly-infinite": lambda mean: math.inf if int(mean * 3060) % 4 == 0 else mean,
         "negative": lambda mean: -1e6 * mean,
     }
     for name, function in functions.items():
@@ -207,6 +208,11 @@ def strange_scores_are_survived(case: Case, root: Path) -> None:
         assert best is not None, f"no best with scores that are {name}"
         if any(not math.isnan(one.scores["scored"]) for one in run.candidates.values()):
             assert not math.isnan(best.scores["scored"]), "a NaN is the best, though there are numbers"
+    run = case.open(root / "none", verifiers=[Scored(lambda mean: math.nan)])
+    with contextlib.suppress(VerifierFailed):
+        case.go(run)
+        raise AssertionError("a run without a single number did not say so")
+    assert run.candidates, "the images of a run without a single number are gone"
 
 
 def several_verifiers_are_survived(case: Case, root: Path) -> None:

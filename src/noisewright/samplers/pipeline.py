@@ -30,7 +30,7 @@ from noisewright.samplers.classes import is_class_conditional, read_class
 from noisewright.samplers.fingerprint import fingerprint
 from noisewright.samplers.levels import Levels, read_levels
 from noisewright.samplers.seam import Seam, checkpointed, entered, make_probe
-from noisewright.schedule import Schedule, estimate
+from noisewright.schedule import KINDS, Schedule, estimate
 from noisewright.solvers import Solver, advance
 
 NEEDED = ("latents", "generator", "num_inference_steps", "output_type")
@@ -159,6 +159,11 @@ class PipelineSampler:
             if self.solver is None:
                 return self._denoise_natively(x, start, stop, state, noise, seeds)
             return self._denoise(x, start, stop, state, noise)
+
+    @property
+    def can_preview(self) -> bool:
+        """Whether a clean estimate can be read from the network's prediction."""
+        return self._kind in KINDS
 
     @property
     def can_advance(self) -> bool:
