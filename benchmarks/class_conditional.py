@@ -1,0 +1,161 @@
+"""Search by class on ``noisewright/cifar10``, after Ma et al. 2025: more candidates, picked by which verifier?
+
+For each slot (classes in turn) ``--candidates`` images are generated once, with their previews at t = 0.4, and read by
+two networks; kept in ``--out``, a slot a file: a stopped benchmark goes on. Each verifier then picks one of the first
+1, 2, 4, ... candidates of every slot, and the sets of picks are measured: FID, Inception Score, precision and recall on
+the classifier's features, and the share that the judge, which no verifier sees but ``classifier``, calls right.
+
+- ``inception-score``: the classifier's probability of the class (the network that measures, too: an oracle);
+- ``fid``: the greedy choice that brings the picks so far nearest to the reference (an oracle), slots in order;
+- ``classifier``: the judge network's logit of the class; ``self-similarity``: of an image with its own preview.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import noisewright as nw
+from noisewright import registry
+from noisewright.evaluate.distribution import inception_score, manifold
+from noisewright.features import FeatureNetwork
+from noisewright.samplers.pipeline import PipelineSampler
+from noisewright.statistics import FeatureStatistics
+
+SEEDS = 1_000
+LEVEL = 0.4
+CLASSES = 10
+VERIFIERS = ("random", "inception-score", "fid", "classifier", "self-similarity")
+
+
+@cache
+def loaded() -> tuple[Any, FeatureNetwork, FeatureNetwork]:
+    """The pipeline, the network that measures, and the judge."""
+    torch.set_num_threads(1)
+    models = [registry.find_model(f"noisewright/{name}") for name in ("cifar10-classifier", "cifar10-judge")]
+    return nw.load("noisewright/cifar10"), FeatureNetwork(models[0]), FeatureNetwork(models[1])
+
+
+@cache
+def sampler_of(label: int, steps: int, guidance: float) -> PipelineSampler:
+    return PipelineSampler(loaded()[0], "", class_label=label, num_inference_steps=steps, guidance_scale=guidance)
+
+
+def fill(job: tuple[int, argparse.Namespace]) -> None:
+    """The candidates of a slot and what the networks say of them, in one file."""
+    slot, given = job
+    label = slot % CLASSES
+    _, classifier, judge = loaded()
+    sampler = sampler_of(label, given.steps, given.guidance)
+    x = sampler.noise([SEEDS * slot + k for k in range(given.candidates)])
+    index = sampler.schedule.nearest(LEVEL)
+    middle, state = sampler.denoise(x, 0, index)
+    clean = sampler.predict(middle, index)
+    x, state = sampler.advance(middle, index, clean, state)
+    if index + 1 < sampler.schedule.steps:
+        x, _ = sampler.denoise(x, index + 1, sampler.schedule.steps, state)
+    images, previews = sampler.decode(x), sampler.decode(clean)
+    measured, judged, before = classifier(images), judge(images), judge(previews)
+    similar = torch.cosine_similarity(judged.features, before.features, dim=1)
+    temporary = given.out / f".{slot}.npz"
+    np.savez(
+        temporary,
+        label=label,
+        images=(images * 255).round().byte().numpy(),
+        features=measured.features.float().numpy(),
+        probabilities=measured.probabilities.float().numpy(),
+        judged=judged.probabilities.double().log().numpy(),
+        similar=similar.numpy(),
+    )
+    temporary.rename(given.out / f"{slot:05}.npz")
+
+
+def chosen(slots: list[dict[str, np.ndarray]], verifier: str, count: int, reference: FeatureStatistics) -> list[int]:
+    """Which of the first ``count`` candidates of each slot a verifier picks."""
+    if verifier == "fid":
+        start = FeatureStatistics(reference.fingerprint)
+        for slot in slots:  # begins with what is plain: the last candidate of each slot, which few choices include
+            start.add(torch.from_numpy(slot["features"][-1:]).double())
+        running = start.running(reference)
+        found = []
+        for slot in slots:
+            features = torch.from_numpy(slot["features"][:count]).double()
+            found.append(int(running.distances(features).argmin()))
+            running.add(features[found[-1]])
+        return found
+    keys = {"inception-score": "probabilities", "classifier": "judged"}
+    if verifier in keys:
+        return [int(slot[keys[verifier]][:count, int(slot["label"])].argmax()) for slot in slots]
+    return [int(slot["similar"][:count].argmax()) if verifier == "self-similarity" else 0 for slot in slots]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--slots", type=int, default=2000, help="images in each measured set, classes in turn")
+    parser.add_argument("--candidates", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--guidance", type=float, default=1.5)
+    parser.add_argument("--data", type=Path, required=True, help="real images, for precision and recall: .parquet")
+    parser.add_argument("--real", type=int, default=10_000, help="how many of them")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--out", type=Path, default=Path("runs/class-conditional"))
+    given = parser.parse_args()
+
+    given.out.mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+    jobs = [(slot, given) for slot in range(given.slots) if not (given.out / f"{slot:05}.npz").exists()]
+    with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
+        for number, _ in enumerate(pool.map(fill, jobs)):
+            if (number + 1) % 50 == 0:
+                print(f"{number + 1} of {len(jobs)} slots, {time.perf_counter() - began:.0f} s", flush=True)
+    slots = [dict(np.load(given.out / f"{slot:05}.npz")) for slot in range(given.slots)]
+
+    classifier = loaded()[1]
+    place = Path(registry.find_model("noisewright/cifar10-classifier"))
+    reference = FeatureStatistics.load(place / "reference.safetensors")
+    real = real_features(classifier, given)
+    counts = [2**k for k in range(given.candidates.bit_length()) if 2**k <= given.candidates]
+    print(f"{given.slots} images a set, {given.steps} steps, guidance {given.guidance}; {len(real)} real images")
+    print(f"{'verifier':18}{'N':>4}{'FID':>9}{'IS':>7}{'precision':>11}{'recall':>8}{'judge right':>13}")
+    for verifier in VERIFIERS:
+        for count in counts if verifier != "random" else [1]:
+            picks = list(zip(slots, chosen(slots, verifier, count, reference), strict=True))
+            features = torch.from_numpy(np.stack([slot["features"][k] for slot, k in picks])).double()
+            classes = torch.from_numpy(np.stack([slot["probabilities"][k] for slot, k in picks])).double()
+            right = np.mean([slot["judged"][k].argmax() == slot["label"] for slot, k in picks])
+            fid = FeatureStatistics(reference.fingerprint).add(features).distance(reference)
+            cover = manifold(features, real)
+            score, _ = inception_score(classes, splits=1)
+            print(
+                f"{verifier:18}{count:4}{fid:9.3f}{score:7.3f}{cover.precision:11.3f}{cover.recall:8.3f}{right:13.1%}",
+                flush=True,
+            )
+    print(f"{time.perf_counter() - began:.0f} s")
+
+
+def real_features(classifier: FeatureNetwork, given: argparse.Namespace) -> torch.Tensor:
+    """Features of the first real images, (count, d); kept beside the slots."""
+    kept = given.out / f"real-{given.real}.npy"
+    if not kept.exists():
+        from noisewright.evaluate.population import image_batches
+
+        rows: list[torch.Tensor] = []
+        for batch in image_batches([given.data], []):
+            rows.append(classifier(batch).features)
+            if sum(len(row) for row in rows) >= given.real:
+                break
+        np.save(kept, torch.cat(rows)[: given.real].numpy())
+    return torch.from_numpy(np.load(kept)).double()
+
+
+if __name__ == "__main__":
+    main()
