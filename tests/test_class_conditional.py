@@ -410,6 +410,8 @@ def test_training_goes_on_as_if_it_had_not_stopped(training, tmp_path, monkeypat
     for one, other in zip(straight.models, resumed.models, strict=True):
         for name, value in one.state_dict().items():
             assert torch.equal(value, other.state_dict()[name]), name
+    with pytest.raises(ValueError, match=r"expected the batch size of .*diffusion\.pt, 4, to go on with it, got 6$"):
+        diffusion.fit(pictures, labels, cut, options(batch=6))
     begun = torch.load(whole / "diffusion.pt", weights_only=True)["model"]
     assert any(not torch.equal(value, tiny_network().state_dict()[name]) for name, value in begun.items())
 

@@ -243,6 +243,17 @@ def test_fid_interval_is_of_the_spread_over_sets():
         fid_interval(some(), reference, confidence=1)
 
 
+def test_fid_interval_decomposes_the_reference_once(monkeypatch):
+    reference = FeatureStatistics().add(some(100, 3, seed=99))
+    features = some(50, 3)
+    expected = FeatureStatistics().add(features).distance(reference)
+    calls, plain = [], torch.linalg.eigh
+    monkeypatch.setattr(torch.linalg, "eigh", lambda matrix: calls.append(1) or plain(matrix))
+    low, high = fid_interval(features, reference, resamples=5)
+    assert low < expected < high
+    assert len(calls) == 1
+
+
 # Networks
 
 
@@ -369,7 +380,17 @@ def test_wrong_use_is_told_before_a_network_is_loaded(tmp_path):
         evaluate_images([place], Channels(), "fid")
 
 
-def test_parquet_files_of_images(tmp_path):
+def test_batches_of_images_are_small_where_the_images_are_large(tmp_path, monkeypatch):
+    for n, side in enumerate((4, 4, 4, 9, 20, 4, 4)):
+        Image.new("RGB", (side, side)).save(tmp_path / f"{n}.png")
+    monkeypatch.setattr("noisewright.evaluate.population.PIXELS_AT_ONCE", 100)
+    found = [[len(one) for one in batch] for batch in image_batches(population([tmp_path]), [])]
+    assert found == [[4, 4, 4], [9], [20], [4, 4]]
+    monkeypatch.undo()
+    assert [len(batch) for batch in image_batches(population([tmp_path]), [], 3)] == [3, 3, 1]
+
+
+def test_parquet_files_of_images(tmp_path, monkeypatch):
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
@@ -382,6 +403,11 @@ def test_parquet_files_of_images(tmp_path):
     direct = [one for batch in image_batches(population([place]), []) for one in batch]
     assert all(np.array_equal(a, b) for a, b in zip(found, direct, strict=True))
     assert "row 10" in bad[0]
+    with monkeypatch.context() as patch:
+        patch.setattr("noisewright.metadata.MOST_PIXELS", 3)
+        bad = []
+        assert list(image_batches([tmp_path / "set.parquet"], bad)) == []
+        assert f"row 9 of {tmp_path / 'set.parquet'}: it has" in bad[9]
     parquet.write_table(pyarrow.table({"label": [0]}), tmp_path / "bare.parquet")
     with pytest.raises(ValueError, match="a column img or image"):
         list(image_batches([tmp_path / "bare.parquet"], []))

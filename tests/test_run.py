@@ -830,3 +830,55 @@ def test_sigkill_and_resume_equals_never_killed(tmp_path):
         assert again.best.id == whole.best.id
         assert again.best.scores == whole.best.scores
         assert again.spent.nfe == whole.spent.nfe
+
+
+class Looks:
+    """A verifier that wants to see what candidates looked like on the way."""
+
+    name = fingerprint = "looks"
+    preview_sigma = 0.4
+
+    def __call__(self, images, prompt, previews):
+        return [-float((one - other).abs().mean()) for one, other in zip(images, previews, strict=True)]
+
+
+def test_previews_for_a_verifier_cost_nothing_where_the_step_can_use_them(tmp_path):
+    run = open_run(tmp_path / "run", verifiers=[Looks()])
+    go(run, n=4)
+    assert run.spent.nfe == total(tmp_path / "run", "nfe") == run.sampler.meter.nfe == 4 * STEPS
+    index = run.schedule.nearest(0.4)
+    sampler = MixtureSampler(steps=STEPS)
+    for one in run.candidates.values():
+        state, _ = sampler.denoise(sampler.noise([one.seed]), 0, index)
+        preview = sampler.decode(sampler.predict(state, index))
+        image = run.store.image(one.file, one.pixels)
+        assert one.scores["looks"] == pytest.approx(-float((image - preview[0]).abs().mean()), abs=1e-6)
+    assert not list((tmp_path / "run" / "states").glob("*preview*")), "previews are kept after they were scored"
+
+
+def test_previews_of_states_that_are_past_them_and_of_those_that_begin_after(tmp_path):
+    run = open_run(tmp_path / "run", verifiers=[Looks(), Brightness()])
+    index = run.schedule.nearest(0.4)
+    late = run.denoise(run.noise(2), index + 1)
+    found = run.finish(late)
+    fresh = open_run(tmp_path / "fresh", verifiers=[Looks(), Brightness()])
+    assert [one.scores for one in found] == [one.scores for one in fresh.finish(fresh.noise(2))]
+    assert run.spent.nfe == run.sampler.meter.nfe == total(tmp_path / "run", "nfe") == 2 * (STEPS + index + 1)
+    later = run.finish(run.renoise(found[0].particle, index + 1, 1))
+    assert math.isnan(later[0].scores["looks"])
+    assert not math.isnan(later[0].scores["brightness"])
+    assert any("NaN" in line for line in run.warnings)
+
+
+def test_previews_survive_a_kill_between_image_and_score(tmp_path):
+    run = open_run(tmp_path / "run", verifiers=[Looks()])
+    run._score_some = None  # the process ends before it can score
+    with pytest.raises(TypeError):
+        run.finish(run.noise(2))
+    run.store.close()
+    again = open_run(tmp_path / "run", verifiers=[Looks()])
+    found = again.finish(again.noise(2))
+    whole = open_run(tmp_path / "whole", verifiers=[Looks()])
+    for one, other in zip(found, whole.finish(whole.noise(2)), strict=True):
+        assert one.scores["looks"] == pytest.approx(other.scores["looks"], abs=1e-6)
+    assert again.sampler.meter.nfe == 0

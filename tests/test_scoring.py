@@ -64,6 +64,47 @@ def test_images_that_are_none_are_one_line_each(bad, recwarn):
     assert not recwarn.list
 
 
+@pytest.mark.parametrize("kind", ["gif", "tiff", "png", "jpeg", "webp"])
+def test_a_damaged_file_is_an_image_or_one_line(tmp_path, kind, recwarn):
+    random = np.random.default_rng(0)
+    frames = [Image.fromarray(random.integers(0, 256, (8, 8, 3), dtype=np.uint8)).quantize(4) for _ in range(2)]
+    frames = frames if kind == "gif" else [one.convert("RGB") for one in frames]
+    more = {"save_all": True, "append_images": frames[1:]} if kind in ("gif", "tiff") else {}
+    frames[0].save(tmp_path / f"whole.{kind}", **more)
+    whole = np.frombuffer((tmp_path / f"whole.{kind}").read_bytes(), np.uint8)
+    path = tmp_path / f"bad.{kind}"
+    for _ in range(40):
+        data = whole.copy()
+        places = random.integers(0, min(len(data), 160), 2)  # headers break more than pixels do
+        data[places] = random.integers(0, 256, 2)
+        path.write_bytes(data.tobytes())
+        said = str(path)
+        try:
+            found, _ = read_image(path)
+        except ValueError as error:
+            said = str(error)
+        else:
+            assert (found.dtype, found.ndim) == (np.uint8, 3)
+        assert str(path) in said
+        assert "\n" not in said
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("error", [IndexError("no"), TypeError("no"), struct.error("no"), KeyError(3), MemoryError()])
+def test_whatever_a_decoder_raises_costs_only_its_own_image(tmp_path, capsys, monkeypatch, error):
+    good, bad = grey(tmp_path / "good.png", 255), grey(tmp_path / "bad.gif", 1)
+
+    def breaks(self):
+        raise error
+
+    monkeypatch.setattr("PIL.GifImagePlugin.GifImageFile.load", breaks)
+    given = ["score", str(good), str(bad), "--prompt", "x", "--verifier", "brightness", "--json"]
+    assert cli.main(given) == 2
+    out, err = capsys.readouterr()
+    assert [one["file"] for one in json.loads(out)["images"]] == [str(good)]
+    assert str(bad) in err
+
+
 def test_the_others_are_scored(bad, tmp_path, capsys):
     good = grey(tmp_path / "good.png", 255)
     given = ["score", *map(str, bad), str(good), "--prompt", "x", "--verifier", "brightness", "--json"]

@@ -71,7 +71,7 @@ def test_out_of_memory_halves_and_keeps_the_order():
         return images.mean((1, 2, 3))
 
     assert score(Fixed(limited), IMAGES, "") == pytest.approx(Brightness()(IMAGES, ""), abs=FLOAT)
-    assert sizes == [5, 2, 3, 1, 2]
+    assert sizes == [5, 3, 2, 1, 2]
 
 
 def test_out_of_memory_for_one_image_is_a_failure():

@@ -5,10 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
+from loopback import Reply, serving
 from noisewright import cli
 from noisewright.errors import VerifierFailed
 from noisewright.verifier import DifferentiableVerifier, Verifier, score
 from noisewright.verifiers.cache import FILE, Cached, Shelf, cached, image_hashes, key_of
+from noisewright.verifiers.http import HttpVerifier
 from noisewright.verifiers.pixels import Brightness, Sharpness
 
 IMAGES = (torch.rand(4, 3, 5, 5, generator=torch.Generator().manual_seed(0)) * 255).round() / 255
@@ -106,6 +108,14 @@ def test_what_a_score_depends_on_beside_the_image_is_respected():
     assert inner.asked == [4, 4]
 
 
+def test_a_server_s_scores_are_kept_in_memory_alone(tmp_path):
+    with serving(lambda seen, number: Reply({"scores": [number] * len(seen.body["images"])})) as server:
+        one = cached(HttpVerifier(server.url), tmp_path)
+        assert score(one, IMAGES[:1], "a") == score(one, IMAGES[:1], "a") == [0]
+        assert score(cached(HttpVerifier(server.url), tmp_path), IMAGES[:1], "a") == [1]
+    assert not (tmp_path / FILE).exists()
+
+
 def test_many_threads_and_connections(tmp_path):
     shelves = [Shelf(tmp_path) for _ in range(3)]
 
@@ -153,7 +163,10 @@ def test_the_command_line_asks_once(tmp_path, capsys, monkeypatch):
     )
     given = ["score", str(tmp_path / "a.png"), str(tmp_path / "b.png"), "--prompt", "x"]
     given += ["--verifier", f"{tmp_path}/count.py:count", "--score-cache", str(tmp_path / "cache")]
-    for _ in range(2):
+    for runs in (1, 2):  # nothing says when what a function calls changes, so it is asked anew in each run
         assert cli.main(given) == 0
-        assert "a.png" in capsys.readouterr().out
-    assert (tmp_path / "log").read_text() == "x"
+        out, err = capsys.readouterr()
+        assert "a.png" in out
+        assert err.endswith("scores of count are not kept on disk: nothing says when a function changes\n")
+        assert (tmp_path / "log").read_text() == "x" * runs
+    assert not (tmp_path / "cache").exists()

@@ -315,10 +315,39 @@ def test_registry_names_options_and_defaults(openai, hps_folder):
         ("a,label=cat,output=logit", "a", {"label": "cat", "output": "logit"}),
         ("labels=cat,dog,label=cat", "", {"labels": "cat,dog", "label": "cat"}),
         ("head=a=b", "", {"head": "a=b"}),
+        ("//h/score?a=1,b=2", "//h/score?a=1,b=2", {}),
+        ("//h/score?a=1,b=2,name=mine,timeout=3", "//h/score?a=1,b=2", {"name": "mine", "timeout": "3"}),
+        ("//h/score,nmae=mine", "//h/score", {"nmae": "mine"}),
+        ("labels=cat,dog?,template=a {}?", "", {"labels": "cat,dog?", "template": "a {}?"}),
     ],
 )
 def test_a_model_and_its_options_are_told_apart(text, model, options):
-    assert registry._model_and_options(text) == (model, options)
+    assert registry.model_and_options(text, ("name", "timeout")) == (model, options)
+
+
+@pytest.mark.parametrize(
+    ("text", "located"),
+    [
+        ("clip", "clip"),
+        ("clip:cat", "clip:{here}/cat"),
+        ("clip:cat,processor=dog,name=cat", "clip:{here}/cat,processor={here}/dog,name=cat"),
+        ("clip-classifier:labels=cat,dog,label=cat", "clip-classifier:labels=cat,dog,label=cat"),
+        ("clip-classifier:labels=cat", "clip-classifier:labels=cat"),
+        ("clip-classifier:labels=few.txt,label=dog", "clip-classifier:labels={here}/few.txt,label=dog"),
+        ("http://h/score?a=cat,head=cat,name=x", "http://h/score?a=cat,head=cat,name=x"),
+        ("clip:noisewright/shapes-clip", "clip:noisewright/shapes-clip"),
+        ("mine.py:score", "{here}/mine.py:score"),
+    ],
+)
+def test_what_is_there_is_named_by_its_full_path_and_labels_are_not(tmp_path, monkeypatch, text, located):
+    from noisewright.cli import _located
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+    for name in ("few.txt", "mine.py"):
+        (tmp_path / name).write_text("")
+    assert _located([text]) == [located.format(here=tmp_path.resolve())]
 
 
 def test_a_hub_id_without_a_network_says_what_is_missing_and_how_to_get_it(tmp_path, monkeypatch):

@@ -42,6 +42,11 @@ def test_the_wire_format():
     assert found == pytest.approx([array.mean() / 255 for array in pixels_of(IMAGES)])
 
 
+def test_commas_in_a_query_are_the_url_s():
+    made = registry.make_verifier("http://127.0.0.1/score?a=1,b=2,name=mine")
+    assert (made.url, made.name) == ("http://127.0.0.1/score?a=1,b=2", "mine")
+
+
 def test_a_bare_list_and_missing_scores_are_taken():
     with serving(lambda seen, number: Reply("[1, null, NaN, 2.5]")) as server:
         found = score(HttpVerifier(server.url), IMAGES, "x")

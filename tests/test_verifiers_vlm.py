@@ -5,6 +5,8 @@ import logging
 import math
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -19,7 +21,7 @@ from noisewright.metadata import pixels_of
 from noisewright.verifier import Verifier, score
 from noisewright.verifiers.cache import cached
 from noisewright.verifiers.retry import BackOff
-from noisewright.verifiers.rubric import ASPECTS, SCHEMA, read_rating, rubric_question
+from noisewright.verifiers.rubric import ASPECTS, SCHEMA, read_rating, rubric_question, yes_question
 from noisewright.verifiers.vlm import VlmVerifier, is_server, make_vlm
 from noisewright.verifiers.vlm_server import Server
 
@@ -282,6 +284,51 @@ def test_ctrl_c_keeps_what_was_answered_and_asks_no_more():
         assert sum(one is not None for one in verifier.details(many, "x")) >= 2
 
 
+PROGRAM = """
+import sys, torch
+from noisewright.verifiers.vlm import VlmVerifier
+from noisewright.verifiers.vlm_server import Server
+VlmVerifier(Server("m", base_url=sys.argv[1], timeout=60))(torch.rand(3, 3, 4, 4), "x")
+"""
+
+
+def test_ctrl_c_ends_the_program_though_the_server_is_silent():
+    with serving(lambda seen, number: Reply(graded(seen).body, after=60)) as server:
+        program = subprocess.Popen([sys.executable, "-c", PROGRAM, server.url], stderr=subprocess.DEVNULL)
+        try:
+            while len(server.seen) < 3:
+                assert program.poll() is None
+                time.sleep(0.05)
+            program.send_signal(signal.SIGINT)
+            assert program.wait(timeout=20) != 0
+        finally:
+            program.kill()
+
+
+def test_no_image_is_sent_on_to_another_server():
+    with serving(lambda seen, number: graded(seen)) as other:
+        moved = Reply("", 307, {"Location": f"{other.url}/v1/chat/completions"})
+        with serving(lambda seen, number: moved) as server:
+            with pytest.raises(VerifierFailed, match=f"sends requests on to {other.url}.*: give that address"):
+                score(judge(server, workers=1), IMAGES, "x")
+            assert len(server.seen) == 1
+        assert not other.seen
+
+
+def test_organization_and_project_are_told_to_openai_alone(monkeypatch):
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-mine")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-mine")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    with serving(lambda seen, number: graded(seen)) as server:
+        score(judge(server), IMAGES[:1], "x")
+    assert not {"openai-organization", "openai-project"} & set(server.seen[0].headers)
+    assert Server("m")._client.organization == "org-mine"
+    assert Server("m", base_url="https://eu.api.openai.com/v1")._client.project == "proj-mine"
+    for foreign in ("https://judge.example/v1", "https://api.openai.com.example/v1", "https://notapi.openai.com/v1"):
+        client = Server("m", base_url=foreign)._client
+        assert client.organization is client.project is None
+
+
 # P(yes) over a server
 
 
@@ -324,6 +371,21 @@ def test_p_yes_of_a_server_that_does_not_say(reply, says, asked):
         with pytest.raises(VerifierFailed, match=says):
             score(judge(server, form="yes"), IMAGES[:1], "x")
         assert len(server.seen) == asked
+
+
+def test_a_server_without_log_probabilities_is_asked_once():
+    with serving(lambda seen, number: Reply(chat("Yes"))) as server:
+        with pytest.raises(VerifierFailed, match="expected log-probabilities of the first token"):
+            score(judge(server, form="yes", workers=1), IMAGES, "x")
+        assert len(server.seen) == 1
+
+
+def test_openai_calls_the_limit_by_another_name(monkeypatch):
+    monkeypatch.setattr("noisewright.verifiers.vlm_server.is_openai", lambda url: True)
+    with serving(lambda seen, number: logprobs(("Yes", 0.5))) as server:
+        score(judge(server, form="yes"), IMAGES[:1], "x")
+    assert server.seen[0].body["max_completion_tokens"] == 1
+    assert "max_tokens" not in server.seen[0].body
 
 
 # Names, keys
@@ -433,7 +495,7 @@ def test_the_command_line(tmp_path, capsys):
 def test_read_rating_finds_the_object_in_a_text():
     text = json.dumps(rating(3, overall_score=7.25))
     assert read_rating(f"Here it is:\n```json\n{text}\n```")["overall_score"]["score"] == 7.25
-    for bad in ("", "{}", "[]", "{" * 5000, "null", text.replace("7.25", "1e999")):
+    for bad in ("", "{}", "[]", "{" * 5000, "null", text.replace("7.25", "1e999"), text.replace("7.25", "9" * 401)):
         with pytest.raises(ValueError, match="expected"):
             read_rating(bad)
 
@@ -551,6 +613,21 @@ def test_local_scores_do_not_depend_on_batch_mates(qwen):
     assert fresh.fingerprint == verifier.fingerprint
     alone = [score(fresh, image[None], "x")[0] for image in PHOTOS]
     assert score(verifier, PHOTOS, "x") == pytest.approx(alone, abs=PROBABILITY)
+
+
+def test_a_large_pool_is_seen_in_parts(qwen, monkeypatch):
+    verifier = registry.make_verifier(f"vqa:{qwen[0]}")
+    expected = score(verifier, PHOTOS, "x")
+    monkeypatch.setattr("noisewright.verifiers.vlm_local.AT_ONCE", 2)
+    monkeypatch.setattr("noisewright.verifiers.vlm_local.LONGEST_ANSWER", 2)
+    sizes, whole = [], verifier.backend._inputs
+    monkeypatch.setattr(
+        verifier.backend, "_inputs", lambda images, question: sizes.append(len(images)) or whole(images, question)
+    )
+    arrays = list(pixels_of(PHOTOS))
+    assert list(verifier.backend.yes(arrays, yes_question("x"))) == pytest.approx(expected, abs=PROBABILITY)
+    assert len(list(verifier.backend.read(arrays, "x", SCHEMA, str))) == 3
+    assert sizes == [2, 1, 2, 1]
 
 
 def test_the_local_rubric_reads_what_the_model_writes(qwen, monkeypatch, caplog):

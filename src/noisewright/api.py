@@ -182,6 +182,7 @@ def search(
     width: int | None = None,
     solver: str | None = None,
     eta: float | None = None,
+    schedule: str | None = None,
     seed: int = 0,
     ensemble: str | Mapping[str, float] = "rank",
     batch_size: int | None = None,
@@ -210,7 +211,10 @@ def search(
         target: stop as soon as a candidate scores this; with several verifiers a mapping from name to score.
         num_inference_steps, guidance_scale, negative_prompt, height, width: as in diffusers.
         search_steps: search with this many steps and render the winner with ``num_inference_steps``.
-        solver: ``None`` (the pipeline's own), ``"ddim"`` or ``"euler"``; ``eta`` in [0, 1].
+        solver: ``None`` (the pipeline's own) or a name from ``noisewright list solvers``; ``eta`` in [0, 1] for those
+            that have it.
+        schedule: ``None`` (the pipeline's own noise levels), a name from ``noisewright list schedules``, or a schedule
+            file; with the pipeline's own scheduler only where noisewright has its equal.
         seed: candidate k starts from the noise of ``torch.Generator("cpu").manual_seed(seed + k)``.
         ensemble: ``"rank"`` (mean rank within the prompt), ``"zsum"``, or the weights of a weighted sum of the scores
             as they are: ``{"clip": 1, "aesthetic": 0.5}`` or ``"clip=1,aesthetic=0.5"``.
@@ -232,7 +236,8 @@ def search(
         pipe, prompt, class_label=class_label, verifier=verifier, judge=judge, search=search, search_args=search_args,
         budget=budget, target=target, num_inference_steps=num_inference_steps, search_steps=search_steps,
         guidance_scale=guidance_scale, negative_prompt=negative_prompt, height=height, width=width, solver=solver,
-        eta=eta, seed=seed, ensemble=ensemble, batch_size=batch_size, device=device, dtype=dtype, **pipe_kwargs,
+        eta=eta, schedule=schedule, seed=seed, ensemble=ensemble, batch_size=batch_size, device=device, dtype=dtype,
+        **pipe_kwargs,
     )  # fmt: skip
     if out is None:
         out = tempfile.mkdtemp(prefix="noisewright-")
@@ -259,6 +264,7 @@ def make_plan(
     width: int | None = None,
     solver: str | None = None,
     eta: float | None = None,
+    schedule: str | None = None,
     seed: int = 0,
     ensemble: str | Mapping[str, float] = "rank",
     batch_size: int | None = None,
@@ -283,6 +289,8 @@ def make_plan(
     arguments = registry.check_arguments(search, search_args or {})
     rule = registry.make_solver(solver, eta)
     needs = registry.entry("search", search).needs
+    if schedule is not None and not Path(schedule).is_file():
+        registry.entry("schedule", schedule)
     if STEP_NOISE in needs and rule is None and not isinstance(pipe, Sampler):
         rule = registry.make_solver("ddim", 1.0)
         warnings.append(f"{search} needs step noise: solver ddim with eta 1, for the baseline too")
@@ -311,7 +319,7 @@ def make_plan(
     sampler: Sampler
     if isinstance(pipe, Sampler):
         settings = {"guidance_scale": guidance_scale, "negative_prompt": negative_prompt, "height": height,
-                    "width": width, "solver": solver, "eta": eta, **pipe_kwargs}  # fmt: skip
+                    "width": width, "solver": solver, "eta": eta, "schedule": schedule, **pipe_kwargs}  # fmt: skip
         _check_sampler(pipe, prompt, settings)
         sampler = pipe if num_inference_steps is None else pipe.with_steps(num_inference_steps)
     else:
@@ -324,6 +332,8 @@ def make_plan(
                 negative_prompt=negative_prompt, height=height, width=width, solver=rule, model=_model_name(pipe),
                 pipe_kwargs=pipe_kwargs,
             )  # fmt: skip
+            if schedule is not None:
+                sampler = _on_levels(sampler, schedule, num_inference_steps, eta, warnings)
         except Exception as error:
             if not out_of_memory(error):
                 raise
@@ -341,7 +351,7 @@ def make_plan(
     if limits == Budget():
         raise ValueError("expected a budget such as '64 images', got none")
     renders = 1 if sampler is final else 2
-    each = final.schedule.steps * final.nfe_per_step
+    each = final.nfe(0, final.schedule.steps)
     if (limits.images or renders) < renders or (limits.nfe or renders * each) < renders * each:
         raise ValueError(f"expected a budget of at least {renders} images ({renders * each} nfe), got {limits}")
 
@@ -361,6 +371,25 @@ def make_plan(
         "batch_size": size,
     }
     return Plan(sampler, final, verifiers, judges, function, arguments, limits, goal, size, spec, warnings)
+
+
+def _on_levels(
+    sampler: PipelineSampler, schedule: str, steps: int | None, eta: float | None, warnings: list[str]
+) -> PipelineSampler:
+    """The sampler on the levels that ``schedule`` names; a file's solver is used where none was asked for.
+
+    Raises:
+        ValueError: on a file for another model, or for another number of steps than was asked for.
+    """
+    levels, solver = registry.schedule_from(schedule, sampler)
+    rule = None
+    if solver is not None:
+        if steps is not None and steps != levels.steps:
+            raise ValueError(f"expected the {levels.steps} steps of {schedule}, got {steps}")
+        if sampler.given_solver is None and solver in registry.names("solver") and solver != "pipeline":
+            rule = registry.make_solver(solver, eta)
+            warnings.append(f"solver {solver}, which the schedule was made for")
+    return sampler.with_levels(levels, rule)
 
 
 class _Rehearsed(Exception):
@@ -575,6 +604,9 @@ def _check_verifiers(verifiers: Sequence[Verifier], judges: Sequence[Verifier], 
     Raises:
         ValueError: in one line.
     """
+    levels = sorted({float(one.preview_sigma) for one in verifiers if hasattr(one, "preview_sigma")})
+    if len(levels) > 1:
+        raise ValueError(f"expected verifiers that want previews at one level, got {', '.join(map(str, levels))}")
     for one in [*verifiers, *judges]:
         if hasattr(one, "check"):
             one.check(prompt)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 STEP_NOISE = "step noise"
 """A search whose copies of a particle differ by the noise of their steps: eta > 0."""
@@ -37,7 +38,7 @@ class Entry:
     summary: str
     target: str = ""
     details: dict[str, str] = field(default_factory=dict, hash=False)
-    options: dict[str, str] = field(default_factory=dict, hash=False)
+    options: dict[str, Any] = field(default_factory=dict, hash=False)
     needs: tuple[str, ...] = ()
 
 
@@ -295,11 +296,133 @@ ENTRIES = [
     ),
     Entry(
         "solver", "ddim", "DDIM with eta; Euler on flow models", "noisewright.solvers:Ddim",
-        {"nfe per step": "1", "reference": "Song et al. 2021"}, {"name": "ddim"},
+        {"nfe per step": "1", "order": "1", "eta": "0..1", "reference": "Song et al. 2021"},
+        {"name": "ddim"},
     ),
     Entry(
         "solver", "euler", "the same rule under its other name", "noisewright.solvers:Ddim",
-        {"nfe per step": "1", "reference": "Karras et al. 2022"}, {"name": "euler"},
+        {"nfe per step": "1", "order": "1", "eta": "0..1", "reference": "Karras et al. 2022"},
+        {"name": "euler"},
+    ),
+    Entry(
+        "solver", "heun", "Heun: the mean of the slopes at both ends of a step", "noisewright.solvers:Heun",
+        {"nfe per step": "2, 1 in the last", "order": "2", "eta": "none",
+         "reference": "Karras et al. 2022, algorithm 1"},
+        {"name": "heun"},
+    ),
+    Entry(
+        "solver", "dpm-solver-2", "DPM-Solver-2, singlestep: the schedule's levels two by two",
+        "noisewright.solvers:DpmSolver",
+        {"nfe per step": "1", "order": "2", "eta": "none", "reference": "Lu et al. 2022 (2206.00927)"},
+        {"name": "dpm-solver-2", "order": 2},
+    ),
+    Entry(
+        "solver", "dpm-solver-3", "DPM-Solver-3, singlestep: the schedule's levels three by three",
+        "noisewright.solvers:DpmSolver",
+        {"nfe per step": "1", "order": "3", "eta": "none", "reference": "Lu et al. 2022 (2206.00927)"},
+        {"name": "dpm-solver-3", "order": 3},
+    ),
+    Entry(
+        "solver", "dpmpp-2m", "DPM-Solver++ 2M, multistep", "noisewright.solvers:DpmPlusPlus",
+        {"nfe per step": "1", "order": "2", "eta": "none", "reference": "Lu et al. 2022 (2211.01095)"},
+        {"name": "dpmpp-2m", "order": 2},
+    ),
+    Entry(
+        "solver", "dpmpp-3m", "DPM-Solver++ 3M, multistep; as published, which is of order 2",
+        "noisewright.solvers:DpmPlusPlus",
+        {"nfe per step": "1", "order": "2", "eta": "none", "reference": "Lu et al. 2022 (2211.01095)"},
+        {"name": "dpmpp-3m", "order": 3},
+    ),
+    Entry(
+        "solver", "dpmpp-2m-sde", "DPM-Solver++ 2M for the SDE; eta 1 by default", "noisewright.solvers:DpmPlusPlusSde",
+        {"nfe per step": "1", "order": "2 at eta 0", "eta": "0..1", "reference": "Lu et al. 2022 (2211.01095)"},
+        {"name": "dpmpp-2m-sde"},
+    ),
+    Entry(
+        "solver", "deis-1", "DEIS with a line through the last two noises (diffusers' order 2)",
+        "noisewright.solvers:Deis",
+        {"nfe per step": "1", "order": "2", "eta": "none", "reference": "Zhang and Chen 2023"},
+        {"name": "deis-1", "degree": 1},
+    ),
+    Entry(
+        "solver", "deis-2", "DEIS with a parabola (diffusers' order 3)", "noisewright.solvers:Deis",
+        {"nfe per step": "1", "order": "3", "eta": "none", "reference": "Zhang and Chen 2023"},
+        {"name": "deis-2", "degree": 2},
+    ),
+    Entry(
+        "solver", "deis-3", "DEIS with a cubic", "noisewright.solvers:Deis",
+        {"nfe per step": "1", "order": "4", "eta": "none", "reference": "Zhang and Chen 2023"},
+        {"name": "deis-3", "degree": 3},
+    ),
+    Entry(
+        "solver", "pndm-s", "PNDM from a pseudo Heun step (PLMS; diffusers' skip_prk_steps)",
+        "noisewright.solvers:SPndm",
+        {"nfe per step": "1, 2 in the first", "order": "2", "eta": "none", "reference": "Liu et al. 2022"},
+        {"name": "pndm-s"},
+    ),
+    Entry(
+        "solver", "pndm-f", "PNDM from three pseudo Runge-Kutta steps", "noisewright.solvers:FPndm",
+        {"nfe per step": "1, 4 in the first three", "order": "2", "eta": "none", "reference": "Liu et al. 2022"},
+        {"name": "pndm-f"},
+    ),
+    Entry(
+        "solver", "ipndm", "improved PNDM: no extra evaluations at the start", "noisewright.solvers:Ipndm",
+        {"nfe per step": "1", "order": "2", "eta": "none", "reference": "Zhang and Chen 2023"},
+        {"name": "ipndm"},
+    ),
+    Entry(
+        "solver", "unipc", "UniPC-2: predictor and corrector from one evaluation", "noisewright.solvers:UniPc",
+        {"nfe per step": "1", "order": "3; 2 with the last steps of lower order (the default)", "eta": "none",
+         "reference": "Zhao et al. 2023"},
+        {"name": "unipc"},
+    ),
+    Entry(
+        "solver", "ltsp", "guidance split off, Lie-Trotter: PNDM without it, then Euler with it alone",
+        "noisewright.solvers:Splitting",
+        {"nfe per step": "2, 1 in the last", "order": "1", "eta": "none",
+         "reference": "Wizadwongsa and Suwajanakorn 2023"},
+        {"name": "ltsp", "strang": False},
+    ),
+    Entry(
+        "solver", "stsp", "guidance split off, Strang: half of it before and half after",
+        "noisewright.solvers:Splitting",
+        {"nfe per step": "3, 1 in the last", "order": "1", "eta": "none",
+         "reference": "Wizadwongsa and Suwajanakorn 2023"},
+        {"name": "stsp", "strang": True},
     ),
     Entry("schedule", "pipeline", "the pipeline's own noise levels"),
+    Entry(
+        "schedule", "uniform", "even in the network's time",
+    ),
+    Entry(
+        "schedule", "quadratic", "even in the root of the time", details={"reference": "Song et al. 2021"},
+    ),
+    Entry(
+        "schedule", "logsnr", "even in log-SNR", details={"reference": "Lu et al. 2022"},
+    ),
+    Entry(
+        "schedule", "karras", "sigma^(1/7) even", details={"reference": "Karras et al. 2022, eq. 5"},
+    ),
+    Entry(
+        "schedule", "exponential", "ln sigma even, both ends visited", details={"reference": "k-diffusion"},
+    ),
+    Entry(
+        "schedule", "beta", "times at quantiles of Beta(0.6, 0.6)", details={"reference": "Lee et al. 2024"},
+    ),
+    Entry(
+        "schedule", "sgm-uniform", "even whole times, shifted on flow models",
+        details={"reference": "Stability AI's generative-models"},
+    ),
+    Entry(
+        "schedule", "ays-sd15", "Align Your Steps for SD 1.5; any length by interpolation",
+        details={"reference": "Sabour et al. 2024"},
+    ),
+    Entry(
+        "schedule", "ays-sdxl", "Align Your Steps for SDXL; any length by interpolation",
+        details={"reference": "Sabour et al. 2024"},
+    ),
+    Entry(
+        "schedule", "autodiffusion", "AutoDiffusion's sequences for SD, of 4 or 6 steps",
+        details={"reference": "Li et al. 2023"},
+    ),
 ]  # fmt: skip

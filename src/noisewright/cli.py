@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from noisewright import __version__
+from noisewright import __version__, cli_schedule
 from noisewright.particle import ENSEMBLES, ensemble_weights, read_ensemble
 
 if TYPE_CHECKING:
@@ -122,8 +122,10 @@ SearchSteps = Annotated[
 SolverOption = Annotated[
     str | None, typer.Option(help="A name from `list solvers`; by default the pipeline's own.", metavar="NAME")
 ]
-Eta = Annotated[float | None, typer.Option(help="Noise of each ddim step, 0 to 1.", metavar="E")]
-ScheduleOption = Annotated[str, typer.Option(help="A name from `list schedules`.", metavar="NAME")]
+Eta = Annotated[float | None, typer.Option(help="Noise of each step, 0 to 1 (ddim, dpmpp-2m-sde).", metavar="E")]
+ScheduleOption = Annotated[
+    str, typer.Option(help="A name from `list schedules`, or a schedule file.", metavar="NAME|FILE")
+]
 Guidance = Annotated[float | None, typer.Option(help="As in diffusers; by default the model's.", metavar="G")]
 Negative = Annotated[str | None, typer.Option(help="As in diffusers.", metavar="TEXT")]
 Height = Annotated[int | None, typer.Option(help="Pixels; by default the model's.", min=1, metavar="H")]
@@ -215,7 +217,8 @@ def generate(
         "search_args": list(search_arg or []),
         "verifier": _located(verifier), "judge": _located(judge), "budget": budget, "target": list(target or []),
         "num_inference_steps": steps, "search_steps": search_steps, "solver": solver, "eta": eta,
-        "schedule": schedule, "guidance_scale": guidance_scale, "negative_prompt": negative_prompt, "height": height,
+        "schedule": str(Path(schedule).resolve()) if Path(schedule).is_file() else schedule,
+        "guidance_scale": guidance_scale, "negative_prompt": negative_prompt, "height": height,
         "width": width, "seed": seed, "ensemble": ensemble, "batch_size": batch_size, "executor": executor,
         "device": device, "dtype": dtype,
     }  # fmt: skip
@@ -427,6 +430,9 @@ def list_names(
         terminal.print_entries(found)
 
 
+app.add_typer(cli_schedule.app, name="schedule")
+
+
 # Behind the commands
 
 
@@ -479,7 +485,7 @@ def _plan(request: Mapping[str, Any]) -> tuple[Plan, list[str]]:
     """A checked plan of a request, and what the user should know of how it was read."""
     from noisewright import api, registry
 
-    arguments = {key: value for key, value in request.items() if key not in ("schedule", "executor")}
+    arguments = {key: value for key, value in request.items() if key != "executor"}
     judges, notes = _judges(registry.find_model(request["model"]), request)
     arguments["judge"] = judges or None
     arguments["verifier"] = request["verifier"] or None
@@ -548,7 +554,8 @@ def _check_names(request: Mapping[str, Any]) -> None:
     if request["executor"] == "ray":
         raise ValueError("executor 'ray' is not available yet: expected local")
     parse_budget(request["budget"])
-    registry.entry("schedule", request["schedule"])
+    if not Path(request["schedule"]).is_file():
+        registry.entry("schedule", request["schedule"])
     registry.entry("search", request["search"])
     for name in (*(request["verifier"] or ()), *(request["judge"] or ())):
         if ".py:" not in name:
@@ -584,7 +591,9 @@ def _located_directory(name: str) -> str:
 
 
 def _located(names: Sequence[str] | None) -> list[str] | None:
-    """Verifier files by their full path, so that ``resume`` finds them from another directory."""
+    """Verifiers with files and models by their full path, so that ``resume`` finds them from another directory."""
+    from noisewright import registry
+
     if names is None:
         return None
     found = []
@@ -594,21 +603,24 @@ def _located(names: Sequence[str] | None) -> list[str] | None:
             found.append(f"{Path(file).resolve()}:{function}")
         else:
             kind, colon, rest = name.partition(":")
-            found.append(f"{kind}:{','.join(map(_located_option, rest.split(',')))}" if colon else name)
+            model, options = registry.model_and_options(rest)
+            parts = [_located_value("model", model)] if model else []
+            parts += [f"{key}={_located_value(key, value)}" for key, value in options.items()]
+            found.append(f"{kind}{colon}{','.join(parts)}")
     return found
 
 
-PATH_OPTIONS = ("", "head", "processor", "labels", "reference", "start")
-"""A verifier's model, and those of its options that may name a file or directory."""
+PATH_OPTIONS = ("model", "head", "processor", "labels", "reference", "start")
+"""What of a verifier may name a file or directory."""
 
 
-def _located_option(text: str) -> str:
-    """A verifier's model or ``key=value``, by its full path where it names what is there."""
-    key, equals, value = text.rpartition("=")
+def _located_value(key: str, value: str) -> str:
+    """A verifier's model or option by its full path where it names what is there; labels are names but in a file."""
     from noisewright import registry
 
-    there = key in PATH_OPTIONS and value and registry.bundled(value) is None and Path(value).exists()
-    return f"{key}{equals}{Path(value).resolve()}" if there else text
+    may = key in PATH_OPTIONS and (key != "labels" or value.endswith(".txt"))
+    there = may and value and registry.bundled(value) is None and Path(value).exists()
+    return str(Path(value).resolve()) if there else value
 
 
 def _directory(out: Path | None, prompt: str) -> Path:

@@ -15,9 +15,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from noisewright.metadata import pixels_of
-from noisewright.samplers.fingerprint import add_weights
 from noisewright.verifiers.preprocess import fingerprint_of, image_processor
-from noisewright.verifiers.weights import CONFIG, IMAGES, WEIGHTS, files_of, loading, pretrained
+from noisewright.verifiers.weights import CONFIG, IMAGES, WEIGHTS, add_network, files_of, loading, pretrained
 
 AT_ONCE = 64
 """Images in one forward pass."""
@@ -57,15 +56,17 @@ class FeatureNetwork:
         from transformers import AutoConfig, AutoModelForImageClassification, CLIPModel
 
         folder = files_of(model, [CONFIG, WEIGHTS, IMAGES], "a directory")
-        config = loading(lambda: AutoConfig.from_pretrained(str(folder), local_files_only=True), model)
+        config = loading(
+            lambda: AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False), model
+        )
         self.is_clip = config.model_type == "clip"
         self.processor = image_processor(folder)
         self.model = pretrained(CLIPModel if self.is_clip else AutoModelForImageClassification, folder, model)
         self.model.to(device)
         self.labels: dict[int, str] = {} if self.is_clip else {int(k): v for k, v in config.id2label.items()}
         self._head = None if self.is_clip else _head(self.model, len(self.labels), model)
-        digest = fingerprint_of("features-1", self.processor.to_dict())
-        add_weights(digest, self.model)
+        digest = fingerprint_of("features-2", self.processor.to_dict())
+        add_network(digest, self.model)
         self.fingerprint = digest.hexdigest()[:16]
 
     def __call__(self, images: Tensor | Sequence[np.ndarray]) -> Features:

@@ -46,7 +46,9 @@ def sqrt_matrix(matrix: Tensor) -> Tensor:
     return (vectors * values.sqrt()) @ vectors.T
 
 
-def frechet_distance(mean_1: Tensor, covariance_1: Tensor, mean_2: Tensor, covariance_2: Tensor) -> float:
+def frechet_distance(
+    mean_1: Tensor, covariance_1: Tensor, mean_2: Tensor, covariance_2: Tensor, root: Tensor | None = None
+) -> float:
     """The squared Frechet distance (what FID reports) of two Gaussians, by symmetric eigendecompositions.
 
     Args:
@@ -54,6 +56,7 @@ def frechet_distance(mean_1: Tensor, covariance_1: Tensor, mean_2: Tensor, covar
         covariance_1: (d, d), symmetric, singular or not.
         mean_2: (d,).
         covariance_2: (d, d).
+        root: of ``covariance_2``, as :func:`sqrt_matrix` gives it, where it is known.
 
     Returns:
         The distance; what rounding takes below zero is 0.
@@ -65,7 +68,7 @@ def frechet_distance(mean_1: Tensor, covariance_1: Tensor, mean_2: Tensor, covar
         raise ValueError(f"expected as many features on both sides, got {len(mean_1)} and {len(mean_2)}")
     if not all(torch.isfinite(one).all() for one in (mean_1, covariance_1, mean_2, covariance_2)):
         raise ValueError("expected finite means and covariances, got nan or inf")
-    root = sqrt_matrix(covariance_2)
+    root = sqrt_matrix(covariance_2) if root is None else root
     product = root @ covariance_1 @ root
     trace = _without_noise(torch.linalg.eigvalsh((product + product.T) / 2)).sqrt().sum()
     apart = (mean_1 - mean_2).square().sum()

@@ -9,10 +9,10 @@ import logging
 import math
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 log = logging.getLogger("noisewright")
@@ -122,25 +122,39 @@ def read_image(path: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
     Raises:
         ValueError: in one line, where it is empty, has more than :data:`MOST_PIXELS` or cannot be read.
     """
+    return decode_image(Path(path), str(path))
+
+
+def decode_image(source: Path | BinaryIO, name: str) -> tuple[np.ndarray, dict[str, Any]]:
+    """As :func:`read_image`, of a file or of an open one's bytes; ``name`` is for messages.
+
+    Raises:
+        ValueError: in one line.
+    """
     try:
-        if Path(path).is_file() and Path(path).stat().st_size == 0:
-            raise ValueError("it is empty (0 bytes)")
-        with warnings.catch_warnings():  # of a size that is checked here
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path)
-        with image as opened:
-            if opened.width * opened.height > MOST_PIXELS:
-                raise ValueError(f"it has {opened.width}x{opened.height} pixels, at most {MOST_PIXELS} are read")
-            if getattr(opened, "is_animated", False) and opened.format != "MPO":  # a photograph with its preview
-                log.warning("%s is animated (%d frames): only the first is read", path, getattr(opened, "n_frames", 0))
-                opened.seek(0)
-            opened.load()
-            info = {str(key): value for key, value in opened.info.items()}
-            return np.ascontiguousarray(np.asarray(opened.convert("RGB"))), info
+        with warnings.catch_warnings():  # Pillow's, of damaged headers, and of a size that is checked here
+            warnings.simplefilter("ignore")
+            return _decoded(source, name)
     except FileNotFoundError:
-        raise ValueError(f"expected an image file, got {path}, which does not exist") from None
+        raise ValueError(f"expected an image file, got {name}, which does not exist") from None
+    except UnidentifiedImageError:
+        raise ValueError(f"expected a readable image, got {name}: cannot identify its format") from None
     except Image.DecompressionBombError:
-        raise ValueError(f"expected a readable image, got {path}: at most {MOST_PIXELS} pixels are read") from None
-    except (OSError, EOFError, SyntaxError, ValueError) as error:
+        raise ValueError(f"expected a readable image, got {name}: at most {MOST_PIXELS} pixels are read") from None
+    except Exception as error:  # decoders raise whatever a damaged file leads them to
         first = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ValueError(f"expected a readable image, got {path}: {first}") from None
+        raise ValueError(f"expected a readable image, got {name}: {first}") from None
+
+
+def _decoded(source: Path | BinaryIO, name: str) -> tuple[np.ndarray, dict[str, Any]]:
+    if isinstance(source, Path) and source.is_file() and source.stat().st_size == 0:
+        raise ValueError("it is empty (0 bytes)")
+    with Image.open(source) as opened:
+        if opened.width * opened.height > MOST_PIXELS:
+            raise ValueError(f"it has {opened.width}x{opened.height} pixels, at most {MOST_PIXELS} are read")
+        if getattr(opened, "is_animated", False) and opened.format != "MPO":  # a photograph with its preview
+            log.warning("%s is animated (%d frames): only the first is read", name, getattr(opened, "n_frames", 0))
+            opened.seek(0)
+        opened.load()
+        info = {str(key): value for key, value in opened.info.items()}
+        return np.ascontiguousarray(np.asarray(opened.convert("RGB"))), info

@@ -14,7 +14,7 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -123,7 +123,7 @@ def make_verifier(text: str, device: str = "cpu") -> Any:
     one = entry("verifier", name)
     made = load(one)
     accepted = inspect.signature(made).parameters
-    model, given = _model_and_options(rest)
+    model, given = model_and_options(rest, accepted)
     options: dict[str, Any] = {**one.options, **_typed(name, made, given)}
     if model:
         if "model" not in accepted:
@@ -138,11 +138,16 @@ def make_verifier(text: str, device: str = "cpu") -> Any:
     return made(**options)
 
 
-def _model_and_options(text: str) -> tuple[str, dict[str, str]]:
-    """``MODEL,key=value,other=a,b`` as model and options; a comma that no ``key=`` follows is the value's."""
-    model, *rest = re.split(r"(?:^|,)(?=[a-z_]+=)", text)
-    pairs = (one.partition("=") for one in rest)
-    return model, {key: value for key, _, value in pairs}
+def model_and_options(text: str, known: Collection[str] = ()) -> tuple[str, dict[str, str]]:
+    """``MODEL,key=value,other=a,b`` as model and options; a comma that no ``key=`` follows is the value's.
+
+    After the ``?`` of a URL only a ``known`` key begins an option, since its query may hold ``a=1,b=2``.
+    """
+    before, mark, _ = text.partition("?")
+    query = len(before) if mark and "//" in before else len(text)
+    keys = [one for one in re.finditer(r"(?:^|,)([a-z_]+)=", text) if one.start() < query or one[1] in known]
+    ends = [one.start() for one in keys] + [len(text)]
+    return text[: ends[0]], {one[1]: text[one.end() : end] for one, end in zip(keys, ends[1:], strict=True)}
 
 
 def _typed(name: str, made: Any, given: Mapping[str, str]) -> dict[str, Any]:
@@ -200,9 +205,34 @@ def make_solver(name: str | None, eta: float | None = None) -> Any:
         return None
     one = entry("solver", name)
     options: dict[str, Any] = dict(one.options)
+    made = load(one)
     if eta is not None:
+        if "eta" not in inspect.signature(made).parameters:
+            able = [other.name for other in entries() if other.kind == "solver" and other.details.get("eta") == "0..1"]
+            raise ValueError(f"expected no eta for solver {name}, which has none (of {', '.join(able)}), got {eta:g}")
         options["eta"] = eta
-    return load(one)(**options)
+    return made(**options)
+
+
+def schedule_from(text: str, sampler: Any) -> tuple[Any, str | None]:
+    """What ``--schedule`` names: a rule's name, or the levels of a schedule file.
+
+    Args:
+        text: a name from ``list schedules``, or a file that ``noisewright schedule fit`` wrote.
+        sampler: of the model that will visit the levels.
+
+    Returns:
+        A name, which :class:`noisewright.samplers.pipeline.PipelineSampler` turns into levels for any number of steps,
+        and None; or the :class:`noisewright.schedule.Schedule` of a file, and the solver that it was made for.
+
+    Raises:
+        ValueError: on an unknown name, or a file that was made for another model.
+    """
+    if not Path(text).is_file():
+        return entry("schedule", text).name, None
+    from noisewright.trajectory.files import load_for, read_schedule_file
+
+    return load_for(text, sampler), read_schedule_file(text).solver
 
 
 def bundled(name: str) -> Path | None:

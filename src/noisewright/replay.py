@@ -20,10 +20,12 @@ from noisewright.particle import Particle, from_lineage, noise_particle
 from noisewright.run import Run
 from noisewright.sampler import Sampler
 from noisewright.samplers.pipeline import PipelineSampler, fingerprint, load_pipeline
+from noisewright.schedule import Schedule
 from noisewright.store import Store, read_journal, write_atomically
 
 NOT_SETTINGS = (
-    "model", "pipeline", "fingerprint", "prompt", "num_inference_steps", "solver", "eta", "schedule", "dtype", "device",
+    "model", "pipeline", "fingerprint", "prompt", "num_inference_steps", "solver", "eta", "schedule", "levels", "dtype",
+    "device",
 )  # fmt: skip
 """What of a sampler's description is no argument of the pipeline's call."""
 
@@ -173,11 +175,14 @@ def rebuild(
         pipe = load_pipeline(where, device=device, dtype=dtype)
     settings = {key: value for key, value in made.items() if key not in NOT_SETTINGS}
     named = {key: settings.pop(key, None) for key in NAMED_SETTINGS}
-    found = ""
-    for solver in (None, _solver(made)):  # the pipeline's own mostly maps to the recorded one
+    found, solvers = "", [None, _solver(made)]  # the pipeline's own mostly maps to the recorded one
+    levels = made.get("levels")
+    if levels is not None:
+        levels, solvers = levels if isinstance(levels, str) else Schedule(**levels), solvers[1:]
+    for solver in solvers:
         sampler = PipelineSampler(
-            pipe, made["prompt"], num_inference_steps=made["num_inference_steps"], solver=solver, model=made["model"],
-            pipe_kwargs=settings, **named,
+            pipe, made["prompt"], num_inference_steps=made["num_inference_steps"], solver=solver, schedule=levels,
+            model=made["model"], pipe_kwargs=settings, **named,
         )  # fmt: skip
         rebuilt = {key: sampler.description[key] for key in ("solver", "eta", "schedule")}
         if all(rebuilt[key] == made[key] for key in rebuilt):

@@ -240,8 +240,9 @@ class Run:
         Costs one NFE each, which the next step from there does not cost again, where the solver is noisewright's.
         """
         todo = _distinct([p for p in particles if p.id not in self._previews])
-        for _, group in _alike([(p.index, self._states.estimated(p)) for p in todo], todo):
-            nfe_each = 0 if self._states.estimated(group[0]) else self.sampler.nfe_per_step
+        keys = [(p.index, self._states.estimated(p), self.sampler.remembers and _life(p)) for p in todo]
+        for _, group in _alike(keys, todo):
+            nfe_each = 0 if self._states.estimated(group[0]) else 1
             self._work(group, self._preview_some, nfe_each=nfe_each, images_each=0)
         return [Preview(p, self._previews[p.id]) for p in particles]
 
@@ -258,7 +259,7 @@ class Run:
         after = [Particle("ascend", (p,), args, 0, p.steps) for p in particles]
         todo = _distinct([p for p in after if not self._states.has(p)])
         if todo:
-            self._work(todo, self._ascend_some, nfe_each=self.steps * self.sampler.nfe_per_step, images_each=0)
+            self._work(todo, self._ascend_some, nfe_each=self.sampler.nfe(0, self.steps), images_each=0)
         return after
 
     def keep(self, particles: Sequence[Particle]) -> None:
@@ -502,7 +503,7 @@ class Run:
             pending.setdefault("baseline", noise_particle(self.seed, self.steps))
         else:
             missing = 1 if self.baseline is not None else 2  # the winner in full, and the baseline
-            images, nfe = missing, missing * self.final.schedule.steps * self.final.nfe_per_step
+            images, nfe = missing, missing * self.final.nfe(0, self.final.schedule.steps)
         ends: set[str] = set()
         own = {one.origin.id for one in batch}
         reached: dict[str, int] = {}
@@ -545,9 +546,20 @@ class Run:
         """What it costs to make a denoised particle from the last state on its way that is there."""
         source = self._states.source(particle)
         known = sampler.can_advance and self._states.estimated(source)
-        index = self._preview_index(sampler) if particle.index == sampler.schedule.steps else None
-        looked = index is not None and source.index <= index and not sampler.can_advance
-        return (particle.index - source.index - known) * sampler.nfe_per_step + looked
+        looking = self._looking_costs(particle, sampler) if particle.index == sampler.schedule.steps else 0
+        return sampler.nfe(source.index + known, particle.index) + looking
+
+    def _looking_costs(self, particle: Particle, sampler: Sampler) -> int:
+        """NFE besides the way to its end for what a candidate looked like on the way."""
+        index = self._preview_index(sampler)
+        if index is None or particle.origin.index > index:
+            return 0
+        if self._states.source(particle).index <= index:
+            return 0 if sampler.can_advance else 1
+        there = self._denoised_from(particle.parent, index)
+        if self._states.has(there):
+            return 1
+        return sampler.nfe(self._states.source(there).index, index) + 1
 
     def _preview_index(self, sampler: Sampler) -> int | None:
         """Where a verifier wants to see what a candidate looked like on the way; None where none does."""
@@ -557,7 +569,11 @@ class Run:
     def _groups(self, particles: Sequence[Particle], sampler: Sampler) -> list[tuple[int, list[Particle]]]:
         """Particles that can share a micro-batch, with what each costs."""
         sources = [self._states.source(p) for p in particles]
-        keys = [(source.index, sampler.can_advance and self._states.estimated(source)) for source in sources]
+        keys = [
+            (one.index, sampler.can_advance and self._states.estimated(one), sampler.remembers and _life(one),
+             self._nfe_to(particle, sampler))
+            for one, particle in zip(sources, particles, strict=True)
+        ]  # fmt: skip
         return [(self._nfe_to(group[0], sampler), group) for _, group in _alike(keys, particles)]
 
     def _generate_some(self, some: Sequence[Particle], sampler: Sampler) -> None:
@@ -593,8 +609,14 @@ class Run:
         """Clean states, and the decoded estimates on the way that a verifier wants to see, where the way has them."""
         index = self._preview_index(sampler)
         sources = [self._states.source(p) for p in some]
-        if index is None or sources[0].index > index:
+        if index is None or some[0].origin.index > index:
             return self._carry(some, sampler)[0], None
+        if sources[0].index > index:  # it was passed already: look back
+            back = [self._denoised_from(p.parent, index) for p in some]
+            known_there = all(self._states.has(p) for p in back)
+            x, _ = self._states.batch(back, sampler) if known_there else self._carry(back, sampler)
+            previews = sampler.decode(sampler.predict(x, index))
+            return self._carry(some, sampler)[0], previews
         if sources[0].index == index:
             there: Sequence[Particle] = sources
             x, state = self._states.batch(there, sampler)
@@ -625,11 +647,15 @@ class Run:
         if details:
             record["details"] = details
         self._append({**record, "seconds": {"verify": took}})
+        self._states.forget_previews(some)
         if len(self.candidates) >= FRUITLESS:
             self._check_scores()
 
     def _scores(self, verifier: Verifier, images: Tensor, previews: Tensor | None = None) -> list[float]:
         """A verifier's scores; NaN where it fails, unless it has not given a single number yet."""
+        if hasattr(verifier, "preview_sigma") and previews is None:
+            self.say(f"verifier {verifier.name} has no preview of some candidates, which begin after it; NaN for those")
+            return [math.nan] * len(images)
         try:
             return score(verifier, images, self.prompt, previews)
         except VerifierFailed as error:
@@ -823,6 +849,13 @@ def _way(particle: Particle) -> Iterator[tuple[str, int]]:
         if particle.verb != "fork":
             return
         particle = particle.parent
+
+
+def _life(particle: Particle) -> int:
+    """The index at which a particle's life began: the solver's states of those that began elsewhere are not alike."""
+    while particle.verb in ("denoise", "fork"):
+        particle = particle.parent
+    return particle.index
 
 
 def _check_start(particle: Particle) -> None:

@@ -63,8 +63,9 @@ class Sampler(Protocol):
         meter: counts of what was run.
         description: what identifies the model, prompt and settings, JSON-ready; two runs may be continued from each
             other exactly where these are equal.
-        nfe_per_step: guided evaluations a step costs.
         stochastic: whether steps draw noise.
+        remembers: whether a step depends on the estimates of earlier ones, so that the solver's states of particles
+            that began their lives at different indices are not alike.
     """
 
     schedule: Schedule
@@ -74,10 +75,14 @@ class Sampler(Protocol):
     def description(self) -> dict[str, Any]: ...
 
     @property
-    def nfe_per_step(self) -> int: ...
+    def stochastic(self) -> bool: ...
 
     @property
-    def stochastic(self) -> bool: ...
+    def remembers(self) -> bool: ...
+
+    def nfe(self, start: int, stop: int) -> int:
+        """Guided evaluations that the steps from index ``start`` to ``stop`` cost one state."""
+        ...
 
     def noise(self, seeds: Sequence[int]) -> Tensor:
         """Starting states for ``seeds``, (batch, ...): for each, exactly what the plain pipeline draws."""

@@ -81,8 +81,14 @@ class States:
             self._remember(f"{particle.id}-clean", _row((clean, None), row, len(particles)))
 
     def save_previews(self, particles: Sequence[Particle], images: Tensor) -> None:
-        """Keep what finished particles looked like on the way, (batch, 3, height, width)."""
-        self._store.save_state(f"{particles[0].id}-preview", (images, None))
+        """Keep what particles looked like on the way, (batch, 3, height, width) in [0, 1], until they are scored."""
+        self._store.save_state(f"{particles[0].id}-preview", ((images * 255).round().byte(), None))
+        self.note_finished([particle.id for particle in particles])
+
+    def forget_previews(self, particles: Sequence[Particle]) -> None:
+        """Let go of what :meth:`save_previews` kept."""
+        for name in {self._places.get(f"{particle.id}-preview", ("",))[0] for particle in particles} - {""}:
+            self._store.forget_state(name)
 
     def note_finished(self, ids: Sequence[str]) -> None:
         """A micro-batch of particles is finished; there may be previews of them."""
@@ -92,7 +98,7 @@ class States:
     def previews(self, particles: Sequence[Particle]) -> Tensor | None:
         """What :meth:`save_previews` kept of all of these, or None where there is none of one."""
         rows = [self._kept(f"{particle.id}-preview", self._places) for particle in particles]
-        return torch.cat([row[0] for row in rows if row]) if all(rows) else None
+        return torch.cat([row[0] for row in rows if row]).float() / 255 if all(rows) else None
 
     def velocity(self, particle: Particle) -> Tensor | float:
         """What an ascended particle was saved with, (1, ...); 0 where the ascent begins."""

@@ -90,10 +90,10 @@ class FeatureStatistics:
         return FeatureStatistics(self.fingerprint).merge(self)
 
     def digest(self) -> str:
-        """16 hex digits that change with every sample."""
+        """16 hex digits that change with the network, the count, and any value of mean and scatter."""
         found = hashlib.sha256(f"{self.fingerprint} {self.count}".encode())
         found.update(self.mean.numpy().tobytes())
-        found.update(self.scatter.diagonal().contiguous().numpy().tobytes())
+        found.update(self.scatter.contiguous().numpy().tobytes())
         return found.hexdigest()[:16]
 
     def distance(self, reference: FeatureStatistics) -> float:

@@ -232,6 +232,10 @@ class Store:
         except Exception:  # damaged bytes fail anywhere in the unpickler; the lineage makes the state again
             return None
 
+    def forget_state(self, name: str) -> None:
+        """Delete what :meth:`save_state` wrote, where it did."""
+        (self.root / "states" / f"{name}.pt").unlink(missing_ok=True)
+
     def close(self) -> None:
         self._journal.close()
 

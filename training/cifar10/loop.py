@@ -117,12 +117,19 @@ def train(
         log_every: steps between lines of the log.
         now_and_then: called with (step, averages) each ``every`` steps and at the end, outside the timing.
         every: see there (0: never).
+
+    Raises:
+        ValueError: where ``checkpoint`` is of another batch size, with which the steps would not be the same.
     """
     averages = Averages(model, half_lives, batch_size)
     rates = [[group["lr"] for group in one.param_groups] for one in optimisers]
     step, spent = 0, 0.0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True, map_location=next(model.parameters()).device)
+        if state["batch"] != batch_size:
+            raise ValueError(
+                f"expected the batch size of {checkpoint}, {state['batch']}, to go on with it, got {batch_size}"
+            )
         model.load_state_dict(state["model"])
         for mean, held in zip(averages.models, state["averages"], strict=True):
             mean.load_state_dict(held)

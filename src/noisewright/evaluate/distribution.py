@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from noisewright.frechet import frechet_distance
+from noisewright.frechet import frechet_distance, sqrt_matrix
 from noisewright.statistics import FeatureStatistics, check_features
 
 BLOCK = 2**24
@@ -89,9 +89,11 @@ def fid_interval(
     if not 0 < confidence < 1 or resamples < 2:
         raise ValueError(f"expected a confidence in (0, 1) and 2 resamples or more, got {confidence} and {resamples}")
     checked = check_features(features)
-    centre = FeatureStatistics(reference.fingerprint).add(checked).distance(reference)
-    generator = torch.Generator().manual_seed(seed)
+    whole = FeatureStatistics(reference.fingerprint).add(checked)
     covariance = reference.covariance
+    root = sqrt_matrix(covariance)
+    centre = frechet_distance(whole.mean, whole.covariance, reference.mean, covariance, root)
+    generator = torch.Generator().manual_seed(seed)
     count = len(checked)
     found = []
     for _ in range(resamples):
@@ -100,7 +102,7 @@ def fid_interval(
         mean = times @ checked / count
         centred = checked - mean
         scatter = centred.T @ (centred * times[:, None])
-        found.append(frechet_distance(mean, scatter / (count - 1), reference.mean, covariance))
+        found.append(frechet_distance(mean, scatter / (count - 1), reference.mean, covariance, root))
     around = torch.tensor(found, dtype=torch.float64)
     around -= around.mean()
     low, high = (float(torch.quantile(around, q)) for q in ((1 - confidence) / 2, (1 + confidence) / 2))

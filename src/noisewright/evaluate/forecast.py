@@ -26,13 +26,13 @@ class _Measured:
 
     Attributes:
         forwards_per_nfe: 2 under classifier-free guidance.
-        step_seconds: one step of one image, in a micro-batch of ``images``.
+        nfe_seconds: one evaluation of one image in a step, in a micro-batch of ``images``.
         rest_seconds: decoding and verifying one image.
         images: how many were timed at once.
     """
 
     forwards_per_nfe: float
-    step_seconds: float
+    nfe_seconds: float
     rest_seconds: float
     images: int
 
@@ -46,12 +46,12 @@ def forecast(plan: Plan) -> dict[str, Any]:
     Raises:
         VerifierFailed: where a verifier cannot score the trial.
     """
-    final_nfe = plan.final.schedule.steps * plan.final.nfe_per_step
-    each_nfe = plan.sampler.schedule.steps * plan.sampler.nfe_per_step
+    final_nfe = plan.final.nfe(0, plan.final.schedule.steps)
+    each_nfe = plan.sampler.nfe(0, plan.sampler.schedule.steps)
     reserve = 0 if plan.final is plan.sampler else 2  # else candidate 0 is the baseline, and the winner is rendered
     measured = _measure(plan, reserve)
-    final_seconds = plan.final.schedule.steps * measured.step_seconds + measured.rest_seconds
-    each_seconds = plan.sampler.schedule.steps * measured.step_seconds + measured.rest_seconds
+    final_seconds = final_nfe * measured.nfe_seconds + measured.rest_seconds
+    each_seconds = each_nfe * measured.nfe_seconds + measured.rest_seconds
     candidates, limit = _candidates(plan, reserve, each_nfe, final_nfe, each_seconds, final_seconds)
     nfe = candidates * each_nfe + reserve * final_nfe
     return {
@@ -116,7 +116,7 @@ def _measure(plan: Plan, reserve: int) -> _Measured:
             continue  # there is no preview yet; a server's answer is paid for
         score(verifier, pictures, str(plan.spec["sampler"].get("prompt", "")))
     rest = time.perf_counter() - began
-    return _Measured(taken["forwards"] / max(1, taken["nfe"]), step / images, rest / images, images)
+    return _Measured(taken["forwards"] / max(1, taken["nfe"]), step / images / sampler.nfe(0, 1), rest / images, images)
 
 
 def _one_step(sampler: Sampler, seeds: list[int]) -> tuple[Tensor, float]:

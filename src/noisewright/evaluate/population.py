@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from noisewright.evaluate.distribution import fid_interval, inception_score, kid, manifold
-from noisewright.evaluate.scoring import images_in
+from noisewright.evaluate.scoring import PIXELS_AT_ONCE, images_in
 from noisewright.features import AT_ONCE, Features, feature_network
-from noisewright.metadata import read_image
+from noisewright.metadata import decode_image, read_image
 from noisewright.statistics import SUFFIXES, FeatureStatistics, check_same_network, check_suffix
 
 METRICS = ("fid", "kid", "is", "precision", "recall", "density", "coverage")
@@ -77,16 +76,22 @@ def population(paths: Sequence[Path], of: str = "best") -> list[Path]:
 def image_batches(files: Sequence[Path], bad: list[str], size: int = AT_ONCE) -> Iterator[list[np.ndarray]]:
     """Images (height, width, 3) uint8 in batches; ``bad`` collects a line for each that cannot be read.
 
+    A batch holds at most ``size`` images, and at most :data:`~noisewright.evaluate.scoring.PIXELS_AT_ONCE` pixels where
+    it holds more than one.
+
     Raises:
         ValueError: on a .parquet file without a column of images, or without pyarrow.
     """
     held: list[np.ndarray] = []
+    pixels = 0
     for file in files:
         for image in _parquet_images(file, bad) if file.suffix == ".parquet" else _image(file, bad):
-            held.append(image)
-            if len(held) == size:
+            more = image.shape[0] * image.shape[1]
+            if held and (len(held) == size or pixels + more > PIXELS_AT_ONCE):
                 yield held
-                held = []
+                held, pixels = [], 0
+            held.append(image)
+            pixels += more
     if held:
         yield held
 
@@ -256,9 +261,14 @@ def _parquet_images(file: Path, bad: list[str]) -> Iterator[np.ndarray]:
         for batch in opened.iter_batches(batch_size=AT_ONCE, columns=[column]):
             for value in batch.column(0).to_pylist():
                 data: Any = value.get("bytes") if isinstance(value, dict) else value
-                try:
-                    with Image.open(io.BytesIO(data)) as image:
-                        yield np.asarray(image.convert("RGB"))
-                except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError):
-                    bad.append(f"expected an encoded image in row {row} of {file}, got something else")
+                name = f"row {row} of {file}"
                 row += 1
+                if not isinstance(data, bytes):
+                    bad.append(f"expected an encoded image, got {type(data).__name__} in {name}")
+                    continue
+                try:
+                    image, _ = decode_image(io.BytesIO(data), name)
+                except ValueError as error:
+                    bad.append(str(error))
+                    continue
+                yield image

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from noisewright.clock import Clock
 from noisewright.schedule import Schedule, vp_levels
 from noisewright.solvers import Ddim, Solver
+
+ZERO_SIGNAL = 1e-9
+"""A last cumulative alpha below this is the zero of a model with no signal left at its end."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +52,33 @@ def _final(scheduler: Any) -> tuple[float, float]:
     return float(final**0.5), float((1 - final) ** 0.5)
 
 
-def read_levels(scheduler: Any) -> Levels:
+def _clock(scheduler: Any, flow: bool, mu: float | None) -> Clock | None:
+    """The scheduler's map between time and level, or None where it has none that we know."""
+    config = scheduler.config
+    unit = float(config.get("num_train_timesteps", 1000))
+    if flow:
+        shift = float(config.get("shift") or config.get("flow_shift") or 1.0)
+        if mu is not None and config.get("use_dynamic_shifting", False):
+            linear = config.get("time_shift_type", "exponential") == "linear"
+            shift = mu if linear else math.exp(mu)
+        return Clock("flow", unit=unit, shift=shift)
+    table = getattr(scheduler, "alphas_cumprod", None)
+    if table is None:
+        return None
+    table = table.detach().double().cpu()
+    if float(table[-1]) <= ZERO_SIGNAL:
+        table[-1] = 0.0
+    levels = ((1 - table) / table).sqrt().tolist()
+    rises = all(one < other for one, other in pairwise(levels))
+    return Clock("vp", tuple(levels)) if rises else None
+
+
+def read_levels(scheduler: Any, mu: float | None = None) -> Levels:
     """Read a scheduler whose ``set_timesteps`` has run.
+
+    Args:
+        scheduler: of diffusers.
+        mu: what the pipeline gave ``set_timesteps`` for a shift that depends on the size of the image.
 
     Raises:
         ValueError: where neither sigmas nor cumulative alphas tell its noise levels.
@@ -59,13 +90,14 @@ def read_levels(scheduler: Any) -> Levels:
     kind = str(config.get("prediction_type", "epsilon"))
     flow = kind.startswith("flow") or "FlowMatch" in name or bool(config.get("use_flow_sigmas", False))
 
+    clock = _clock(scheduler, flow, mu)
     sigmas = getattr(scheduler, "sigmas", None)
     if flow:
         if sigmas is None:
             raise ValueError(f"expected a flow scheduler with sigmas, got {name}")
         levels = sigmas.detach().float().cpu().tolist()
         levels = [*levels, 0.0] if len(levels) == len(times) else levels
-        schedule = Schedule(tuple(times.tolist()), tuple(1 - s for s in levels), tuple(levels))
+        schedule = Schedule(tuple(times.tolist()), tuple(1 - s for s in levels), tuple(levels), clock=clock)
         plain = name == "FlowMatchEulerDiscreteScheduler" and not config.get("stochastic_sampling", False)
         return Levels(schedule, schedule, "flow", Ddim(name="euler") if plain else None)
 
@@ -77,9 +109,23 @@ def read_levels(scheduler: Any) -> Levels:
         kept = torch.cat([s[keep], s[-1:]])
         alpha, sigma = vp_levels(kept)
         scale = start * alpha[0]
-        schedule = Schedule(tuple(times[keep].tolist()), tuple(alpha), tuple(sigma), scale)
+        schedule = Schedule(tuple(times[keep].tolist()), tuple(alpha), tuple(sigma), scale, clock)
         equal = Ddim(name="euler") if name == "EulerDiscreteScheduler" else None
         return Levels(schedule, native, kind, equal)
+
+    if sigmas is not None and len(sigmas) == len(times) + 1 and hasattr(scheduler, "_sigma_to_alpha_sigma_t"):
+        s = sigmas.detach().float().cpu()  # EDM levels of VP states: DPM-Solver, DEIS, UniPC
+        alpha, sigma = vp_levels(s)
+        native = Schedule(tuple(times.tolist()), tuple(alpha), tuple(sigma), start)
+        keep = _distinct(s[:-1])
+        schedule = Schedule(
+            tuple(times[keep].tolist()),
+            (*(alpha[n] for n in keep), alpha[-1]),
+            (*(sigma[n] for n in keep), sigma[-1]),
+            start,
+            clock,
+        )
+        return Levels(schedule, native, kind, None)
 
     if not hasattr(scheduler, "alphas_cumprod"):
         raise ValueError(f"expected a scheduler with sigmas or alphas_cumprod, got {name}")
@@ -92,6 +138,7 @@ def read_levels(scheduler: Any) -> Levels:
         (*(alpha[n] for n in keep), final_alpha),
         (*(sigma[n] for n in keep), final_sigma),
         start,
+        clock,
     )
     return Levels(schedule, native, kind, Ddim() if _is_plain_ddim(scheduler, times) else None)
 

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from noisewright.clock import Level
 from noisewright.errors import NotDifferentiable
 from noisewright.sampler import Meter, StepNoise, quantise
 from noisewright.schedule import Estimate, Schedule, estimate
-from noisewright.solvers import Ddim, Solver, advance
+from noisewright.solvers import AnySolver, Ddim, advance, asked, asks_once, memory, nfe, stages
 
 SHAPE = (3, 2, 2)
 
@@ -53,8 +54,6 @@ class MixtureSampler:
         prompt: carried along, without effect.
     """
 
-    nfe_per_step = 1
-
     def __init__(
         self,
         means: Tensor | None = None,
@@ -63,7 +62,7 @@ class MixtureSampler:
         *,
         steps: int = 20,
         kind: str = "vp",
-        solver: Solver | None = None,
+        solver: AnySolver | None = None,
         prompt: str = "a mixture",
     ) -> None:
         if kind not in ("vp", "flow"):
@@ -77,7 +76,7 @@ class MixtureSampler:
         weights = torch.ones(count) if weights is None else weights
         self.weights = (weights / weights.sum()).double()
         self.kind = kind
-        self.solver = solver or Ddim()
+        self.solver: AnySolver = solver or Ddim()
         self.prompt = prompt
         self.meter = Meter()
         self._set_steps(steps)
@@ -95,6 +94,13 @@ class MixtureSampler:
     @property
     def stochastic(self) -> bool:
         return self.solver.stochastic
+
+    @property
+    def remembers(self) -> bool:
+        return memory(self.solver) > 0
+
+    def nfe(self, start: int, stop: int) -> int:
+        return nfe(self.solver, self.schedule, start, stop)
 
     @property
     def description(self) -> dict[str, Any]:
@@ -122,18 +128,25 @@ class MixtureSampler:
         pull = (alpha * self.deviations**2 / spread)[None, :, None] * gap
         return (shares[..., None] * (means[None] + pull)).sum(1).reshape(x.shape)
 
-    def _estimate(self, x: Tensor, index: int) -> Estimate:
-        self._count(x)
-        return self._look(x, index)
+    def _count(self, x: Tensor, times: int = 1) -> None:
+        self.meter.nfe += len(x) * times
+        self.meter.forwards += len(x) * times
 
-    def _count(self, x: Tensor) -> None:
-        self.meter.nfe += len(x)
-        self.meter.forwards += len(x)
+    def _step(self, x: Tensor, index: int, noise: Tensor | None, state: Any) -> tuple[Tensor, Any]:
+        """One step, in float64 inside."""
+        levels = asked(self.solver, self.schedule, index)
+        step = stages(self.solver, self.schedule, index, x.double(), noise, state)
+        sample = next(step)
+        for level in levels:
+            try:
+                sample = step.send(self._look(sample, level))
+            except StopIteration as done:
+                return done.value
+        raise ValueError(f"{self.solver.name} asked more often than it said, {len(levels)} times")
 
-    def _look(self, x: Tensor, index: int) -> Estimate:
-        alpha, sigma = self.schedule.alpha[index], self.schedule.sigma[index]
-        clean = self.clean_mean(x, alpha, sigma)
-        return estimate(clean, x.double(), alpha, sigma, "sample")
+    def _look(self, x: Tensor, level: Level) -> Estimate:
+        clean = self.clean_mean(x, level.alpha, level.sigma)
+        return estimate(clean, x.double(), level.alpha, level.sigma, "sample")
 
     def noise(self, seeds: Sequence[int]) -> Tensor:
         rows = [
@@ -150,8 +163,8 @@ class MixtureSampler:
         with self.meter.phase("denoise"):
             for index in range(start, stop):
                 drawn = noise(index) if self.solver.stochastic and noise is not None else None
-                found = self._estimate(x, index)
-                x, state = self.solver.step(self.schedule, index, x, found, drawn, state)
+                self._count(x, self.nfe(index, index + 1))
+                x, state = self._step(x, index, drawn, state)
                 x = x.float()
             return x, state
 
@@ -160,21 +173,22 @@ class MixtureSampler:
         return not self.solver.stochastic
 
     def trace(self, x: Tensor) -> Tensor:
-        def step(state: Tensor, index: int) -> Tensor:
-            found = self._look(state, index)
-            return self.solver.step(self.schedule, index, state.double(), found, None, None)[0].to(x.dtype)
+        def step(now: Tensor, index: int, state: Any) -> tuple[Tensor, Any]:
+            after, state = self._step(now, index, None, state)
+            return after.to(x.dtype), state
 
         if self.solver.stochastic:
             raise NotDifferentiable(f"expected a deterministic solver for a gradient, got {self.solver.name} with eta")
         with self.meter.phase("denoise"):
+            state: Any = None
             for index in range(self.schedule.steps):
-                self._count(x)  # once: the backward pass looks again
-                x = checkpoint(step, x, index, use_reentrant=False)
+                self._count(x, self.nfe(index, index + 1))  # once: the backward pass looks again
+                x, state = checkpoint(step, x, index, state, use_reentrant=False)
         return (x / 2 + 0.5).clamp(0, 1)
 
     @property
     def can_advance(self) -> bool:
-        return self.solver.nfe_per_step == 1
+        return asks_once(self.solver)
 
     def advance(
         self, x: Tensor, index: int, clean: Tensor, state: Any = None, noise: StepNoise | None = None
@@ -183,7 +197,8 @@ class MixtureSampler:
 
     def predict(self, x: Tensor, index: int) -> Tensor:
         with self.meter.phase("denoise"):
-            return self._estimate(x, index).clean.float()
+            self._count(x)
+            return self.clean_mean(x, self.schedule.alpha[index], self.schedule.sigma[index]).float()
 
     def decode(self, x: Tensor) -> Tensor:
         with self.meter.phase("decode"):

@@ -17,6 +17,7 @@ import importlib
 import inspect
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from noisewright.clock import Level
 from noisewright.errors import NotDifferentiable, UnsupportedPipeline
 from noisewright.sampler import Meter, StepNoise, quantise
 from noisewright.samplers.classes import is_class_conditional, read_class
 from noisewright.samplers.fingerprint import fingerprint
 from noisewright.samplers.levels import Levels, read_levels
-from noisewright.samplers.seam import Seam, checkpointed, entered, make_probe
-from noisewright.schedule import KINDS, Schedule, estimate
-from noisewright.solvers import Solver, advance
+from noisewright.samplers.seam import Seam, checkpointed, entered, make_probe, without_guidance
+from noisewright.schedule import KINDS, Estimate, Schedule, check_falling, estimate
+from noisewright.schedules import named_schedule
+from noisewright.solvers import AnySolver, Stages, advance, asked, asks_once, memory, nfe, splits, stages
 
 NEEDED = ("latents", "generator", "num_inference_steps", "output_type")
 
@@ -52,7 +55,8 @@ class PipelineSampler:
         guidance_scale, negative_prompt, height, width: as in diffusers; None leaves the pipeline's default.
         solver: one of ours, or None for the pipeline's own: mapped to the solver of ours that takes the same steps
             where there is one, and otherwise run by a private copy of the pipeline's scheduler.
-        schedule: levels to use instead of the pipeline's; needs a solver of ours.
+        schedule: levels to use instead of the pipeline's, or the name of a rule that makes them
+            (:mod:`noisewright.schedules`); needs a solver of ours.
         model: how the model is called in records.
         pipe_kwargs: further arguments of the pipeline's call.
 
@@ -72,8 +76,8 @@ class PipelineSampler:
         negative_prompt: str | None = None,
         height: int | None = None,
         width: int | None = None,
-        solver: Solver | None = None,
-        schedule: Schedule | None = None,
+        solver: AnySolver | None = None,
+        schedule: Schedule | str | None = None,
         model: str | None = None,
         pipe_kwargs: dict[str, Any] | None = None,
     ) -> None:
@@ -90,7 +94,7 @@ class PipelineSampler:
             **(pipe_kwargs or {}),
         }
         self._given_solver = solver
-        self._given_schedule = schedule
+        self._given_schedule = None if schedule == "pipeline" else schedule
         self._model = model or _name(pipe)
         self._fingerprint: str | None = None
         _check(self.pipe, type(pipe).__name__, self._settings)
@@ -108,14 +112,54 @@ class PipelineSampler:
                 f"{type(self.pipe.scheduler).__name__}"
             )
         self.solver = solver
-        self.schedule = self._given_schedule or (levels.schedule if solver is not None else levels.native)
+        self.schedule = self._levels(levels, steps)
         self._kind = levels.kind
-        self.nfe_per_step = solver.nfe_per_step if solver is not None else 1
         self.stochastic = solver.stochastic if solver is not None else _draws_noise(self._prepared)
 
+    def _levels(self, levels: Levels, steps: int) -> Schedule:
+        """The levels to visit: those that were given, by a rule or one by one, or the pipeline's own."""
+        given, own = self._given_schedule, levels.schedule
+        if isinstance(given, str):
+            if own.clock is None:
+                raise ValueError(
+                    f"expected a scheduler that tells the time of a noise level for schedule {given!r}, got "
+                    f"{type(self.pipe.scheduler).__name__}"
+                )
+            return named_schedule(given, own.clock, steps)
+        if given is not None:
+            check_falling(given)
+            inside = any(min(pair) > 0 for pair in zip(given.alpha, given.sigma, strict=True))
+            if inside and given.straight != own.straight:
+                kinds = ["a VP model", "a flow model"]
+                raise ValueError(f"expected the levels of {kinds[own.straight]}, got those of {kinds[given.straight]}")
+            return replace(given, clock=given.clock or own.clock)
+        return own if self.solver is not None else levels.native
+
+    @property
+    def given_solver(self) -> AnySolver | None:
+        """The solver that was asked for; None where the pipeline's own was to be used."""
+        return self._given_solver
+
+    @property
+    def remembers(self) -> bool:
+        return self.solver is None or memory(self.solver) > 0
+
+    def nfe(self, start: int, stop: int) -> int:
+        return stop - start if self.solver is None else nfe(self.solver, self.schedule, start, stop)
+
     def with_steps(self, steps: int) -> PipelineSampler:
+        if isinstance(self._given_schedule, Schedule) and steps != self._given_schedule.steps:
+            raise ValueError(f"expected the {self._given_schedule.steps} steps of the schedule given, got {steps}")
         other = copy.copy(self)  # shares the pipeline, the encoded prompt and the meter
         other._prepare(steps)
+        return other
+
+    def with_levels(self, schedule: Schedule | str, solver: AnySolver | None = None) -> PipelineSampler:
+        """The same model, prompt and settings on other levels, and with another solver if one is given."""
+        other = copy.copy(self)
+        other._given_schedule = None if schedule == "pipeline" else schedule
+        other._given_solver = solver or self._given_solver
+        other._prepare(schedule.steps if isinstance(schedule, Schedule) else self._asked_steps)
         return other
 
     @property
@@ -123,6 +167,8 @@ class PipelineSampler:
         if self._fingerprint is None:
             self._fingerprint = fingerprint(self._found)
         label = {} if self.class_label is None else {"class_label": self.class_label}
+        given = self._given_schedule
+        levels = {} if given is None else {"levels": given if isinstance(given, str) else given.to_json()}
         return {
             "model": self._model,
             "pipeline": type(self._found).__name__,
@@ -134,6 +180,7 @@ class PipelineSampler:
             "solver": self.solver.name if self.solver is not None else type(self.pipe.scheduler).__name__,
             "eta": getattr(self.solver, "eta", None),
             "schedule": self.schedule.digest,
+            **levels,
             "dtype": str(self.pipe.dtype).removeprefix("torch."),
             "device": str(self.device),
         }
@@ -167,7 +214,7 @@ class PipelineSampler:
 
     @property
     def can_advance(self) -> bool:
-        return self.solver is not None and self.solver.nfe_per_step == 1
+        return self.solver is not None and asks_once(self.solver)
 
     def advance(
         self, x: Tensor, index: int, clean: Tensor, state: Any = None, noise: StepNoise | None = None
@@ -227,23 +274,53 @@ class PipelineSampler:
             raise ValueError(f"expected step noise for {solver.name} with eta > 0, got None")
         index = start
         now = x.to(self.device, torch.float32)  # the master copy: no rounding to the model's dtype between steps
+        state = placed(state, self.device)
+        levels = [level for n in range(start, stop) for level in asked(solver, schedule, n)]
+        waiting = iter(levels)
+
+        def begin() -> Stages:
+            drawn = noise(index).to(now.device) if solver.stochastic and noise is not None else None
+            return stages(solver, schedule, index, now, drawn, state)
+
+        step = begin()
+        seen = next(step)  # what the network is asked about: the states, or samples on the way of a step
 
         def on_step(prediction: Tensor, timestep: Any, sample: Tensor) -> Tensor:
-            nonlocal index, now, state
+            nonlocal index, now, state, step, seen
             self._count(prediction, x)
-            found = estimate(prediction.float(), now, schedule.alpha[index], schedule.sigma[index], kind)
-            drawn = noise(index).to(now.device) if solver.stochastic and noise is not None else None
-            now, state = solver.step(schedule, index, now, found, drawn, state)
-            index += 1
-            return now.to(sample.dtype)
+            found = self._understood(prediction, seen, next(waiting), kind, seam)
+            try:
+                seen = step.send(found)
+            except StopIteration as done:
+                now, state = done.value
+                index += 1
+                step = begin() if index < stop else step
+                seen = next(step) if index < stop else now
+            return seen.to(sample.dtype)
 
-        seam = self._seam(start, stop, on_step)
+        seam = self._seam_at([level.t for level in levels], on_step)
+        seam.branches = [] if splits(solver) else None
         self._call(seam, x, traced=traced)
         if index != stop:
             raise UnsupportedPipeline(
                 f"{type(self.pipe).__name__} took {index - start} scheduler steps where {stop - start} were asked"
             )
-        return now.cpu(), state
+        return now.cpu(), placed(state, torch.device("cpu"))
+
+    def _understood(self, prediction: Tensor, x: Tensor, level: Level, kind: str, seam: Seam) -> Estimate:
+        """What the network said of ``x``; for splitting solvers also what it says without guidance."""
+        found = estimate(prediction.float(), x, level.alpha, level.sigma, kind)
+        if seam.branches is None:
+            return found
+        outputs, seam.branches[:] = list(seam.branches), []
+        scale = float(getattr(self.pipe, "guidance_scale", self._settings["guidance_scale"]) or 1.0)
+        plain = without_guidance(prediction, outputs, scale)
+        if plain is None:
+            raise UnsupportedPipeline(
+                f"expected guidance of the form u + scale (c - u) with a scale above 1 for a splitting solver, got "
+                f"another of {type(self.pipe).__name__} at scale {scale:g}"
+            )
+        return replace(found, plain=estimate(plain.float(), x, level.alpha, level.sigma, kind))
 
     def _denoise_natively(
         self, x: Tensor, start: int, stop: int, state: Any, noise: StepNoise | None, seeds: Sequence[int | None] | None
@@ -331,17 +408,19 @@ class PipelineSampler:
             raise UnsupportedPipeline(f"{type(self.pipe).__name__} never calls scheduler.set_timesteps")
         self._prepared = seam.prepared
         try:
-            return read_levels(seam.prepared)
+            return read_levels(seam.prepared, seam.mu)
         except ValueError as error:
             raise UnsupportedPipeline(str(error)) from None
 
     def _seam(self, start: int, stop: int, on_step: Callable[..., Tensor] | None) -> Seam:
         if self.solver is None:
-            times = self._prepared.timesteps[start:stop].clone()
-        else:
-            times = torch.tensor(self.schedule.t[start:stop], dtype=torch.float32)
-            if not torch.is_floating_point(self._prepared.timesteps):
-                times = times.long() if bool((times == times.round()).all()) else times
+            return Seam(self.pipe.scheduler, self._prepared.timesteps[start:stop].clone(), on_step)
+        return self._seam_at(self.schedule.t[start:stop], on_step)
+
+    def _seam_at(self, asked_at: Sequence[float], on_step: Callable[..., Tensor] | None) -> Seam:
+        times = torch.tensor(asked_at, dtype=torch.float32)
+        if not torch.is_floating_point(self._prepared.timesteps):
+            times = times.long() if bool((times == times.round()).all()) else times
         return Seam(self.pipe.scheduler, times, on_step)
 
     def _call(
@@ -363,7 +442,7 @@ class PipelineSampler:
             given["latents"] = x.to(self.device, self.pipe.dtype)
         if generator is not None:
             given["generator"] = generator
-        with entered(self.pipe, make_probe(seam), self._encoded, self.meter):
+        with entered(self.pipe, make_probe(seam), self._encoded, self.meter, seam.branches):
             call = type(self.pipe).__call__
             output = getattr(call, "__wrapped__", call)(self.pipe, **given) if traced else self.pipe(**given)
         images = getattr(output, "images", None)
@@ -386,6 +465,15 @@ class PipelineSampler:
         if len(found) != 1:
             raise UnsupportedPipeline(f"{type(self.pipe).__name__} took {len(found)} scheduler steps, expected 1")
         return found[0].cpu()
+
+
+def placed(state: Any, device: torch.device) -> Any:
+    """A solver's state with its tensors on a device."""
+    if isinstance(state, Tensor):
+        return state.to(device)
+    if isinstance(state, dict):
+        return {key: placed(value, device) for key, value in state.items()}
+    return [placed(value, device) for value in state] if isinstance(state, (list, tuple)) else state
 
 
 def _adapted(pipe: Any) -> Any:
@@ -506,7 +594,7 @@ def load_pipeline(directory_or_id: str | Path, *, device: str | None = None, dty
     diffusers_logging.disable_progress_bar()
     try:
         pipe = (_own_class(path) or DiffusionPipeline).from_pretrained(
-            str(directory_or_id), torch_dtype=getattr(torch, dtype), use_safetensors=True
+            str(directory_or_id), torch_dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
         )
     except (
         OSError, ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError, SafetensorError

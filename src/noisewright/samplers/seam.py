@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,9 @@ from torch.utils.checkpoint import checkpoint
 
 from noisewright.errors import UnsupportedPipeline
 from noisewright.sampler import Meter
+
+CLOSE = 0.02
+"""Relative error within which a guided prediction is recognised: the halves are rounded to the model's dtype."""
 
 DENOISERS = ("unet", "transformer", "transformer_2", "prior", "decoder")
 
@@ -34,6 +37,8 @@ class Seam:
         own_input: the scheduler's ``scale_model_input``, where the samples are in its own coordinates.
         init_scale: what the pipeline multiplies its starting noise with.
         prepared: a copy of the scheduler after ``set_timesteps``, once the call asked for it.
+        mu: what the call gave ``set_timesteps`` for a shift by the image's size, or None.
+        branches: the network's own outputs, guided branches apart, where they are wanted; else None.
     """
 
     def __init__(self, scheduler: Any, times: Tensor | None, on_step: Callable[..., Tensor] | None) -> None:
@@ -43,6 +48,8 @@ class Seam:
         self.own_input: Callable[[Tensor, Any], Tensor] | None = None
         self.init_scale = 1.0
         self.prepared: Any = None
+        self.mu: float | None = None
+        self.branches: list[Tensor] | None = None
 
 
 class _StepOutput(dict):
@@ -70,6 +77,7 @@ def make_probe(seam: Seam) -> Any:
                 raise ValueError(f"{base.__name__} takes no custom timesteps or sigmas")
             seam.prepared = copy.deepcopy(seam.scheduler)
             seam.prepared.set_timesteps(device=device, **given)
+            seam.mu = mu
             self.timesteps = seam.prepared.timesteps[:0]
         else:
             self.timesteps = seam.times.to(device) if device is not None else seam.times
@@ -110,8 +118,18 @@ def _batch_of(module: Any, args: tuple, kwargs: dict) -> int:
 
 
 @contextmanager
-def entered(pipe: Any, probe: Any, encoded: dict[str, Any], meter: Meter) -> Iterator[None]:
-    """The pipeline with our scheduler, a remembered prompt, its network counted, no progress bar; then as before."""
+def entered(
+    pipe: Any, probe: Any, encoded: dict[str, Any], meter: Meter, branches: list[Tensor] | None = None
+) -> Iterator[None]:
+    """The pipeline with our scheduler, a remembered prompt, its network counted, no progress bar; then as before.
+
+    Args:
+        pipe: the pipeline.
+        probe: from :func:`make_probe`.
+        encoded: what was encoded before, which is added to.
+        meter: counts the network's passes.
+        branches: where the network's outputs are put, if they are wanted.
+    """
     scheduler, bar = pipe.scheduler, getattr(pipe, "_progress_bar_config", None)
     encode, own_encode = getattr(pipe, "encode_prompt", None), pipe.__dict__.get("encode_prompt")
 
@@ -127,7 +145,15 @@ def entered(pipe: Any, probe: Any, encoded: dict[str, Any], meter: Meter) -> Ite
         return encoded[key]
 
     networks = [net for name in DENOISERS if isinstance(net := getattr(pipe, name, None), torch.nn.Module)]
+
+    def keep(module: Any, args: tuple, output: Any) -> None:
+        one = output[0] if isinstance(output, (tuple, list)) else getattr(output, "sample", output)
+        if branches is not None and isinstance(one, Tensor):
+            branches.append(one)
+
     hooks = [net.register_forward_pre_hook(count, with_kwargs=True) for net in networks]
+    if branches is not None:
+        hooks += [net.register_forward_hook(keep) for net in networks]
     # Past DiffusionPipeline.__setattr__, which would write the probe's class into the pipeline's config.
     object.__setattr__(pipe, "scheduler", probe)
     if encode is not None:
@@ -147,6 +173,34 @@ def entered(pipe: Any, probe: Any, encoded: dict[str, Any], meter: Meter) -> Ite
             pipe.__dict__.pop("_progress_bar_config", None)
         else:
             pipe._progress_bar_config = bar
+
+
+def without_guidance(prediction: Tensor, outputs: Sequence[Tensor], scale: float) -> Tensor | None:
+    """The network's prediction without the prompt, found in its own outputs behind a guided prediction.
+
+    The guided prediction is ``u + scale (c - u)`` of two halves of one output, or of two outputs, in either order and
+    with either sign; which it is, the prediction itself tells.
+
+    Args:
+        prediction: what the pipeline gave its scheduler, (batch, ...).
+        outputs: what the network gave since the last step.
+        scale: the guidance scale.
+
+    Returns:
+        u shaped and signed as ``prediction``, or None where no reading of the outputs explains the prediction.
+    """
+    halves: tuple[Tensor, ...] = tuple(outputs)
+    if len(halves) == 1 and len(halves[0]) == 2 * len(prediction):
+        halves = halves[0].chunk(2)
+    if len(halves) != 2 or any(one.shape != prediction.shape for one in halves):
+        return None
+    near = CLOSE * float(prediction.detach().float().abs().max())
+    for plain, guided in (halves, halves[::-1]):
+        for sign in (1, -1):
+            joined = sign * (plain + scale * (guided - plain))
+            if float((joined - prediction).detach().float().abs().max()) <= near:
+                return sign * plain
+    return None
 
 
 @contextmanager

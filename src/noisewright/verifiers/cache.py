@@ -16,7 +16,8 @@ from typing import Any
 from torch import Tensor
 
 from noisewright.metadata import pixel_hash, pixels_of
-from noisewright.verifier import DifferentiableVerifier, Verifier, score
+from noisewright.verifier import DifferentiableVerifier, FunctionVerifier, Verifier, score
+from noisewright.verifiers.http import HttpVerifier
 
 log = logging.getLogger("noisewright")
 
@@ -145,7 +146,8 @@ def cached(verifier: Verifier, directory: str | Path | None = None) -> Verifier:
     """``verifier`` with a memory.
 
     One that keeps answers by itself (``keep_in``) is told where; one whose scores need more than the image
-    (``preview_sigma``) is left as it is.
+    (``preview_sigma``) is left as it is. Of a function, whose fingerprint is its own source and not that of what it
+    calls, and of a server, scores are kept in memory alone.
 
     Raises:
         ValueError: where the directory cannot be used.
@@ -155,5 +157,9 @@ def cached(verifier: Verifier, directory: str | Path | None = None) -> Verifier:
         return verifier
     if hasattr(verifier, "preview_sigma"):
         return verifier
+    if directory is not None and isinstance(verifier, (FunctionVerifier, HttpVerifier)):
+        kind_of = "function" if isinstance(verifier, FunctionVerifier) else "server"
+        log.warning("scores of %s are not kept on disk: nothing says when a %s changes", verifier.name, kind_of)
+        directory = None
     kind = _CachedDifferentiable if isinstance(verifier, DifferentiableVerifier) else Cached
     return kind(verifier, directory)  # type: ignore[return-value]  # whose fingerprint is read-only

@@ -14,10 +14,9 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from noisewright.samplers.fingerprint import add_weights
 from noisewright.verifiers.clip import load_encoder
 from noisewright.verifiers.preprocess import BATCH, fingerprint_of, image_processor, to_pil
-from noisewright.verifiers.weights import CONFIG, IMAGES, WEIGHTS, files_of, pretrained
+from noisewright.verifiers.weights import CONFIG, IMAGES, WEIGHTS, add_network, files_of, pretrained
 
 Output = Literal["logit", "probability"]
 
@@ -68,7 +67,7 @@ class Classifier:
         self.target = None if label is None else find_label(label, self.labels)
         self.output, self.name, self.batch = output, name, BATCH
         digest = fingerprint_of("classifier", output, self.target, self.labels, self.processor.to_dict())
-        add_weights(digest, self.model)
+        add_network(digest, self.model)
         self.fingerprint = digest.hexdigest()[:16]
 
     def check(self, prompt: str) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noisewright.samplers.fingerprint import add_weights
 from noisewright.verifiers.preprocess import (
     BATCH,
     CentreCrop,
@@ -19,7 +18,17 @@ from noisewright.verifiers.preprocess import (
     fingerprint_of,
     tokenize,
 )
-from noisewright.verifiers.weights import CONFIG, IMAGES, TOKENS, WEIGHTS, files_of, loading, pretrained
+from noisewright.verifiers.weights import (
+    CONFIG,
+    IMAGES,
+    TOKENS,
+    WEIGHTS,
+    add_network,
+    add_tokenizer,
+    files_of,
+    loading,
+    pretrained,
+)
 
 
 class ClipEncoder:
@@ -77,9 +86,11 @@ class ClipEncoder:
         return self._text[prompt]
 
     def fingerprint(self, formula: str, *more: Callable[[Any], None]) -> str:
-        """16 hex digits of the formula, the preprocessing and the weights; ``more`` add to the digest."""
+        """16 hex digits of the formula, preprocessing, tokenizer and weights; ``more`` add to the digest."""
         digest = fingerprint_of(formula, self.preprocess)
-        add_weights(digest, self.model)
+        add_network(digest, self.model)
+        if self.tokenizer is not None:
+            add_tokenizer(digest, self.tokenizer)
         for add in more:
             add(digest)
         return digest.hexdigest()[:16]
@@ -127,14 +138,20 @@ def load_tokenizer(folder: Path) -> Any:
     """
     from transformers import AutoTokenizer
 
-    return loading(lambda: AutoTokenizer.from_pretrained(str(folder), local_files_only=True), folder)
+    def load() -> Any:
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+
+    return loading(load, folder)
 
 
 def _check_kind(folder: Path, model: str | Path) -> None:
     """Refuse a directory of another architecture before its gigabytes are read."""
     from transformers import AutoConfig
 
-    kind = loading(lambda: AutoConfig.from_pretrained(str(folder), local_files_only=True), model).model_type
+    def load() -> Any:
+        return AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+
+    kind = loading(load, model).model_type
     if kind != "clip":
         raise ValueError(f"verifier model {str(model)!r} could not be loaded: expected a CLIPModel, got a {kind} model")
 

@@ -112,8 +112,9 @@ def _network(file: Path, what: str | Path) -> Any:
 
     def load() -> Any:
         return CLIPModel.from_pretrained(
-            None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True
-        )
+            None, config=config, state_dict=state, dtype=torch.float32, trust_remote_code=False,
+            output_loading_info=True,
+        )  # fmt: skip
 
     network, info = loading(load, what)
     check_loaded(info, what)

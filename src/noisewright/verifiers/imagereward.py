@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -14,11 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noisewright.samplers.fingerprint import add_weights
-from noisewright.verifiers.preprocess import BATCH, OPENAI_DEVIATION, OPENAI_MEAN, CentreCrop, fingerprint_of
-from noisewright.verifiers.weights import CONFIG, files_of, hub_file, loading, read_state
-
-log = logging.getLogger("noisewright")
+from noisewright.verifiers.preprocess import (
+    BATCH,
+    OPENAI_DEVIATION,
+    OPENAI_MEAN,
+    CentreCrop,
+    fingerprint_of,
+    tokenize,
+)
+from noisewright.verifiers.weights import CONFIG, add_network, add_tokenizer, files_of, hub_file, loading, read_state
 
 HUB_ID = "zai-org/ImageReward"
 ORIGINAL = ("ImageReward.safetensors", "ImageReward.pt")
@@ -114,8 +117,9 @@ class ImageRewardVerifier:
         self.preprocess = CentreCrop(side, (side, side), tuple(told["image_mean"]), tuple(told["image_std"]))
         self._tokens: dict[str, tuple[Tensor, Tensor]] = {}
         digest = fingerprint_of("(head - mean) / deviation", self.mean, self.deviation, self.preprocess)
-        digest.update(repr((self.most_tokens, len(self.tokenizer))).encode())
-        add_weights(digest, self.model)
+        digest.update(repr(self.most_tokens).encode())
+        add_tokenizer(digest, self.tokenizer)
+        add_network(digest, self.model)
         self.fingerprint = digest.hexdigest()[:16]
 
     @torch.inference_mode()
@@ -140,13 +144,8 @@ class ImageRewardVerifier:
     def _tokenise(self, prompt: str) -> tuple[Tensor, Tensor]:
         """Token numbers and mask, (1, tokens) each, padded."""
         if prompt not in self._tokens:
-            whole = len(self.tokenizer(prompt, verbose=False)["input_ids"])
-            if whole > self.most_tokens:
-                log.warning("verifier %s reads %d of the prompt's %d tokens", self.name, self.most_tokens, whole)
-            found = self.tokenizer(
-                prompt, padding="max_length", truncation=True, max_length=self.most_tokens, return_tensors="pt"
-            )
-            self._tokens[prompt] = found["input_ids"].to(self.device), found["attention_mask"].to(self.device)
+            found = tokenize(self.tokenizer, prompt, self.most_tokens, self.name, self.device, padded=True)
+            self._tokens[prompt] = found["input_ids"], found["attention_mask"]
         return self._tokens[prompt]
 
 
@@ -160,7 +159,7 @@ def _load_native(folder: Path) -> tuple[RewardModel, Any, dict[str, Any]]:
     def make() -> tuple[RewardModel, Any]:
         made = RewardModel(config["vision_config"], config["text_config"], config["head_sizes"])
         made.load_state_dict(state)
-        return made, BertTokenizer.from_pretrained(str(folder))
+        return made, BertTokenizer.from_pretrained(str(folder), trust_remote_code=False)
 
     model, tokenizer = loading(make, folder)
     return model, tokenizer, {key: config[key] for key in SETTINGS}
@@ -262,7 +261,7 @@ def _tokenizer(folder: Path) -> Any:
     """BERT's, with [DEC] and [ENC] at its end; [CLS] stays at the head of the text, where BLIP would put [ENC]."""
     from transformers import BertTokenizer
 
-    tokenizer = loading(lambda: BertTokenizer.from_pretrained(str(folder)), folder)
+    tokenizer = loading(lambda: BertTokenizer.from_pretrained(str(folder), trust_remote_code=False), folder)
     tokenizer.add_special_tokens({"bos_token": "[DEC]"})
     tokenizer.add_tokens(["[ENC]"], special_tokens=True)
     return tokenizer

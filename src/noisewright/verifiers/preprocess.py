@@ -184,7 +184,9 @@ def image_processor(folder: Path) -> Any:
     from transformers import AutoImageProcessor
 
     def load() -> Any:
-        return AutoImageProcessor.from_pretrained(str(folder), backend="pil", local_files_only=True)
+        return AutoImageProcessor.from_pretrained(
+            str(folder), backend="pil", local_files_only=True, trust_remote_code=False
+        )
 
     return loading(load, folder)
 
@@ -194,12 +196,18 @@ def to_pil(images: Tensor) -> list[Image.Image]:
     return [Image.fromarray(array) for array in pixels_of(images)]
 
 
-def tokenize(tokenizer: Any, prompt: str, limit: int, verifier: str, device: Any = "cpu") -> dict[str, Tensor]:
-    """A prompt's ``input_ids`` and ``attention_mask``, (1, tokens), cut at ``limit`` with a warning that counts."""
+def tokenize(
+    tokenizer: Any, prompt: str, limit: int, verifier: str, device: Any = "cpu", padded: bool = False
+) -> dict[str, Tensor]:
+    """A prompt's ``input_ids`` and ``attention_mask``, (1, tokens), cut at ``limit`` with a warning that counts.
+
+    ``padded`` makes ``limit`` tokens of every prompt.
+    """
     whole = len(tokenizer(prompt, verbose=False)["input_ids"])
     if whole > limit:
         log.warning("verifier %s reads %d of the prompt's %d tokens", verifier, limit, whole)
-    found = tokenizer(prompt, truncation=True, max_length=limit, return_tensors="pt")
+    padding = "max_length" if padded else False
+    found = tokenizer(prompt, padding=padding, truncation=True, max_length=limit, return_tensors="pt")
     return {key: found[key].to(device) for key in ("input_ids", "attention_mask")}
 
 

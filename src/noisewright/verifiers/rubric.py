@@ -7,7 +7,6 @@ own number, not a mean. The wording is ours.
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 RUBRIC_VERSION = "1"
@@ -81,6 +80,6 @@ def _read_one(name: str, given: Any) -> dict[str, Any]:
     value = given.get("score") if isinstance(given, dict) else None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"expected {name} with a score that is a number, got {str(given)[:60]}")
-    if not math.isfinite(value) or not LOWEST <= value <= HIGHEST:
-        raise ValueError(f"expected {name} with a score in [{LOWEST}, {HIGHEST}], got {value}")
+    if not LOWEST <= value <= HIGHEST:  # nan is not either
+        raise ValueError(f"expected {name} with a score in [{LOWEST}, {HIGHEST}], got {str(value)[:20]}")
     return {"score": float(value), "explanation": str(given.get("explanation", ""))}

@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noisewright.samplers.fingerprint import add_weights
 from noisewright.verifiers.preprocess import BATCH, fingerprint_of, image_processor, to_pil
-from noisewright.verifiers.weights import CONFIG, IMAGES, WEIGHTS, files_of, pretrained
+from noisewright.verifiers.weights import CONFIG, IMAGES, WEIGHTS, add_network, files_of, pretrained
 
 
 class SelfSimilarity:
     """Cosine, -1 to 1, between the features of an image and of the preview from which it came; needs no label.
 
-    The paper takes the clean estimate at sigma = 0.4 and DINO's or CLIP's features, and finds that it goes with the
-    logit of the right class (r = .74 for DINO, .32 for CLIP). It costs one preview and one decoding for each candidate.
+    The paper takes the clean estimate at t = 0.4 of the linear path, 0.6 image + 0.4 noise, and DINO's or CLIP's
+    features, and finds that it goes with the logit of the right class (r = .74 for DINO, .32 for CLIP). It costs one
+    preview and one decoding for each candidate.
 
     Features: CLIP's projected image vector; else the pooled output of an ``AutoModel``, or the first token where it has
     none. Preprocessing is the checkpoint's own, in its PIL form.
@@ -29,7 +29,8 @@ class SelfSimilarity:
         device: where the model runs.
 
     Attributes:
-        preview_sigma: where the preview has to be taken: the noise's standard deviation relative to the image's.
+        preview_sigma: where the preview has to be taken: the time t of the linear path, (1 - t) image + t noise, as the
+            paper's sigma is (see :meth:`noisewright.schedule.Schedule.nearest`).
 
     Raises:
         ValueError: where the model cannot be loaded.
@@ -51,7 +52,7 @@ class SelfSimilarity:
         self.model = pretrained(AutoModel, folder, model).to(device)
         self.name, self.batch = name, BATCH
         digest = fingerprint_of("cosine of features", self.preview_sigma, self.processor.to_dict())
-        add_weights(digest, self.model)
+        add_network(digest, self.model)
         self.fingerprint = digest.hexdigest()[:16]
 
     def __call__(self, images: Tensor, prompt: str, previews: Tensor | None = None) -> Sequence[float]:

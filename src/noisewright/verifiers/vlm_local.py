@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from inspect import signature
 from pathlib import Path
@@ -13,8 +12,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from noisewright.samplers.fingerprint import add_weights
-from noisewright.verifiers.weights import CONFIG, IMAGES, TOKENS, WEIGHTS, check_loaded, files_of, loading
+from noisewright.verifiers.preprocess import fingerprint_of
+from noisewright.verifiers.weights import (
+    CONFIG,
+    IMAGES,
+    TOKENS,
+    WEIGHTS,
+    add_network,
+    add_tokenizer,
+    check_loaded,
+    files_of,
+    loading,
+)
 
 NEEDS = (
     (*CONFIG, "generation_config.json"),
@@ -27,6 +36,9 @@ NEEDS = (
 
 LONGEST_ANSWER = 1024
 """Tokens of a rubric answer."""
+
+AT_ONCE = 8
+"""Images that the network sees at once, so that memory does not grow with the pool."""
 
 
 class LocalModel:
@@ -53,7 +65,12 @@ class LocalModel:
         self._network: Any
         self._network, info = loading(
             lambda: AutoModelForImageTextToText.from_pretrained(
-                folder, use_safetensors=True, dtype="auto", local_files_only=True, output_loading_info=True
+                folder,
+                use_safetensors=True,
+                dtype="auto",
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
             ),
             model,
         )
@@ -61,27 +78,32 @@ class LocalModel:
         if not getattr(self._processor, "chat_template", None):
             raise ValueError(f"expected a vision-language model with a chat template, got {self.model!r} without one")
         self._network.to(device).eval().requires_grad_(False)
-        digest = hashlib.sha256(b"local-1")
-        add_weights(digest, self._network)
-        digest.update(str(self._processor.chat_template).encode())
+        settings = (self._processor.chat_template, self._processor.to_dict())
+        digest = fingerprint_of("local-2", settings)
+        add_tokenizer(digest, self._processor.tokenizer)
+        add_network(digest, self._network)
         self.fingerprint = digest.hexdigest()[:16]
 
     def read(
         self, images: Sequence[np.ndarray], question: str, schema: dict[str, Any], parse: Callable[[str], Any]
     ) -> Iterator[Any]:
         """What ``parse`` makes of the text about each (height, width, 3) uint8 image, or its ValueError, in order."""
-        for text in self._texts(images, question):
+        for text in (text for some in _parts(images) for text in self._texts(some, question)):
             try:
                 yield parse(text)
             except ValueError as error:
                 yield error
 
-    @torch.inference_mode()
-    def yes(self, images: Sequence[np.ndarray], question: str) -> list[float | Exception]:
+    def yes(self, images: Sequence[np.ndarray], question: str) -> Iterator[float | Exception]:
         """The probability of the answer "Yes" among all answers, about each image.
 
         Of a "Yes" of several tokens it is their geometric mean, as VQAScore has it (Lin et al. 2024).
         """
+        for some in _parts(images):
+            yield from self._probabilities(some, question)
+
+    @torch.inference_mode()
+    def _probabilities(self, images: Sequence[np.ndarray], question: str) -> list[float]:
         answer = self._processor.tokenizer("Yes", add_special_tokens=False)["input_ids"]
         inputs: dict[str, Any] = _longer(self._inputs(images, question), answer[:-1])
         if "logits_to_keep" in signature(self._network.forward).parameters:
@@ -112,6 +134,10 @@ class LocalModel:
         }
 
 
+def _parts(images: Sequence[np.ndarray]) -> Iterator[Sequence[np.ndarray]]:
+    return (images[start : start + AT_ONCE] for start in range(0, len(images), AT_ONCE))
+
+
 def _longer(inputs: dict[str, Tensor], tokens: Sequence[int]) -> dict[str, Tensor]:
     """The inputs with the same tokens of text after each question."""
     if not tokens:
@@ -135,7 +161,7 @@ def _processor(model: str) -> Any:
     from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES, processor_class_from_name
 
-    kind = AutoConfig.from_pretrained(model).model_type
+    kind = AutoConfig.from_pretrained(model, trust_remote_code=False).model_type
     whole: Any = processor_class_from_name(PROCESSOR_MAPPING_NAMES.get(kind) or "")
     if whole is None:
         raise ValueError(f"expected an image-text-to-text model, got one of type {kind!r}")
@@ -144,8 +170,8 @@ def _processor(model: str) -> Any:
         raise ValueError(f"expected a processor of images and text, got one with {', '.join(parts)}")
     still: Any = type(whole.__name__, (whole,), {"get_attributes": classmethod(lambda cls: parts)})
     made = {
-        "image_processor": AutoImageProcessor.from_pretrained(model, backend="pil"),
-        "tokenizer": AutoTokenizer.from_pretrained(model),
+        "image_processor": AutoImageProcessor.from_pretrained(model, backend="pil", trust_remote_code=False),
+        "tokenizer": AutoTokenizer.from_pretrained(model, trust_remote_code=False),
     }
     settings, _ = still.get_processor_dict(model)
     return still.from_args_and_dict([made[name] for name in parts], settings)

@@ -6,9 +6,10 @@ import hashlib
 import json
 import math
 import os
+import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -25,6 +26,9 @@ NO_KEY = "none"
 
 FATAL = frozenset({401, 404})
 """Statuses that every other request will get too."""
+
+REDIRECTS = range(300, 400)
+"""Not followed: the images would go to whom nobody named."""
 
 CANDIDATES = 20
 """Most likely first tokens that are asked for, among which "Yes" and "No" are looked for."""
@@ -138,7 +142,8 @@ class Server:
         """
 
         def one(image: np.ndarray, refused: str | None) -> float:
-            options = {"logprobs": True, "top_logprobs": CANDIDATES, "max_tokens": 1}
+            longest = "max_completion_tokens" if is_openai(self.url) else "max_tokens"
+            options = {"logprobs": True, "top_logprobs": CANDIDATES, longest: 1}
             return _probability(self._complete(image, question, None, **options))
 
         return self._each(images, one)
@@ -159,12 +164,27 @@ class Server:
             except Exception as error:
                 return error
 
-        pool = ThreadPoolExecutor(min(self.workers, len(images) or 1), thread_name_prefix="noisewright-judge")
+        answers: list[Future[Any]] = [Future() for _ in images]
+        todo: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for row in range(len(images)):
+            todo.put(row)
+
+        def take() -> None:
+            while True:
+                try:
+                    row = todo.get_nowait()
+                except queue.Empty:
+                    return
+                answers[row].set_result(safely(images[row]))
+
+        # Not an executor, whose threads are waited for when Python ends: a silent server would hold it up after Ctrl-C.
+        for _ in range(min(self.workers, len(images))):
+            threading.Thread(target=take, name="noisewright-judge", daemon=True).start()
         try:
-            yield from pool.map(safely, images)
+            for one in answers:
+                yield one.result()
         finally:  # also when Ctrl-C came, or nobody wants the rest
             stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
 
     def _tried(self, image: np.ndarray, work: Callable[[np.ndarray, str | None], T], stop: threading.Event) -> T:
         refused: str | None = None
@@ -218,6 +238,9 @@ class Server:
 
     def _status(self, error: Any) -> Exception:
         """What a status of 400 and more means."""
+        if error.status_code in REDIRECTS:
+            where = error.response.headers.get("location")
+            return _FatalError(f"{self.url} sends requests on to {where}: give that address")
         text = f"{self.url}: HTTP status {error.status_code}: {one_line(error)}"
         if error.status_code in FATAL or error.code == "insufficient_quota":
             return _FatalError(text)
@@ -235,7 +258,7 @@ class _BadAnswerError(Exception):
 
 
 def _client(url: str, timeout: float) -> Any:
-    """The ``openai`` client of a server, without its own retries."""
+    """The ``openai`` client of a server, without its own retries; OpenAI alone hears of organization and project."""
     host = str(urlsplit(url).hostname)
     key = os.environ.get(KEY)
     if not key and url == OPENAI_URL:
@@ -248,8 +271,17 @@ def _client(url: str, timeout: float) -> Any:
         import openai
     except ImportError:
         raise ValueError("expected the openai package for this verifier: pip install 'noisewright[judge]'") from None
-    client = openai.DefaultHttpxClient(trust_env=False) if host in LOCAL_HOSTS else None
-    return openai.OpenAI(api_key=key or NO_KEY, base_url=url, max_retries=0, timeout=timeout, http_client=client)
+    http = openai.DefaultHttpxClient(follow_redirects=False, trust_env=host not in LOCAL_HOSTS)
+    found = openai.OpenAI(api_key=key or NO_KEY, base_url=url, max_retries=0, timeout=timeout, http_client=http)
+    if not is_openai(url):  # both are read from the environment
+        found.organization = found.project = None
+    return found
+
+
+def is_openai(url: str) -> bool:
+    """Whether a server is OpenAI's own, of whatever region."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" and f".{parts.hostname}".endswith(".api.openai.com")
 
 
 def _text(found: Any) -> str:
@@ -269,15 +301,23 @@ def _text(found: Any) -> str:
 
 
 def _probability(found: Any) -> float:
-    """P(Yes) / (P(Yes) + P(No)) of the first token of a completion."""
+    """P(Yes) / (P(Yes) + P(No)) of the first token of a completion.
+
+    Raises:
+        _FatalError: where the server gives no log-probabilities, which it will not for the other images either.
+        _BadAnswerError: where there is another reason for none.
+    """
     total = {"yes": 0.0, "no": 0.0}
     try:
-        for one in found.choices[0].logprobs.content[0].top_logprobs:
+        given = found.choices[0].logprobs
+        if given is None:
+            raise _FatalError("expected log-probabilities of the first token, got none from this server")
+        for one in given.content[0].top_logprobs:
             word = one.token.strip().lower()
             if word in total:
                 total[word] += math.exp(one.logprob)
     except (AttributeError, IndexError, TypeError, OverflowError):
-        raise ValueError("expected log-probabilities of the first token, got none from this server") from None
+        raise _BadAnswerError("expected log-probabilities of the first token, got something else") from None
     if not sum(total.values()) > 0:
         raise _BadAnswerError("expected Yes or No among the likely first tokens, got neither")
     return total["yes"] / sum(total.values())

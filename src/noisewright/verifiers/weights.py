@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import pickle
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlparse
 from urllib.request import getproxies
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 log = logging.getLogger("noisewright")
 MODELS = Path(__file__).parent.parent / "models"
@@ -82,7 +83,24 @@ def hub_file(repository: str, names: Sequence[str], given_as: str) -> Path:
 
 
 def _missing(folder: Path, needs: Sequence[Sequence[str]]) -> list[str]:
-    return [names[0] for names in needs if not any((folder / name).is_file() for name in names)]
+    """Of each job the preferred file where there is none, or what is absent of the parts that an index names."""
+    found: list[str] = []
+    for names in needs:
+        there = next((folder / name for name in names if (folder / name).is_file()), None)
+        if there is None:
+            found.append(names[0])
+        elif there.name.endswith(".index.json"):
+            found += [part for part in _parts(there) if not (folder / part).is_file()]
+    return found
+
+
+def _parts(index: Path) -> list[str]:
+    """The files that a checkpoint's index names; of a damaged index its own copy, which nobody has."""
+    try:
+        found = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        found = set()
+    return sorted(map(str, found)) or [f"{index.name} that can be read"]
 
 
 def _from_hub(repository: str, needs: Sequence[Sequence[str]], given_as: str) -> Path:
@@ -146,8 +164,8 @@ def pretrained(kind: Any, folder: Path, what: str | Path, **options: Any) -> Any
 
     def load() -> Any:
         return kind.from_pretrained(
-            str(folder), use_safetensors=safe, dtype=torch.float32, local_files_only=True, output_loading_info=True,
-            **options,
+            str(folder), use_safetensors=safe, dtype=torch.float32, local_files_only=True, trust_remote_code=False,
+            output_loading_info=True, **options,
         )  # fmt: skip
 
     model, info = loading(load, what)
@@ -178,6 +196,8 @@ def loading(load: Callable[[], Loaded], what: str | Path) -> Loaded:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         if _is_unsafe(error):
             first = f"a file of it {UNSAFE}"
+        elif "trust_remote_code" in str(error):
+            first = "it is refused: it brings code of its own, which noisewright never runs"
         raise ValueError(f"verifier model {str(what)!r} could not be loaded: {first}") from error
 
 
@@ -212,8 +232,23 @@ def _is_unsafe(error: BaseException) -> bool:
     return isinstance(error, pickle.UnpicklingError) or "Weights only load failed" in str(error)
 
 
-def add_tensors(digest: Any, named: dict[str, Tensor]) -> None:
-    """Adds whole tensors with their names to a fingerprint; for the small ones (see ``fingerprint.add_weights``)."""
+def add_network(digest: Any, network: nn.Module) -> None:
+    """Adds every value of a network's parameters and buffers to a fingerprint, about a second for each gigabyte.
+
+    What is remembered under it outlives the process, and a fine-tune may leave most weights as they were.
+    """
+    add_tensors(digest, dict([*network.named_parameters(), *network.named_buffers()]))
+
+
+def add_tensors(digest: Any, named: Mapping[str, Tensor]) -> None:
+    """Adds whole tensors with their names, shapes and types to a fingerprint."""
     for key, tensor in named.items():
-        digest.update(f"{key}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+        digest.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+
+
+def add_tokenizer(digest: Any, tokenizer: Any) -> None:
+    """Adds to a fingerprint what turns a prompt into numbers: vocabulary, merges, normalisation, special tokens."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    whole = sorted(tokenizer.get_vocab().items()) if backend is None else backend.to_str()
+    digest.update(repr((type(tokenizer).__name__, whole, sorted(tokenizer.special_tokens_map.items()))).encode())

@@ -1,56 +1,14 @@
-"""Solvers: pure step rules. State goes in and comes out, so any particle can branch at any step.
-
-One transition formula covers DDIM(eta), k-diffusion's Euler, first-order DPM-Solver++ and Euler on flow models
-(they are the same map in the coordinate sigma/alpha); see :class:`Ddim`.
-"""
+"""DDIM (Song et al. 2021). The same map is k-diffusion's Euler, first-order DPM-Solver++ and Euler on flow models."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from torch import Tensor
 
-from noisewright.schedule import Estimate, Schedule, estimate
-
-
-@runtime_checkable
-class Solver(Protocol):
-    """One step rule.
-
-    Attributes:
-        name: what ``--solver`` takes.
-        nfe_per_step: guided model evaluations that one step costs.
-        stochastic: whether a step draws noise.
-    """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def nfe_per_step(self) -> int: ...
-
-    @property
-    def stochastic(self) -> bool: ...
-
-    def step(
-        self, schedule: Schedule, index: int, x: Tensor, found: Estimate, noise: Tensor | None, state: Any
-    ) -> tuple[Tensor, Any]:
-        """Go from ``index`` to ``index + 1``.
-
-        Args:
-            schedule: the levels.
-            index: where ``x`` is, in [0, N).
-            x: the states, (batch, ...), float32.
-            found: the network's estimate at ``x``.
-            noise: unit Gaussian noise shaped as ``x``, or None where the solver is deterministic.
-            state: what the last step returned (None at the start of a particle's life).
-
-        Returns:
-            The states at ``index + 1``, and the solver's state for the next step.
-        """
-        ...
+from noisewright.schedule import Estimate, Schedule
 
 
 def transition(schedule: Schedule, start: int, stop: int, found: Estimate, eta: float, noise: Tensor | None) -> Tensor:
@@ -105,22 +63,3 @@ class Ddim:
         self, schedule: Schedule, index: int, x: Tensor, found: Estimate, noise: Tensor | None, state: Any
     ) -> tuple[Tensor, Any]:
         return transition(schedule, index, index + 1, found, self.eta, noise), None
-
-
-def advance(
-    solver: Solver, schedule: Schedule, x: Tensor, index: int, clean: Tensor, state: Any, noise: Any
-) -> tuple[Tensor, Any]:
-    """One step from a clean estimate that is known already, without asking the network.
-
-    Args:
-        solver: the rule; one evaluation a step.
-        schedule: the levels.
-        x: the states at ``index``, (batch, ...), float32.
-        index: where they are.
-        clean: the clean estimates there, shaped as ``x``.
-        state: the solver's.
-        noise: gives the noise of a stochastic step by its index, or None.
-    """
-    found = estimate(clean, x, schedule.alpha[index], schedule.sigma[index], "sample")
-    drawn = noise(index) if solver.stochastic else None
-    return solver.step(schedule, index, x, found, drawn, state)

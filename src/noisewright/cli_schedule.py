@@ -1,0 +1,639 @@
+"""``noisewright schedule``: measure a model's prediction errors, fit levels, look at them, compare them.
+
+As in :mod:`noisewright.cli`, nothing heavy is imported before a command needs it.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from noisewright.sampler import Sampler
+    from noisewright.trajectory.errors import ErrorTable
+    from noisewright.trajectory.metrics import Metric, Subject
+    from noisewright.trajectory.vrg import Fitted
+
+METHODS = ("vrg", "gits", "dmn", "search")
+SELF = "self"
+SPARE_SEEDS = 1_000_000
+"""Tuning uses the seeds from --seed, the report those from this much later."""
+
+app = typer.Typer(
+    help="Better noise levels: measure, fit, show, compare.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A bundled model, a pipeline directory or a hub id.")
+]
+Model = Annotated[str, typer.Option(help="A bundled model, a pipeline directory or a hub id.", metavar="ID|DIR")]
+Prompt = Annotated[
+    list[str] | None,
+    typer.Option(help="A prompt, or a class of a class-conditional model; may be repeated.", metavar="TEXT"),
+]
+Prompts = Annotated[Path | None, typer.Option(help="A file with a prompt (or a class) a line.", metavar="FILE")]
+Guidance = Annotated[float | None, typer.Option(help="As in diffusers; by default the model's.", metavar="G")]
+Solver = Annotated[str, typer.Option(help="A name from `list solvers`.", metavar="NAME")]
+Features = Annotated[str | None, typer.Option(help="For fid: the feature network.", metavar="ID|DIR")]
+Reference = Annotated[Path | None, typer.Option(help="For fid: saved statistics of real images.", metavar="FILE")]
+Seed = Annotated[int, typer.Option(help="The first seed.", min=0, metavar="S")]
+Batch = Annotated[int, typer.Option(help="Images at once.", min=1, metavar="N")]
+Force = Annotated[bool, typer.Option("--force", help="Take a schedule or table that was made for another model.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps; by default the best there is.", metavar="NAME")]
+Dtype = Annotated[str | None, typer.Option(help="float32, float16 or bfloat16.", metavar="NAME")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A pipeline, and the samplers of its prompts.
+
+    Attributes:
+        pipe: the pipeline.
+        name: as it was asked for.
+        card: its model card.
+        guidance_scale: of all samplers.
+        steps: of the pipeline's own schedule.
+    """
+
+    pipe: Any
+    name: str
+    card: Mapping[str, Any]
+    guidance_scale: float | None
+    steps: int
+
+    def sampler(self, condition: str) -> Sampler:
+        """The sampler of a prompt or a class, by ddim: native schedulers have levels in their own coordinates."""
+        from noisewright.samplers.classes import is_class_conditional
+        from noisewright.samplers.pipeline import PipelineSampler
+        from noisewright.solvers import Ddim
+
+        given: dict[str, Any] = {"class_label": condition} if is_class_conditional(self.pipe) else {"prompt": condition}
+        return PipelineSampler(
+            self.pipe,
+            num_inference_steps=self.steps,
+            guidance_scale=self.guidance_scale,
+            model=self.name,
+            solver=Ddim(),
+            **given,
+        )
+
+
+@app.command()
+def measure(
+    model: ModelArgument,
+    images: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Images that the model was made for, or self for its own; may be repeated.", metavar="PATH|self"
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where to write the table.", metavar="FILE")] = Path("errors.json"),
+    levels: Annotated[int, typer.Option(help="How many noise levels, even in time.", min=5, metavar="N")] = 50,
+    count: Annotated[int, typer.Option(help="Images at most.", min=2, metavar="N")] = 1000,
+    stride: Annotated[
+        int, typer.Option(help="Ask of each image at every Nth level only; 1 is all.", min=1, metavar="N")
+    ] = 2,
+    prompt: Prompt = None,
+    prompts: Prompts = None,
+    guidance_scale: Annotated[
+        float, typer.Option(help="Of the prediction that is measured; 1 is the network's own.", metavar="G")
+    ] = 1.0,
+    seed: Seed = 0,
+    batch_size: Batch = 64,
+    device: Device = None,
+    dtype: Dtype = None,
+    json: Json = False,
+) -> None:
+    """Measure how wrong a model's noise prediction is at each noise level, and how normal that error is.
+
+    What images show is read from .txt files beside them or a column prompt, caption, text or label, else from
+    --prompt; without any, the empty prompt. MODEL and the table go into every schedule that is fitted from it.
+    """
+    given = images or [SELF]
+    _check_images(given)
+    wanted = _conditions(prompt, prompts)
+    loaded = _loaded(model, guidance_scale, device, dtype)
+    from noisewright import terminal
+    from noisewright.trajectory import images as sources
+    from noisewright.trajectory import measure as measuring
+
+    known = wanted or _defaults(loaded)
+    if given == [SELF]:
+        made_with = _with_guidance(loaded, None)
+        examples = sources.own_samples(made_with.sampler, known, count=count, batch=batch_size, seed=seed)
+    else:
+        default = known[0] if len(known) == 1 else None
+        paths = [Path(one) for one in given]
+        examples = sources.from_files(paths, loaded.sampler, default, count=count, batch=batch_size)
+    with terminal.waiting("measuring ...", _watched(json)):
+        table = measuring.measure(
+            loaded.sampler, examples, levels=levels, stride=stride, seed=seed, source=", ".join(given),
+            settings={"guidance_scale": guidance_scale, "count": count, "prompts": len(known)},
+        )  # fmt: skip
+    table.save(out)
+    if json:
+        terminal.print_json({**_table_json(table), "file": str(out)})
+    else:
+        _print_errors(table)
+        typer.echo(f"written to {out}")
+
+
+@app.command()
+def fit(
+    method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.", metavar="NAME", show_default=False)],
+    steps: Annotated[int, typer.Option(help="Network calls of a solver that asks once a step.", min=1, metavar="K")],
+    out: Annotated[Path, typer.Option(help="Where to write the schedule.", metavar="FILE", show_default=False)],
+    model: Model = "noisewright/shapes",
+    solver: Solver = "ddim",
+    start: Annotated[
+        str,
+        typer.Option(
+            "--from", help="What to begin with: a name from `list schedules`, or a file.", metavar="NAME|FILE"
+        ),
+    ] = "logsnr",
+    errors: Annotated[Path | None, typer.Option(help="For vrg: a table of `schedule measure`.", metavar="FILE")] = None,
+    gamma: Annotated[float, typer.Option(help="For vrg: half width of the trust region.", metavar="G")] = 0.01,
+    penalty: Annotated[float, typer.Option(help="For vrg: weight of a moved start.", metavar="L")] = 100.0,
+    target: Annotated[
+        float | None, typer.Option(help="For vrg: abar of the start; by default that of --from.", metavar="A")
+    ] = None,
+    fixed_start: Annotated[bool, typer.Option("--fixed-start", help="For vrg and search: leave the start.")] = False,
+    cost: Annotated[str, typer.Option(help="For gits: dev, l1 or l2.", metavar="NAME")] = "dev",
+    factor: Annotated[float, typer.Option(help="For gits: weight of later steps.", metavar="F")] = 1.15,
+    nodes: Annotated[int, typer.Option(help="For gits: nodes of the teacher.", min=4, metavar="T")] = 61,
+    samples: Annotated[
+        int, typer.Option(help="For gits and search: noises to fit on; search reports on as many others.", min=1)
+    ] = 64,
+    metric: Annotated[str, typer.Option(help="For search: teacher, fid or a verifier.", metavar="NAME")] = "teacher",
+    evaluations: Annotated[int, typer.Option(help="For search: schedules to try.", min=2, metavar="N")] = 120,
+    teacher_steps: Annotated[int, typer.Option(help="Of the many-step image.", min=2, metavar="N")] = 200,
+    prompt: Prompt = None,
+    prompts: Prompts = None,
+    guidance_scale: Guidance = None,
+    features: Features = None,
+    reference: Reference = None,
+    seed: Seed = 0,
+    batch_size: Batch = 16,
+    force: Force = False,
+    device: Device = None,
+    dtype: Dtype = None,
+    json: Json = False,
+) -> None:
+    """Fit a schedule for a model, a solver and a number of steps; nothing is trained.
+
+    vrg lowers the cumulative prediction error (--errors), gits picks from a many-step run of the model, dmn minimises a
+    bound and asks no model, search tunes the levels on a metric.
+    """
+    from noisewright import registry, terminal
+
+    if method not in METHODS:
+        raise ValueError(registry.unknown("method", method, list(METHODS)))
+    if (method == "vrg") != (errors is not None):
+        raise ValueError("expected --errors FILE with --method vrg, got " + ("none" if errors is None else method))
+    rule = _solver(solver)
+    table = _read_errors(errors)
+    wanted = _conditions(prompt, prompts)
+    loaded = _loaded(model, guidance_scale, device, dtype)
+    from noisewright.trajectory import dmn, gits, metrics, tune, vrg
+    from noisewright.trajectory.files import ScheduleFile, identity, write_schedule_file
+    from noisewright.trajectory.path import path_of, with_schedule
+
+    known = wanted or _defaults(loaded)
+    sampler = loaded.sampler(known[0])
+    begun = _schedule(start, sampler, steps, force)
+    path = path_of(with_schedule(sampler, begun, rule))
+    made_of: dict[str, Any] = {"method": method, "seed": seed}
+    with terminal.waiting("fitting ...", _watched(json)):
+        if table is not None:
+            _check_table(table, identity(sampler), force)
+            made_of.update({"from": start, "gamma": gamma, "penalty": penalty, "target": target,
+                            "fixed_start": fixed_start, "errors": str(errors)})  # fmt: skip
+            found = vrg.fit_vrg(
+                begun, table, path, gamma=gamma, penalty=penalty, target=target, order=vrg.order_of(rule),
+                fixed_start=fixed_start,
+            )  # fmt: skip
+        elif method == "dmn":
+            latent = getattr(loaded.pipe, "vae", None) is not None
+            found = dmn.fit_dmn(path, steps, power=2.0 if latent else 1.0, seed=seed)
+        elif method == "gits":
+            some = metrics.subjects(loaded.sampler, known, samples, seed=seed, batch=batch_size)
+            made_of.update({"cost": cost, "factor": factor, "nodes": nodes, "samples": samples})
+            costs, levels, path = gits.teacher_costs(_on(some, begun, rule), nodes=nodes, cost=cost)
+            found = gits.fit_gits(costs, levels, path, steps, factor=factor)
+        else:
+            by = _metrics(metric, teacher_steps, features, reference, device)
+            if len(by) != 1:
+                raise ValueError(f"expected one --metric to search by, got {metric!r}")
+            made_of.update({"from": start, "metric": metric, "samples": samples, "fixed_start": fixed_start})
+            tuning, reporting = (
+                metrics.subjects(loaded.sampler, known, samples, seed=first, batch=batch_size)
+                for first in (seed, seed + SPARE_SEEDS)
+            )
+            found = tune.tune(
+                begun, path, rule, by[0], tuning, reporting, evaluations=evaluations, seed=seed,
+                free_start=not fixed_start,
+            )  # fmt: skip
+    for line in _notes(found):
+        terminal.say(f"warning: {line}")
+    about = identity(sampler)
+    made = ScheduleFile(found.schedule, rule.name, about, made_of, found.figures)
+    write_schedule_file(out, made)
+    _shown(made, out, json)
+
+
+@app.command()
+def show(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A schedule of `fit`.")], json: Json = False
+) -> None:
+    """Show a schedule: its levels as a table and a picture, what it was made for and how, and what diffusers takes."""
+    from noisewright.trajectory.files import read_schedule_file
+
+    _shown(read_schedule_file(file), file, json)
+
+
+@app.command()
+def compare(
+    schedules: Annotated[list[str], typer.Argument(metavar="A B ...", help="Schedule files, or names of rules.")],
+    model: Model = "noisewright/shapes",
+    metric: Annotated[
+        str, typer.Option(help="With commas: teacher, fid, names of verifiers.", metavar="NAMES")
+    ] = "teacher",
+    samples: Annotated[int, typer.Option(help="Noises, the same for all.", min=2, metavar="N")] = 64,
+    steps: Annotated[
+        int | None, typer.Option(help="For names of rules; by default those of the first file.", min=1)
+    ] = None,
+    solver: Annotated[
+        str | None, typer.Option(help="For all; by default each file's own, and ddim for names.", metavar="NAME")
+    ] = None,
+    teacher_steps: Annotated[int, typer.Option(help="Of the many-step image.", min=2, metavar="N")] = 200,
+    prompt: Prompt = None,
+    prompts: Prompts = None,
+    guidance_scale: Guidance = None,
+    features: Features = None,
+    reference: Reference = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the table here.", metavar="FILE.png")] = None,
+    seed: Seed = 2 * SPARE_SEEDS,
+    batch_size: Batch = 16,
+    force: Force = False,
+    device: Device = None,
+    dtype: Dtype = None,
+    json: Json = False,
+) -> None:
+    """Compare schedules on the same noises: a table with 95 % intervals, by default on seeds that no fit has seen.
+
+    teacher is the distance to the many-step image of the same noise (lower is better); a change is against the first.
+    """
+    from noisewright import terminal
+    from noisewright.trajectory.files import read_schedule_file
+
+    files = {one: read_schedule_file(one) for one in schedules if _is_file(one)}
+    count = steps or next((one.schedule.steps for one in files.values()), None)
+    if count is None:
+        raise ValueError("expected --steps with names of schedules alone, got none")
+    for one in schedules:
+        if one not in files:
+            _check_rule(one)
+    rules = {one: _solver(solver or (files[one].solver if one in files else "ddim")) for one in schedules}
+    wanted = _conditions(prompt, prompts)
+    loaded = _loaded(model, guidance_scale, device, dtype)
+    from noisewright.trajectory import metrics
+
+    known = wanted or _defaults(loaded)
+    sampler = loaded.sampler(known[0])
+    lengths = {one: file.schedule.steps for one, file in files.items()}
+    made = {one: _schedule(one, sampler, lengths.get(one, count), force) for one in schedules}
+    by = _metrics(metric, teacher_steps, features, reference, device)
+    some = metrics.subjects(loaded.sampler, known, samples, seed=seed, batch=batch_size)
+    values = {}
+    with terminal.waiting("comparing ...", _watched(json)):
+        for one in schedules:
+            values[one] = metrics.measured(made[one], rules[one], some, by)
+    rows = [_compared(one, made[one].steps, rules[one].name, values, schedules[0], by) for one in schedules]
+    if plot is not None:
+        _plot(rows, by, plot)
+    if json:
+        terminal.print_json({"samples": samples, "seed": seed, "schedules": rows})
+        return
+    headers = [
+        "schedule",
+        "solver",
+        "steps",
+        *(f"{one.name} ({'lower' if one.lower else 'higher'} is better)" for one in by),
+    ]
+    cells = [
+        [row["schedule"], row["solver"], str(row["steps"]), *(_cell(row["metrics"][one.name]) for one in by)]
+        for row in rows
+    ]
+    terminal.out().print(terminal.table(headers, cells, right=(2,)))
+    typer.echo(f"{samples} noises from seed {seed}; 95 % intervals; changes are paired, against {schedules[0]}")
+
+
+# Behind the commands
+
+
+def _loaded(model: str, guidance: float | None, device: str | None, dtype: str | None) -> Loaded:
+    from noisewright import cli, registry
+
+    if guidance is not None and not abs(guidance) < math.inf:
+        raise ValueError(f"expected a finite --guidance-scale, got {guidance}")
+    cli._check_device(device, dtype)
+    name = registry.find_model(model)
+    cli._hush()
+    from noisewright.samplers.pipeline import load_pipeline
+
+    pipe = load_pipeline(name, device=device, dtype=dtype)
+    card = registry.card(name)
+    default = card.get("default", {})
+    scale = guidance if guidance is not None else default.get("guidance_scale")
+    return Loaded(pipe, model, card, scale, int(default.get("num_inference_steps", 25)))
+
+
+def _with_guidance(loaded: Loaded, guidance: float | None) -> Loaded:
+    """The same pipeline at its own guidance."""
+    own = loaded.card.get("default", {}).get("guidance_scale") if guidance is None else guidance
+    return Loaded(loaded.pipe, loaded.name, loaded.card, own, loaded.steps)
+
+
+def _conditions(prompt: Sequence[str] | None, prompts: Path | None) -> list[str]:
+    if prompt and prompts is not None:
+        raise ValueError("expected --prompt or --prompts, got both")
+    if prompts is None:
+        return list(prompt or [])
+    if not prompts.is_file():
+        raise ValueError(f"expected a file with a prompt a line, got {prompts}, which does not exist")
+    found = [line.strip() for line in prompts.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not found:
+        raise ValueError(f"expected a prompt a line in {prompts}, got an empty file")
+    return found
+
+
+def _defaults(loaded: Loaded) -> list[str]:
+    """Every class of a class-conditional model; else the empty prompt."""
+    from noisewright.samplers.classes import count_classes, is_class_conditional, labels_of
+
+    if not is_class_conditional(loaded.pipe):
+        return [""]
+    return [str(number) for number in range(count_classes(loaded.pipe, labels_of(loaded.pipe)) or 1)]
+
+
+def _check_images(given: Sequence[str]) -> None:
+    if SELF in given and len(given) > 1:
+        raise ValueError(f"expected --images self alone, got {', '.join(given)}")
+    for one in given:
+        if one != SELF and not Path(one).exists():
+            raise ValueError(
+                f"expected --images as a directory, a .parquet file or self, got {one}, which is not there"
+            )
+
+
+def _solver(name: str) -> Any:
+    from noisewright import registry
+
+    made = registry.make_solver(name)
+    if made is None:
+        raise ValueError("expected a solver of noisewright's for custom levels (ddim), got 'pipeline'")
+    if made.stochastic:
+        raise ValueError(f"expected a deterministic solver, got {name}")
+    return made
+
+
+def _read_errors(file: Path | None) -> ErrorTable | None:
+    if file is None:
+        return None
+    from noisewright.trajectory.errors import ErrorTable
+
+    return ErrorTable.load(file)
+
+
+def _check_table(table: ErrorTable, about: Mapping[str, Any], force: bool) -> None:
+    for name in ("fingerprint", "prediction"):
+        if not force and table.identity.get(name) != about.get(name):
+            raise ValueError(
+                f"expected an error table of {about.get('model')} ({name} {about.get(name)}), got one of "
+                f"{table.identity.get('model')} ({name} {table.identity.get(name)}): --force takes it all the same"
+            )
+
+
+def _is_file(name: str) -> bool:
+    return name.endswith(".json") or Path(name).is_file()
+
+
+def _check_rule(name: str) -> None:
+    from noisewright import registry
+    from noisewright.schedules import RULES
+
+    valid = [*RULES, "pipeline"]
+    if name not in valid:
+        raise ValueError(registry.unknown("schedule", name, valid) + " (or a file of `schedule fit`)")
+
+
+def _schedule(name: str, sampler: Sampler, steps: int, force: bool) -> Any:
+    """The levels of a file or of a named rule for a sampler's model."""
+    from noisewright.trajectory.files import load_for
+
+    if _is_file(name):
+        found = load_for(name, sampler, force)
+        if found.steps != steps and not force:
+            raise ValueError(f"expected a schedule of {steps} steps, got {found.steps} in {name}")
+        return found
+    _check_rule(name)
+    if name == "pipeline":
+        return sampler.with_steps(steps).schedule
+    from noisewright.schedules import named_schedule
+
+    clock = sampler.schedule.clock
+    if clock is None:
+        raise ValueError(f"expected a model whose scheduler tells the time of a noise level for schedule {name!r}")
+    return named_schedule(name, clock, steps)
+
+
+def _on(some: Sequence[Subject], schedule: Any, rule: Any) -> list[tuple[Sampler, Sequence[int]]]:
+    """Samplers on a schedule, whose end the teacher's grid takes over, with their seeds."""
+    from noisewright.trajectory.path import with_schedule
+
+    held: dict[int, Any] = {}
+    for one in some:
+        if id(one.sampler) not in held:
+            held[id(one.sampler)] = with_schedule(one.sampler, schedule, rule)
+    return [(held[id(one.sampler)], one.seeds) for one in some]
+
+
+def _metrics(
+    names: str, teacher_steps: int, features: str | None, reference: Path | None, device: str | None
+) -> list[Metric]:
+    from noisewright import registry
+    from noisewright.samplers.pipeline import best_device
+    from noisewright.trajectory.metrics import ByVerifier, Fid, Teacher
+
+    found: list[Metric] = []
+    for name in dict.fromkeys(one.strip() for one in names.split(",") if one.strip()):
+        if name == "teacher":
+            found.append(Teacher(teacher_steps))
+        elif name == "fid":
+            if features is None or reference is None:
+                raise ValueError("metric fid needs --features MODEL and --reference STATISTICS")
+            from noisewright.features import FeatureNetwork
+            from noisewright.statistics import FeatureStatistics, check_same_network
+
+            known = FeatureStatistics.load(reference)
+            network = FeatureNetwork(registry.find_model(features), device or best_device())
+            check_same_network(FeatureStatistics(network.fingerprint), known)
+            found.append(Fid(network, known))
+        else:
+            found.append(ByVerifier(registry.make_verifier(name, device or best_device())))
+    if not found:
+        raise ValueError("expected a metric (teacher, fid or a verifier), got none")
+    return found
+
+
+def _notes(found: Fitted) -> list[str]:
+    """What a user should know of a fit."""
+    before, after = (found.figures.get(f"abar_start_{name}") for name in ("before", "after"))
+    if before and after and after > 1.5 * before:
+        return [
+            f"the start moved to lower noise, abar {before:.3g} to {after:.3g}, while sampling begins with pure "
+            "noise as before: compare with --fixed-start, and look at images"
+        ]
+    return []
+
+
+def _compared(
+    name: str, steps: int, solver: str, values: Mapping[str, Any], first: str, by: Sequence[Metric]
+) -> dict[str, Any]:
+    """One row of ``compare``: each metric's value, its interval, and its change from the first schedule."""
+    from noisewright.evaluate.distribution import fid_interval
+    from noisewright.trajectory.metrics import Fid, interval
+
+    found: dict[str, Any] = {}
+    for one in by:
+        rows, others = values[name][one.name], values[first][one.name]
+        held: dict[str, Any] = {"value": one.summary(rows)}
+        if isinstance(one, Fid):
+            held["interval"] = list(fid_interval(rows, one.reference))
+        else:
+            held["interval"] = list(interval(rows))
+            if name != first:
+                held["change"] = held["value"] - one.summary(others)
+                held["change_interval"] = list(interval(rows, others))
+        found[one.name] = held
+    return {"schedule": name, "solver": solver, "steps": steps, "metrics": found}
+
+
+def _cell(found: Mapping[str, Any]) -> str:
+    low, high = found["interval"]
+    text = f"{found['value']:.4g} [{low:.4g}, {high:.4g}]"
+    if "change" in found:
+        low, high = found["change_interval"]
+        text += f"  change {found['change']:+.3g} [{low:+.3g}, {high:+.3g}]"
+    return text
+
+
+def _plot(rows: Sequence[Mapping[str, Any]], by: Sequence[Metric], file: Path) -> None:
+    """A panel a metric: a point and its interval for each schedule."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.5 * len(by), 0.5 * len(rows) + 1.4), layout="constrained")
+    for place, one in enumerate(by):
+        axes = figure.add_subplot(1, len(by), place + 1)
+        for n, row in enumerate(rows):
+            held = row["metrics"][one.name]
+            low, high = held["interval"]
+            axes.plot([low, high], [n, n], color="#6a737d")
+            axes.plot([held["value"]], [n], "o", color="#d9480f")
+        axes.set_yticks(range(len(rows)), [row["schedule"] for row in rows] if place == 0 else [""] * len(rows))
+        axes.invert_yaxis()
+        axes.set_title(f"{one.name} ({'lower' if one.lower else 'higher'} is better)")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file)
+
+
+def _table_json(table: ErrorTable) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    rows = [{**asdict(one), "abar": one.abar, "verdict": one.verdict()} for one in table.levels]
+    return {
+        **table.identity,
+        "images": table.images,
+        "source": table.source,
+        "settings": table.settings,
+        "levels": rows,
+    }
+
+
+def _print_errors(table: ErrorTable) -> None:
+    from noisewright import terminal
+
+    rows = []
+    for one in table.levels:
+        rows.append([
+            f"{one.t:.0f}", f"{one.s:.4g}", f"{one.abar:.4g}", f"{one.mean_square:.4g}", f"{one.mean_square_se:.1g}",
+            f"{one.bias:+.4f} ({one.bias_se:.4f})", f"{one.skew:+.2f} ({one.skew_se:.2f})",
+            f"{one.kurtosis:+.2f} ({one.kurtosis_se:.2f})", one.verdict(),
+        ])  # fmt: skip
+    headers = ["t", "s", "abar", "E", "s.e.", "bias (s.e.)", "skew (s.e.)", "kurtosis (s.e.)", "zero-mean Gaussian?"]
+    terminal.out().print(terminal.table(headers, rows, right=range(5)))
+    odd = sum(one.verdict() != "no departure found" for one in table.levels)
+    typer.echo(
+        f"{terminal.plural(table.images, 'image')} ({table.source}); the error departs from a zero-mean Gaussian "
+        f"at {odd} of {len(table.levels)} levels"
+    )
+
+
+def _shown(made: Any, file: Path, as_json: bool) -> None:
+    """A schedule for people, or as the JSON of its file."""
+    from noisewright import terminal
+    from noisewright.trajectory.files import diffusers_arguments
+
+    one = made.schedule
+    diffusers = diffusers_arguments(one)
+    if as_json:
+        terminal.print_json({
+            "file": str(file), **made.identity, "solver": made.solver, "steps": one.steps, "t": one.t,
+            "alpha": one.alpha, "sigma": one.sigma, "start": one.start, "made": made.made, "figures": made.figures,
+            "diffusers": diffusers,
+        })  # fmt: skip
+        return
+    pairs = list(zip(one.alpha, one.sigma, strict=True))
+    logs = [math.log(sigma / alpha) if alpha > 0 and sigma > 0 else math.nan for alpha, sigma in pairs]
+    rows = [
+        [str(n), f"{one.t[n]:.1f}" if n < one.steps else "", f"{alpha:.5f}", f"{sigma:.5f}",
+         f"{sigma / alpha:.5g}" if alpha > 0 else "inf", "" if math.isnan(log) else f"{-log:+.3f}", _bar(alpha, sigma)]
+        for n, ((alpha, sigma), log) in enumerate(zip(pairs, logs, strict=True))
+    ]  # fmt: skip
+    console = terminal.out()
+    console.print(terminal.table(["#", "t", "alpha", "sigma", "s", "half log-SNR", "noise"], rows, right=range(6)))
+    settings = ", ".join(f"{key} {value}" for key, value in made.made.items() if value is not None)
+    figures = ", ".join(f"{key} {_short(value)}" for key, value in made.figures.items())
+    for name, text in (("model", made.identity.get("model")), ("solver", f"{made.solver}, {one.steps} steps"),
+                       ("made", settings), ("figures", figures or "none"), ("file", file)):  # fmt: skip
+        typer.echo(f"{name:<9}{text}")
+    for name, values in diffusers.items():
+        typer.echo(f"{name:<10}= [{', '.join(f'{value:.6g}' for value in values)}]")
+
+
+def _bar(alpha: float, sigma: float, width: int = 40) -> str:
+    """The share of noise, sigma / (alpha + sigma), as a bar."""
+    mark = "█" if (sys.stdout.encoding or "").lower().startswith("utf") else "#"
+    return mark * max(1, round(width * sigma / (alpha + sigma))) if sigma > 0 else ""
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    return "[" + ", ".join(_short(one) for one in value) + "]" if isinstance(value, (list, tuple)) else str(value)
+
+
+def _watched(as_json: bool) -> bool:
+    from noisewright import cli
+
+    return cli._watched(as_json)

@@ -1,0 +1,162 @@
+"""DMN: levels from an analytic bound on the error of multistep solvers; no model is asked (Xue et al., CVPR 2024).
+
+Nodes lambda_0 < ... < lambda_N in half log-SNR. Over step s a multistep exponential integrator of order
+``o = min(3, s + 1, N - s)`` uses the nodes s - o + 1 .. s with the weights ``J = integral of e^lambda l_j(lambda)``
+of Lagrange's polynomials. With an error ``e_j = sigma_j^p / alpha_j`` at node j, the objective F adds the absolute
+errors of first-order steps, the root of squares of the steps before ``independent``, and the absolute sum by node over
+the rest. From the formulas of arXiv 2402.17376; minimised with CMA-ES (Hansen 2016) from two starts, because F has
+kinks and local minima.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from noisewright.trajectory.path import ModelPath, spaced
+from noisewright.trajectory.vrg import Fitted
+
+Array = np.ndarray
+
+
+def objective(nodes: Array, *, power: float = 1.0, independent: int = 3) -> Array:
+    """F of rows of nodes.
+
+    Args:
+        nodes: (rows, N + 1) half log-SNR, rising, of a VP path: sigma^2 = 1 / (1 + e^{2 lambda}).
+        power: p; 2 for latent models, 1 for pixels.
+        independent: q; steps before it count as independent errors.
+
+    Returns:
+        (rows,).
+    """
+    count = nodes.shape[1] - 1
+    alpha = 1 / np.sqrt(1 + np.exp(-2 * nodes))
+    scale = (1 / np.sqrt(1 + np.exp(2 * nodes))) ** power / alpha
+    total = np.zeros(len(nodes))
+    by_node = np.zeros_like(nodes)
+    for step in range(count):
+        order = min(3, step + 1, count - step)
+        used = slice(step - order + 1, step + 1)
+        terms = _weights(nodes[:, used], nodes[:, step + 1]) * scale[:, used]
+        if order == 1:
+            total += np.abs(terms[:, 0])
+        elif step < independent:
+            total += np.sqrt((terms**2).sum(1))
+        else:
+            by_node[:, used] += terms
+    return total + np.abs(by_node).sum(1)
+
+
+def _weights(used: Array, stop: Array) -> Array:
+    """J: the integrals over the last step of e^lambda times Lagrange's polynomials on ``used`` (rows, order)."""
+    here = used[:, -1]
+    h = stop - here
+    moments = [np.expm1(h)]  # of e^u u^k over [0, h]
+    for k in range(1, used.shape[1]):
+        moments.append(h**k * np.exp(h) - k * moments[-1])
+    at = used - here[:, None]
+    found = []
+    for j in range(used.shape[1]):
+        polynomial = [np.ones_like(h)]  # coefficients of l_j, lowest first
+        for k in range(used.shape[1]):
+            if k != j:
+                gap = at[:, j] - at[:, k]
+                low = [-at[:, k] / gap * one for one in polynomial] + [np.zeros_like(h)]
+                high = [np.zeros_like(h)] + [one / gap for one in polynomial]
+                polynomial = [a + b for a, b in zip(low, high, strict=True)]
+        found.append(sum(c * m for c, m in zip(polynomial, moments, strict=True)) * np.exp(here))
+    return np.stack(found, 1)
+
+
+def minimise(
+    start: Array, *, power: float = 1.0, independent: int = 3, seed: int = 0, evaluations: int = 20_000
+) -> Array:
+    """Better interior nodes between the ends of ``start``.
+
+    Args:
+        start: (N + 1,) rising.
+        power: see :func:`objective`.
+        independent: likewise.
+        seed: of the search.
+        evaluations: of F at most.
+
+    Returns:
+        (N + 1,), never worse than ``start``.
+    """
+    from cmaes import CMA
+
+    width = start[-1] - start[0]
+    base = np.log(np.diff(start))
+
+    def nodes_of(points: Array) -> Array:
+        gaps = np.exp(base + np.clip(points, -8, 8))
+        inner = np.cumsum(gaps, 1)[:, :-1] / gaps.sum(1, keepdims=True) * width + start[0]
+        ends = np.ones((len(points), 1))
+        return np.concatenate([start[0] * ends, inner, start[-1] * ends], 1)
+
+    def value(points: Array) -> Array:
+        found = objective(nodes_of(points), power=power, independent=independent)
+        return np.where(np.isfinite(found), found, np.inf)
+
+    size = len(base)
+    best, kept = float(value(np.zeros((1, size)))[0]), np.zeros(size)
+    if size < 3:
+        grid = np.linspace(-6, 6, 4001)[:, None] * np.array([1.0] + [0.0] * (size - 1))
+        found = value(grid)
+        return nodes_of(grid[[int(found.argmin())]])[0] if size == 2 else start
+    mean, sigma, spent = np.zeros(size), 0.3, 0
+    while spent < evaluations:
+        search = CMA(mean=mean, sigma=sigma, seed=seed + spent, population_size=4 * size)
+        while spent < evaluations and not search.should_stop():
+            points = np.stack([search.ask() for _ in range(search.population_size)])
+            found = value(points)
+            spent += len(points)
+            search.tell([(one, float(min(v, 1e30))) for one, v in zip(points, found, strict=True)])
+            if found.min() < best:
+                best, kept = float(found.min()), points[int(found.argmin())]
+        mean, sigma = kept, 0.1
+    return nodes_of(kept[None])[0]
+
+
+def fit_dmn(
+    path: ModelPath,
+    steps: int,
+    *,
+    power: float | None = None,
+    independent: int | None = None,
+    seed: int = 0,
+    evaluations: int | None = None,
+) -> Fitted:
+    """The schedule of the lowest bound, from uniform log-SNR and from uniform time, whichever ends lower.
+
+    The last node stands for the end of the schedule: the model's cleanest level, as an end of 0 has no logarithm.
+
+    Args:
+        path: the model's.
+        steps: K, at least 2.
+        power: p; by default 1.
+        independent: q; by default 3 up to 7 steps, 0 beyond.
+        seed: of the search.
+        evaluations: of the bound from each start, at most; by default 1,000 a step.
+
+    Raises:
+        ValueError: on fewer than 2 steps.
+    """
+    if steps < 2:
+        raise ValueError(f"expected at least 2 steps for dmn, got {steps}")
+    p = 1.0 if power is None else power
+    q = (3 if steps <= 7 else 0) if independent is None else independent
+    most = 1000 * steps if evaluations is None else evaluations
+    found, figures = [], {}
+    for name in ("logsnr", "uniform"):
+        levels = path.levels_of(spaced(name, path, steps))
+        start = -np.log(np.array([*levels, min(path.low, levels[-1] * 0.99)]))
+        made = minimise(start, power=p, independent=q, seed=seed, evaluations=most)
+        before, after = objective(np.stack([start, made]), power=p, independent=q).tolist()
+        figures[f"bound_from_{name}"] = [before, after]
+        found.append((after, made))
+    bound, best = min(found, key=lambda one: one[0])
+    levels = [path.high, *(math.exp(-one) for one in best[1:-1])]
+    return Fitted(path.schedule(levels), {"bound": bound, "power": p, "independent": q, **figures})

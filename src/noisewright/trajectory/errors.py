@@ -1,0 +1,185 @@
+"""Tables of a model's prediction error by noise level: what ``schedule measure`` writes and ``schedule fit`` reads."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noisewright.store import write_atomically
+
+FORMAT, VERSION = "noisewright prediction errors", 1
+FEWEST_LEVELS = 5
+
+
+@dataclass(frozen=True)
+class LevelError:
+    """What the error d = eps_hat - eps is at one level; standard errors over images (of the last two, over dimensions).
+
+    Attributes:
+        t: the network's time.
+        s: the level, sigma / alpha.
+        mean_square: E, the mean of d^2 over images and dimensions, and its standard error.
+        bias: the mean of d over all of them, and its standard error.
+        bias_share: how much of E is a bias of each dimension by itself, in [0, 1]: estimated without its noise.
+        skew: of single dimensions, their mean, and its standard error.
+        kurtosis: excess, likewise; 0 of a Gaussian.
+    """
+
+    t: float
+    s: float
+    mean_square: float
+    mean_square_se: float
+    bias: float
+    bias_se: float
+    bias_share: float
+    skew: float
+    skew_se: float
+    kurtosis: float
+    kurtosis_se: float
+
+    @property
+    def abar(self) -> float:
+        """alpha^2 / (alpha^2 + sigma^2)."""
+        return 1 / (1 + self.s**2)
+
+    @property
+    def clean_mean_square(self) -> float:
+        """The mean square error of the clean estimate, ``m = s^2 E``."""
+        return self.s**2 * self.mean_square
+
+    def verdict(self) -> str:
+        """Whether "zero-mean Gaussian" holds here, at two standard errors."""
+        found = []
+        if abs(self.bias) > 2 * self.bias_se or self.bias_share > 0.02:
+            found.append(f"biased ({self.bias_share:.1%} of E)")
+        if abs(self.skew) > 2 * self.skew_se + 0.05:
+            found.append("skewed")
+        if abs(self.kurtosis) > 2 * self.kurtosis_se + 0.1:
+            found.append("heavy tails" if self.kurtosis > 0 else "light tails")
+        return ", ".join(found) or "no departure found"
+
+
+@dataclass(frozen=True)
+class ErrorTable:
+    """Prediction errors of one model, noisiest level first.
+
+    Attributes:
+        levels: at least :data:`FEWEST_LEVELS`.
+        images: how many were measured.
+        source: what they were.
+        identity: ``model``, ``fingerprint`` and ``prediction``; see :func:`noisewright.trajectory.files.identity`.
+        settings: of the measurement.
+    """
+
+    levels: tuple[LevelError, ...]
+    images: int
+    source: str
+    identity: dict[str, Any]
+    settings: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        if len(self.levels) < FEWEST_LEVELS:
+            raise ValueError(f"expected an error table of at least {FEWEST_LEVELS} levels, got {len(self.levels)}")
+        for one in self.levels:
+            if not (math.isfinite(one.s) and math.isfinite(one.mean_square)) or one.s <= 0 or one.mean_square < 0:
+                raise ValueError(
+                    f"expected finite errors in the table, got mean_square {one.mean_square} at s = {one.s}"
+                )
+        for one, other in pairwise(self.levels):
+            if other.s >= one.s:
+                raise ValueError(f"expected falling levels in the error table, got s = {one.s} followed by {other.s}")
+
+    def covers(self, low: float, high: float) -> None:
+        """Refuse a table that says nothing of a range of levels s.
+
+        Raises:
+            ValueError: where it begins or ends more than a tenth inside.
+        """
+        first, last = self.levels[0].s, self.levels[-1].s
+        if high > first * 1.1 or 0 < low < last / 1.1:
+            raise ValueError(
+                f"expected an error table over s in [{low:.4g}, {high:.4g}], got levels missing outside "
+                f"[{last:.4g}, {first:.4g}]"
+            )
+
+    @cached_property
+    def _knots(self) -> tuple[Tensor, Tensor]:
+        knots = torch.tensor([0.0, *(one.abar for one in self.levels)], dtype=torch.float64)
+        return knots, torch.tensor([0.0, *(one.mean_square for one in self.levels)], dtype=torch.float64)
+
+    def at(self, abar: Tensor) -> Tensor:
+        """E at levels abar, piecewise linear in abar with E(0) = 0, as VRG has it; differentiable, any shape."""
+        knots, values = self._knots
+        held = abar.double().clamp(0, float(knots[-1]))
+        right = torch.searchsorted(knots, held.detach()).clamp(1, len(knots) - 1)
+        share = (held - knots[right - 1]) / (knots[right] - knots[right - 1])
+        return values[right - 1] + share * (values[right] - values[right - 1])
+
+    def save(self, path: str | Path) -> Path:
+        """Write the table as JSON."""
+        found = {
+            "format": FORMAT, "version": VERSION, **self.identity, "images": self.images, "source": self.source,
+            "settings": self.settings, "levels": [asdict(one) for one in self.levels],
+        }  # fmt: skip
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(Path(path), (json.dumps(found, indent=1, allow_nan=False) + "\n").encode())
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> ErrorTable:
+        """What :meth:`save` wrote.
+
+        Raises:
+            ValueError: on something else, on missing fields, or on levels that are missing or not finite.
+        """
+        held = read_json(path, FORMAT, VERSION, "a table of `noisewright schedule measure`")
+        names = [one.name for one in fields(LevelError)]
+        levels = []
+        rows = held.get("levels")
+        for number, row in enumerate(rows if isinstance(rows, list) else []):
+            try:
+                levels.append(LevelError(**{name: float(row[name]) for name in names}))
+            except (KeyError, TypeError, ValueError):
+                raise ValueError(
+                    f"expected numbers {', '.join(names)} in row {number + 1} of {path}, got {row}"
+                ) from None
+        wanted = held.get("settings", {}).get("levels") if isinstance(held.get("settings"), dict) else None
+        if isinstance(wanted, int) and wanted != len(levels):
+            raise ValueError(
+                f"expected the {wanted} levels that were measured in {path}, got {len(levels)}: some are missing"
+            )
+        try:
+            identity = {key: held[key] for key in ("model", "fingerprint", "prediction")}
+            return cls(tuple(levels), int(held["images"]), str(held["source"]), identity, dict(held["settings"]))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"expected an error table in {path}, got one without {error}") from None
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+
+def read_json(path: str | Path, form: str, version: int, what: str) -> dict[str, Any]:
+    """A JSON file of ours.
+
+    Raises:
+        ValueError: on a missing, damaged or foreign file, or one of another version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"expected {what}, got {path}, which does not exist")
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        raise ValueError(f"expected {what}, got {path}, which is no JSON") from None
+    if not isinstance(held, dict) or held.get("format") != form:
+        raise ValueError(f"expected {what} ({form!r}), got {path}, which is something else")
+    if held.get("version") != version:
+        raise ValueError(f"expected {form!r} of version {version}, got {held.get('version')!r} in {path}")
+    return held

@@ -1,0 +1,139 @@
+"""The small JSON file of a schedule: its levels, whose they are, how they were made. Nothing in it is executable."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from noisewright.sampler import Sampler
+from noisewright.schedule import Schedule
+from noisewright.store import write_atomically
+from noisewright.trajectory.errors import read_json
+
+FORMAT, VERSION = "noisewright schedule", 1
+SAME = ("fingerprint", "prediction")
+"""What a schedule's model and the model it is used with must share."""
+
+
+@dataclass(frozen=True)
+class ScheduleFile:
+    """A schedule with what it was made for.
+
+    Attributes:
+        schedule: the levels.
+        solver: the solver it was made for; others can take it too.
+        identity: ``model``, ``fingerprint`` and ``prediction``; see :func:`identity`.
+        made: method, start and settings.
+        figures: what was measured while it was made.
+    """
+
+    schedule: Schedule
+    solver: str
+    identity: dict[str, Any]
+    made: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    def check(self, other: dict[str, Any], force: bool = False) -> None:
+        """Refuse another model.
+
+        Args:
+            other: the :func:`identity` of the sampler that is to use it.
+            force: take it all the same.
+
+        Raises:
+            ValueError: naming both.
+        """
+        for name in SAME:
+            if not force and self.identity.get(name) != other.get(name):
+                raise ValueError(
+                    f"expected a schedule made for {other.get('model')} ({name} {other.get(name)}), got one for "
+                    f"{self.identity.get('model')} ({name} {self.identity.get(name)}): --force takes it all the same"
+                )
+
+
+def identity(sampler: Sampler) -> dict[str, Any]:
+    """What a schedule or an error table belongs to: the model's name and fingerprint, and what it predicts."""
+    about = sampler.description
+    prediction = getattr(sampler, "_kind", None) or about.get("kind") or "unknown"
+    return {"model": about.get("model"), "fingerprint": about.get("fingerprint"), "prediction": prediction}
+
+
+def diffusers_arguments(schedule: Schedule) -> dict[str, list[float]]:
+    """What plain diffusers takes: ``timesteps``, and ``sigmas`` as its Euler schedulers want them.
+
+    Of VP models the sigmas are those of ``EulerDiscreteScheduler`` (s, and the end); of flow models those of
+    ``FlowMatchEulerDiscreteScheduler`` (it appends the end itself, and shifts what it is given unless shift is 1).
+    """
+    pairs = list(zip(schedule.alpha, schedule.sigma, strict=True))
+    if schedule.straight:
+        sigmas = [sigma for _, sigma in pairs[:-1]]
+    else:
+        sigmas = [sigma / alpha for alpha, sigma in pairs]
+    return {"timesteps": list(schedule.t), "sigmas": sigmas}
+
+
+def write_schedule_file(path: str | Path, made: ScheduleFile) -> Path:
+    """Write a schedule; a file that is there is replaced at once."""
+    one = made.schedule
+    found = {
+        "format": FORMAT, "version": VERSION, **made.identity, "solver": made.solver, "steps": one.steps,
+        "t": one.t, "alpha": one.alpha, "sigma": one.sigma, "start": one.start, "made": made.made,
+        "figures": made.figures, "diffusers": diffusers_arguments(one),
+    }  # fmt: skip
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, (json.dumps(found, indent=1, allow_nan=False) + "\n").encode())
+    return path
+
+
+def read_schedule_file(path: str | Path) -> ScheduleFile:
+    """What :func:`write_schedule_file` wrote.
+
+    Raises:
+        ValueError: on a foreign or damaged file, or levels that do not fall.
+    """
+    held = read_json(path, FORMAT, VERSION, "a schedule of `noisewright schedule fit`")
+    try:
+        t, alpha, sigma = (tuple(float(one) for one in held[name]) for name in ("t", "alpha", "sigma"))
+        known = {name: held[name] for name in ("model", "fingerprint", "prediction")}
+        made = ScheduleFile(
+            Schedule(t, alpha, sigma, float(held["start"])), str(held["solver"]), known, dict(held["made"]),
+            dict(held["figures"]),
+        )  # fmt: skip
+    except KeyError as error:
+        raise ValueError(f"expected {error} in the schedule {path}, got none") from None
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"expected levels in {path}, got something else: {error}") from None
+    check_levels(made.schedule, str(path))
+    return made
+
+
+def check_levels(schedule: Schedule, where: str) -> None:
+    """Refuse levels that no sampler can follow.
+
+    Raises:
+        ValueError: where alpha or sigma is out of [0, 1] or the levels do not fall.
+    """
+    pairs = list(zip(schedule.alpha, schedule.sigma, strict=True))
+    if any(alpha < 0 or sigma < 0 or alpha + sigma <= 0 for alpha, sigma in pairs) or schedule.start <= 0:
+        raise ValueError(f"expected alpha and sigma of at least 0 in {where}, got a negative one")
+    for (alpha, sigma), (after_alpha, after_sigma) in pairwise(pairs):
+        if sigma * after_alpha <= after_sigma * alpha:
+            raise ValueError(
+                f"expected falling noise levels in {where}, got sigma/alpha {sigma:.6g}/{alpha:.6g} followed by "
+                f"{after_sigma:.6g}/{after_alpha:.6g}"
+            )
+
+
+def load_for(path: str | Path, sampler: Sampler, force: bool = False) -> Schedule:
+    """The schedule of a file, for a sampler of the model that it was made for.
+
+    Raises:
+        ValueError: see :func:`read_schedule_file` and :meth:`ScheduleFile.check`.
+    """
+    found = read_schedule_file(path)
+    found.check(identity(sampler), force)
+    return found.schedule

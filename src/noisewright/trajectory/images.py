@@ -1,0 +1,188 @@
+"""Where the clean states of a measurement come from: image files, or the model's own samples."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from noisewright.evaluate.population import AT_ONCE, COLUMNS, population
+from noisewright.metadata import read_image
+from noisewright.sampler import Sampler
+
+log = logging.getLogger("noisewright")
+
+Example = tuple[str, Tensor]
+"""A condition (a prompt, or the name of a class) and clean states under it, (batch, ...)."""
+
+CONDITIONS = ("prompt", "caption", "text", "label")
+"""Columns of a .parquet file that say what an image shows; beside a picture, a .txt file of its name does."""
+
+WINDOW = 512
+"""Images that are sorted by condition at a time, at most."""
+
+WINDOW_BYTES = 2**28
+"""Their pixels, at most: what bounds the memory, however many images there are."""
+
+
+def from_files(
+    paths: Sequence[Path], make: Callable[[str], Sampler], default: str | None, *, count: int, batch: int
+) -> Iterator[Example]:
+    """Encoded images of directories and .parquet files, grouped by condition.
+
+    Args:
+        paths: as ``noisewright evaluate`` takes them.
+        make: the sampler of a condition; its VAE encodes, where it has one.
+        default: the condition of images that come without one; None refuses them.
+        count: images at most.
+        batch: states at once at most.
+
+    Raises:
+        ValueError: where there are no images, where one cannot be read, or on a latent layout that is packed.
+    """
+    files = population(paths, "all")
+    resize = _Resizer()
+    window: dict[str, list[np.ndarray]] = {}
+    held = size = taken = 0
+
+    def emptied() -> Iterator[Example]:
+        for condition, arrays in window.items():
+            sampler = make(condition)
+            for first in range(0, len(arrays), batch):
+                some = arrays[first : first + batch]
+                yield condition, encode(sampler, resize(some, image_size(sampler)))
+
+    for array, found in _images(files):
+        if taken == count:
+            break
+        condition = found if found is not None else default
+        if condition is None:
+            raise ValueError("expected a class for each image (a column label, or --class-label), got images without")
+        window.setdefault(condition, []).append(array)
+        held, size, taken = held + 1, size + array.nbytes, taken + 1
+        if held == WINDOW or size >= WINDOW_BYTES:
+            yield from emptied()
+            window, held, size = {}, 0, 0
+    yield from emptied()
+    if not taken:
+        raise ValueError(f"expected images in {', '.join(map(str, paths))}, got none")
+
+
+def own_samples(
+    make: Callable[[str], Sampler], conditions: Sequence[str], *, count: int, batch: int, seed: int = 0
+) -> Iterator[Example]:
+    """The model's own clean states, for conditions in turn and seeds from ``seed``; made when they are asked for."""
+    if not conditions:
+        raise ValueError("expected at least one prompt for samples of the model's own, got none")
+    shares = [count // len(conditions) + (n < count % len(conditions)) for n in range(len(conditions))]
+    next_seed = seed
+    for condition, share in zip(conditions, shares, strict=True):
+        sampler = make(condition) if share else None
+        for first in range(0, share, batch):
+            seeds = list(range(next_seed, next_seed + min(batch, share - first)))
+            next_seed += len(seeds)
+            assert sampler is not None  # noqa: S101 - narrows the type
+            yield condition, sampler.denoise(sampler.noise(seeds), 0, sampler.schedule.steps, seeds=seeds)[0]
+
+
+def encode(sampler: Sampler, images: Tensor) -> Tensor:
+    """Images (batch, 3, height, width) in [0, 1] as clean states: by the pipeline's VAE, or as pixels in [-1, 1].
+
+    Raises:
+        ValueError: where the result is not laid out as the sampler's states are (packed latents).
+    """
+    pipe: Any = getattr(sampler, "pipe", None)
+    vae = getattr(pipe, "vae", None)
+    x = images * 2 - 1
+    if vae is not None:
+        with torch.no_grad():
+            found = vae.encode(x.to(vae.device, vae.dtype))
+        x = (found.latent_dist.mode() if hasattr(found, "latent_dist") else found.latent).float().cpu()
+        mean, deviation = (getattr(vae.config, name, None) for name in ("latents_mean", "latents_std"))
+        if mean is not None and deviation is not None:
+            shape = (1, -1, *[1] * (x.ndim - 2))
+            x = (x - torch.tensor(mean).view(shape)) / torch.tensor(deviation).view(shape)
+        else:
+            x = x - (getattr(vae.config, "shift_factor", None) or 0.0)
+        x = x * float(getattr(vae.config, "scaling_factor", None) or 1.0)
+    expected = sampler.noise([0]).shape[1:]
+    if x.shape[1:] != expected:
+        raise ValueError(
+            f"expected encoded images of shape {tuple(expected)}, as {type(pipe).__name__} has its states, got "
+            f"{tuple(x.shape[1:])}: measure with --images self"
+        )
+    return x
+
+
+def image_size(sampler: Sampler) -> tuple[int, int]:
+    """Height and width of what a sampler decodes to; remembered on it."""
+    known = sampler.__dict__.get("_image_size")
+    if known is None:
+        known = tuple(sampler.decode(torch.zeros_like(sampler.noise([0]))).shape[-2:])
+        sampler.__dict__["_image_size"] = known
+    return known
+
+
+class _Resizer:
+    """Brings images to one size, and says once that it had to."""
+
+    def __init__(self) -> None:
+        self.warned = False
+
+    def __call__(self, arrays: Iterable[np.ndarray], size: tuple[int, int]) -> Tensor:
+        rows = []
+        for array in arrays:
+            if array.shape[:2] != size:
+                if not self.warned:
+                    log.warning(
+                        "images are resized to %dx%d, the model's size; the first other one is %dx%d",
+                        *size, *array.shape[:2],
+                    )  # fmt: skip
+                    self.warned = True
+                array = np.asarray(Image.fromarray(array).resize(size[::-1], Image.Resampling.LANCZOS))
+            rows.append(torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 255)
+        return torch.stack(rows)
+
+
+def _images(files: Sequence[Path]) -> Iterator[tuple[np.ndarray, str | None]]:
+    """Pixels (height, width, 3) uint8 and what is said of them."""
+    for file in files:
+        if file.suffix == ".parquet":
+            yield from _rows(file)
+        else:
+            note = file.with_suffix(".txt")
+            yield read_image(file)[0], note.read_text(encoding="utf-8").strip() if note.is_file() else None
+
+
+def _rows(file: Path) -> Iterator[tuple[np.ndarray, str | None]]:
+    try:
+        from pyarrow import ArrowInvalid, parquet
+    except ImportError:
+        raise ValueError(f"reading {file} needs pyarrow: pip install 'noisewright[data]'") from None
+    try:
+        opened = parquet.ParquetFile(file)
+    except (OSError, ArrowInvalid) as error:
+        raise ValueError(f"expected a parquet file, got {file}: {next(iter(str(error).splitlines()), '')}") from None
+    with opened:
+        names = opened.schema_arrow.names
+        column = next((name for name in COLUMNS if name in names), None)
+        if column is None:
+            raise ValueError(f"expected a column {' or '.join(COLUMNS)} in {file}, got {', '.join(names)}")
+        said = next((name for name in CONDITIONS if name in names), None)
+        wanted = [column] if said is None else [column, said]
+        for part in opened.iter_batches(batch_size=AT_ONCE, columns=wanted):
+            for row in part.to_pylist():
+                data = row[column].get("bytes") if isinstance(row[column], dict) else row[column]
+                try:
+                    with Image.open(io.BytesIO(data)) as image:
+                        array = np.asarray(image.convert("RGB"))
+                except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError):
+                    raise ValueError(f"expected encoded images in {file}, got something else") from None
+                yield array, None if said is None else str(row[said])

@@ -1,0 +1,177 @@
+"""What schedules are compared by: nearness to the many-step image of the same noise, a verifier, or the FID.
+
+All on the same noises: schedule A and schedule B are asked for the images of the same prompts and seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from noisewright.sampler import Sampler
+from noisewright.schedule import Schedule
+from noisewright.solvers import AnySolver, Ddim
+from noisewright.statistics import FeatureStatistics
+from noisewright.trajectory.path import path_of, spaced, with_schedule
+from noisewright.verifier import Verifier, score
+
+TEACHER_STEPS = 200
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Noises to make images of.
+
+    Attributes:
+        sampler: the model with its prompt and guidance, on any levels.
+        prompt: what verifiers are told.
+        seeds: at most a batch of them.
+    """
+
+    sampler: Sampler
+    prompt: str
+    seeds: tuple[int, ...]
+
+    @property
+    def key(self) -> tuple[str, tuple[int, ...]]:
+        return self.prompt, self.seeds
+
+
+def subjects(
+    make: Callable[[str], Sampler], prompts: Sequence[str], count: int, *, seed: int = 0, batch: int = 16
+) -> list[Subject]:
+    """``count`` noises of seeds ``seed, seed + 1, ...``, dealt out over prompts, in batches.
+
+    Raises:
+        ValueError: without prompts or noises.
+    """
+    if not prompts or count < 1:
+        raise ValueError(f"expected at least one prompt and one sample, got {len(prompts)} and {count}")
+    found, first = [], seed
+    for number, prompt in enumerate(prompts[:count]):
+        share = count // len(prompts) + (number < count % len(prompts)) if len(prompts) <= count else 1
+        sampler = make(prompt)
+        for begin in range(first, first + share, batch):
+            found.append(Subject(sampler, prompt, tuple(range(begin, min(begin + batch, first + share)))))
+        first += share
+    return found
+
+
+class Metric(Protocol):
+    """A measure of images by schedule; ``lower`` says which way is better."""
+
+    name: str
+    lower: bool
+
+    def values(self, subject: Subject, images: Tensor) -> Tensor:
+        """What is kept of images (batch, 3, height, width): rows of (batch, ...)."""
+        ...
+
+    def summary(self, values: Tensor) -> float:
+        """One number of the rows of all subjects."""
+        ...
+
+
+class Teacher:
+    """Root mean square distance, in images in [0, 1], to the image that the many-step sampler makes of the same noise.
+
+    The teacher is Euler in s (DDIM) on levels even in time, from the model's noisiest level; it is run once a noise.
+
+    Args:
+        steps: the teacher's.
+    """
+
+    name, lower = "teacher", True
+
+    def __init__(self, steps: int = TEACHER_STEPS) -> None:
+        self.steps = steps
+        self._known: dict[Any, Tensor] = {}
+
+    def values(self, subject: Subject, images: Tensor) -> Tensor:
+        if subject.key not in self._known:
+            path = replace(path_of(subject.sampler), end=0.0)
+            levels = spaced("uniform", path, self.steps)
+            made = images_of(with_schedule(subject.sampler, levels, Ddim()), subject.seeds)
+            self._known[subject.key] = made.mul(255).round().byte()
+        there = self._known[subject.key].float() / 255
+        return (images - there).square().flatten(1).mean(1).sqrt().double()
+
+    def summary(self, values: Tensor) -> float:
+        return float(values.mean())
+
+
+class ByVerifier:
+    """The mean score of a verifier."""
+
+    lower = False
+
+    def __init__(self, verifier: Verifier) -> None:
+        self.verifier = verifier
+        self.name = verifier.name
+
+    def values(self, subject: Subject, images: Tensor) -> Tensor:
+        return torch.tensor(score(self.verifier, images, subject.prompt), dtype=torch.float64)
+
+    def summary(self, values: Tensor) -> float:
+        return float(values.nanmean())
+
+
+class Fid:
+    """The Frechet distance of the features of a network to a reference's; thousands of images make it mean something.
+
+    Args:
+        network: images (batch, 3, height, width) to :class:`noisewright.features.Features`.
+        reference: the other side's statistics, of the same network.
+    """
+
+    name, lower = "fid", True
+
+    def __init__(self, network: Callable[[Tensor], Any], reference: FeatureStatistics) -> None:
+        self.network, self.reference = network, reference
+
+    def values(self, subject: Subject, images: Tensor) -> Tensor:
+        return self.network(images).features.double()
+
+    def summary(self, values: Tensor) -> float:
+        return FeatureStatistics(self.reference.fingerprint).add(values).distance(self.reference)
+
+
+def images_of(sampler: Sampler, seeds: Sequence[int]) -> Tensor:
+    """Finished images (batch, 3, height, width) of seeds."""
+    states, _ = sampler.denoise(sampler.noise(list(seeds)), 0, sampler.schedule.steps, seeds=list(seeds))
+    return sampler.decode(states)
+
+
+def measured(
+    schedule: Schedule, solver: AnySolver, some: Sequence[Subject], metrics: Sequence[Metric]
+) -> dict[str, Tensor]:
+    """What each metric keeps of the images that a schedule makes, by the metric's name, in the subjects' order.
+
+    Raises:
+        ValueError: on a solver that draws noise, for which "the same noise" is not enough.
+    """
+    if solver.stochastic:
+        raise ValueError(f"expected a deterministic solver to compare schedules with, got {solver.name} with eta")
+    parts: dict[str, list[Tensor]] = {one.name: [] for one in metrics}
+    for subject in some:
+        images = images_of(with_schedule(subject.sampler, schedule, solver), subject.seeds)
+        for one in metrics:
+            parts[one.name].append(one.values(subject, images))
+    return {name: torch.cat(rows) for name, rows in parts.items()}
+
+
+def interval(
+    values: Tensor, other: Tensor | None = None, *, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """A 95 % bootstrap interval of the mean of (n,) values, or of their mean difference from ``other``, by image."""
+    rows = values if other is None else values - other
+    rows = rows[torch.isfinite(rows)]
+    if not len(rows):
+        return float("nan"), float("nan")
+    picks = torch.randint(len(rows), (resamples, len(rows)), generator=torch.Generator().manual_seed(seed))
+    means = rows[picks].mean(1)
+    return float(torch.quantile(means, 0.025)), float(torch.quantile(means, 0.975))

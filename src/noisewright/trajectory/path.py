@@ -1,0 +1,170 @@
+"""The path of a model: which time, alpha and sigma belong to a level ``s = sigma / alpha``, and how far it goes.
+
+A schedule is K levels of this line and the level it ends at. The model's clock (:mod:`noisewright.clock`) says which
+time a level has.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from noisewright.clock import Clock
+from noisewright.sampler import Sampler
+from noisewright.samplers.mixture import MixtureSampler
+from noisewright.samplers.pipeline import PipelineSampler
+from noisewright.schedule import Schedule
+from noisewright.solvers import AnySolver
+
+SPACINGS = ("uniform", "quadratic", "logsnr")
+CLOSE = 1e-6
+"""Relative, between a level and the end of the range that it is meant to be."""
+
+
+@dataclass(frozen=True)
+class ModelPath:
+    """A model's line of noise levels.
+
+    Attributes:
+        low: the cleanest level s that the network is asked at.
+        high: the noisiest finite one; of a flow model it stands for pure noise.
+        end: the level s that schedules end at, where the network is not asked; often 0.
+        clock: the model's times; None of the exact VP mixture, whose s is the tangent of its time.
+    """
+
+    low: float
+    high: float
+    end: float
+    clock: Clock | None = None
+
+    @property
+    def is_flow(self) -> bool:
+        return self.clock is not None and self.clock.kind == "flow"
+
+    def time(self, s: float) -> float:
+        """The network's time at a level."""
+        if self.clock is None:
+            return math.atan(s) * 2000 / math.pi
+        return self.clock.of(math.inf if self.is_flow and s >= self.high * (1 - CLOSE) else s).t
+
+    def level(self, time: float) -> float:
+        """The level at a time; the inverse of :meth:`time`."""
+        if self.clock is None:
+            return math.tan(time * math.pi / 2000)
+        found = self.clock.at(min(max(time, 0.0), self.clock.last))
+        return found.sigma / found.alpha if found.alpha * self.high > found.sigma else self.high
+
+    def alpha_sigma(self, s: float) -> tuple[float, float]:
+        """The scales of image and noise at a level; a flow's highest level is pure noise."""
+        if self.is_flow:
+            return (0.0, 1.0) if s >= self.high * (1 - CLOSE) else (1 / (1 + s), s / (1 + s))
+        scale = 1 / math.sqrt(1 + s * s)
+        return scale, s * scale
+
+    def schedule(self, levels: Sequence[float]) -> Schedule:
+        """K levels s, noisiest first, as a schedule that ends where this model's do.
+
+        Its ``start`` is the deviation that a state of unit data has at its first level: 1 on VP paths.
+
+        Raises:
+            ValueError: where they do not fall, are too few, or outside the model's range.
+        """
+        self.check(levels)
+        held = [min(max(float(s), self.low), self.high) for s in levels]
+        pairs = [self.alpha_sigma(s) for s in (*held, self.end)]
+        alpha, sigma = zip(*pairs, strict=True)
+        return Schedule(tuple(self.time(s) for s in held), alpha, sigma, math.hypot(alpha[0], sigma[0]), self.clock)
+
+    def check(self, levels: Sequence[float]) -> None:
+        """Refuse levels that this model has not.
+
+        Raises:
+            ValueError: in one line.
+        """
+        if not len(levels):
+            raise ValueError("expected at least one noise level, got none")
+        for number, (one, other) in enumerate(zip(levels, [*levels[1:], self.end], strict=True)):
+            if not math.isfinite(one):
+                raise ValueError(f"expected finite noise levels, got {one} as number {number + 1}")
+            if other >= one:
+                raise ValueError(f"expected falling noise levels, got s = {one:.6g} followed by {other:.6g}")
+            if not self.low * (1 - CLOSE) <= one <= self.high * (1 + CLOSE):
+                nearest = self.low if one < self.low else self.high
+                raise ValueError(
+                    f"expected noise levels s in [{self.low:.6g}, {self.high:.6g}], the model's range, got {one:.6g} "
+                    f"as number {number + 1}; the nearest is {nearest:.6g}"
+                )
+
+    def levels_of(self, schedule: Schedule) -> list[float]:
+        """The levels s of a schedule's network calls, within this model's range."""
+        found = []
+        for alpha, sigma in zip(schedule.alpha[:-1], schedule.sigma[:-1], strict=True):
+            s = sigma / alpha if alpha > sigma / self.high else self.high
+            found.append(self.low if abs(s / self.low - 1) < CLOSE else s)
+        self.check(found)
+        return found
+
+
+def path_of(sampler: Sampler) -> ModelPath:
+    """The path of a sampler's model, to the end of its schedule.
+
+    Raises:
+        ValueError: on a sampler that tells no path.
+    """
+    schedule = sampler.schedule
+    end = schedule.sigma[-1] / schedule.alpha[-1]
+    clock = schedule.clock
+    if clock is None and schedule.straight:
+        clock = Clock("flow")
+    if clock is not None:
+        return ModelPath(clock.lowest, clock.highest, min(end, clock.lowest * (1 - 1e-4)), clock)
+    if isinstance(sampler, MixtureSampler):
+        top = schedule.sigma[0] / schedule.alpha[0]
+        return ModelPath(1e-3, top, min(end, 5e-4))
+    raise ValueError(
+        f"expected a model whose scheduler tells the time of a noise level, got {sampler.description.get('model')}"
+    )
+
+
+def spaced(name: str, path: ModelPath, steps: int, high: float | None = None) -> Schedule:
+    """Levels by one of the rules that VRG starts from: equal steps of t, of sqrt(t), or of half log-SNR.
+
+    Args:
+        name: of :data:`SPACINGS`.
+        path: the model's.
+        steps: K.
+        high: the noisiest level s; by default the model's. A lower one keeps the rule and moves only the start.
+
+    Raises:
+        ValueError: on another name, too few steps, or a start outside the model's range.
+    """
+    if name not in SPACINGS:
+        raise ValueError(f"expected {', '.join(SPACINGS)}, got {name!r}")
+    if steps < 1:
+        raise ValueError(f"expected at least 1 step, got {steps}")
+    top = path.high if high is None else high
+    if name == "logsnr":
+        levels = np.exp(np.linspace(math.log(top), math.log(path.low), steps + 1))[:-1]
+        return path.schedule(levels.tolist())
+    first, last = path.time(top), path.time(path.low)
+    if name == "uniform":
+        times = [first + (last - first) * k / steps for k in range(steps)]
+    else:  # as noisewright.schedules: counted from 1 where a model counts from 0
+        offset = 1.0 if path.clock is not None and path.clock.kind == "vp" else 0.0
+        roots = [math.sqrt(one + offset) for one in (first, last)]
+        times = [(roots[0] + (roots[1] - roots[0]) * k / steps) ** 2 - offset for k in range(steps)]
+    return path.schedule([top, *(path.level(time) for time in times[1:])])
+
+
+def with_schedule(sampler: Sampler, schedule: Schedule, solver: AnySolver) -> Any:
+    """The same model, prompt and settings on other levels; the meter is shared."""
+    if isinstance(sampler, PipelineSampler):
+        return sampler.with_levels(schedule, solver)
+    other: Any = copy.copy(sampler)
+    other.schedule, other.solver = schedule, solver
+    return other

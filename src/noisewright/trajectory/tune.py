@@ -1,0 +1,137 @@
+"""Schedules tuned directly on a metric, with CMA-ES on a few numbers (Hansen 2016), on noises of their own.
+
+The numbers bend a schedule in ln s: the logarithms of its gaps get a polynomial of the index added (Legendre's, of the
+first degrees), and both ends may move. However many steps there are, there are at most six numbers, so that a few
+hundred evaluations on a few dozen images will do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from noisewright.schedule import Schedule
+from noisewright.solvers import AnySolver
+from noisewright.trajectory.metrics import Metric, Subject, interval, measured
+from noisewright.trajectory.path import ModelPath
+from noisewright.trajectory.vrg import Fitted
+
+DEGREES = 4
+ENDS = 0.5
+"""Standard deviation, in ln s, by which the ends move where a number is one."""
+
+
+@dataclass(frozen=True)
+class Bend:
+    """The family of schedules around one.
+
+    Attributes:
+        path: the model's.
+        levels: of the schedule that all numbers zero stand for, noisiest first; at least 2.
+        free_start: whether the noisiest level may move.
+    """
+
+    path: ModelPath
+    levels: tuple[float, ...]
+    free_start: bool = True
+
+    def __post_init__(self) -> None:
+        if len(self.levels) < 2:
+            raise ValueError(f"expected a schedule of at least 2 steps to search around, got {len(self.levels)}")
+
+    @property
+    def size(self) -> int:
+        """How many numbers there are: up to four bends, the clean end, the start."""
+        return min(DEGREES, len(self.levels) - 2) + 1 + self.free_start
+
+    def __call__(self, numbers: Sequence[float]) -> Schedule:
+        """The schedule of ``size`` numbers; zeros give the first one back, any numbers a valid one."""
+        logs = np.log(np.array(self.levels))
+        gaps = np.log(-np.diff(logs))
+        bends = self.size - 1 - self.free_start
+        at = np.linspace(-1, 1, len(gaps))
+        curve = np.polynomial.legendre.legval(at, [0.0, *numbers[:bends]])
+        shares = np.exp(gaps + np.clip(curve, -6, 6))
+        low, high = math.log(self.path.low), math.log(self.path.high)
+        first = logs[0] - ENDS * abs(float(numbers[bends + 1])) if self.free_start else logs[0]
+        last = logs[-1] + ENDS * float(numbers[bends])
+        middle = 0.5 * (logs[0] + logs[-1])
+        first, last = min(max(first, middle + 0.1), high), max(min(last, middle - 0.1), low)
+        inner = first + (last - first) * np.cumsum(shares)[:-1] / shares.sum()
+        return self.path.schedule([math.exp(one) for one in (first, *inner, last)])
+
+
+def tune(
+    schedule: Schedule,
+    path: ModelPath,
+    solver: AnySolver,
+    metric: Metric,
+    tuning: Sequence[Subject],
+    reporting: Sequence[Subject],
+    *,
+    evaluations: int = 120,
+    sigma: float = 0.4,
+    seed: int = 0,
+    free_start: bool = True,
+    progress: Callable[[int, float], None] | None = None,
+) -> Fitted:
+    """Search for the schedule with the best metric on ``tuning``; what it gains is told on ``reporting``.
+
+    Cost: ``evaluations * K * noises`` guided calls (times the solver's calls a step), and the metric's.
+
+    Args:
+        schedule: where to begin, K >= 2 steps.
+        path: the model's.
+        solver: deterministic.
+        metric: what to improve.
+        tuning: noises to tune on.
+        reporting: others; none of them may be among ``tuning``.
+        evaluations: schedules tried at most.
+        sigma: the first deviation of the numbers.
+        seed: of the search.
+        free_start: let the noisiest level move.
+        progress: called with the number of schedules tried and the best value.
+
+    Raises:
+        ValueError: where a noise is in both sets.
+    """
+    both = {one.prompt for one in tuning} & {one.prompt for one in reporting}
+    for prompt in sorted(both):
+        used = [{n for one in some if one.prompt == prompt for n in one.seeds} for some in (tuning, reporting)]
+        if used[0] & used[1]:
+            raise ValueError(f"expected other seeds to report on than to tune on, got {min(used[0] & used[1])} in both")
+    from cmaes import CMA
+
+    bend = Bend(path, tuple(path.levels_of(schedule)), free_start)
+    sign = 1 if metric.lower else -1
+
+    def value(one: Schedule) -> float:
+        return metric.summary(measured(one, solver, tuning, [metric])[metric.name])
+
+    before = value(schedule)
+    best, kept, tried = before, schedule, 1
+    search = CMA(mean=np.zeros(bend.size), sigma=sigma, seed=seed)
+    while tried < evaluations:
+        told = []
+        for _ in range(search.population_size):
+            point = search.ask()
+            one = bend(point)
+            found = value(one)
+            tried += 1
+            told.append((point, sign * found if math.isfinite(found) else 1e30))
+            if math.isfinite(found) and sign * found < sign * best:
+                best, kept = found, one
+            if progress is not None:
+                progress(tried, best)
+        search.tell(told)
+    first, last = (measured(one, solver, reporting, [metric])[metric.name] for one in (schedule, kept))
+    figures = {
+        "metric": metric.name, "evaluations": tried, "tuning": [before, best],
+        "reported": [metric.summary(first), metric.summary(last)],
+    }  # fmt: skip
+    if first.ndim == 1:
+        figures["reported_change_interval"] = list(interval(last, first))
+    return Fitted(kept, figures)
