@@ -371,9 +371,9 @@ ENTRIES = [
         {"name": "ipndm"},
     ),
     Entry(
-        "solver", "unipc", "UniPC-2: predictor and corrector from one evaluation", "noisewright.solvers:UniPc",
-        {"nfe per step": "1", "order": "3; 2 with the last steps of lower order (the default)", "eta": "none",
-         "reference": "Zhao et al. 2023"},
+        "solver", "unipc", "UniPC-2: predictor and corrector from one evaluation (its last step, of lower order, may show)",
+        "noisewright.solvers:UniPc",
+        {"nfe per step": "1", "order": "3", "eta": "none", "reference": "Zhao et al. 2023"},
         {"name": "unipc"},
     ),
     Entry(
