@@ -371,7 +371,7 @@ ENTRIES = [
         {"name": "ipndm"},
     ),
     Entry(
-        "solver", "unipc", "UniPC-2: predictor and corrector from one evaluation (its last step, of lower order, may show)",
+        "solver", "unipc", "UniPC-2: predictor and corrector from one evaluation (the last step is of lower order)",
         "noisewright.solvers:UniPc",
         {"nfe per step": "1", "order": "3", "eta": "none", "reference": "Zhao et al. 2023"},
         {"name": "unipc"},
