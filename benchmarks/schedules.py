@@ -41,6 +41,7 @@ from safetensors.torch import load_file, save_file
 
 import noisewright as nw
 from noisewright import registry
+from noisewright.evaluate.bootstrap import interval
 from noisewright.evaluate.distribution import fid_interval
 from noisewright.features import FeatureNetwork
 from noisewright.metadata import read_image
@@ -57,7 +58,7 @@ from noisewright.trajectory.errors import ErrorTable
 from noisewright.trajectory.files import ScheduleFile, identity, read_schedule_file, write_schedule_file
 from noisewright.trajectory.images import encode
 from noisewright.trajectory.measure import measure
-from noisewright.trajectory.metrics import Subject, Teacher, images_of, interval, measured
+from noisewright.trajectory.metrics import Subject, Teacher, images_of, measured
 from noisewright.trajectory.path import path_of, spaced, with_schedule
 from noisewright.trajectory.tune import tune
 

@@ -33,6 +33,7 @@ from noisewright import registry
 from noisewright.budget import Budget
 from noisewright.builtins import STEP_NOISE
 from noisewright.errors import BudgetExhausted
+from noisewright.evaluate.bootstrap import interval
 from noisewright.metadata import read_image
 from noisewright.run import Run
 from noisewright.samplers.mixture import MixtureSampler
@@ -44,7 +45,6 @@ from noisewright.solvers import Ddim
 from noisewright.store import Store
 from noisewright.verifiers.pixels import Brightness
 
-RESAMPLES = 10_000
 IMAGES_PER_SECOND = 5.0
 """What a budget in seconds is taken for when sizes are set, at 10 steps; a search that is done early does not go on."""
 
@@ -183,10 +183,9 @@ def work(job: tuple[list[tuple[str, int, str, tuple[int, str]]], argparse.Namesp
     return [measure(pipe, verifier, numbered, name, images, budget, given) for name, images, budget, numbered in jobs]
 
 
-def interval(values: np.ndarray) -> str:
-    """A mean and its 95 % bootstrap interval."""
-    picks = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
-    low, high = np.percentile(values[picks].mean(1), [2.5, 97.5])
+def changed(values: np.ndarray) -> str:
+    """A mean and its 95 % interval."""
+    low, high = interval(values)
     return f"{values.mean():+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
@@ -211,7 +210,7 @@ def show(rows: list[dict[str, Any]], budget: str, names: list[str]) -> None:
     )
     for name, found in table.items():
         score, right, grades = (
-            interval(scale * np.array([float(found[p][key]) - float(table[best][p][key]) for p in prompts]))
+            changed(scale * np.array([float(found[p][key]) - float(table[best][p][key]) for p in prompts]))
             for key, scale in (("score", 1), ("right", 100), ("grade", 100))
         )
         print(

@@ -20,19 +20,10 @@ import torch
 
 import noisewright as nw
 from noisewright import registry
+from noisewright.evaluate.bootstrap import interval
 from noisewright.metadata import read_image
 from noisewright.shapes.oracle import grade
 from noisewright.shapes.prompts import KINDS, kind, load_prompts, parse
-
-RESAMPLES = 10_000
-
-
-def interval(differences: np.ndarray) -> tuple[float, float]:
-    """The 95 % bootstrap interval of the mean of paired differences."""
-    rng = np.random.default_rng(0)
-    picks = rng.integers(0, len(differences), (RESAMPLES, len(differences)))
-    low, high = np.percentile(differences[picks].mean(1), [2.5, 97.5])
-    return float(low), float(high)
 
 
 def right(file: Path, prompt: str) -> bool:

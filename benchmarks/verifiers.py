@@ -25,13 +25,13 @@ import torch
 
 import noisewright as nw
 from noisewright import registry
+from noisewright.evaluate.bootstrap import interval
 from noisewright.particle import mean_ranks
 from noisewright.shapes.prompts import load_prompts
 
 BUNDLED = ("shapes-clip", "shapes-aesthetic", "shapes-reward")
 ORACLE = "shapes-oracle"
 PROMPT = "a green star left of a red circle"
-RESAMPLES = 10_000
 
 
 def speed(given: argparse.Namespace) -> None:
@@ -111,7 +111,7 @@ def matrix(given: argparse.Namespace) -> None:
         right = (values[ORACLE] == 1).astype(float)
         print(
             f"{who:20}" + "".join(f"{values[name].mean():18.3f}" for name in judges)
-            + f"{right.mean():10.1%}   {interval(100 * (right - plain))}"
+            + f"{right.mean():10.1%}   {changed(100 * (right - plain))}"
         )
     print("\nthe same in deviations of the prompt's candidates (0: their mean)")
     for who in chosen[0]:
@@ -128,10 +128,9 @@ def standard(values: list[float]) -> np.ndarray:
     return (array - array.mean()) / spread if spread > 0 else np.zeros(len(array))
 
 
-def interval(values: np.ndarray) -> str:
-    """A mean and its 95 % bootstrap interval."""
-    chosen = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
-    low, high = np.percentile(values[chosen].mean(1), [2.5, 97.5])
+def changed(values: np.ndarray) -> str:
+    """A mean and its 95 % interval."""
+    low, high = interval(values)
     return f"{values.mean():+.1f} [{low:+.1f}, {high:+.1f}]"
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from noisewright.evaluate.bootstrap import interval
 from noisewright.samplers.mixture import SHAPE, MixtureSampler
 from noisewright.solvers import Ddim
 from noisewright.trajectory import dmn, gits, vrg
@@ -21,7 +22,7 @@ from noisewright.trajectory.files import (
 )
 from noisewright.trajectory.images import own_samples
 from noisewright.trajectory.measure import Moments, measure, measured_levels
-from noisewright.trajectory.metrics import ByVerifier, Teacher, interval, measured, subjects
+from noisewright.trajectory.metrics import ByVerifier, Teacher, measured, subjects
 from noisewright.trajectory.path import path_of, spaced, with_schedule
 from noisewright.trajectory.tune import Bend, tune
 from noisewright.verifier import as_verifier

@@ -511,8 +511,9 @@ def _compared(
     name: str, steps: int, solver: str, values: Mapping[str, Any], first: str, by: Sequence[Metric]
 ) -> dict[str, Any]:
     """One row of ``compare``: each metric's value, its interval, and its change from the first schedule."""
+    from noisewright.evaluate.bootstrap import interval
     from noisewright.evaluate.distribution import fid_interval
-    from noisewright.trajectory.metrics import Fid, interval
+    from noisewright.trajectory.metrics import Fid
 
     found: dict[str, Any] = {}
     for one in by:

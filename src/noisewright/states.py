@@ -204,14 +204,15 @@ def carry(
         stop: the index to go to.
         clean: clean estimates at ``x`` that are known already.
     """
-    start = particles[0].index
-    streams = [StepNoises(p, x.shape[1:]) for p in particles]
+    start, noise = particles[0].index, None
+    seeds: list[int | None] = [None] * len(particles)
+    if sampler.stochastic:
+        streams = [StepNoises(p, x.shape[1:]) for p in particles]
+        seeds = [stream.seed if start == 0 else None for stream in streams]
 
-    def noise_at(index: int) -> Tensor:
-        return torch.stack([stream.at(index) for stream in streams])
+        def noise(index: int) -> Tensor:
+            return torch.stack([stream.at(index) for stream in streams])
 
-    seeds = [int(p.args["seed"]) if p.verb == "noise" else None for p in particles]
-    noise = noise_at if sampler.stochastic else None
     if clean is not None:
         x, state = sampler.advance(x, start, clean, state, noise)
         start += 1
@@ -228,6 +229,9 @@ class StepNoises:
     Args:
         particle: on its way.
         shape: of its state.
+
+    Attributes:
+        seed: the diffusers seed whose generator it goes on with, or None.
     """
 
     def __init__(self, particle: Particle, shape: Sequence[int]) -> None:
@@ -236,13 +240,14 @@ class StepNoises:
             self._origin = self._origin.parents[0].origin
         self._shape = tuple(shape)
         self._drawn = 0
-        if self._origin.verb == "noise":
-            self._generator = torch.Generator("cpu").manual_seed(int(self._origin.args["seed"]))
+        self.seed = int(self._origin.args["seed"]) if self._origin.verb == "noise" else None
+        if self.seed is not None:
+            self._generator = torch.Generator("cpu").manual_seed(self.seed)
             torch.randn(self._shape, generator=self._generator)
 
     def at(self, index: int) -> Tensor:
         """The noise of the step from ``index``; never of an earlier step than the last one asked for."""
-        if self._origin.verb != "noise":
+        if self.seed is None:
             return gaussian(self._shape, self._origin.id, index)
         if index < self._drawn:
             raise ValueError(f"expected a step from {self._drawn} on, got {index}")

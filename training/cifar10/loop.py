@@ -2,37 +2,21 @@
 
 import copy
 import math
-import os
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+sys.path.append(str(Path(__file__).parents[1]))
+
+from common import batches, save_atomically
+
 CHECKPOINT_SECONDS = 120.0
-
-
-def save_atomically(value: Any, path: Path) -> None:
-    """``torch.save`` that leaves either the old file or the whole new one."""
-    part = path.with_suffix(path.suffix + ".part")
-    torch.save(value, part)
-    os.replace(part, path)
-
-
-def batches(count: int, size: int, seed: int, first_step: int) -> Iterator[np.ndarray]:
-    """Endless index batches of shuffled epochs; the same sequence whatever step it is entered at."""
-    per_epoch = count // size
-    step = first_step
-    while True:
-        epoch, position = divmod(step, per_epoch)
-        order = np.random.default_rng((seed, epoch)).permutation(count)
-        for i in range(position, per_epoch):
-            yield np.sort(order[i * size : (i + 1) * size])
-            step += 1
 
 
 def plateau(step: int, steps: int, warm_up: int, decay_from: float = 0.6) -> float:

@@ -11,6 +11,7 @@ import torch
 from evaluate import GUIDANCE
 from safetensors import safe_open
 
+from noisewright.evaluate.bootstrap import interval
 from noisewright.shapes.prompts import KINDS
 
 SUCCESS = "python benchmarks/success.py"
@@ -61,9 +62,8 @@ def success(rows: list[dict[str, Any]]) -> dict[str, Any]:
         for key, title in titles.items()
     }
     gain = np.array([float(row["best"]) - float(row["baseline"]) for row in rows])
-    picks = np.random.default_rng(0).integers(0, len(gain), (10_000, len(gain)))
-    low, high = np.percentile(gain[picks].mean(axis=1), [2.5, 97.5])
-    return {"best": table, "gain": {"gain": float(gain.mean()), "low": float(low), "high": float(high)}}
+    low, high = interval(gain)
+    return {"best": table, "gain": {"gain": float(gain.mean()), "low": low, "high": high}}
 
 
 def command(what: str) -> str:

@@ -243,7 +243,30 @@ def _image(file: Path, bad: list[str]) -> Iterator[np.ndarray]:
 
 
 def _parquet_images(file: Path, bad: list[str]) -> Iterator[np.ndarray]:
-    """The images of a hub-style parquet file: a column ``img`` or ``image`` of encoded bytes."""
+    for number, (data, _) in enumerate(parquet_rows(file)):
+        name = f"row {number} of {file}"
+        if not isinstance(data, bytes):
+            bad.append(f"expected an encoded image, got {type(data).__name__} in {name}")
+            continue
+        try:
+            yield decode_image(io.BytesIO(data), name)[0]
+        except ValueError as error:
+            bad.append(str(error))
+
+
+def parquet_rows(file: Path, beside: Sequence[str] = ()) -> Iterator[tuple[Any, str | None]]:
+    """What a hub-style parquet file holds in its column ``img`` or ``image``: encoded bytes, where it is well.
+
+    Args:
+        file: the file.
+        beside: columns of text or numbers; the first that is there is given besides.
+
+    Yields:
+        The bytes (or whatever else is there) and the text of the other column, None where there is none.
+
+    Raises:
+        ValueError: where it is no such file, or pyarrow is not installed.
+    """
     try:
         from pyarrow import ArrowInvalid, parquet
     except ImportError:
@@ -257,18 +280,9 @@ def _parquet_images(file: Path, bad: list[str]) -> Iterator[np.ndarray]:
         column = next((name for name in COLUMNS if name in names), None)
         if column is None:
             raise ValueError(f"expected a column {' or '.join(COLUMNS)} in {file}, got {', '.join(names)}")
-        row = 0
-        for batch in opened.iter_batches(batch_size=AT_ONCE, columns=[column]):
-            for value in batch.column(0).to_pylist():
-                data: Any = value.get("bytes") if isinstance(value, dict) else value
-                name = f"row {row} of {file}"
-                row += 1
-                if not isinstance(data, bytes):
-                    bad.append(f"expected an encoded image, got {type(data).__name__} in {name}")
-                    continue
-                try:
-                    image, _ = decode_image(io.BytesIO(data), name)
-                except ValueError as error:
-                    bad.append(str(error))
-                    continue
-                yield image
+        said = next((name for name in beside if name in names), None)
+        wanted = [column] if said is None else [column, said]
+        for part in opened.iter_batches(batch_size=AT_ONCE, columns=wanted):
+            for row in part.to_pylist():
+                data = row[column].get("bytes") if isinstance(row[column], dict) else row[column]
+                yield data, None if said is None else str(row[said])

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from noisewright.evaluate.population import AT_ONCE, COLUMNS, population
-from noisewright.metadata import read_image
+from noisewright.evaluate.population import parquet_rows, population
+from noisewright.metadata import decode_image, read_image
 from noisewright.sampler import Sampler
 
 log = logging.getLogger("noisewright")
@@ -162,27 +162,7 @@ def _images(files: Sequence[Path]) -> Iterator[tuple[np.ndarray, str | None]]:
 
 
 def _rows(file: Path) -> Iterator[tuple[np.ndarray, str | None]]:
-    try:
-        from pyarrow import ArrowInvalid, parquet
-    except ImportError:
-        raise ValueError(f"reading {file} needs pyarrow: pip install 'noisewright[data]'") from None
-    try:
-        opened = parquet.ParquetFile(file)
-    except (OSError, ArrowInvalid) as error:
-        raise ValueError(f"expected a parquet file, got {file}: {next(iter(str(error).splitlines()), '')}") from None
-    with opened:
-        names = opened.schema_arrow.names
-        column = next((name for name in COLUMNS if name in names), None)
-        if column is None:
-            raise ValueError(f"expected a column {' or '.join(COLUMNS)} in {file}, got {', '.join(names)}")
-        said = next((name for name in CONDITIONS if name in names), None)
-        wanted = [column] if said is None else [column, said]
-        for part in opened.iter_batches(batch_size=AT_ONCE, columns=wanted):
-            for row in part.to_pylist():
-                data = row[column].get("bytes") if isinstance(row[column], dict) else row[column]
-                try:
-                    with Image.open(io.BytesIO(data)) as image:
-                        array = np.asarray(image.convert("RGB"))
-                except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError):
-                    raise ValueError(f"expected encoded images in {file}, got something else") from None
-                yield array, None if said is None else str(row[said])
+    for number, (data, said) in enumerate(parquet_rows(file, CONDITIONS)):
+        if not isinstance(data, bytes):
+            raise ValueError(f"expected encoded images, got {type(data).__name__} in row {number} of {file}")
+        yield decode_image(io.BytesIO(data), f"row {number} of {file}")[0], said

@@ -162,16 +162,3 @@ def measured(
         for one in metrics:
             parts[one.name].append(one.values(subject, images))
     return {name: torch.cat(rows) for name, rows in parts.items()}
-
-
-def interval(
-    values: Tensor, other: Tensor | None = None, *, resamples: int = 2000, seed: int = 0
-) -> tuple[float, float]:
-    """A 95 % bootstrap interval of the mean of (n,) values, or of their mean difference from ``other``, by image."""
-    rows = values if other is None else values - other
-    rows = rows[torch.isfinite(rows)]
-    if not len(rows):
-        return float("nan"), float("nan")
-    picks = torch.randint(len(rows), (resamples, len(rows)), generator=torch.Generator().manual_seed(seed))
-    means = rows[picks].mean(1)
-    return float(torch.quantile(means, 0.025)), float(torch.quantile(means, 0.975))

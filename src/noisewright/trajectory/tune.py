@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from noisewright.evaluate.bootstrap import interval
 from noisewright.schedule import Schedule
 from noisewright.solvers import AnySolver
-from noisewright.trajectory.metrics import Metric, Subject, interval, measured
+from noisewright.trajectory.metrics import Metric, Subject, measured
 from noisewright.trajectory.path import ModelPath
 from noisewright.trajectory.vrg import Fitted
 
