@@ -519,9 +519,9 @@ def test_show_of_a_damaged_run(made, capsys):
 
 
 def shown_help(name):
-    """``noisewright NAME --help`` at 80 columns."""
+    """``noisewright NAME --help`` at 80 columns; NAME of a subcommand is ``schedule-fit``."""
     code = "import sys; from noisewright.cli import main; sys.exit(main())"
-    given = [sys.executable, "-c", code, *([name] if name != "noisewright" else []), "--help"]
+    given = [sys.executable, "-c", code, *(name.split("-") if name != "noisewright" else []), "--help"]
     environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1"}
     return subprocess.run(given, capture_output=True, text=True, check=True, env=environment).stdout.rstrip()
 
@@ -535,13 +535,11 @@ def with_help(text, shown=shown_help):
 def test_documented_help_is_the_programs():
     text = DOCS.read_text()
     names = re.findall(r"<!-- help: (\S+) -->", text)
-    assert set(names) == {"noisewright", "generate", "resume", "replay", "show", "score", "list"}
+    commands = {"generate", "resume", "replay", "show", "score", "evaluate", "list"}
+    schedules = {f"schedule-{name}" for name in ("measure", "fit", "show", "compare")}
+    assert set(names) == {"noisewright"} | commands | schedules
     now = with_help(text)
     assert " ".join(now.split()) == " ".join(text.split()), "run: python tests/test_cli.py"
-
-
-if __name__ == "__main__":
-    DOCS.write_text(with_help(DOCS.read_text()))
 
 
 def test_refine_starts_from_an_image_it_is_given(here, model, capsys):
@@ -601,3 +599,7 @@ def test_eta_for_a_solver_that_has_none(here, model, capsys):
 def test_previews_of_a_prediction_that_nobody_can_read(here, model, capsys, monkeypatch):
     monkeypatch.setattr(PipelineSampler, "can_preview", False)
     refused(capsys, [*arguments(model), "--steps", "8", "--search", "halving"], "previews", "halving", "epsilon")
+
+
+if __name__ == "__main__":
+    DOCS.write_text(with_help(DOCS.read_text()))

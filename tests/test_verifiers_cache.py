@@ -5,9 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
+import noisewright
 from loopback import Reply, serving
 from noisewright import cli
 from noisewright.errors import VerifierFailed
+from noisewright.metadata import read_image
 from noisewright.verifier import DifferentiableVerifier, Verifier, score
 from noisewright.verifiers.cache import FILE, Cached, Shelf, cached, image_hashes, key_of
 from noisewright.verifiers.http import HttpVerifier
@@ -147,6 +149,34 @@ def test_a_file_that_fails_later_costs_no_score(tmp_path, caplog):
     assert score(one, IMAGES, "b") == pytest.approx(Brightness()(IMAGES, ""), abs=FLOAT)
     assert inner.asked == [2, 2, 4]
     assert caplog.text.count("scores are not kept") == 1
+
+
+def test_a_search_asks_for_no_image_that_an_earlier_one_asked_for(tmp_path):
+    given = {"budget": "3 images", "num_inference_steps": 1, "score_cache": tmp_path / "scores", "pictures": False}
+    asked, best = [], []
+    for images in (3, 3, 5):  # the same, then two more
+        verifier, judge = Counted(), Sharpness()
+        found = noisewright.search(
+            "noisewright/shapes", "a red circle", verifier=verifier, judge=judge, **{**given, "budget": images}
+        )
+        asked.append(sum(verifier.asked))
+        best.append((found.best.id, found.best.scores))
+    assert asked == [3, 0, 2]
+    assert best[0] == best[1]
+    assert set(best[0][1]) == {"counted", "sharpness"}
+
+
+def test_generate_keeps_scores_where_it_is_told(tmp_path, capsys):
+    given = ["generate", "a red circle", "--budget", "2 images", "--steps", "1", "--verifier", "brightness"]
+    assert cli.main([*given, "--score-cache", str(tmp_path / "kept"), "--out", str(tmp_path / "run")]) == 0
+    assert cli.main(["resume", str(tmp_path / "run"), "--budget", "3 images"]) == 0  # with the cache, too
+    pictures = [read_image(file)[0] for file in (tmp_path / "run" / "images").glob("*.png")]
+    images = torch.stack([torch.from_numpy(one.copy()).permute(2, 0, 1) / 255 for one in pictures])
+    keys = [key_of(image, "a red circle", Brightness.fingerprint) for image in image_hashes(images)]
+    assert len(Shelf(tmp_path / "kept").get(keys)) == 3
+    (tmp_path / "file").touch()
+    assert cli.main([*given, "--score-cache", str(tmp_path / "file"), "--out", str(tmp_path / "other")]) == 2
+    assert "expected a directory to keep scores in" in capsys.readouterr().err
 
 
 def test_the_command_line_asks_once(tmp_path, capsys, monkeypatch):

@@ -33,6 +33,7 @@ from noisewright.samplers.classes import is_class_conditional, labels_of, read_c
 from noisewright.samplers.pipeline import PipelineSampler, load_pipeline
 from noisewright.store import Store, read_run, write_atomically
 from noisewright.verifier import Verifier, as_verifier
+from noisewright.verifiers.cache import cached
 
 log = logging.getLogger("noisewright")
 
@@ -185,6 +186,7 @@ def search(
     schedule: str | None = None,
     seed: int = 0,
     ensemble: str | Mapping[str, float] = "rank",
+    score_cache: str | Path | None = None,
     batch_size: int | None = None,
     device: str | None = None,
     dtype: str | None = None,
@@ -218,6 +220,8 @@ def search(
         seed: candidate k starts from the noise of ``torch.Generator("cpu").manual_seed(seed + k)``.
         ensemble: ``"rank"`` (mean rank within the prompt), ``"zsum"``, or the weights of a weighted sum of the scores
             as they are: ``{"clip": 1, "aesthetic": 0.5}`` or ``"clip=1,aesthetic=0.5"``.
+        score_cache: a directory that keeps scores from run to run (:mod:`noisewright.verifiers.cache`); by default
+            none is kept.
         batch_size: the first micro-batch size; halved when memory runs out.
         device, dtype: where and how to load a ``pipe`` that is given by name.
         out: the run directory; a run of the same settings there is continued. By default a temporary one, which
@@ -236,8 +240,8 @@ def search(
         pipe, prompt, class_label=class_label, verifier=verifier, judge=judge, search=search, search_args=search_args,
         budget=budget, target=target, num_inference_steps=num_inference_steps, search_steps=search_steps,
         guidance_scale=guidance_scale, negative_prompt=negative_prompt, height=height, width=width, solver=solver,
-        eta=eta, schedule=schedule, seed=seed, ensemble=ensemble, batch_size=batch_size, device=device, dtype=dtype,
-        **pipe_kwargs,
+        eta=eta, schedule=schedule, seed=seed, ensemble=ensemble, score_cache=score_cache, batch_size=batch_size,
+        device=device, dtype=dtype, **pipe_kwargs,
     )  # fmt: skip
     if out is None:
         out = tempfile.mkdtemp(prefix="noisewright-")
@@ -267,6 +271,7 @@ def make_plan(
     schedule: str | None = None,
     seed: int = 0,
     ensemble: str | Mapping[str, float] = "rank",
+    score_cache: str | Path | None = None,
     batch_size: int | None = None,
     device: str | None = None,
     dtype: str | None = None,
@@ -313,6 +318,9 @@ def make_plan(
     if shared:
         raise ValueError(f"expected a judge that the search never sees, got {', '.join(sorted(shared))} as both")
     _check_verifiers(verifiers, judges, prompt, search)
+    if score_cache is not None:
+        verifiers = [cached(one, score_cache) for one in verifiers]
+        judges = [cached(one, score_cache) for one in judges]
     goal = _target(target, verifiers)
     warnings += _unknown_words(prompt, info)
 

@@ -201,6 +201,7 @@ def generate(
     width: Width = None,
     seed: Seed = 0,
     ensemble: Ensemble = "rank",
+    score_cache: ScoreCache = None,
     batch_size: BatchSize = None,
     out: Out = None,
     executor: Executor = "local",
@@ -219,8 +220,9 @@ def generate(
         "num_inference_steps": steps, "search_steps": search_steps, "solver": solver, "eta": eta,
         "schedule": str(Path(schedule).resolve()) if Path(schedule).is_file() else schedule,
         "guidance_scale": guidance_scale, "negative_prompt": negative_prompt, "height": height,
-        "width": width, "seed": seed, "ensemble": ensemble, "batch_size": batch_size, "executor": executor,
-        "device": device, "dtype": dtype,
+        "width": width, "seed": seed, "ensemble": ensemble,
+        "score_cache": None if score_cache is None else str(score_cache.resolve()),
+        "batch_size": batch_size, "executor": executor, "device": device, "dtype": dtype,
     }  # fmt: skip
     if dry_run:
         _dry_run(request, json)

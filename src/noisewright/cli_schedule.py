@@ -172,7 +172,10 @@ def fit(
     factor: Annotated[float, typer.Option(help="For gits: weight of later steps.", metavar="F")] = 1.15,
     nodes: Annotated[int, typer.Option(help="For gits: nodes of the teacher.", min=4, metavar="T")] = 61,
     samples: Annotated[
-        int, typer.Option(help="For gits and search: noises to fit on; search reports on as many others.", min=1)
+        int,
+        typer.Option(
+            help="For gits and search: noises to fit on; search reports on as many others.", min=1, metavar="N"
+        ),
     ] = 64,
     metric: Annotated[str, typer.Option(help="For search: teacher, fid or a verifier.", metavar="NAME")] = "teacher",
     evaluations: Annotated[int, typer.Option(help="For search: schedules to try.", min=2, metavar="N")] = 120,
@@ -270,7 +273,7 @@ def compare(
     ] = "teacher",
     samples: Annotated[int, typer.Option(help="Noises, the same for all.", min=2, metavar="N")] = 64,
     steps: Annotated[
-        int | None, typer.Option(help="For names of rules; by default those of the first file.", min=1)
+        int | None, typer.Option(help="For names of rules; by default those of the first file.", min=1, metavar="K")
     ] = None,
     solver: Annotated[
         str | None, typer.Option(help="For all; by default each file's own, and ddim for names.", metavar="NAME")

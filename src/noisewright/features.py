@@ -5,6 +5,7 @@ What FID and its relatives and the oracle verifiers measure with. Any callable `
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,16 @@ from torch import Tensor, nn
 
 from noisewright.metadata import pixels_of
 from noisewright.verifiers.preprocess import fingerprint_of, image_processor
-from noisewright.verifiers.weights import CONFIG, IMAGES, WEIGHTS, add_network, files_of, loading, pretrained
+from noisewright.verifiers.weights import (
+    CONFIG,
+    IMAGES,
+    WEIGHTS,
+    add_settings,
+    add_tensors,
+    files_of,
+    loading,
+    pretrained,
+)
 
 AT_ONCE = 64
 """Images in one forward pass."""
@@ -65,8 +75,11 @@ class FeatureNetwork:
         self.model.to(device)
         self.labels: dict[int, str] = {} if self.is_clip else {int(k): v for k, v in config.id2label.items()}
         self._head = None if self.is_clip else _head(self.model, len(self.labels), model)
-        digest = fingerprint_of("features-2", self.processor.to_dict())
-        add_network(digest, self.model)
+        digest = fingerprint_of("features-3")
+        # Of the files, not of the objects: statistics are kept for years, and libraries add settings of their own.
+        for file in (CONFIG[0], next(name for name in IMAGES if (folder / name).is_file())):
+            add_settings(digest, json.loads((folder / file).read_text(encoding="utf-8")))
+        add_tensors(digest, self.model.state_dict())
         self.fingerprint = digest.hexdigest()[:16]
 
     def __call__(self, images: Tensor | Sequence[np.ndarray]) -> Features:

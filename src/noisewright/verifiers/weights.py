@@ -31,6 +31,8 @@ ALONGSIDE = {
 PICKLES = ("pytorch_model*.bin",)
 UNSAFE = "is refused: a pickle with something else than weights in it, which could run code (or a damaged one)"
 SECONDS = 5.0
+PASSING = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
+"""Keys of a configuration that say nothing of what is computed."""
 Loaded = TypeVar("Loaded")
 
 
@@ -235,9 +237,17 @@ def _is_unsafe(error: BaseException) -> bool:
 def add_network(digest: Any, network: nn.Module) -> None:
     """Adds every value of a network's parameters and buffers to a fingerprint, about a second for each gigabyte.
 
-    What is remembered under it outlives the process, and a fine-tune may leave most weights as they were.
+    What is remembered under it outlives the process, and a fine-tune may leave most weights as they were. With them
+    goes the configuration, which can change what the same weights compute.
     """
     add_tensors(digest, dict([*network.named_parameters(), *network.named_buffers()]))
+    if hasattr(network, "config"):
+        add_settings(digest, network.config.to_dict())
+
+
+def add_settings(digest: Any, settings: Mapping[str, Any]) -> None:
+    """Adds a configuration to a fingerprint, but for what changes with the place and the version of a library."""
+    digest.update(json.dumps({k: v for k, v in settings.items() if k not in PASSING}, sort_keys=True).encode())
 
 
 def add_tensors(digest: Any, named: Mapping[str, Tensor]) -> None:
