@@ -187,7 +187,7 @@ ENTRIES = [
         {"model": "openai/clip-vit-large-patch14"},
     ),
     Entry(
-        "verifier", "self-similarity", "cosine between the features of the image and of its preview at sigma 0.4",
+        "verifier", "self-similarity", "cosine between the features of the image and of its preview at t = 0.4",
         "noisewright.verifiers.self_similarity:SelfSimilarity",
         {
             "range": "-1..1", "licence": "Apache-2.0 (facebook/dinov2-base)", "size": "0.35 GB",
