@@ -8,11 +8,15 @@ the classifier's features, and the share that the judge, which no verifier sees 
 - ``inception-score``: the classifier's probability of the class (the network that measures, too: an oracle);
 - ``fid``: the greedy choice that brings the picks so far nearest to the reference (an oracle), slots in order;
 - ``classifier``: the judge network's logit of the class; ``self-similarity``: of an image with its own preview.
+
+FID and IS come with the standard deviation over resampled slots. FIDs of few images are too high, all alike: they
+compare within the table only.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -34,7 +38,10 @@ from noisewright.statistics import FeatureStatistics
 SEEDS = 1_000
 LEVEL = 0.4
 CLASSES = 10
-VERIFIERS = ("random", "inception-score", "fid", "classifier", "self-similarity")
+VERIFIERS = ("inception-score", "fid", "classifier", "self-similarity")
+RESAMPLES = 50
+CHANCE = "any one"
+"""What the rows of one candidate are called, which no verifier picked."""
 
 
 @cache
@@ -83,7 +90,7 @@ def chosen(slots: list[dict[str, np.ndarray]], verifier: str, count: int, refere
     """Which of the first ``count`` candidates of each slot a verifier picks."""
     if verifier == "fid":
         start = FeatureStatistics(reference.fingerprint)
-        for slot in slots:  # begins with what is plain: the last candidate of each slot, which few choices include
+        for slot in slots:  # begins with what is plain: the last candidate of each slot, which only "of all" includes
             start.add(torch.from_numpy(slot["features"][-1:]).double())
         running = start.running(reference)
         found = []
@@ -100,16 +107,19 @@ def chosen(slots: list[dict[str, np.ndarray]], verifier: str, count: int, refere
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--slots", type=int, default=2000, help="images in each measured set, classes in turn")
+    parser.add_argument("--slots", type=int, default=512, help="images in each measured set, classes in turn")
     parser.add_argument("--candidates", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--guidance", type=float, default=1.5)
+    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--guidance", type=float, default=1.0)
     parser.add_argument("--data", type=Path, required=True, help="real images, for precision and recall: .parquet")
     parser.add_argument("--real", type=int, default=10_000, help="how many of them")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path, default=Path("runs/class-conditional"))
+    parser.add_argument("--rows", type=Path, help="write the table as JSON lines")
+    parser.add_argument("--plot", type=Path, help="draw it: .png")
     given = parser.parse_args()
 
+    given.out /= f"{given.candidates}-of-{given.steps}-steps-guidance-{given.guidance:g}"
     given.out.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     jobs = [(slot, given) for slot in range(given.slots) if not (given.out / f"{slot:05}.npz").exists()]
@@ -123,23 +133,73 @@ def main() -> None:
     place = Path(registry.find_model("noisewright/cifar10-classifier"))
     reference = FeatureStatistics.load(place / "reference.safetensors")
     real = real_features(classifier, given)
-    counts = [2**k for k in range(given.candidates.bit_length()) if 2**k <= given.candidates]
-    print(f"{given.slots} images a set, {given.steps} steps, guidance {given.guidance}; {len(real)} real images")
-    print(f"{'verifier':18}{'N':>4}{'FID':>9}{'IS':>7}{'precision':>11}{'recall':>8}{'judge right':>13}")
-    for verifier in VERIFIERS:
-        for count in counts if verifier != "random" else [1]:
-            picks = list(zip(slots, chosen(slots, verifier, count, reference), strict=True))
-            features = torch.from_numpy(np.stack([slot["features"][k] for slot, k in picks])).double()
-            classes = torch.from_numpy(np.stack([slot["probabilities"][k] for slot, k in picks])).double()
-            right = np.mean([slot["judged"][k].argmax() == slot["label"] for slot, k in picks])
-            fid = FeatureStatistics(reference.fingerprint).add(features).distance(reference)
-            cover = manifold(features, real)
-            score, _ = inception_score(classes, splits=1)
-            print(
-                f"{verifier:18}{count:4}{fid:9.3f}{score:7.3f}{cover.precision:11.3f}{cover.recall:8.3f}{right:13.1%}",
-                flush=True,
-            )
+    counts = [2**k for k in range(1, given.candidates.bit_length()) if 2**k <= given.candidates]
+    print(f"{given.slots} images a set, {given.steps} steps, guidance {given.guidance:g}; {len(real)} real images")
+    heads = ("picked by", "of", "FID", "IS", "precision", "recall", "judge right")
+    print(f"{heads[0]:16}{heads[1]:>4}{heads[2]:>15}{heads[3]:>13}{heads[4]:>11}{heads[5]:>8}{heads[6]:>13}")
+    rows = []
+    for verifier, count in [(CHANCE, 1), *((one, count) for one in VERIFIERS for count in counts)]:
+        row = measured(slots, chosen(slots, verifier, count, reference), reference, real)
+        rows.append({"verifier": verifier, "candidates": count, **row})
+        print(
+            f"{verifier:16}{count:4}{row['fid']:9.3f} ±{row['fid_sd']:.2f}{row['is']:7.3f} ±{row['is_sd']:.2f}"
+            f"{row['precision']:11.3f}{row['recall']:8.3f}{row['judge']:13.1%}",
+            flush=True,
+        )
+    if given.rows:
+        settings = {name: getattr(given, name) for name in ("slots", "steps", "guidance", "real")}
+        given.rows.write_text("".join(json.dumps({**row, **settings}) + "\n" for row in rows), encoding="utf-8")
+    if given.plot:
+        plot(rows, given.plot)
     print(f"{time.perf_counter() - began:.0f} s")
+
+
+def measured(
+    slots: list[dict[str, np.ndarray]], picks: list[int], reference: FeatureStatistics, real: torch.Tensor
+) -> dict[str, float]:
+    """The figures of one set of picks."""
+    pairs = list(zip(slots, picks, strict=True))
+    features = torch.from_numpy(np.stack([slot["features"][k] for slot, k in pairs])).double()
+    classes = torch.from_numpy(np.stack([slot["probabilities"][k] for slot, k in pairs])).double()
+
+    def distribution(rows: torch.Tensor) -> tuple[float, float]:
+        fid = FeatureStatistics(reference.fingerprint).add(features[rows]).distance(reference)
+        return fid, inception_score(classes[rows], splits=1)[0]
+
+    generator = torch.Generator().manual_seed(0)
+    drawn = [torch.randint(len(pairs), (len(pairs),), generator=generator) for _ in range(RESAMPLES)]
+    spread = np.std([distribution(rows) for rows in drawn], axis=0)
+    cover = manifold(features, real)
+    fid, score = distribution(torch.arange(len(pairs)))
+    return {
+        "fid": fid, "fid_sd": float(spread[0]), "is": score, "is_sd": float(spread[1]), "precision": cover.precision,
+        "recall": cover.recall, "judge": float(np.mean([s["judged"][k].argmax() == s["label"] for s, k in pairs])),
+    }  # fmt: skip
+
+
+def plot(rows: list[dict[str, Any]], file: Path) -> None:
+    """FID, IS, precision and recall against candidates, a line for each verifier."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 2.9), layout="constrained")
+    panels = figure.subplots(1, 4)
+    for axes, (key, title) in zip(
+        panels,
+        (("fid", "FID"), ("is", "Inception Score"), ("precision", "precision"), ("recall", "recall")),
+        strict=True,
+    ):
+        for verifier in VERIFIERS:
+            line = [row for row in rows if row["verifier"] in (CHANCE, verifier)]
+            axes.plot([row["candidates"] for row in line], [row[key] for row in line], marker=".", label=verifier)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(*[[row["candidates"] for row in line]] * 2)
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("candidates", fontsize=9)
+        axes.tick_params(labelsize=8)
+        axes.grid(alpha=0.3)
+    panels[0].legend(fontsize=8)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=110)
 
 
 def real_features(classifier: FeatureNetwork, given: argparse.Namespace) -> torch.Tensor:
