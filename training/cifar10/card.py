@@ -8,8 +8,9 @@ from typing import Any
 import classifier
 import data
 import diffusion
-import reference
 from safetensors import safe_open
+
+from noisewright.verifiers.fid import REFERENCE, START
 
 HEADER = """---
 license: apache-2.0
@@ -34,7 +35,7 @@ def weights_in(folder: Path) -> tuple[int, int]:
     """How many weights, and how many bytes, the model files under ``folder`` hold."""
     count = size = 0
     for path in folder.rglob("*.safetensors"):
-        if path.name == reference.FILE:
+        if path.name in (REFERENCE, START):
             continue
         size += path.stat().st_size
         with safe_open(path, "pt") as file:
@@ -154,8 +155,9 @@ def _classifier(name: str, figures: dict[str, Any], folder: Path) -> str:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     what = {
         "cifar10-classifier": f"""Its pooled features ({config["hidden_sizes"][-1]} numbers) are what FID and its
-relatives are measured with, and `{reference.FILE}` holds their mean and covariance over the
-{figures["reference"]["images"]:,} training pictures.""",
+relatives are measured with, and `{REFERENCE}` holds their mean and covariance over the
+{figures["reference"]["images"]:,} training pictures, which FID is measured against; `start.safetensors` holds those of
+{figures["cifar10"]["images"]:,} unsearched samples of `noisewright/cifar10`, which the `fid` verifier begins with.""",
         "cifar10-judge": """It is made differently from `noisewright/cifar10-classifier`, so that one can choose where
 the other measures.""",
     }[name]

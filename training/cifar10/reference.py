@@ -6,10 +6,9 @@ import numpy as np
 
 from noisewright.features import FeatureNetwork
 from noisewright.statistics import FeatureStatistics
+from noisewright.verifiers.fid import REFERENCE
 
 AT_ONCE = 500
-FILE = "reference.safetensors"
-"""The name that the ``fid`` verifier looks for beside the network."""
 
 
 def write(folder: Path, pictures: np.ndarray) -> FeatureStatistics:
@@ -23,5 +22,5 @@ def write(folder: Path, pictures: np.ndarray) -> FeatureStatistics:
     found = FeatureStatistics(network.fingerprint)
     for start in range(0, len(pictures), AT_ONCE):
         found.add(network(list(pictures[start : start + AT_ONCE])).features)
-    found.save(folder / FILE)
+    found.save(folder / REFERENCE)
     return found
