@@ -1,0 +1,322 @@
+"""Markdown tables of what the benchmark of schedules keeps. Changes are negative where something is better."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+import _schedules_work as model
+from _schedules_store import FITTED, Cell
+from noisewright.evaluate.bootstrap import interval
+from noisewright.evaluate.distribution import fid_change_interval, fid_interval
+from noisewright.schedule import Schedule
+from noisewright.statistics import FeatureStatistics
+
+if TYPE_CHECKING:
+    from schedules import Option, Study
+
+FEWEST_PROMPTS = 5
+"""Below so many prompts an interval over prompts says nothing."""
+
+FEWEST_FITS = 8
+"""Below so many fits a correlation gets no interval."""
+
+
+def show(study: Study, stages: Sequence[str]) -> None:
+    """The tables of some stages."""
+    makers: dict[str, Callable[[Study], None]] = {
+        "gamma": correlations, "table": table, "controls": controls, "guidance": guidance, "equal": equal, "fid": fids
+    }  # fmt: skip
+    for name in stages:
+        makers[name](study)
+
+
+def ends(low: float, high: float, digits: int = 4) -> str:
+    return f"[{low:+.{digits}f}, {high:+.{digits}f}]"
+
+
+def heading(text: str, columns: Sequence[str]) -> None:
+    print(f"\n{text}\n\n| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
+
+
+def line(*cells: Any) -> None:
+    print(f"| {' | '.join(map(str, cells))} |")
+
+
+# Distances
+
+
+class Values:
+    """Distances of several schedules on the test noises that all of them have.
+
+    Attributes:
+        of: values by name.
+        prompts: the prompt of each noise: what intervals resample.
+    """
+
+    def __init__(self, study: Study, cells: Iterable[tuple[str, Cell, Schedule]], count: int) -> None:
+        some = list(cells)
+        rows: dict[str, list[Any]] = {}
+        for name, cell, schedule in some:
+            parts = study.report_parts(cell, count)
+            rows[name] = [study.rows.get(study.report_job(cell, schedule, part).key) for part in parts]
+        whole = [k for k in range(min(map(len, rows.values()), default=0)) if all(r[k] for r in rows.values())]
+        self.of = {name: np.array([v for k in whole for v in r[k]["values"]]) for name, r in rows.items()}
+        first = next(iter(rows.values()), [])
+        self.prompts = [first[k]["prompt"] for k in whole for _ in first[k]["values"]]
+
+    def change(self, name: str, base: str) -> tuple[float, float, float]:
+        """The mean paired change and its interval."""
+        values, other = self.of[name], self.of[base]
+        return float((values - other).mean()), *interval(values, other, groups=self.prompts)
+
+    @property
+    def about(self) -> str:
+        return f"{len(self.prompts)} noises of {len(set(self.prompts))} prompts"
+
+
+def before_and_after(study: Study, title: str, cells: Sequence[Cell], count: int) -> None:
+    """Each start before and after VRG."""
+    pairs = [(cell, before_of(cell)) for cell in cells if cell.variant == "vrg"]
+    lines, numbers = [], set()
+    for cell, base in pairs:
+        after, before = study.tuned(cell), study.tuned(base)
+        if after is None or before is None:
+            continue
+        chosen = [("after", cell, after.option.schedule), ("before", base, before.option.schedule)]
+        values = Values(study, chosen, count)
+        if not values.prompts:
+            continue
+        change, low, high = values.change("after", "before")
+        old, new = float(values.of["before"].mean()), float(values.of["after"].mean())
+        mark = "better" if high < 0 else "worse" if low > 0 else ""
+        mark = mark if len(set(values.prompts)) >= FEWEST_PROMPTS else "too few prompts"
+        numbers.add(values.about)
+        figures = after.option.figures
+        nfe = model.cost_of(cell.solver, after.option.schedule)
+        lines.append([
+            cell.solver, cell.steps, nfe, cell.start, f"{old:.4f}", f"{new:.4f}", f"{change:+.4f} {ends(low, high)}",
+            mark, after.option.name.split()[1], f"{figures['cpe_before']:.3f} -> {figures['cpe']:.3f}",
+        ])  # fmt: skip
+    if not lines:
+        return
+    columns = ["solver", "K", "NFE", "start", "before", "VRG", "change, 95 %", "", "gamma", "CPE"]
+    about = f"distance to the {study.given.teacher}-step image of the same noise"
+    heading(f"{title}: {about}; {', '.join(sorted(numbers))}", columns)
+    for one in lines:
+        line(*one)
+    better, worse = (sum(one[7] == mark for one in lines) for mark in ("better", "worse"))
+    print(f"\nVRG is nearer in {better} of {len(lines)} cells, farther in {worse}, and undecided in the rest.")
+
+
+def table(study: Study) -> None:
+    before_and_after(study, f"Guidance {study.given.guidance:g}", study.table_cells(), study.given.distance_count)
+
+
+def guidance(study: Study) -> None:
+    before_and_after(study, "Without guidance", study.guidance_cells(), study.given.distance_count)
+
+
+# Controls
+
+
+def controls(study: Study) -> None:
+    for steps in study.given.control_steps:
+        for solver in study.given.control_solvers:
+            controls_of(study, solver, steps)
+
+
+def controls_of(study: Study, solver: str, steps: int) -> None:
+    """All schedules of one solver and number of steps, beside the tuned winner."""
+    cells = study.control_cells(solver, steps)
+    found = [(cell, study.tuned(cell)) for cell in cells]
+    known = {cell.label: (cell, tuned) for cell, tuned in found if tuned is not None}
+    chosen = [(name, cell, tuned.option.schedule) for name, (cell, tuned) in known.items()]
+    chosen = [one for one in chosen if started(study, one[1], one[2])]
+    values = Values(study, chosen, study.given.control_count)
+    winner = study.best(cells, FITTED)
+    if not values.prompts or winner is None or winner[0].label not in values.of:
+        return
+    best = winner[0].label
+    columns = ["schedule", "NFE", "tuning", "distance", "winner's change against it, 95 %", "setting"]
+    heading(f"Controls: {solver}, {steps} steps, guidance {study.given.guidance:g}, {values.about}", columns)
+    beaten = []
+    for name in sorted(values.of, key=lambda name: float(values.of[name].mean())):
+        cell, tuned = known[name]
+        change = ""
+        if name != best:
+            mean, low, high = values.change(best, name)
+            change = f"{mean:+.4f} {ends(low, high)}"
+            beaten += [(high < 0, name)] if cell.variant == "before" else []
+        mark = " **(tuned winner)**" if name == best else ""
+        nfe = model.cost_of(solver, tuned.option.schedule)
+        line(name + mark, nfe, f"{tuned.value:.4f}", f"{values.of[name].mean():.4f}", change, tuned.option.name)
+    lacking = [cell.label for cell, tuned in found if tuned is None]
+    not_beaten = [name for won, name in beaten if not won]
+    print(f"\nThe tuned winner, {best}, is nearer than {len(beaten) - len(not_beaten)} of {len(beaten)} named schedules"
+          f" with an interval below 0{'; not than ' + ', '.join(not_beaten) if not_beaten else ''}.")  # fmt: skip
+    if lacking:
+        print(f"Not there for {steps} steps, or not measured yet: {', '.join(lacking)}.")
+
+
+def started(study: Study, cell: Cell, schedule: Schedule) -> bool:
+    """Whether a schedule has been measured at all; one that lacks everything is left out."""
+    parts = study.report_parts(cell, study.given.control_count)
+    return study.report_job(cell, schedule, parts[0]).key in study.rows
+
+
+# The fall of the cumulative error, and what it says
+
+
+def correlations(study: Study) -> None:
+    """Over every VRG fit that was measured, whichever gamma was chosen later."""
+    cells = [*study.table_cells(), *study.guidance_cells()]
+    cells += [c for s in study.given.control_solvers for k in study.given.control_steps
+              for c in study.control_cells(s, k)]  # fmt: skip
+    drops = {}
+    for cell in dict.fromkeys(cells):
+        if cell.variant not in ("vrg", "vrg, start held"):
+            continue
+        base = study.options(before_of(cell))
+        old = study.tuning_value(before_of(cell), base[0]) if base else None
+        for one in study.options(cell) if old else []:
+            new = study.tuning_value(cell, one)
+            if new is not None:
+                key = study.tuning_jobs(cell)[0].solver, cell.guidance, one.schedule.digest
+                drops[key] = (cell.variant, fall(one), 1 - new / old)
+    if len(drops) < 3:
+        return
+    print("\nDoes a fall of the cumulative error (CPE) mean nearer images? Relative drops of every fit, all gammas,")
+    print("on the dev noises that chose gamma by the distance:\n")
+    for title, wanted in (("all fits", ("vrg", "vrg, start held")), ("start free", ("vrg",)),
+                          ("start held", ("vrg, start held",))):  # fmt: skip
+        some = np.array([one[1:] for one in drops.values() if one[0] in wanted])
+        if len(some) > 2:
+            print(f"- {title}: {correlation(some)}; the distance fell in {int((some[:, 1] > 0).sum())} of {len(some)}")
+
+
+def before_of(cell: Cell) -> Cell:
+    return replace(cell, variant="before")
+
+
+def fall(one: Option) -> float:
+    """The relative drop of the cumulative error."""
+    return 1 - one.figures["cpe"] / one.figures["cpe_before"]
+
+
+def correlation(pairs: np.ndarray, resamples: int = 10_000) -> str:
+    """Pearson's correlation of (fits, 2) with a bootstrap interval over fits, in words."""
+    value = np.corrcoef(pairs.T)[0, 1]
+    text = f"correlation {value:+.2f}"
+    if len(pairs) >= FEWEST_FITS:
+        rng = np.random.default_rng(0)
+        drawn = pairs[rng.integers(0, len(pairs), (resamples, len(pairs)))]
+        centred = drawn - drawn.mean(1, keepdims=True)
+        scale = np.sqrt((centred**2).sum(1).prod(1))
+        found = centred.prod(2).sum(1)[scale > 0] / scale[scale > 0]
+        low, high = np.percentile(found, [2.5, 97.5])
+        text += f" {ends(low, high, 2)}"
+    else:
+        text += " (too few fits for an interval)"
+    return f"{text} over {len(pairs)} fits"
+
+
+# FID
+
+
+def fids(study: Study) -> None:
+    drops = []
+    for steps in sorted(study.given.control_steps, reverse=True):
+        drops += fids_of(study, steps)
+    if len(drops) > 2:
+        found = correlation(np.array(drops))
+        print(f"\nDrop of the FID against the drop of the CPE, gammas as chosen by the distance: {found}")
+
+
+def features_of(study: Study, steps: int, some: dict[str, Schedule]) -> tuple[dict[str, torch.Tensor], int]:
+    """Features (images, d) by name over the blocks that all schedules have, and how many blocks those are."""
+    found: dict[str, list[torch.Tensor]] = {name: [] for name in some}
+    blocks = 0
+    for block in sorted({part.block for part in study.fid_parts()}):
+        parts = [part for part in study.fid_parts() if part.block == block]
+        jobs = {name: [study.fid_job(steps, one, part) for part in parts] for name, one in some.items()}
+        if not all(job.done(study.rows) for few in jobs.values() for job in few):
+            break
+        blocks += 1
+        for name, few in jobs.items():
+            found[name] += [load_file(job.file)["features"] for job in few]
+    return {name: torch.cat(few).double() for name, few in found.items() if few}, blocks
+
+
+def fids_of(study: Study, steps: int) -> list[tuple[float, float]]:
+    """The FIDs at one number of steps; gives (drop of CPE, drop of FID) of each VRG fit."""
+    given = study.given
+    some = study.fid_schedules(steps)
+    reference = model.reference_of(study.out, given.prompts, given.scenes, True)
+    features, _ = features_of(study, steps, some)
+    if not features or reference is None:
+        return []
+    cells = study.control_cells("ddim", steps)
+    winner, named = (study.best(cells, variants) for variants in (FITTED, ("before",)))
+    digest = winner[1].option.schedule.digest if winner else ""
+    best = next((name for name, one in some.items() if one.digest == digest), None)
+    count = len(next(iter(features.values())))
+    heading(f"FID: ddim, {steps} steps, guidance {given.guidance:g}, {count} images a schedule, reference of"
+            f" {reference.count} rendered scenes of the same prompts",
+            ["schedule", "NFE", "FID, 95 %", "winner's change against it, 95 %"])  # fmt: skip
+    known = {}
+    for name, rows in features.items():
+        value = FeatureStatistics(reference.fingerprint).add(rows).distance(reference)
+        known[name] = value
+    for name in sorted(known, key=lambda one: known[one]):
+        low, high = fid_interval(features[name], reference, resamples=given.resamples)
+        change = ""
+        if best is not None and name != best:
+            few, many = fid_change_interval(features[best], features[name], reference, resamples=given.resamples)
+            change = f"{known[best] - known[name]:+.3f} {ends(few, many, 3)}"
+        mark = " **(tuned winner)**" if name == best else ""
+        mark += " (best named, by tuning)" if named and some[name].digest == named[1].option.schedule.digest else ""
+        nfe = model.cost_of("ddim", some[name])
+        line(name + mark, nfe, f"{known[name]:.3f} [{low:.3f}, {high:.3f}]", change)
+    drops = []
+    for start in given.control_starts:
+        tuned = study.tuned(Cell(given.guidance, "ddim", steps, start, "vrg"))
+        if tuned is not None and {start, f"{start}, vrg"} <= set(known):
+            drops.append((fall(tuned.option), 1 - known[f"{start}, vrg"] / known[start]))
+    return drops
+
+
+# Equal seconds
+
+
+def equal(study: Study) -> None:
+    """Arms on the prompts that all have, against the default steps."""
+    given = study.given
+    arms = study.arms()
+    held: dict[str, dict[str, Any]] = {arm.name: {} for arm in arms}
+    for arm, prompt, seed in study.equal_jobs():
+        row = study.rows.get(arm.key(prompt, seed, given.equal_seconds, given.guidance))
+        if row is not None:
+            held[arm.name][prompt] = row
+    prompts = [one for one in next(iter(held.values())) if all(one in found for found in held.values())]
+    if not prompts:
+        return
+    heading(f"Best-of-N in {given.equal_seconds:g} s, {len(prompts)} test prompts, verifier shapes-clip, judged by the"
+            " oracle; changes against the first line",
+            ["arm", "score", "change, 95 %", "success", "change, 95 %", "grade", "change, 95 %", "images",
+             "seconds an arm"])  # fmt: skip
+    first = arms[0].name
+    for name, found in held.items():
+        cells: list[str] = []
+        for key, scale in (("score", 1.0), ("right", 100.0), ("grade", 100.0)):
+            values, base = (np.array([scale * float(one[p][key]) for p in prompts]) for one in (found, held[first]))
+            low, high = interval(values, base)
+            change = f"{(values - base).mean():+.1f} {ends(low, high, 1)}" if name != first else ""
+            cells += [f"{values.mean():.1f}", change]
+        images, seconds = (np.array([found[p][key] for p in prompts]) for key in ("images", "seconds"))
+        line(name, *cells, f"{images.mean():.1f}", f"{seconds.mean():.1f} ({seconds.min():.1f}-{seconds.max():.1f})")

@@ -1,0 +1,370 @@
+"""What the benchmark of schedules asks the model: teacher images, distances, features, fits. Each is kept on disk."""
+
+from __future__ import annotations
+
+import functools
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+import noisewright as nw
+from _schedules_store import Part, Rows, hashed, parts_of, save_whole
+from noisewright import registry
+from noisewright.features import FeatureNetwork
+from noisewright.metadata import read_image
+from noisewright.samplers.pipeline import PipelineSampler
+from noisewright.schedule import Schedule
+from noisewright.schedules import named_schedule
+from noisewright.shapes.oracle import grade
+from noisewright.shapes.prompts import load_prompts, parse, sample_scene
+from noisewright.shapes.scene import render
+from noisewright.solvers import Ddim, nfe
+from noisewright.statistics import FeatureStatistics
+from noisewright.trajectory import dmn, gits, vrg
+from noisewright.trajectory.errors import ErrorTable
+from noisewright.trajectory.files import ScheduleFile, identity, read_schedule_file, write_schedule_file
+from noisewright.trajectory.images import encode
+from noisewright.trajectory.measure import measure
+from noisewright.trajectory.metrics import Subject, images_of
+from noisewright.trajectory.path import ModelPath, path_of, spaced, with_schedule
+from noisewright.trajectory.tune import tune
+from searches import balanced
+
+MODEL = "noisewright/shapes"
+GITS_NODES = 61
+
+
+@functools.cache
+def pipeline() -> Any:
+    torch.set_num_threads(1)  # as many processes as cores, of one thread each
+    return nw.load(MODEL)
+
+
+@functools.cache
+def prompts_of(name: str) -> tuple[str, ...]:
+    """The prompts of a set, kinds alternating."""
+    return tuple(prompt for _, prompt in balanced(load_prompts("dev" if name == "dev" else "test"), 200))
+
+
+@functools.lru_cache(maxsize=256)
+def sampler_of(prompt: str, guidance: float, steps: int = 25) -> PipelineSampler:
+    return PipelineSampler(pipeline(), prompt, num_inference_steps=steps, guidance_scale=guidance, model=MODEL)
+
+
+@functools.cache
+def network() -> FeatureNetwork:
+    return FeatureNetwork(registry.find_model("noisewright/shapes-clip"))
+
+
+@functools.cache
+def fingerprint() -> str:
+    """Of the model."""
+    return str(identity(sampler_of(prompts_of("dev")[0], 1.0))["fingerprint"])
+
+
+@functools.cache
+def model_path() -> ModelPath:
+    """The model's levels, down to the clean image: every schedule here ends at 0, so that ends do not differ."""
+    return replace(path_of(sampler_of(prompts_of("dev")[0], 1.0)), end=0.0)
+
+
+@functools.cache
+def named(name: str, steps: int) -> Schedule:
+    """A named schedule, or the pipeline's own levels, ending at the clean image.
+
+    Raises:
+        ValueError: where a rule has no such number of steps.
+    """
+    path = model_path()
+    if name == "pipeline":
+        return path.schedule(path.levels_of(sampler_of(prompts_of("dev")[0], 1.0, steps).schedule))
+    assert path.clock is not None
+    made = named_schedule(name, path.clock, steps)
+    assert made.sigma[-1] == 0
+    return made
+
+
+@functools.cache
+def teacher_levels(steps: int) -> Schedule:
+    return spaced("uniform", model_path(), steps)
+
+
+def subject_of(part: Part, guidance: float) -> Subject:
+    prompt = prompts_of(part.set)[part.prompt]
+    return Subject(sampler_of(prompt, guidance), prompt, part.seeds)
+
+
+class KeptTeacher:
+    """The distance to the many-step image of the same noise (``metrics.Teacher``), whose images are kept on disk."""
+
+    name, lower = "teacher", True
+
+    def __init__(self, out: Path, guidance: float, steps: int) -> None:
+        self.out, self.guidance, self.steps = out, guidance, steps
+        self._known: dict[Any, Tensor] = {}
+
+    def images(self, subject: Subject) -> Tensor:
+        """(batch, 3, height, width) uint8."""
+        if subject.key not in self._known:
+            levels = teacher_levels(self.steps)
+            key = hashed("teacher", fingerprint(), self.guidance, levels.digest, *subject.key)
+            file = self.out / "teacher" / f"{key}.safetensors"
+            if not file.is_file():
+                made = images_of(with_schedule(subject.sampler, levels, Ddim()), subject.seeds)
+                save_whole({"images": made.mul(255).round().byte()}, file)
+            self._known[subject.key] = load_file(file)["images"]
+        return self._known[subject.key]
+
+    def values(self, subject: Subject, images: Tensor) -> Tensor:
+        there = self.images(subject).float() / 255
+        return (images - there).square().flatten(1).mean(1).sqrt().double()
+
+    def summary(self, values: Tensor) -> float:
+        return float(values.mean())
+
+
+@functools.cache
+def teacher_of(out: Path, guidance: float, steps: int) -> KeptTeacher:
+    return KeptTeacher(out, guidance, steps)
+
+
+def cost_of(solver: str, schedule: Schedule) -> int:
+    """Guided evaluations of an image."""
+    return nfe(registry.make_solver(solver), schedule, 0, schedule.steps)
+
+
+# Distances and features: a job is one schedule on one part
+
+
+@dataclass(frozen=True)
+class Job:
+    """A schedule on one part.
+
+    Attributes:
+        out: where things are kept.
+        kind: "distance" or "features".
+        schedule, solver, guidance: what is sampled with.
+        part: which noises.
+        teacher: steps of the many-step image; 0 for features.
+    """
+
+    out: Path
+    kind: str
+    schedule: Schedule
+    solver: str
+    guidance: float
+    part: Part
+    teacher: int = 0
+
+    @property
+    def key(self) -> str:
+        subject = (prompts_of(self.part.set)[self.part.prompt], self.part.seeds)
+        judge = network().fingerprint if self.kind == "features" else teacher_levels(self.teacher).digest
+        return hashed(self.kind, fingerprint(), judge, self.schedule.digest, self.solver, self.guidance, subject)
+
+    @property
+    def file(self) -> Path:
+        return self.out / "features" / f"{self.key}.safetensors"
+
+    def done(self, rows: Rows) -> bool:
+        return self.key in rows and (self.kind == "distance" or self.file.is_file())
+
+
+def work(job: Job) -> dict[str, Any]:
+    """The row of a job."""
+    subject = subject_of(job.part, job.guidance)
+    teacher = teacher_of(job.out, job.guidance, job.teacher)
+    if job.kind == "distance":
+        teacher.images(subject)  # not in the seconds
+    began = time.perf_counter()
+    images = images_of(with_schedule(subject.sampler, job.schedule, registry.make_solver(job.solver)), subject.seeds)
+    row = {
+        "key": job.key, "kind": job.kind, "schedule": job.schedule.digest, "solver": job.solver,
+        "guidance": job.guidance, "set": job.part.set, "prompt": job.part.prompt, "block": job.part.block,
+        "nfe": cost_of(job.solver, job.schedule), "seconds": round(time.perf_counter() - began, 3),
+    }  # fmt: skip
+    if job.kind == "distance":
+        row["values"] = [round(one, 7) for one in teacher.values(subject, images).tolist()]
+    else:
+        save_whole({"features": network()(images).features.half()}, job.file)
+    return row
+
+
+# Fits: files named by all that they were made from
+
+
+def kept(file: Path, only: bool, make: Any) -> ScheduleFile | None:
+    """The schedule in a file, made where it lacks; None where it lacks and ``only`` what is there is wanted."""
+    if not file.is_file():
+        if only:
+            return None
+        began = time.perf_counter()
+        schedule, solver, about, figures = make()
+        about = {**about, "seconds": round(time.perf_counter() - began, 2)}
+        write_schedule_file(
+            file, ScheduleFile(schedule, solver, identity(sampler_of(prompts_of("dev")[0], 1.0)), about, figures)
+        )
+    found = read_schedule_file(file)
+    return replace(found, schedule=replace(found.schedule, clock=model_path().clock))
+
+
+def scenes(prompts: Sequence[str], each: int, seed: int) -> Any:
+    """Rendered pictures of prompts, (each, 3, 64, 64) in [0, 1] for a prompt."""
+    for prompt in prompts:
+        rng = np.random.default_rng([seed, zlib.crc32(prompt.encode())])
+        pictures = [np.asarray(render(sample_scene(rng, parse(prompt)))) for _ in range(each)]
+        yield prompt, torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
+
+
+def errors_of(out: Path, images: int, levels: int, stride: int, guidance: float, only: bool) -> ErrorTable | None:
+    """The prediction errors on rendered scenes of the dev prompts, eight a prompt, under some guidance."""
+    file = out / f"errors-{hashed('errors', fingerprint(), images, levels, stride, guidance)}.json"
+    if not file.is_file():
+        if only:
+            return None
+        began, each = time.perf_counter(), min(8, images)
+        some = prompts_of("dev")[: -(-images // each)]
+        examples = ((p, encode(sampler_of(p, guidance), pictures)) for p, pictures in scenes(some, each, 1))
+        table = measure(
+            lambda p: sampler_of(p, guidance), examples, levels=levels, stride=stride, source="rendered scenes",
+            settings={"guidance": guidance},
+        )  # fmt: skip
+        table.save(file)
+        print(f"errors of {table.images} images at {levels} levels: {time.perf_counter() - began:.0f} s", flush=True)
+    return ErrorTable.load(file)
+
+
+def cpe(schedule: Schedule, table: ErrorTable, order: int) -> float:
+    return float(vrg.cumulative_error(vrg.abar_of(schedule), table, 1.0, order))
+
+
+def fit_vrg(
+    out: Path, start: str, steps: int, order: int, gamma: float, held: bool, table: ErrorTable, only: bool
+) -> ScheduleFile | None:
+    begun = named(start, steps)
+    measured = [[one.s, one.mean_square] for one in table.levels]
+    key = hashed("vrg", fingerprint(), begun.digest, measured, gamma, order, held)
+
+    def make() -> Any:
+        made = vrg.fit_vrg(begun, table, model_path(), gamma=gamma, order=order, fixed_start=held)
+        about = {"method": "vrg", "from": start, "gamma": gamma, "order": order, "fixed_start": held}
+        figures = {"cpe_before": cpe(begun, table, order), "cpe": cpe(made.schedule, table, order)}
+        return made.schedule, "ddim", about, figures
+
+    return kept(out / "fits" / f"vrg-{start}-{steps}-{key}.json", only, make)
+
+
+def fit_dmn(out: Path, steps: int, only: bool) -> ScheduleFile | None:
+    def make() -> Any:
+        found = dmn.fit_dmn(model_path(), steps, power=2.0)
+        return found.schedule, "dpmpp-2m", {"method": "dmn", "power": 2.0}, found.figures
+
+    return kept(out / "fits" / f"dmn-{steps}-{hashed('dmn', fingerprint(), steps)}.json", only, make)
+
+
+def fit_gits(out: Path, steps: int, guidance: float, noises: int, only: bool) -> ScheduleFile | None:
+    """By the costs of one teacher's run, which all numbers of steps share."""
+    parts = parts_of("dev", noises)
+    key = hashed("gits", fingerprint(), guidance, GITS_NODES, [[p.prompt, p.seeds] for p in parts])
+    file = out / "fits" / f"gits-costs-{key}.safetensors"
+
+    def make() -> Any:
+        if not file.is_file():
+            begun = spaced("uniform", model_path(), 2)
+            teachers = [(with_schedule(one.sampler, begun, Ddim()), one.seeds)
+                        for one in (subject_of(part, guidance) for part in parts)]  # fmt: skip
+            costs, levels, _ = gits.teacher_costs(teachers, nodes=GITS_NODES)
+            save_whole({"costs": costs, "levels": torch.tensor(levels, dtype=torch.float64)}, file)
+        held = load_file(file)
+        found = gits.fit_gits(held["costs"], held["levels"].tolist(), model_path(), steps)
+        return found.schedule, "ddim", {"method": "gits", "noises": noises, "guidance": guidance}, found.figures
+
+    return kept(out / "fits" / f"gits-{steps}-{key}.json", only, make)
+
+
+def fit_search(
+    out: Path, start: str, steps: int, solver: str, guidance: float, noises: int, teacher: int, evaluations: int,
+    only: bool,
+) -> ScheduleFile | None:  # fmt: skip
+    """CMA-ES on the distance to the teacher; figures on another block of the dev prompts."""
+    begun, parts = named(start, steps), parts_of("dev", noises)
+    used = [[p.prompt, p.seeds] for p in parts]
+    key = hashed("search", fingerprint(), begun.digest, solver, guidance, used, teacher, evaluations)
+
+    def make() -> Any:
+        other = subject_of(replace(parts[0], block=20), guidance)
+        found = tune(
+            begun, model_path(), registry.make_solver(solver), teacher_of(out, guidance, teacher),
+            [subject_of(part, guidance) for part in parts], [other], evaluations=evaluations,
+        )  # fmt: skip
+        about = {"method": "search", "from": start, "guidance": guidance, "noises": noises, "teacher": teacher}
+        return found.schedule, solver, about, found.figures
+
+    return kept(out / "fits" / f"search-{start}-{steps}-{solver}-{key}.json", only, make)
+
+
+def reference_of(out: Path, prompts: int, each: int, only: bool) -> FeatureStatistics | None:
+    """Features of rendered scenes of the first test prompts."""
+    file = out / f"reference-{hashed('reference', network().fingerprint, prompts, each)}.safetensors"
+    if not file.is_file():
+        if only:
+            return None
+        known = FeatureStatistics(network().fingerprint)
+        for _, pictures in scenes(prompts_of("test")[:prompts], each, 2):
+            known.add(network()(pictures).features)
+        known.save(file)
+    return FeatureStatistics.load(file)
+
+
+# Equal seconds
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A side of the comparison at equal seconds.
+
+    Attributes:
+        name: what it is called.
+        schedule: its levels; None for the pipeline's own, with its default number of steps.
+        solver: None for the pipeline's own.
+        steps: as many.
+    """
+
+    name: str
+    schedule: Schedule | None
+    solver: str | None
+    steps: int
+
+    def key(self, prompt: str, seed: int, limit: float, guidance: float) -> str:
+        levels = self.schedule.digest if self.schedule else "own"
+        return hashed("equal", fingerprint(), levels, self.solver, self.steps, prompt, seed, limit, guidance)
+
+
+def equal_seconds(arm: Arm, prompt: str, seed: int, limit: float, guidance: float) -> dict[str, Any]:
+    """Best-of-N in a time limit for one prompt."""
+    made = sampler_of(prompt, guidance, arm.steps)
+    if arm.schedule is not None:
+        made = with_schedule(made, arm.schedule, registry.make_solver(arm.solver or "ddim"))
+    began = time.perf_counter()
+    result = nw.search(made, prompt, verifier=verifier(), budget=f"{limit:g} s", seed=seed, pictures=False)
+    spent = time.perf_counter() - began
+    pixels, _ = read_image(result.best.file)
+    judged = grade(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255, prompt)[0]
+    return {
+        "key": arm.key(prompt, seed, limit, guidance), "kind": "equal", "arm": arm.name, "prompt": prompt,
+        "limit": limit, "score": next(iter(result.best.scores.values())), "right": judged.right,
+        "grade": judged.score, "images": result.images, "seconds": round(spent, 2),
+    }  # fmt: skip
+
+
+@functools.cache
+def verifier() -> Any:
+    return registry.make_verifier("shapes-clip")
