@@ -3,14 +3,18 @@
 import itertools
 import json
 import math
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 
 from noisewright.evaluate.bootstrap import interval
+from noisewright.samplers.levels import read_levels
 from noisewright.samplers.mixture import SHAPE, MixtureSampler
-from noisewright.solvers import Ddim
+from noisewright.schedule import Estimate, Schedule, ending_clean
+from noisewright.solvers import Ddim, DpmSolver, transition
 from noisewright.trajectory import dmn, gits, vrg
 from noisewright.trajectory.errors import ErrorTable, LevelError
 from noisewright.trajectory.files import (
@@ -23,7 +27,7 @@ from noisewright.trajectory.files import (
 from noisewright.trajectory.images import own_samples
 from noisewright.trajectory.measure import Moments, measure, measured_levels
 from noisewright.trajectory.metrics import ByVerifier, Teacher, measured, subjects
-from noisewright.trajectory.path import path_of, spaced, with_schedule
+from noisewright.trajectory.path import ModelPath, path_of, spaced, with_schedule
 from noisewright.trajectory.tune import Bend, tune
 from noisewright.verifier import as_verifier
 
@@ -154,10 +158,6 @@ def test_an_error_table_survives_its_file_and_damaged_ones_do_not(tmp_path):
     file = table.save(tmp_path / "errors.json")
     assert ErrorTable.load(file) == table
     held = json.loads(file.read_text())
-    held["levels"][3]["mean_square"] = math.nan
-    (tmp_path / "nan.json").write_text(json.dumps(held))
-    with pytest.raises(ValueError, match="finite"):
-        ErrorTable.load(tmp_path / "nan.json")
     del held["levels"][3]["mean_square"]
     (tmp_path / "less.json").write_text(json.dumps(held))
     with pytest.raises(ValueError, match="row 4"):
@@ -176,19 +176,55 @@ def test_an_error_table_survives_its_file_and_damaged_ones_do_not(tmp_path):
         ErrorTable.load(tmp_path / "none.json")
 
 
+@pytest.mark.parametrize("name", [one.name for one in fields(LevelError)])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_table_with_a_number_that_is_not_finite_is_refused(name, value, tmp_path):
+    file = exact_table(path_of(single()), 9).save(tmp_path / "errors.json")
+    held = json.loads(file.read_text())
+    held["levels"][3][name] = value
+    file.write_text(json.dumps(held))
+    with pytest.raises(ValueError, match=f"finite numbers in the error table, got {name}"):
+        ErrorTable.load(file)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"settings": None}, "settings of the measurement.*None"),
+        ({"settings": []}, "settings"),
+        ({"images": None}, "whole number of images.*None"),
+        ({"images": math.nan}, "whole number of images.*nan"),
+        ({"levels": None}, "at least 5 levels"),
+    ],
+)
+def test_a_damaged_table_is_told_plainly(change, word, tmp_path):
+    file = exact_table(path_of(single()), 9).save(tmp_path / "errors.json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    with pytest.raises(ValueError, match=word):
+        ErrorTable.load(file)
+
+
+@pytest.mark.parametrize(("count", "stride"), [(1, 1), (3, 2), (0, 2)])
+def test_too_few_images_are_counted_with_the_stride(count, stride):
+    sampler = single()
+    examples = [("", torch.zeros(count, *SHAPE))] if count else []
+    with pytest.raises(ValueError, match=f"at least {2 * stride} images at stride {stride}.*got {count or 'none'}"):
+        measure(lambda _: sampler, examples, levels=5, stride=stride)
+
+
 # VRG
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])
-@pytest.mark.parametrize("inner", ["lambda", "nodes"])
+@pytest.mark.parametrize("count", [6, 7])
 @pytest.mark.parametrize("end", [1.0, 0.9991])
-def test_both_forms_of_the_objective_agree(order, inner, end):
+def test_both_forms_of_the_objective_agree(order, count, end):
     table = exact_table(path_of(single()))
     generator = torch.Generator().manual_seed(order)
     for _ in range(5):
-        abar = torch.rand(7, dtype=torch.float64, generator=generator).mul(0.998).sort().values
-        b = vrg.cumulative_error(abar, table, end, order, inner)
-        a = vrg.cumulative_error_a(abar, table, end, order, inner)
+        abar = torch.rand(count, dtype=torch.float64, generator=generator).mul(0.998).sort().values
+        b = vrg.cumulative_error(abar, table, end, order)
+        a = vrg.cumulative_error_a(abar, table, end, order)
         assert abs(float(a - b)) <= EXACT * float(b)
 
 
@@ -200,15 +236,32 @@ def test_the_objective_is_the_sum_in_the_text():
     e = table.at(abar).tolist()
     by_hand = sum((s[k] - s[k + 1]) ** 2 * e[k] for k in range(6))
     assert float(vrg.cumulative_error(abar, table)) == pytest.approx(by_hand, rel=1e-9)
-    pairs = sum((s[k] - s[k + 2]) ** 2 * (e[k] + e[k + 1]) for k in (0, 2, 4))
-    assert float(vrg.cumulative_error(abar, table, order=2, inner="nodes")) == pytest.approx(pairs, rel=1e-9)
-    triples = sum((s[k] - s[k + 3]) ** 2 * sum(e[k : k + 3]) for k in (0, 3))
-    assert float(vrg.cumulative_error(abar, table, order=3, inner="nodes")) == pytest.approx(triples, rel=1e-9)
-    middle = (s[0] * s[1]) ** 0.5
-    first = (s[0] - s[1]) ** 2 * (e[0] + float(table.at(torch.tensor(1 / (1 + middle**2), dtype=torch.float64))))
-    two = abar[:2]
-    rest = s[1] ** 2 * e[1]  # a last step to 0 has no middle
-    assert float(vrg.cumulative_error(two, table, order=2, inner="lambda")) == pytest.approx(first + rest, rel=1e-9)
+    end = 0.999
+    s[-1] = ((1 - end) / end) ** 0.5
+    for order, blocks in ((2, [(0, 2), (2, 4), (4, 6)]), (3, [(0, 3), (3, 6)])):
+        whole = sum((s[a] - s[b]) ** 2 * sum(e[a:b]) for a, b in blocks)
+        assert float(vrg.cumulative_error(abar, table, end, order)) == pytest.approx(whole, rel=1e-9)
+
+
+@pytest.mark.parametrize("order", [2, 3])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6, 7])
+@pytest.mark.parametrize("end", ["clean", "above"])
+@pytest.mark.parametrize("kind", ["vp", "flow"])
+def test_blocks_of_the_objective_are_those_of_the_solver(order, count, end, kind):
+    """A step that is not Euler's leans on the beginning of its block."""
+    path = replace(path_of(single(kind=kind)), end=0.0 if end == "clean" else 1e-4)
+    schedule = spaced("uniform", path, count)
+    x, state, blocks = torch.ones(1, 1, dtype=torch.float64), None, []
+    for index in range(count):
+        alpha, sigma = schedule.alpha[index], schedule.sigma[index]
+        noise = torch.full_like(x, index + 1.0)
+        found = Estimate((x - sigma * noise) / alpha if alpha > 0 else torch.zeros_like(x), noise)
+        euler = transition(schedule, index, index + 1, found, 0, None)
+        x, state = DpmSolver(order).step(schedule, index, x, found, None, state)
+        blocks.append((blocks[-1] if blocks else -1) + bool(torch.allclose(x, euler, rtol=1e-9)))
+    _, group, starts, stops = vrg._grouped(vrg.abar_of(schedule), 1 / (1 + path.end**2), order)
+    assert group.tolist() == blocks
+    assert len(starts) == len(stops) == blocks[-1] + 1
 
 
 def test_the_error_that_a_sampler_carries_has_the_weights_of_the_objective():
@@ -255,12 +308,54 @@ def test_a_fixed_start_stays_and_a_target_moves_it():
 
 
 @pytest.mark.parametrize(
-    ("settings", "word"), [({"gamma": 0.0}, "gamma"), ({"target": 2.0}, "target"), ({"order": 4}, "order")]
+    ("settings", "word"),
+    [
+        ({"gamma": 0.0}, "gamma"),
+        ({"gamma": math.nan}, "gamma"),
+        ({"penalty": math.nan}, "finite penalty"),
+        ({"penalty": math.inf}, "finite penalty"),
+        ({"penalty": -1.0}, "penalty"),
+        ({"target": 2.0}, "target"),
+        ({"target": math.nan}, "target"),
+        ({"order": 4}, "order"),
+    ],
 )
 def test_settings_out_of_range_are_refused(settings, word):
     path = path_of(single())
     with pytest.raises(ValueError, match=word):
         vrg.fit_vrg(spaced("uniform", path, 4), exact_table(path), path, iterations=1, **settings)
+
+
+@pytest.mark.parametrize("end", [0.0, 5e-4])
+@pytest.mark.parametrize("other", [0.0, 5e-4])
+def test_what_is_fitted_from_a_schedule_ends_where_it_does(end, other):
+    """Whatever the end of the path that comes along."""
+    sampler = single()
+    line = path_of(sampler)
+    begun = spaced("uniform", replace(line, end=end), 5)
+    path = replace(line, end=other)
+    made = vrg.fit_vrg(begun, exact_table(line), path, iterations=20)
+    same = float(vrg.cumulative_error(vrg.abar_of(begun), exact_table(line), 1 / (1 + end**2)))
+    assert made.figures["cpe_before"] == pytest.approx(same, rel=1e-9)
+    tuning, reporting = (subjects(lambda _: sampler, [""], 2, seed=seed) for seed in (0, 50))
+    searched = tune(begun, path, Ddim(), Teacher(10), tuning, reporting, evaluations=12)
+    assert searched.schedule != begun
+    for one in (made.schedule, searched.schedule, vrg.perturbed(begun, path, 0.01, 1)):
+        assert (one.alpha[-1], one.sigma[-1]) == pytest.approx((begun.alpha[-1], begun.sigma[-1]), rel=1e-9, abs=0)
+
+
+def test_a_fit_of_a_pipelines_own_levels_ends_where_they_do():
+    import tiny
+    from noisewright.samplers.pipeline import PipelineSampler
+
+    sampler = PipelineSampler(tiny.sd(), "x", num_inference_steps=5)
+    path, begun = path_of(sampler), sampler.schedule
+    assert begun.sigma[-1] > 0.02  # its scheduler does not go to the clean image
+    table = exact_table(path)
+    made = vrg.fit_vrg(begun, table, path, gamma=0.5, iterations=200).schedule
+    assert made.sigma[-1] == pytest.approx(begun.sigma[-1], rel=1e-6)
+    clean = vrg.fit_vrg(ending_clean(begun), table, path, gamma=0.5, iterations=50).schedule
+    assert (clean.alpha[-1], clean.sigma[-1]) == (1.0, 0.0)
 
 
 def test_a_table_that_says_nothing_of_a_level_is_refused():
@@ -306,6 +401,37 @@ def test_more_steps_than_the_teacher_has_are_refused():
         gits.shortest(torch.zeros(8, 8), 9)
 
 
+@pytest.mark.parametrize("factor", [math.nan, math.inf, 0.0, -1.0])
+def test_a_factor_that_is_no_positive_number_is_refused(factor):
+    with pytest.raises(ValueError, match="finite factor"):
+        gits.shortest(torch.zeros(8, 8), 3, factor)
+
+
+@pytest.mark.parametrize("kind", ["vp", "flow"])
+def test_the_teacher_starts_from_the_states_that_the_sampler_draws(kind):
+    """Coordinates x / alpha; a flow's pure noise has none, and stands at its highest finite level."""
+    sampler = MixtureSampler(kind=kind)
+    path = replace(path_of(sampler), high=2.0 if kind == "vp" else path_of(sampler).high)
+    levels = [path.high, 1.0, 0.5]
+    on = with_schedule(sampler, replace(path, end=0.0).schedule(levels), Ddim())
+    states, _ = gits._run(on, [1, 2], [*levels, 0.0])
+    x = sampler.noise([1, 2]).double().flatten(1)
+    assert torch.allclose(states[0], x * (5.0**0.5 if kind == "vp" else path.high), rtol=1e-6)
+    finished, _ = on.denoise(sampler.noise([1, 2]), 0, 3)
+    assert torch.allclose(states[-1], finished.double().flatten(1), atol=1e-5 if kind == "vp" else 1e-2)
+
+
+@pytest.mark.parametrize("end", [0.0, 5e-4])
+def test_peers_end_where_they_are_told(end):
+    sampler = MixtureSampler()
+    costs, levels, path = gits.teacher_costs([(sampler, range(4))], nodes=11, end=end)
+    assert levels[-1] == end
+    for made in (gits.fit_gits(costs, levels, path, 4, end=end), dmn.fit_dmn(path, 4, evaluations=200, end=end)):
+        assert made.schedule.sigma[-1] / made.schedule.alpha[-1] == pytest.approx(end, rel=1e-9, abs=0)
+    assert gits.fit_gits(costs, levels, path, 4).schedule.sigma[-1] == 0
+    assert dmn.fit_dmn(path, 4, evaluations=200).schedule.sigma[-1] == 0
+
+
 # DMN
 
 
@@ -337,6 +463,34 @@ def test_the_minimum_is_the_published_one_or_lower():
     made = dmn.minimise(start, power=2, evaluations=6000)
     assert dmn.objective(made[None], power=2)[0] <= 38.348
     assert np.all(np.diff(made) > 0)
+    ten = dmn.minimise(half_log_snr(np.linspace(1, 1e-3, 11)), power=2, evaluations=6000)
+    assert dmn.objective(ten[None], power=2)[0] <= 11.279
+
+
+def stable_path():
+    """Of Stable Diffusion's noise levels, and of the bundled model's."""
+    scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    scheduler.set_timesteps(10)
+    clock = read_levels(scheduler).schedule.clock
+    return ModelPath(clock.lowest, clock.highest, 0.0, clock)
+
+
+def smallest_gap(schedule):
+    return min(one - other for one, other in itertools.pairwise(schedule.t))
+
+
+@pytest.mark.parametrize(("steps", "evaluations"), [(10, 4000), (20, 10000)])
+@pytest.mark.parametrize("power", [1.0, 2.0])
+def test_dmn_spreads_its_levels_at_any_number_of_steps(steps, evaluations, power):
+    made = dmn.fit_dmn(stable_path(), steps, power=power, evaluations=evaluations)
+    assert made.figures["independent"] == 3
+    assert smallest_gap(made.schedule) >= 2
+
+
+def test_errors_that_may_cancel_at_every_step_gather_the_levels_of_dmn():
+    """Why ``independent`` is not 0: the fault that the test above guards against is there."""
+    crowded = dmn.fit_dmn(stable_path(), 10, power=2.0, independent=0, evaluations=4000)
+    assert smallest_gap(crowded.schedule) < 2
 
 
 @pytest.mark.parametrize("steps", [2, 3, 5])
@@ -369,6 +523,7 @@ def test_a_search_improves_where_it_is_tuned_and_is_told_on_other_seeds():
     made = tune(start, path, Ddim(), Teacher(40), tuning, reporting, evaluations=25)
     before, best = made.figures["tuning"]
     assert best < before
+    assert made.figures["evaluations"] == 25  # not rounded up to whole populations
     other = measured(made.schedule, Ddim(), reporting, [Teacher(40)])["teacher"]
     assert made.figures["reported"][1] == pytest.approx(float(other.mean()), rel=1e-6)
     with pytest.raises(ValueError, match="in both"):
@@ -407,7 +562,82 @@ def test_a_schedule_file_is_for_its_model(tmp_path):
         ({"format": "else"}, "something else"),
         ({"version": 99}, "version"),
         ({"alpha": None}, "levels"),
+        ({"made": None}, "made is None"),
     ):
         (tmp_path / "bad.json").write_text(json.dumps({**held, **change}))
         with pytest.raises(ValueError, match=word):
             read_schedule_file(tmp_path / "bad.json")
+
+
+def kept(t, alpha, sigma):
+    return {"t": list(t), "alpha": list(alpha), "sigma": list(sigma)}
+
+
+def of_levels(s):
+    """The VP scales of levels, with an end of 0."""
+    norms = [math.hypot(1, one) for one in (*s, 0.0)]
+    return [1 / norm for norm in norms], [one / norm for one, norm in zip((*s, 0.0), norms, strict=True)]
+
+
+def changed(held, name):
+    """The levels of a file with one fault; the sound ones are of four steps."""
+    t, alpha, sigma = held["t"], held["alpha"], held["sigma"]
+    s = [b / a for a, b in zip(alpha, sigma, strict=True)][:-1]
+    return {
+        "level above": kept(t, *of_levels([1e6, *s[1:]])),
+        "level below": kept(t, *of_levels([*s[:-1], 1e-5])),
+        "late time": kept([5000, *t[1:]], alpha, sigma),
+        "negative time": kept([*t[:-1], -3], alpha, sigma),
+        "rising times": kept(t[::-1], alpha, sigma),
+        "times 3": kept(t, [3 * one for one in alpha], [3 * one for one in sigma]),
+        "halved": kept(t, [one / 2 for one in alpha], [one / 2 for one in sigma]),
+    }[name]
+
+
+@pytest.mark.parametrize(
+    ("fault", "word"),
+    [
+        ("level above", r"expected noise levels s in \[0.001, .*1e\+06"),
+        ("level below", r"expected noise levels s in \[0.001, .*1e-05"),
+        ("late time", r"times in .*, in \[0.6.*, 99.*\], got t = 5000 at"),
+        ("negative time", r"times in .*got t = -3 at"),
+        ("rising times", r"times in .*whose time is"),
+        ("times 3", r"alpha and sigma in \[0, 1\]"),
+        ("halved", r"alpha\^2 \+ sigma\^2 = 1"),
+    ],
+)
+def test_a_file_with_levels_that_are_not_the_models_is_refused(fault, word, tmp_path):
+    sampler = single()
+    made = ScheduleFile(spaced("uniform", path_of(sampler), 4), "ddim", identity(sampler))
+    file = write_schedule_file(tmp_path / "s.json", made)
+    held = json.loads(file.read_text())
+    file.write_text(json.dumps({**held, **changed(held, fault)}))
+    with pytest.raises(ValueError, match=word):
+        load_for(file, sampler)
+
+
+def test_rounded_times_are_taken_and_a_forced_file_gets_the_models_own(tmp_path):
+    vp, flow = single(), single(kind="flow")
+    made = ScheduleFile(spaced("logsnr", path_of(vp), 4), "ddim", identity(vp))
+    file = write_schedule_file(tmp_path / "s.json", made)
+    held = json.loads(file.read_text())
+    rounded = [float(round(t)) for t in held["t"]]
+    file.write_text(json.dumps({**held, "t": rounded}))
+    assert list(load_for(file, vp).t) == rounded
+    with pytest.raises(ValueError, match="--force"):
+        load_for(file, flow)
+    high = path_of(vp).high
+    fits = replace(made, schedule=replace(path_of(vp), end=0.0).schedule([high / 2, 1.0, 0.2]))
+    forced = load_for(write_schedule_file(file, fits), flow, force=True)
+    assert forced.straight
+    assert path_of(flow).levels_of(forced) == pytest.approx([high / 2, 1.0, 0.2], rel=1e-6)
+    assert forced.t[1] == pytest.approx(500)
+
+
+def test_coordinates_with_alpha_1_are_read_but_are_no_levels_of_a_vp_model(tmp_path):
+    sampler = single()
+    plain = Schedule((900, 500), (1, 1, 1), (40.0, 1.0, 0.0), 40.0)
+    file = write_schedule_file(tmp_path / "s.json", ScheduleFile(plain, "ddim", identity(sampler)))
+    assert read_schedule_file(file).schedule == plain
+    with pytest.raises(ValueError, match=r"times|sigma"):
+        load_for(file, sampler)

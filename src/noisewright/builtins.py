@@ -319,7 +319,8 @@ ENTRIES = [
     Entry(
         "solver", "dpm-solver-3", "DPM-Solver-3, singlestep: the schedule's levels three by three",
         "noisewright.solvers:DpmSolver",
-        {"nfe per step": "1", "order": "3", "eta": "none", "reference": "Lu et al. 2022 (2206.00927)"},
+        {"nfe per step": "1", "order": "3, 2 on uneven levels", "eta": "none",
+         "reference": "Lu et al. 2022 (2206.00927)"},
         {"name": "dpm-solver-3", "order": 3},
     ),
     Entry(
@@ -357,17 +358,20 @@ ENTRIES = [
     Entry(
         "solver", "pndm-s", "PNDM from a pseudo Heun step (PLMS; diffusers' skip_prk_steps)",
         "noisewright.solvers:SPndm",
-        {"nfe per step": "1, 2 in the first", "order": "2", "eta": "none", "reference": "Liu et al. 2022"},
+        {"nfe per step": "1, 2 in the first", "order": "2, 1 on uneven levels", "eta": "none",
+         "reference": "Liu et al. 2022"},
         {"name": "pndm-s"},
     ),
     Entry(
         "solver", "pndm-f", "PNDM from three pseudo Runge-Kutta steps", "noisewright.solvers:FPndm",
-        {"nfe per step": "1, 4 in the first three", "order": "2", "eta": "none", "reference": "Liu et al. 2022"},
+        {"nfe per step": "1, 4 in the first three", "order": "2, 1 on uneven levels", "eta": "none",
+         "reference": "Liu et al. 2022"},
         {"name": "pndm-f"},
     ),
     Entry(
         "solver", "ipndm", "improved PNDM: no extra evaluations at the start", "noisewright.solvers:Ipndm",
-        {"nfe per step": "1", "order": "2", "eta": "none", "reference": "Zhang and Chen 2023"},
+        {"nfe per step": "1", "order": "2, 1 on uneven levels", "eta": "none",
+         "reference": "Zhang and Chen 2023"},
         {"name": "ipndm"},
     ),
     Entry(

@@ -21,6 +21,19 @@ if TYPE_CHECKING:
     from noisewright.trajectory.vrg import Fitted
 
 METHODS = ("vrg", "gits", "dmn", "search")
+TAKEN_BY = {
+    "errors": ("vrg",), "gamma": ("vrg",), "penalty": ("vrg",), "target": ("vrg",),
+    "start": ("vrg", "search"), "fixed_start": ("vrg", "search"),
+    "cost": ("gits",), "factor": ("gits",), "nodes": ("gits",),
+    "samples": ("gits", "search"), "prompt": ("gits", "search"), "prompts": ("gits", "search"),
+    "guidance_scale": ("gits", "search"),
+    "metric": ("search",), "evaluations": ("search",), "teacher_steps": ("search",), "features": ("search",),
+    "reference": ("search",),
+}  # fmt: skip
+"""Parameters of ``fit`` that some methods have no use for, with those that take them."""
+
+FEWEST_STEPS = {"dmn": 2, "search": 2}
+
 SELF = "self"
 SPARE_SEEDS = 1_000_000
 """Tuning uses the seeds from --seed, the report those from this much later."""
@@ -121,11 +134,13 @@ def measure(
     """
     given = images or [SELF]
     _check_images(given)
+    from noisewright.trajectory import measure as measuring
+
+    measuring.check_count(count, stride)
     wanted = _conditions(prompt, prompts)
     loaded = _loaded(model, guidance_scale, device, dtype)
     from noisewright import terminal
     from noisewright.trajectory import images as sources
-    from noisewright.trajectory import measure as measuring
 
     known = wanted or _defaults(loaded)
     if given == [SELF]:
@@ -150,6 +165,7 @@ def measure(
 
 @app.command()
 def fit(
+    ctx: typer.Context,
     method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.", metavar="NAME", show_default=False)],
     steps: Annotated[int, typer.Option(help="Network calls of a solver that asks once a step.", min=1, metavar="K")],
     out: Annotated[Path, typer.Option(help="Where to write the schedule.", metavar="FILE", show_default=False)],
@@ -201,13 +217,24 @@ def fit(
 
     if method not in METHODS:
         raise ValueError(registry.unknown("method", method, list(METHODS)))
-    if (method == "vrg") != (errors is not None):
-        raise ValueError("expected --errors FILE with --method vrg, got " + ("none" if errors is None else method))
+    _check_taken(ctx, method)
+    if method == "vrg" and errors is None:
+        raise ValueError("expected --errors FILE with --method vrg, got none")
     rule = _solver(solver)
+    _check_start(start, steps)
+    from noisewright.trajectory import gits, vrg
+
+    vrg.check_settings(gamma=gamma, penalty=penalty, target=target)
+    if method == "gits":
+        gits.check_settings(steps, nodes=nodes, cost=cost, factor=factor)
+    elif method == "search" and len(_check_metrics(metric, features, reference)) != 1:
+        raise ValueError(f"expected one --metric to search by, got {metric!r}")
+    if steps < FEWEST_STEPS.get(method, 1):
+        raise ValueError(f"expected at least {FEWEST_STEPS[method]} steps for {method}, got {steps}")
     table = _read_errors(errors)
     wanted = _conditions(prompt, prompts)
     loaded = _loaded(model, guidance_scale, device, dtype)
-    from noisewright.trajectory import dmn, gits, metrics, tune, vrg
+    from noisewright.trajectory import dmn, metrics, tune
     from noisewright.trajectory.files import ScheduleFile, identity, write_schedule_file
     from noisewright.trajectory.path import path_of, with_schedule
 
@@ -235,8 +262,6 @@ def fit(
             found = gits.fit_gits(costs, levels, path, steps, factor=factor)
         else:
             by = _metrics(metric, teacher_steps, features, reference, device)
-            if len(by) != 1:
-                raise ValueError(f"expected one --metric to search by, got {metric!r}")
             made_of.update({"from": start, "metric": metric, "samples": samples, "fixed_start": fixed_start})
             tuning, reporting = (
                 metrics.subjects(loaded.sampler, known, samples, seed=first, batch=batch_size)
@@ -284,6 +309,9 @@ def compare(
     guidance_scale: Guidance = None,
     features: Features = None,
     reference: Reference = None,
+    keep_ends: Annotated[
+        bool, typer.Option("--keep-ends", help="Leave ends above the clean image, as of pipeline, where they are.")
+    ] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw the table here.", metavar="FILE.png")] = None,
     seed: Seed = 2 * SPARE_SEEDS,
     batch_size: Batch = 16,
@@ -295,8 +323,10 @@ def compare(
     """Compare schedules on the same noises: a table with 95 % intervals, by default on seeds that no fit has seen.
 
     teacher is the distance to the many-step image of the same noise (lower is better); a change is against the first.
+    All rows end at the clean image, so that only their levels differ.
     """
     from noisewright import terminal
+    from noisewright.schedule import ending_clean
     from noisewright.trajectory.files import read_schedule_file
 
     files = {one: read_schedule_file(one) for one in schedules if _is_file(one)}
@@ -307,6 +337,7 @@ def compare(
         if one not in files:
             _check_rule(one)
     rules = {one: _solver(solver or (files[one].solver if one in files else "ddim")) for one in schedules}
+    _check_metrics(metric, features, reference)
     wanted = _conditions(prompt, prompts)
     loaded = _loaded(model, guidance_scale, device, dtype)
     from noisewright.trajectory import metrics
@@ -315,13 +346,20 @@ def compare(
     sampler = loaded.sampler(known[0])
     lengths = {one: file.schedule.steps for one, file in files.items()}
     made = {one: _schedule(one, sampler, lengths.get(one, count), force) for one in schedules}
+    ends = {one: made[one].sigma[-1] / made[one].alpha[-1] for one in schedules}
+    if not keep_ends:
+        made = {one: ending_clean(schedule) for one, schedule in made.items()}
     by = _metrics(metric, teacher_steps, features, reference, device)
     some = metrics.subjects(loaded.sampler, known, samples, seed=seed, batch=batch_size)
     values = {}
     with terminal.waiting("comparing ...", _watched(json)):
         for one in schedules:
             values[one] = metrics.measured(made[one], rules[one], some, by)
-    rows = [_compared(one, made[one].steps, rules[one].name, values, schedules[0], by) for one in schedules]
+    rows = [
+        {**_compared(one, made[one].steps, rules[one].name, values, schedules[0], by),
+         "end": made[one].sigma[-1] / made[one].alpha[-1], "end_as_made": ends[one]}
+        for one in schedules
+    ]  # fmt: skip
     if plot is not None:
         _plot(rows, by, plot)
     if json:
@@ -339,6 +377,10 @@ def compare(
     ]
     terminal.out().print(terminal.table(headers, cells, right=(2,)))
     typer.echo(f"{samples} noises from seed {seed}; 95 % intervals; changes are paired, against {schedules[0]}")
+    for one in schedules:
+        if ends[one] > 0:
+            told = "ends" if keep_ends else "was brought to the clean image; as made it ends"
+            typer.echo(f"{one} {told} at s = {ends[one]:.4g}" + ("" if keep_ends else " (--keep-ends leaves it there)"))
 
 
 # Behind the commands
@@ -410,6 +452,28 @@ def _solver(name: str) -> Any:
     return made
 
 
+def _check_taken(ctx: typer.Context, method: str) -> None:
+    """Refuse options that the method would not look at."""
+    options = {one.name: one.opts[0] for one in ctx.command.params if one.name is not None}
+    for name, methods in TAKEN_BY.items():
+        source = ctx.get_parameter_source(name)
+        if method not in methods and source is not None and source.name == "COMMANDLINE":
+            able = " or ".join(methods)
+            raise ValueError(f"expected {options[name]} with --method {able} only, got it with --method {method}")
+
+
+def _check_start(name: str, steps: int) -> None:
+    """Refuse an unknown start, or a file of another length."""
+    from noisewright.trajectory.files import read_schedule_file
+
+    if not _is_file(name):
+        _check_rule(name)
+        return
+    found = read_schedule_file(name).schedule.steps
+    if found != steps:
+        raise ValueError(f"expected a schedule of {steps} steps, got {found} in {name}")
+
+
 def _read_errors(file: Path | None) -> ErrorTable | None:
     if file is None:
         return None
@@ -445,10 +509,7 @@ def _schedule(name: str, sampler: Sampler, steps: int, force: bool) -> Any:
     from noisewright.trajectory.files import load_for
 
     if _is_file(name):
-        found = load_for(name, sampler, force)
-        if found.steps != steps and not force:
-            raise ValueError(f"expected a schedule of {steps} steps, got {found.steps} in {name}")
-        return found
+        return load_for(name, sampler, force)
     _check_rule(name)
     if name == "pipeline":
         return sampler.with_steps(steps).schedule
@@ -471,6 +532,31 @@ def _on(some: Sequence[Subject], schedule: Any, rule: Any) -> list[tuple[Sampler
     return [(held[id(one.sampler)], one.seeds) for one in some]
 
 
+def _metric_names(names: str) -> list[str]:
+    found = list(dict.fromkeys(one.strip() for one in names.split(",") if one.strip()))
+    if not found:
+        raise ValueError("expected a metric (teacher, fid or a verifier), got none")
+    return found
+
+
+def _check_metrics(names: str, features: str | None, reference: Path | None) -> list[str]:
+    """The names of metrics, refused where there are none such, before a model is loaded."""
+    from noisewright import registry
+
+    found = _metric_names(names)
+    for name in found:
+        if name == "fid":
+            if features is None or reference is None:
+                raise ValueError("metric fid needs --features MODEL and --reference STATISTICS")
+            if not reference.is_file():
+                raise ValueError(f"expected statistics of real images, got {reference}, which does not exist")
+        elif name != "teacher" and ".py:" not in name:
+            known = registry.names("verifier")
+            if name.partition(":")[0] not in known:
+                raise ValueError(registry.unknown("metric", name, ["teacher", "fid", *known]))
+    return found
+
+
 def _metrics(
     names: str, teacher_steps: int, features: str | None, reference: Path | None, device: str | None
 ) -> list[Metric]:
@@ -479,12 +565,11 @@ def _metrics(
     from noisewright.trajectory.metrics import ByVerifier, Fid, Teacher
 
     found: list[Metric] = []
-    for name in dict.fromkeys(one.strip() for one in names.split(",") if one.strip()):
+    for name in _metric_names(names):
         if name == "teacher":
             found.append(Teacher(teacher_steps))
         elif name == "fid":
-            if features is None or reference is None:
-                raise ValueError("metric fid needs --features MODEL and --reference STATISTICS")
+            assert features is not None and reference is not None  # noqa: S101, PT018 - see _check_metrics
             from noisewright.features import FeatureNetwork
             from noisewright.statistics import FeatureStatistics, check_same_network
 
@@ -494,8 +579,6 @@ def _metrics(
             found.append(Fid(network, known))
         else:
             found.append(ByVerifier(registry.make_verifier(name, device or best_device())))
-    if not found:
-        raise ValueError("expected a metric (teacher, fid or a verifier), got none")
     return found
 
 

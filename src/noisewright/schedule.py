@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -115,6 +115,11 @@ def check_falling(schedule: Schedule) -> None:
                 f"expected noise levels that fall at every step, got sigma {schedule.sigma[index]:.6g} and then "
                 f"{schedule.sigma[index + 1]:.6g} (index {index})"
             )
+
+
+def ending_clean(schedule: Schedule) -> Schedule:
+    """The same levels, with a last step to the clean image: alpha = 1, sigma = 0."""
+    return replace(schedule, alpha=(*schedule.alpha[:-1], 1.0), sigma=(*schedule.sigma[:-1], 0.0))
 
 
 def along(clock: Clock, levels: Sequence[Level], start: float = 1.0) -> Schedule:

@@ -1,9 +1,10 @@
-"""DPM-Solver-2 and -3, singlestep (Lu et al. 2022, arXiv 2206.00927, algorithms 1 and 2).
+"""DPM-Solver-2 and -3, singlestep (Lu et al. 2022, arXiv 2206.00927, after algorithms 1 and 2).
 
 The schedule's own levels are the nodes: two (or three) consecutive steps make one block, whose first step is of first
 order, its second of second order from the block's beginning, its third of third order. So a step costs one evaluation,
 K steps K evaluations, and every index is a level at which particles can branch. On levels that are even in lambda the
-nodes lie at halves (thirds), as in the paper; the third order needs that.
+nodes lie at halves (thirds), as in the paper. The third order needs that: on levels whose steps in lambda are 1 and 2.5
+long in turn, DPM-Solver-3 converges with order 2 (slope 2.2, measured); DPM-Solver-2 keeps its order anywhere.
 
 In a block that began at index i, for the noise e, with ``h = lambda_j - lambda_i`` and ``r = (lambda_m - lambda_i)/h``
 of the newest node m:
@@ -11,6 +12,9 @@ of the newest node m:
 - ``x_j = alpha_j/alpha_i x_i - sigma_j (e^h - 1) e_i``,
 - order 2: ``... - sigma_j (e^h - 1) (e_m - e_i) / (2 r)`` (eq. 3.3),
 - order 3: ``... - sigma_j ((e^h - 1)/h - 1) (e_m - e_i) / r`` (eq. 3.4, at r = 2/3).
+
+The middle stage of a triple is the step of order 2 with its ``(e^h - 1)/2``, as in diffusers' singlestep schedulers;
+algorithm 2 has ``(e^h - 1)/h - 1`` there. They differ by a term of higher order, and the order is the same.
 
 A particle that begins its life inside a block begins one there. The step to the clean image is of first order.
 """

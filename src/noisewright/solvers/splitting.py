@@ -7,6 +7,8 @@ four noises; [B] guidance alone, by Euler's method.
 - ``ltsp`` (Lie-Trotter, algorithm 1): A over the whole step, then B over the whole step. Two evaluations a step.
 - ``stsp`` (Strang, algorithm 2): B over half of it, A, B over the other half. Three evaluations a step.
 
+The weights of A are PNDM's, made for even steps; on uneven ones A is of order 1, as both methods are on any.
+
 Guidance after A is asked at the level that A led to. Each evaluation is one of the guided model, of which one part is
 used: they are counted as such. The last step, which leads to a level that the network cannot be asked at, and one from
 pure noise are plain guided steps of one evaluation.

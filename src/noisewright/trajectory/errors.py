@@ -89,9 +89,13 @@ class ErrorTable:
         if len(self.levels) < FEWEST_LEVELS:
             raise ValueError(f"expected an error table of at least {FEWEST_LEVELS} levels, got {len(self.levels)}")
         for one in self.levels:
-            if not (math.isfinite(one.s) and math.isfinite(one.mean_square)) or one.s <= 0 or one.mean_square < 0:
+            for name, value in asdict(one).items():
+                if not math.isfinite(value):
+                    raise ValueError(f"expected finite numbers in the error table, got {name} {value} at s = {one.s}")
+            if one.s <= 0 or one.mean_square < 0:
                 raise ValueError(
-                    f"expected finite errors in the table, got mean_square {one.mean_square} at s = {one.s}"
+                    f"expected a level s above 0 and a mean square of at least 0 in the error table, got {one.s} and "
+                    f"{one.mean_square}"
                 )
         for one, other in pairwise(self.levels):
             if other.s >= one.s:
@@ -151,15 +155,19 @@ class ErrorTable:
                 raise ValueError(
                     f"expected numbers {', '.join(names)} in row {number + 1} of {path}, got {row}"
                 ) from None
-        wanted = held.get("settings", {}).get("levels") if isinstance(held.get("settings"), dict) else None
+        if not isinstance(held.get("settings"), dict):
+            raise ValueError(f"expected the settings of the measurement in {path}, got {held.get('settings')!r}")
+        if not isinstance(held.get("images"), int):
+            raise ValueError(f"expected a whole number of images in {path}, got {held.get('images')!r}")
+        wanted = held["settings"].get("levels")
         if isinstance(wanted, int) and wanted != len(levels):
             raise ValueError(
                 f"expected the {wanted} levels that were measured in {path}, got {len(levels)}: some are missing"
             )
         try:
             identity = {key: held[key] for key in ("model", "fingerprint", "prediction")}
-            return cls(tuple(levels), int(held["images"]), str(held["source"]), identity, dict(held["settings"]))
-        except (KeyError, TypeError) as error:
+            return cls(tuple(levels), held["images"], str(held["source"]), identity, held["settings"])
+        except KeyError as error:
             raise ValueError(f"expected an error table in {path}, got one without {error}") from None
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -12,10 +13,14 @@ from noisewright.sampler import Sampler
 from noisewright.schedule import Schedule
 from noisewright.store import write_atomically
 from noisewright.trajectory.errors import read_json
+from noisewright.trajectory.path import CLOSE, ROUNDING, ModelPath, ending_with, path_of
 
 FORMAT, VERSION = "noisewright schedule", 1
 SAME = ("fingerprint", "prediction")
 """What a schedule's model and the model it is used with must share."""
+
+SCALE = 1e-6
+"""By which rounding may take alpha or sigma above 1."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,9 @@ def read_schedule_file(path: str | Path) -> ScheduleFile:
     try:
         t, alpha, sigma = (tuple(float(one) for one in held[name]) for name in ("t", "alpha", "sigma"))
         known = {name: held[name] for name in ("model", "fingerprint", "prediction")}
+        for name in ("made", "figures"):
+            if not isinstance(held[name], dict):
+                raise ValueError(f"{name} is {held[name]!r}")
         made = ScheduleFile(
             Schedule(t, alpha, sigma, float(held["start"])), str(held["solver"]), known, dict(held["made"]),
             dict(held["figures"]),
@@ -114,12 +122,18 @@ def read_schedule_file(path: str | Path) -> ScheduleFile:
 def check_levels(schedule: Schedule, where: str) -> None:
     """Refuse levels that no sampler can follow.
 
+    In the coordinates ``x0 + s eps``, where alpha is 1 throughout, sigma may be above 1.
+
     Raises:
         ValueError: where alpha or sigma is out of [0, 1] or the levels do not fall.
     """
     pairs = list(zip(schedule.alpha, schedule.sigma, strict=True))
     if any(alpha < 0 or sigma < 0 or alpha + sigma <= 0 for alpha, sigma in pairs) or schedule.start <= 0:
         raise ValueError(f"expected alpha and sigma of at least 0 in {where}, got a negative one")
+    plain = all(alpha == 1 for alpha in schedule.alpha)
+    for alpha, sigma in pairs:
+        if not plain and max(alpha, sigma) > 1 + SCALE:
+            raise ValueError(f"expected alpha and sigma in [0, 1] in {where}, got {alpha:.6g} and {sigma:.6g}")
     for (alpha, sigma), (after_alpha, after_sigma) in pairwise(pairs):
         if sigma * after_alpha <= after_sigma * alpha:
             raise ValueError(
@@ -131,9 +145,51 @@ def check_levels(schedule: Schedule, where: str) -> None:
 def load_for(path: str | Path, sampler: Sampler, force: bool = False) -> Schedule:
     """The schedule of a file, for a sampler of the model that it was made for.
 
+    Args:
+        path: the file.
+        sampler: of the model.
+        force: take a file of another model: its levels s, with this model's own times and scales.
+
     Raises:
-        ValueError: see :func:`read_schedule_file` and :meth:`ScheduleFile.check`.
+        ValueError: see :func:`read_schedule_file`, :meth:`ScheduleFile.check` and :func:`on_path`; levels outside the
+            model's range are refused in any case.
     """
     found = read_schedule_file(path)
     found.check(identity(sampler), force)
-    return found.schedule
+    return on_path(found.schedule, path_of(sampler), str(path), force)
+
+
+def on_path(schedule: Schedule, path: ModelPath, where: str, force: bool = False) -> Schedule:
+    """A schedule of a model, checked against its path.
+
+    Args:
+        schedule: the levels.
+        path: the model's; its end counts for nothing.
+        where: what to call the schedule in a message.
+        force: bring times and scales that are not the model's to its own.
+
+    Raises:
+        ValueError: on levels outside the model's range; without force, also on times that are not those of their levels
+            (a rounded one is), or on scales alpha and sigma of another kind of model.
+    """
+    path = ending_with(path, schedule)
+    try:
+        levels = path.levels_of(schedule)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    first, last = path.time(path.low), path.time(path.high)
+    near = 1.0 if last > 100 else last / 1000
+    wrong = ""
+    for t, alpha, sigma, s in zip(schedule.t, schedule.alpha, schedule.sigma, levels, strict=False):
+        norm = alpha + sigma if path.is_flow else math.hypot(alpha, sigma)
+        if not abs(t - path.time(s)) <= near * (1 + CLOSE):
+            wrong = (
+                f"expected the model's own times in {where}, in [{first:g}, {last:g}], got t = {t:g} at the level "
+                f"s = {s:.6g}, whose time is {path.time(s):.6g}"
+            )
+        elif abs(norm - 1) > ROUNDING:
+            rule = "alpha + sigma" if path.is_flow else "alpha^2 + sigma^2"
+            wrong = f"expected {rule} = 1 in {where}, as the model has it, got alpha {alpha:.6g} and sigma {sigma:.6g}"
+        if wrong and not force:
+            raise ValueError(wrong)
+    return path.schedule(levels) if wrong else schedule

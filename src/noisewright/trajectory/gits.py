@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -40,8 +41,24 @@ def teacher_levels(path: ModelPath, nodes: int) -> list[float]:
     return [path.high, *found, *([path.low] if apart else []), path.end]
 
 
+def check_settings(steps: int, *, nodes: int = 61, cost: str = "dev", factor: float = 1.15) -> None:
+    """Refuse what no fit can follow, before a teacher is run.
+
+    Raises:
+        ValueError: on another cost, too few nodes, more steps than jumps, or a factor that is not above 0 and finite.
+    """
+    if cost not in COSTS:
+        raise ValueError(f"expected {', '.join(COSTS)} as the cost of a jump, got {cost!r}")
+    if nodes < 4:
+        raise ValueError(f"expected a teacher of at least 4 nodes, got {nodes}")
+    if not 1 <= steps <= nodes - 1:
+        raise ValueError(f"expected 1 to {nodes - 1} steps on a teacher of {nodes} nodes, got {steps}")
+    if not (math.isfinite(factor) and factor > 0):
+        raise ValueError(f"expected a finite factor of later steps above 0, got {factor}")
+
+
 def teacher_costs(
-    subjects: Iterable[tuple[Sampler, Sequence[int]]], *, nodes: int = 61, cost: str = "dev"
+    subjects: Iterable[tuple[Sampler, Sequence[int]]], *, nodes: int = 61, cost: str = "dev", end: float = 0.0
 ) -> tuple[Tensor, list[float], ModelPath]:
     """Run the teacher, and find what each jump between two of its nodes costs on average.
 
@@ -53,20 +70,20 @@ def teacher_costs(
         nodes: T, of the grid.
         cost: ``dev`` (how much farther from the chord between the path's ends the jump lands than the teacher's node;
             may be negative), ``l1`` or ``l2`` (the distance to the teacher's node).
+        end: the level s that the grid ends at, below the model's cleanest; 0 is the clean image.
 
     Returns:
-        (T, T) float64 costs, infinite where j <= i; the grid; the path.
+        (T, T) float64 costs, infinite where j <= i; the grid; the path, which ends where the grid does.
 
     Raises:
         ValueError: on another cost, too few nodes, or no seeds.
     """
-    if cost not in COSTS:
-        raise ValueError(f"expected {', '.join(COSTS)} as the cost of a jump, got {cost!r}")
+    check_settings(1, nodes=nodes, cost=cost)
     total = torch.zeros(nodes, nodes, dtype=torch.float64)
     count, levels, path = 0, list[float](), None
     for sampler, seeds in subjects:
         if path is None:
-            path = path_of(sampler)
+            path = replace(path_of(sampler), end=end)
             levels = teacher_levels(path, nodes)
         states, slopes = _run(with_schedule(sampler, path.schedule(levels[:-1]), Ddim()), seeds, levels)
         total += _jumps(states, slopes, levels, cost)
@@ -89,11 +106,10 @@ def shortest(costs: Tensor, steps: int, factor: float = 1.15) -> list[int]:
         K + 1 nodes, the first 0, the last T - 1.
 
     Raises:
-        ValueError: where there are more steps than jumps.
+        ValueError: where there are more steps than jumps, or the factor is no number above 0.
     """
     nodes = len(costs)
-    if not 1 <= steps <= nodes - 1:
-        raise ValueError(f"expected 1 to {nodes - 1} steps on a teacher of {nodes} nodes, got {steps}")
+    check_settings(steps, nodes=nodes, factor=factor)
     value, pointers = costs[:, -1].clone(), []
     for _ in range(steps - 1):
         value, pointer = (costs + factor * value[None]).min(1)
@@ -104,8 +120,14 @@ def shortest(costs: Tensor, steps: int, factor: float = 1.15) -> list[int]:
     return [*chain, nodes - 1]
 
 
-def fit_gits(costs: Tensor, levels: Sequence[float], path: ModelPath, steps: int, *, factor: float = 1.15) -> Fitted:
-    """The schedule of the cheapest chain; arguments as those of :func:`teacher_costs` and :func:`shortest`."""
+def fit_gits(
+    costs: Tensor, levels: Sequence[float], path: ModelPath, steps: int, *, factor: float = 1.15, end: float = 0.0
+) -> Fitted:
+    """The schedule of the cheapest chain; arguments as those of :func:`teacher_costs` and :func:`shortest`.
+
+    Its last step ends at ``end``, whatever the end of ``path``; the costs should be those of a teacher that ends there.
+    """
+    path = replace(path, end=end)
     chain = shortest(costs, steps, factor)
     spent = [float(costs[i, j]) for i, j in pairwise(chain)]
     figures: dict[str, Any] = {"nodes": chain, "costs": spent, "total": sum(spent)}
@@ -116,7 +138,9 @@ def _run(sampler: Sampler, seeds: Sequence[int], levels: Sequence[float]) -> tup
     """States x / alpha (T, batch, dims) and slopes (T - 1, batch, dims) of the teacher, float64."""
     schedule = sampler.schedule
     x = sampler.noise(list(seeds))
-    here = x.double().flatten(1) * levels[0]  # pure noise at the first level; alpha may be 0 there
+    alpha = schedule.alpha[0]
+    here = x.double().flatten(1)
+    here = here / alpha if alpha > 0 else here * levels[0]  # a flow's pure noise, at its highest finite level
     states, slopes = [here], []
     for index in range(schedule.steps):
         clean = sampler.predict(x, index)

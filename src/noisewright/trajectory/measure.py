@@ -113,6 +113,18 @@ def measured_levels(path: ModelPath, count: int) -> list[float]:
     return [path.high, *(path.level(time) for time in times[1:-1]), path.low]
 
 
+def check_count(count: int, stride: int) -> None:
+    """Refuse fewer images than two at each level, which have no standard error.
+
+    Raises:
+        ValueError: in one line.
+    """
+    if count < 2 * stride:
+        raise ValueError(
+            f"expected at least {2 * stride} images at stride {stride}, two at each level, got {count or 'none'}"
+        )
+
+
 def measure(
     make: Callable[[str], Sampler],
     examples: Iterable[Example],
@@ -169,8 +181,8 @@ def measure(
         done += len(clean)
         if progress is not None:
             progress(done)
-    if schedule is None:
-        raise ValueError("expected at least 2 images to measure, got none")
+    check_count(done, stride)
+    assert schedule is not None  # noqa: S101 - narrows the type: there were images
     found_levels = [one.level(t, s) for one, t, s in zip(moments, schedule.t, places, strict=True)]
     about = {"levels": levels, "stride": stride, "seed": seed, **(settings or {})}
     return ErrorTable(tuple(found_levels), done, source, known, about)

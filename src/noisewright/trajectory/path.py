@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,14 @@ from noisewright.sampler import Sampler
 from noisewright.samplers.mixture import MixtureSampler
 from noisewright.samplers.pipeline import PipelineSampler
 from noisewright.schedule import Schedule
-from noisewright.solvers import AnySolver
+from noisewright.solvers import AnySolver, Ddim
 
 SPACINGS = ("uniform", "quadratic", "logsnr")
 CLOSE = 1e-6
 """Relative, between a level and the end of the range that it is meant to be."""
+
+ROUNDING = 1e-4
+"""Relative, by which the arithmetic of schedulers in float32 may take their noisiest level out of the range."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,11 @@ class ModelPath:
     @property
     def is_flow(self) -> bool:
         return self.clock is not None and self.clock.kind == "flow"
+
+    @property
+    def from_pure_noise(self) -> bool:
+        """Whether the model has levels above :attr:`high`, up to alpha = 0, for which that one stands."""
+        return self.is_flow or (self.clock is not None and math.isinf(self.clock.levels[-1]))
 
     def time(self, s: float) -> float:
         """The network's time at a level."""
@@ -89,7 +97,7 @@ class ModelPath:
         if not len(levels):
             raise ValueError("expected at least one noise level, got none")
         for number, (one, other) in enumerate(zip(levels, [*levels[1:], self.end], strict=True)):
-            if not math.isfinite(one):
+            if math.isnan(one):
                 raise ValueError(f"expected finite noise levels, got {one} as number {number + 1}")
             if other >= one:
                 raise ValueError(f"expected falling noise levels, got s = {one:.6g} followed by {other:.6g}")
@@ -101,10 +109,16 @@ class ModelPath:
                 )
 
     def levels_of(self, schedule: Schedule) -> list[float]:
-        """The levels s of a schedule's network calls, within this model's range."""
+        """The levels s of a schedule's network calls, within this model's range.
+
+        Raises:
+            ValueError: as :meth:`check` does.
+        """
         found = []
         for alpha, sigma in zip(schedule.alpha[:-1], schedule.sigma[:-1], strict=True):
-            s = sigma / alpha if alpha > sigma / self.high else self.high
+            s = sigma / alpha if alpha > 0 else math.inf
+            if s > self.high and (self.from_pure_noise or s <= self.high * (1 + ROUNDING)):
+                s = self.high
             found.append(self.low if abs(s / self.low - 1) < CLOSE else s)
         self.check(found)
         return found
@@ -117,6 +131,8 @@ def path_of(sampler: Sampler) -> ModelPath:
         ValueError: on a sampler that tells no path.
     """
     schedule = sampler.schedule
+    if schedule.clock is None and isinstance(sampler, PipelineSampler) and sampler.solver is None:
+        schedule = sampler.with_levels("pipeline", Ddim()).schedule  # native schedulers have coordinates of their own
     end = schedule.sigma[-1] / schedule.alpha[-1]
     clock = schedule.clock
     if clock is None and schedule.straight:
@@ -129,6 +145,16 @@ def path_of(sampler: Sampler) -> ModelPath:
     raise ValueError(
         f"expected a model whose scheduler tells the time of a noise level, got {sampler.description.get('model')}"
     )
+
+
+def ending_with(path: ModelPath, schedule: Schedule) -> ModelPath:
+    """The same line, to the end of a schedule: what is fitted from a schedule ends where that does.
+
+    Some schedulers have a last step that goes nowhere; its end is taken to be a ten-thousandth lower.
+    """
+    before, end = (sigma / alpha if alpha > 0 else math.inf
+                   for alpha, sigma in zip(schedule.alpha[-2:], schedule.sigma[-2:], strict=True))  # fmt: skip
+    return replace(path, end=min(end, before * (1 - ROUNDING)))
 
 
 def spaced(name: str, path: ModelPath, steps: int, high: float | None = None) -> Schedule:

@@ -17,7 +17,7 @@ from noisewright.evaluate.bootstrap import interval
 from noisewright.schedule import Schedule
 from noisewright.solvers import AnySolver
 from noisewright.trajectory.metrics import Metric, Subject, measured
-from noisewright.trajectory.path import ModelPath
+from noisewright.trajectory.path import CLOSE, ModelPath, ending_with
 from noisewright.trajectory.vrg import Fitted
 
 DEGREES = 4
@@ -56,7 +56,7 @@ class Bend:
         at = np.linspace(-1, 1, len(gaps))
         curve = np.polynomial.legendre.legval(at, [0.0, *numbers[:bends]])
         shares = np.exp(gaps + np.clip(curve, -6, 6))
-        low, high = math.log(self.path.low), math.log(self.path.high)
+        low, high = math.log(max(self.path.low, self.path.end * (1 + CLOSE))), math.log(self.path.high)
         first = logs[0] - ENDS * abs(float(numbers[bends + 1])) if self.free_start else logs[0]
         last = logs[-1] + ENDS * float(numbers[bends])
         middle = 0.5 * (logs[0] + logs[-1])
@@ -81,11 +81,13 @@ def tune(
 ) -> Fitted:
     """Search for the schedule with the best metric on ``tuning``; what it gains is told on ``reporting``.
 
+    The end stays where ``schedule`` has it; the levels before it move.
+
     Cost: ``evaluations * K * noises`` guided calls (times the solver's calls a step), and the metric's.
 
     Args:
         schedule: where to begin, K >= 2 steps.
-        path: the model's.
+        path: the model's; its own end counts for nothing.
         solver: deterministic.
         metric: what to improve.
         tuning: noises to tune on.
@@ -106,6 +108,7 @@ def tune(
             raise ValueError(f"expected other seeds to report on than to tune on, got {min(used[0] & used[1])} in both")
     from cmaes import CMA
 
+    path = ending_with(path, schedule)
     bend = Bend(path, tuple(path.levels_of(schedule)), free_start)
     sign = 1 if metric.lower else -1
 
@@ -116,8 +119,8 @@ def tune(
     best, kept, tried = before, schedule, 1
     search = CMA(mean=np.zeros(bend.size), sigma=sigma, seed=seed)
     while tried < evaluations:
-        told = []
-        for _ in range(search.population_size):
+        told: list[tuple[np.ndarray, float]] = []
+        while len(told) < search.population_size and tried < evaluations:
             point = search.ask()
             one = bend(point)
             found = value(one)
@@ -127,7 +130,8 @@ def tune(
                 best, kept = found, one
             if progress is not None:
                 progress(tried, best)
-        search.tell(told)
+        if len(told) == search.population_size:
+            search.tell(told)
     first, last = (measured(one, solver, reporting, [metric])[metric.name] for one in (schedule, kept))
     figures = {
         "metric": metric.name, "evaluations": tried, "tuning": [before, best],

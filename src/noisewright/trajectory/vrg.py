@@ -17,13 +17,10 @@ from torch import Tensor
 
 from noisewright.schedule import Schedule
 from noisewright.trajectory.errors import ErrorTable
-from noisewright.trajectory.path import ModelPath
+from noisewright.trajectory.path import CLOSE, ModelPath, ending_with
 
 LEAST = 1e-12
 """The smallest abar in the arithmetic: pure noise, whose s is infinite."""
-
-WIDE_GAMMA = 0.1
-"""From here on the start of a schedule moves visibly; it is said in the report."""
 
 
 @dataclass(frozen=True)
@@ -34,46 +31,41 @@ class Fitted:
     figures: dict[str, Any]
 
 
-def cumulative_error(
-    abar: Tensor, errors: ErrorTable, end: float = 1.0, order: int = 1, inner: str = "nodes"
-) -> Tensor:
+def cumulative_error(abar: Tensor, errors: ErrorTable, end: float = 1.0, order: int = 1) -> Tensor:
     """The CPE in EDM coordinates ("form B"): the sum over steps of (s_k - s_next)^2 E(s_k).
 
-    Of a solver of order 2 or 3 each step asks the network at two or three levels, whose errors all count with the
-    weight of the whole step (the released code's second version; it has no derivation).
+    Of a solver of order 2 or 3 the levels of a block, two or three of the schedule's own from the noisy end on, all
+    count with the weight of the whole block (the paper's pairs and triples; they have no derivation). Blocks are those
+    that :class:`noisewright.solvers.DpmSolver` makes: a step to the clean image, and one from pure noise, are of first
+    order, so their level is a block of its own.
 
     Args:
         abar: (K,) float64, noisiest first, rising.
         errors: the model's.
-        end: abar where the last step ends, in (0, 1].
-        order: network calls a step.
-        inner: where the further calls of a step are: ``nodes``, the next levels of the schedule itself, as the paper
-            and :class:`noisewright.solvers.DpmSolver` have them (blocks of ``order`` levels from the noisy end, the
-            last may be shorter); or ``lambda``, at equal parts of the step in half log-SNR (a last step to 0 has none).
+        end: abar where the last step ends, in (0, 1]; 1 is the clean image.
+        order: levels in a block.
 
     Returns:
         A scalar, with its graph.
 
     Raises:
-        ValueError: on another order or place.
+        ValueError: on another order.
     """
-    calls, group, starts, stops = _grouped(abar, end, order, inner)
+    calls, group, starts, stops = _grouped(abar, end, order)
     scale = _s(starts)
     # E times the squared level that its step starts from: finite at pure noise, where both the level and 1 / E are not
     m = errors.at(calls) * scale[group].square()
     return ((1 - _s(stops) / scale).square()[group] * m).sum()
 
 
-def cumulative_error_a(
-    abar: Tensor, errors: ErrorTable, end: float = 1.0, order: int = 1, inner: str = "nodes"
-) -> Tensor:
+def cumulative_error_a(abar: Tensor, errors: ErrorTable, end: float = 1.0, order: int = 1) -> Tensor:
     """The CPE as VRG writes it ("form A"): (sqrt(1 - abar_k) - sqrt(alpha_k - abar_k))^2 / abar_k E(abar_k), summed.
 
     With alpha_k = abar_k / abar_next; ``alpha_k - abar_k`` is taken as ``alpha_k (1 - abar_next)``, which is exactly 0
     at the clean end and needs no guard (the release adds 1e-16 under the root). Arguments as for
     :func:`cumulative_error`.
     """
-    calls, group, starts, stops = _grouped(abar, end, order, inner)
+    calls, group, starts, stops = _grouped(abar, end, order)
     gap = (1 - starts).sqrt() - (starts / stops * (1 - stops)).sqrt()
     return ((gap.square() / starts)[group] * errors.at(calls)).sum()
 
@@ -95,7 +87,6 @@ def fit_vrg(
     penalty: float = 100.0,
     target: float | None = None,
     order: int = 1,
-    inner: str = "nodes",
     fixed_start: bool = False,
     iterations: int = 1500,
     rate: float = 0.03,
@@ -106,20 +97,21 @@ def fit_vrg(
     ``abar* = cumprod(alpha*)`` falls whatever z is; loss = CPE + penalty (abar_K - target)^2. The paper drives z
     by three linear layers on a constant; z itself with Adam from 0, in float64, reaches the same, and always the same.
 
+    The end stays where ``schedule`` has it.
+
     Two things to know. *The start moves*: with a wide gamma or a high target much of the gain is a start at lower
     noise, which ``fixed_start`` forbids. *The CPE is no measure of image quality*: without the trust region its optimum
     puts nearly all steps at the noisy end and jumps from there to the clean image, so gamma does the work.
 
     Args:
-        schedule: K levels to start from.
+        schedule: K levels to start from, and their end.
         errors: the model's.
-        path: the model's.
+        path: the model's; its own end counts for nothing.
         gamma: half width of the trust region of each alpha_k, in (0, 1); 0.01 as released.
         penalty: lambda.
         target: A, the abar that the start should keep; by default its own (as released). The paper's CIFAR-10 figures
             have 1e-4 where the model starts at 4e-5.
         order: see :func:`cumulative_error`.
-        inner: likewise.
         fixed_start: hold the start where it is: its alpha takes up what the others change, within its own box.
         iterations: of Adam.
         rate: its first step, which falls to 0.
@@ -127,12 +119,10 @@ def fit_vrg(
     Raises:
         ValueError: on settings out of range, or an error table that does not cover the levels.
     """
-    if not 0 < gamma < 1:
-        raise ValueError(f"expected gamma in (0, 1), got {gamma}")
-    if penalty < 0 or iterations < 1:
-        raise ValueError(f"expected a penalty of at least 0 and 1 iteration, got {penalty} and {iterations}")
-    if target is not None and not 0 < target < 1:
-        raise ValueError(f"expected a target abar in (0, 1), got {target}")
+    check_settings(gamma=gamma, penalty=penalty, target=target)
+    if iterations < 1:
+        raise ValueError(f"expected at least 1 iteration, got {iterations}")
+    path = ending_with(path, schedule)
     levels = path.levels_of(schedule)
     errors.covers(levels[-1], levels[0])
     end = 1 / (1 + path.end**2)
@@ -150,21 +140,41 @@ def fit_vrg(
         if fixed_start:
             moved = _holding_the_start(moved, alpha, reach)
         abar = (moved.flip(0).cumprod(0) * end).flip(0)
-        loss = cumulative_error(abar, errors, end, order, inner) + penalty * (abar[0] - goal) ** 2
+        loss = cumulative_error(abar, errors, end, order) + penalty * (abar[0] - goal) ** 2
         found = loss.item()
         if found < best and bool((abar[1:] > abar[:-1]).all()):
             best, kept = found, abar.detach()
         loss.backward()
         optimiser.step()
         falling.step()
-    made = path.schedule([min(path.high, max(path.low, _level(float(one)))) for one in kept])
+    made = _within(path, kept)
     figures = {
-        "cpe_before": float(cumulative_error(first, errors, end, order, inner)),
-        "cpe_after": float(cumulative_error(abar_of(made), errors, end, order, inner)),
+        "cpe_before": float(cumulative_error(first, errors, end, order)),
+        "cpe_after": float(cumulative_error(abar_of(made), errors, end, order)),
         "abar_start_before": float(first[0]), "abar_start_after": float(abar_of(made)[0]),
         "t_start_before": schedule.t[0], "t_start_after": made.t[0],
     }  # fmt: skip
     return Fitted(made, figures)
+
+
+def check_settings(*, gamma: float = 0.01, penalty: float = 100.0, target: float | None = None) -> None:
+    """Refuse what no fit can follow.
+
+    Raises:
+        ValueError: in one line.
+    """
+    if not 0 < gamma < 1:
+        raise ValueError(f"expected gamma in (0, 1), got {gamma}")
+    if not 0 <= penalty < math.inf:
+        raise ValueError(f"expected a finite penalty of at least 0, got {penalty}")
+    if target is not None and not 0 < target < 1:
+        raise ValueError(f"expected a target abar in (0, 1), got {target}")
+
+
+def _within(path: ModelPath, abar: Tensor) -> Schedule:
+    """The schedule of levels (K,), brought within the model's range and above the end."""
+    low = max(path.low, path.end * (1 + CLOSE))
+    return path.schedule([min(path.high, max(low, _level(float(one)))) for one in abar])
 
 
 def _holding_the_start(moved: Tensor, alpha: Tensor, reach: Tensor) -> Tensor:
@@ -191,12 +201,13 @@ def trust_region(abar: Tensor, end: float, gamma: float, cleanest: float = 1.0) 
 
 
 def perturbed(schedule: Schedule, path: ModelPath, gamma: float, seed: int) -> Schedule:
-    """A random schedule of the same trust region, uniform in its box: the control that VRG must beat."""
+    """A random schedule of the same trust region, uniform in its box, with the same end: what VRG must beat."""
+    path = ending_with(path, schedule)
     end = 1 / (1 + path.end**2)
     alpha, reach = trust_region(abar_of(schedule), end, gamma, 1 / (1 + path.low**2))
     draw = torch.rand(len(alpha), dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) * 2 - 1
     abar = ((alpha + reach * draw * (1 - 1e-9)).flip(0).cumprod(0) * end).flip(0)
-    return path.schedule([min(path.high, max(path.low, _level(float(one)))) for one in abar])
+    return _within(path, abar)
 
 
 def abar_of(schedule: Schedule) -> Tensor:
@@ -214,23 +225,19 @@ def _level(abar: float) -> float:
     return math.sqrt((1 - abar) / abar) if abar > LEAST else math.inf
 
 
-def _grouped(abar: Tensor, end: float, order: int, inner: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The levels of all network calls, the step that each belongs to, and the levels where steps start and end."""
+def _grouped(abar: Tensor, end: float, order: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The levels of all network calls, the block that each belongs to, and the levels where blocks start and end."""
     if order not in (1, 2, 3):
         raise ValueError(f"expected an order of 1, 2 or 3, got {order}")
-    if inner not in ("lambda", "nodes"):
-        raise ValueError(f"expected inner levels by lambda or nodes, got {inner!r}")
     calls = abar.clamp(min=LEAST)
-    last = torch.tensor([end], dtype=torch.float64)
-    if inner == "nodes":
-        starts = calls[::order]
-        return calls, torch.arange(len(calls)) // order, starts, torch.cat([starts[1:], last])
-    stops = torch.cat([calls[1:], last])
-    group = torch.arange(len(calls))
-    within = len(calls) if end < 1 else len(calls) - 1  # steps that have a middle
-    parts, groups = [calls], [group]
-    for n in range(1, order):
-        s = _s(calls[:within]) ** (1 - n / order) * _s(stops[:within]) ** (n / order)
-        parts.append(1 / (1 + s.square()))
-        groups.append(group[:within])
-    return torch.cat(parts), torch.cat(groups), calls, stops
+    count = len(calls)
+    begins = [index for index in range(count) if index % order == 0 or _alone(index - 1, abar, end)]
+    begins += [count - 1] if _alone(count - 1, abar, end) and begins[-1] != count - 1 else []
+    group = torch.tensor([sum(first <= index for first in begins) - 1 for index in range(count)])
+    starts = calls[torch.tensor(begins)]
+    return calls, group, starts, torch.cat([starts[1:], torch.tensor([end], dtype=torch.float64)])
+
+
+def _alone(index: int, abar: Tensor, end: float) -> bool:
+    """Whether the step from a level is of first order in any solver: from pure noise, or to the clean image."""
+    return (index == 0 and abar[0].item() <= LEAST) or (index == len(abar) - 1 and end >= 1)
