@@ -1,0 +1,82 @@
+"""How long it takes to measure a model's errors and to fit a schedule, and whether memory grows with the images.
+
+Whole processes of the command line on the bundled model, with loading. The pictures are rendered scenes of 25 prompts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from noisewright.shapes.prompts import load_prompts, parse, sample_scene
+from noisewright.shapes.scene import render
+
+PROMPTS = 25
+STEPS = 10
+
+
+def write_pictures(folder: Path, count: int) -> None:
+    """``count`` pictures of the first dev prompts in turn, each with its prompt in a .txt file."""
+    folder.mkdir()
+    chosen = load_prompts("dev")[:PROMPTS]
+    for number in range(count):
+        prompt = chosen[number % PROMPTS]
+        scene = sample_scene(np.random.default_rng(number), parse(prompt))
+        Image.fromarray(render(scene)).save(folder / f"{number:05}.png")
+        (folder / f"{number:05}.txt").write_text(prompt, encoding="utf-8")
+
+
+def run(name: str, arguments: list[str], threads: int, aim: str = "") -> float:
+    """Times ``noisewright schedule ...``, prints the line, and returns the peak of its resident memory in MiB."""
+    given = [sys.executable, "-m", "noisewright", "schedule", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    began = time.perf_counter()
+    child = subprocess.Popen(given, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
+    errors = child.stderr.read().decode() if child.stderr else ""
+    _, status, used = os.wait4(child.pid, 0)
+    if status:
+        raise SystemExit(f"{name} failed: {errors.strip().splitlines()[-1]}")
+    peak = used.ru_maxrss / 1024
+    print(f"{name:44}{time.perf_counter() - began:8.1f} s{peak:9.0f} MiB   {aim}", flush=True)
+    return peak
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=1000, help="pictures")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    given = parser.parse_args()
+    few = max(PROMPTS, given.count // 4)
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        write_pictures(root / "few", few)
+        write_pictures(root / "all", given.count)
+        model = "noisewright/shapes"
+        print(f"{given.threads} threads")
+        measure = ["measure", model, "--levels", "50", "--images"]
+        before = run(f"measure, 50 levels, {few} images", [*measure, f"{root}/few", "--out", f"{root}/few.json"],
+                     given.threads)  # fmt: skip
+        errors = f"{root}/errors.json"
+        after = run(f"measure, 50 levels, {given.count} images", [*measure, f"{root}/all", "--out", errors],
+                    given.threads, "aim: under 180 s")  # fmt: skip
+        print(f"memory of four times the images: {100 * (after / before - 1):+.1f} %")
+        fit = ["fit", "--model", model, "--steps", str(STEPS), "--out", f"{root}/fit.json"]
+        run(f"fit vrg, {STEPS} steps", [*fit, "--method", "vrg", "--errors", errors], given.threads, "aim: under 10 s")
+        run(f"fit vrg, {STEPS} steps, dpm-solver-3",
+            [*fit, "--method", "vrg", "--errors", errors, "--solver", "dpm-solver-3"], given.threads,
+            "aim: under 10 s")  # fmt: skip
+        run(f"fit dmn, {STEPS} steps", [*fit, "--method", "dmn"], given.threads, "aim: under 10 s")
+        run(f"fit gits, {STEPS} steps, 64 samples", [*fit, "--method", "gits", "--prompt", "two red circles"],
+            given.threads, "aim: under 120 s")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
