@@ -3,11 +3,12 @@
 For each slot (classes in turn) ``--candidates`` images are generated once, with their previews at t = 0.4, and read by
 two networks; kept in ``--out``, a slot a file: a stopped benchmark goes on. Each verifier then picks one of the first
 1, 2, 4, ... candidates of every slot, and the sets of picks are measured: FID, Inception Score, precision and recall on
-the classifier's features, and the share that the judge, which no verifier sees but ``classifier``, calls right.
+the classifier's features, and the share that a second network, the judge, calls right.
 
 - ``inception-score``: the classifier's probability of the class (the network that measures, too: an oracle);
 - ``fid``: the greedy choice that brings the picks so far nearest to the reference (an oracle), slots in order;
-- ``classifier``: the judge network's logit of the class; ``self-similarity``: of an image with its own preview.
+- ``classifier``: the judge's logit of the class, so "judge right" is its own view of itself;
+- ``self-similarity``: the cosine between the judge's features of an image and of its own preview, without the class.
 
 FID and IS come with the standard deviation over resampled slots. FIDs of few images are too high, all alike: they
 compare within the table only.
@@ -16,6 +17,7 @@ compare within the table only.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import time
@@ -31,10 +33,15 @@ import torch
 import noisewright as nw
 from noisewright import registry
 from noisewright.evaluate.distribution import inception_score, manifold
+from noisewright.evaluate.population import image_batches
 from noisewright.features import FeatureNetwork
+from noisewright.samplers.classes import labels_of, read_class
 from noisewright.samplers.pipeline import PipelineSampler
-from noisewright.statistics import FeatureStatistics
+from noisewright.statistics import FeatureStatistics, check_same_network
+from noisewright.verifiers.classifier import Classifier
+from noisewright.verifiers.fid import REFERENCE
 
+MODEL, CLASSIFIER, JUDGE = "noisewright/cifar10", "noisewright/cifar10-classifier", "noisewright/cifar10-judge"
 SEEDS = 1_000
 LEVEL = 0.4
 CLASSES = 10
@@ -45,11 +52,11 @@ CHANCE = "any one"
 
 
 @cache
-def loaded() -> tuple[Any, FeatureNetwork, FeatureNetwork]:
-    """The pipeline, the network that measures, and the judge."""
+def loaded() -> tuple[Any, FeatureNetwork, FeatureNetwork, Classifier]:
+    """The pipeline, the network that measures, the judge, and the judge as a verifier."""
     torch.set_num_threads(1)
-    models = [registry.find_model(f"noisewright/{name}") for name in ("cifar10-classifier", "cifar10-judge")]
-    return nw.load("noisewright/cifar10"), FeatureNetwork(models[0]), FeatureNetwork(models[1])
+    classifier, judge = registry.find_model(CLASSIFIER), registry.find_model(JUDGE)
+    return nw.load(MODEL), FeatureNetwork(classifier), FeatureNetwork(judge), Classifier(judge)
 
 
 @cache
@@ -61,7 +68,7 @@ def fill(job: tuple[int, argparse.Namespace]) -> None:
     """The candidates of a slot and what the networks say of them, in one file."""
     slot, given = job
     label = slot % CLASSES
-    _, classifier, judge = loaded()
+    pipe, classifier, judge, verifier = loaded()
     sampler = sampler_of(label, given.steps, given.guidance)
     x = sampler.noise([SEEDS * slot + k for k in range(given.candidates)])
     index = sampler.schedule.nearest(LEVEL)
@@ -71,6 +78,7 @@ def fill(job: tuple[int, argparse.Namespace]) -> None:
     if index + 1 < sampler.schedule.steps:
         x, _ = sampler.denoise(x, index + 1, sampler.schedule.steps, state)
     images, previews = sampler.decode(x), sampler.decode(clean)
+    _, name = read_class(pipe, label, labels_of(pipe, None))
     measured, judged, before = classifier(images), judge(images), judge(previews)
     similar = torch.cosine_similarity(judged.features, before.features, dim=1)
     temporary = given.out / f".{slot}.npz"
@@ -80,7 +88,8 @@ def fill(job: tuple[int, argparse.Namespace]) -> None:
         images=(images * 255).round().byte().numpy(),
         features=measured.features.float().numpy(),
         probabilities=measured.probabilities.float().numpy(),
-        judged=judged.probabilities.double().log().numpy(),
+        right=(judged.probabilities.argmax(1) == label).numpy(),
+        logits=np.asarray(verifier(images, name)),
         similar=similar.numpy(),
     )
     temporary.rename(given.out / f"{slot:05}.npz")
@@ -99,10 +108,10 @@ def chosen(slots: list[dict[str, np.ndarray]], verifier: str, count: int, refere
             found.append(int(running.distances(features).argmin()))
             running.add(features[found[-1]])
         return found
-    keys = {"inception-score": "probabilities", "classifier": "judged"}
-    if verifier in keys:
-        return [int(slot[keys[verifier]][:count, int(slot["label"])].argmax()) for slot in slots]
-    return [int(slot["similar"][:count].argmax()) if verifier == "self-similarity" else 0 for slot in slots]
+    if verifier == "inception-score":
+        return [int(slot["probabilities"][:count, int(slot["label"])].argmax()) for slot in slots]
+    key = {"classifier": "logits", "self-similarity": "similar"}.get(verifier)
+    return [int(slot[key][:count].argmax()) if key else 0 for slot in slots]
 
 
 def main() -> None:
@@ -119,9 +128,19 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="draw it: .png")
     given = parser.parse_args()
 
-    given.out /= f"{given.candidates}-of-{given.steps}-steps-guidance-{given.guidance:g}"
-    given.out.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
+    place = Path(registry.find_model(CLASSIFIER))
+    reference = FeatureStatistics.load(place / REFERENCE)
+    _, classifier, judge, _ = loaded()
+    check_same_network(FeatureStatistics(classifier.fingerprint), reference)
+    # Whatever else the slots depend on goes into the name of their directory.
+    model = sampler_of(0, given.steps, given.guidance).description["fingerprint"]
+    settings = (given.candidates, given.steps, given.guidance, model, classifier.fingerprint, judge.fingerprint)
+    given.out /= hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
+    given.out.mkdir(parents=True, exist_ok=True)
+    for file in (given.rows, given.plot):
+        if file:
+            file.parent.mkdir(parents=True, exist_ok=True)
     jobs = [(slot, given) for slot in range(given.slots) if not (given.out / f"{slot:05}.npz").exists()]
     with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
         for number, _ in enumerate(pool.map(fill, jobs)):
@@ -129,9 +148,6 @@ def main() -> None:
                 print(f"{number + 1} of {len(jobs)} slots, {time.perf_counter() - began:.0f} s", flush=True)
     slots = [dict(np.load(given.out / f"{slot:05}.npz")) for slot in range(given.slots)]
 
-    classifier = loaded()[1]
-    place = Path(registry.find_model("noisewright/cifar10-classifier"))
-    reference = FeatureStatistics.load(place / "reference.safetensors")
     real = real_features(classifier, given)
     counts = [2**k for k in range(1, given.candidates.bit_length()) if 2**k <= given.candidates]
     print(f"{given.slots} images a set, {given.steps} steps, guidance {given.guidance:g}; {len(real)} real images")
@@ -147,8 +163,8 @@ def main() -> None:
             flush=True,
         )
     if given.rows:
-        settings = {name: getattr(given, name) for name in ("slots", "steps", "guidance", "real")}
-        given.rows.write_text("".join(json.dumps({**row, **settings}) + "\n" for row in rows), encoding="utf-8")
+        about = {name: getattr(given, name) for name in ("slots", "steps", "guidance", "real")}
+        given.rows.write_text("".join(json.dumps({**row, **about}) + "\n" for row in rows), encoding="utf-8")
     if given.plot:
         plot(rows, given.plot)
     print(f"{time.perf_counter() - began:.0f} s")
@@ -173,7 +189,7 @@ def measured(
     fid, score = distribution(torch.arange(len(pairs)))
     return {
         "fid": fid, "fid_sd": float(spread[0]), "is": score, "is_sd": float(spread[1]), "precision": cover.precision,
-        "recall": cover.recall, "judge": float(np.mean([s["judged"][k].argmax() == s["label"] for s, k in pairs])),
+        "recall": cover.recall, "judge": float(np.mean([slot["right"][k] for slot, k in pairs])),
     }  # fmt: skip
 
 
@@ -198,21 +214,22 @@ def plot(rows: list[dict[str, Any]], file: Path) -> None:
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.3)
     panels[0].legend(fontsize=8)
-    file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=110)
 
 
 def real_features(classifier: FeatureNetwork, given: argparse.Namespace) -> torch.Tensor:
     """Features of the first real images, (count, d); kept beside the slots."""
-    kept = given.out / f"real-{given.real}.npy"
+    data = hashlib.sha256(f"{given.data.resolve()} {given.data.stat().st_mtime_ns}".encode()).hexdigest()[:16]
+    kept = given.out / f"real-{given.real}-{data}.npy"
     if not kept.exists():
-        from noisewright.evaluate.population import image_batches
-
+        bad: list[str] = []
         rows: list[torch.Tensor] = []
-        for batch in image_batches([given.data], []):
+        for batch in image_batches([given.data], bad):
             rows.append(classifier(batch).features)
             if sum(len(row) for row in rows) >= given.real:
                 break
+        if bad or not rows:
+            raise ValueError(bad[0] if bad else f"expected images in {given.data}, got none")
         np.save(kept, torch.cat(rows)[: given.real].numpy())
     return torch.from_numpy(np.load(kept)).double()
 

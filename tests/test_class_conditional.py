@@ -364,6 +364,9 @@ def test_the_bundled_statistics_are_of_the_bundled_classifier():
     statistics = FeatureStatistics.load(folder / "reference.safetensors")
     assert (statistics.fingerprint, statistics.count) == (network.fingerprint, 50_000)
     assert (folder / "reference.safetensors").stat().st_size < 2e6
+    start = FeatureStatistics.load(folder / "start.safetensors")
+    assert start.fingerprint == network.fingerprint
+    assert start.count >= 4 * len(start.mean), "fewer samples have no covariance to speak of"
     assert list(network.labels.values())[3] == "cat"
 
 

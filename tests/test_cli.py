@@ -177,6 +177,7 @@ def test_card_names_verifier_judge_and_words(here, capsys):
     tiny.sd().save_pretrained(path, safe_serialization=True)
     card = {"name": "carded", "verifier": "brightness", "judge": "shapes-oracle", "words": ["two", "red", "circles"]}
     (path / "noisewright.json").write_text(json.dumps(card))
+    capsys.readouterr()  # the library's bars
     given = ["--model", "carded", "--steps", "1", "--budget", "1", "--json"]
     assert cli.main(["generate", "two red circles", *given, "--out", "a"]) == 0
     out, err = capsys.readouterr()
@@ -188,6 +189,11 @@ def test_card_names_verifier_judge_and_words(here, capsys):
     assert "noisewright: warning: " in err
     assert "zebras" in err
     assert "shapes-oracle is not asked" in err
+    card["judge"] = ["brightness", "sharpness"]  # the first that does not verify
+    (path / "noisewright.json").write_text(json.dumps(card))
+    for verifier, wanted in ((), "sharpness"), (["--verifier", "color:#ff0000,name=sharpness"], "brightness"):
+        assert cli.main(["generate", "two red circles", *given, "--out", wanted, *verifier]) == 0
+        assert wanted in json.loads(capsys.readouterr().out)["best"]["scores"]
 
 
 # Going on

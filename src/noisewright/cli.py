@@ -497,15 +497,18 @@ def _plan(request: Mapping[str, Any]) -> tuple[Plan, list[str]]:
 
 
 def _judges(model: str, request: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """The judges that were asked for, or the one that the model's card names where it can judge this prompt."""
+    """The judges that were asked for, or the first of the card's that is no verifier here and can judge this prompt."""
     from noisewright import registry
 
     if request["judge"]:
         return list(request["judge"]), []
     card = registry.card(model)
-    name = card.get("judge")
-    if not name or name in (request["verifier"] or [card.get("verifier")]):
+    named = card.get("judge") or []
+    taken = {registry.score_name(one) for one in request["verifier"] or [card.get("verifier") or ""]}
+    free = [one for one in ([named] if isinstance(named, str) else named) if registry.score_name(one) not in taken]
+    if not free:
         return [], []
+    name = free[0]
     if name == "shapes-oracle":
         from noisewright.shapes.prompts import parse
 

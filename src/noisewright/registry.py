@@ -138,6 +138,14 @@ def make_verifier(text: str, device: str = "cpu") -> Any:
     return made(**options)
 
 
+def score_name(text: str) -> str:
+    """What the scores of a verifier are called, from the text that names it (see :func:`make_verifier`)."""
+    if ".py:" in text:
+        return text.rpartition(":")[2]
+    name, _, rest = text.partition(":")
+    return model_and_options(rest)[1].get("name", name)
+
+
 def model_and_options(text: str, known: Collection[str] = ()) -> tuple[str, dict[str, str]]:
     """``MODEL,key=value,other=a,b`` as model and options; a comma that no ``key=`` follows is the value's.
 

@@ -78,7 +78,10 @@ def write(work: Path, models: Path) -> None:
     """
     path = work / "figures.json"
     figures = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    needed = {"cifar10": "rows", "cifar10-classifier": "accuracy", "cifar10-judge": "accuracy", "reference": "images"}
+    needed = {
+        "cifar10": "rows", "cifar10-classifier": "accuracy", "cifar10-judge": "accuracy", "reference": "images",
+        "start": "images",
+    }  # fmt: skip
     missing = [f"{name}: {key}" for name, key in needed.items() if key not in figures.get(name, {})]
     if missing:
         raise ValueError(f"expected the figures {', '.join(missing)} in {path}: run train.py and evaluate.py first")
@@ -128,7 +131,8 @@ on the pixels at the end. No autoencoder. Scheduler:
 `FlowMatchEulerDiscreteScheduler`, {steps} equal steps by default. The class is left out of
 {diffusion.DROPPED:.0%} of the training samples, for classifier-free guidance (by default {guidance}).
 
-Trained for {training(own)}: `python training/cifar10/train.py diffusion`. Optimiser: {own["optimiser"]}; times
+Trained for {training(own)}: `python training/cifar10/train.py diffusion --steps {own["steps"]}
+--batch {own["batch"]}`. Optimiser: {own["optimiser"]}; times
 logit-normal({diffusion.TIME_MEAN}, {diffusion.TIME_DEVIATION}); random flips; what is kept is the moving average of
 the weights with a half-life of {own["half_life"]:,} samples.{unfinished}
 
@@ -157,7 +161,8 @@ def _classifier(name: str, figures: dict[str, Any], folder: Path) -> str:
         "cifar10-classifier": f"""Its pooled features ({config["hidden_sizes"][-1]} numbers) are what FID and its
 relatives are measured with, and `{REFERENCE}` holds their mean and covariance over the
 {figures["reference"]["images"]:,} training pictures, which FID is measured against; `start.safetensors` holds those of
-{figures["cifar10"]["images"]:,} unsearched samples of `noisewright/cifar10`, which the `fid` verifier begins with.""",
+{figures["start"]["images"]:,} unsearched samples of `noisewright/cifar10` ({figures["start"]["steps"]} steps, guidance
+{figures["start"]["guidance"]:g}), which the `fid` verifier begins with.""",
         "cifar10-judge": """It is made differently from `noisewright/cifar10-classifier`, so that one can choose where
 the other measures.""",
     }[name]
@@ -178,7 +183,8 @@ processor = AutoImageProcessor.from_pretrained("src/noisewright/models/{name}")
 ```
 
 Licence: Apache-2.0. Trained for {training(own)}: `python training/cifar10/train.py
-{name.removeprefix("cifar10-")}`. Random flips and shifts of up to {classifier.SHIFT} pixels{extra}; label smoothing
+{name.removeprefix("cifar10-")} --steps {own["steps"]}`.
+Random flips and shifts of up to {classifier.SHIFT} pixels{extra}; label smoothing
 {classifier.SMOOTHING}.{unfinished}
 
 ## Figures

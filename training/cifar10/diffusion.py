@@ -32,7 +32,7 @@ MANIFEST = {
     "labels": list(data.NAMES),
     "licence": "Apache-2.0",
     "verifier": "classifier:noisewright/cifar10-judge",
-    "judge": "inception-score",
+    "judge": ["classifier:noisewright/cifar10-judge", "inception-score"],
 }
 
 

@@ -91,6 +91,7 @@ def main() -> None:
         if guidance == MANIFEST["default"]["guidance_scale"]:  # what the fid verifier begins with
             plain = FeatureStatistics(features.fingerprint).add(features(list(pictures)).features)
             plain.save(options.models / "cifar10-classifier" / START)
+            note(options.work, "start", {"images": options.count, "guidance": guidance, "steps": options.steps})
         print(f"guidance {guidance:g}", rows[f"guidance {guidance:g}"], flush=True)
     note(options.work, "cifar10", {"rows": rows, "images": options.count, "sampling_steps": options.steps})
 
