@@ -52,24 +52,29 @@ CHANCE = "any one"
 
 
 @cache
-def loaded() -> tuple[Any, FeatureNetwork, FeatureNetwork, Classifier]:
-    """The pipeline, the network that measures, the judge, and the judge as a verifier."""
-    torch.set_num_threads(1)
-    classifier, judge = registry.find_model(CLASSIFIER), registry.find_model(JUDGE)
-    return nw.load(MODEL), FeatureNetwork(classifier), FeatureNetwork(judge), Classifier(judge)
+def pipeline(dtype: str) -> Any:
+    return nw.load(MODEL, dtype=dtype)
 
 
 @cache
-def sampler_of(label: int, steps: int, guidance: float) -> PipelineSampler:
-    return PipelineSampler(loaded()[0], "", class_label=label, num_inference_steps=steps, guidance_scale=guidance)
+def loaded() -> tuple[FeatureNetwork, FeatureNetwork, Classifier]:
+    """The network that measures, the judge, and the judge as a verifier."""
+    torch.set_num_threads(1)
+    classifier, judge = registry.find_model(CLASSIFIER), registry.find_model(JUDGE)
+    return FeatureNetwork(classifier), FeatureNetwork(judge), Classifier(judge)
+
+
+@cache
+def sampler_of(label: int, steps: int, guidance: float, dtype: str) -> PipelineSampler:
+    return PipelineSampler(pipeline(dtype), "", class_label=label, num_inference_steps=steps, guidance_scale=guidance)
 
 
 def fill(job: tuple[int, argparse.Namespace]) -> None:
     """The candidates of a slot and what the networks say of them, in one file."""
     slot, given = job
     label = slot % CLASSES
-    pipe, classifier, judge, verifier = loaded()
-    sampler = sampler_of(label, given.steps, given.guidance)
+    classifier, judge, verifier = loaded()
+    sampler = sampler_of(label, given.steps, given.guidance, given.dtype)
     x = sampler.noise([SEEDS * slot + k for k in range(given.candidates)])
     index = sampler.schedule.nearest(LEVEL)
     middle, state = sampler.denoise(x, 0, index)
@@ -78,7 +83,7 @@ def fill(job: tuple[int, argparse.Namespace]) -> None:
     if index + 1 < sampler.schedule.steps:
         x, _ = sampler.denoise(x, index + 1, sampler.schedule.steps, state)
     images, previews = sampler.decode(x), sampler.decode(clean)
-    _, name = read_class(pipe, label, labels_of(pipe, None))
+    _, name = read_class(sampler.pipe, label, labels_of(sampler.pipe, None))
     measured, judged, before = classifier(images), judge(images), judge(previews)
     similar = torch.cosine_similarity(judged.features, before.features, dim=1)
     temporary = given.out / f".{slot}.npz"
@@ -120,6 +125,7 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=64)
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--guidance", type=float, default=1.0)
+    parser.add_argument("--dtype", default="float32", help="of the pipeline; bfloat16 is twice as fast on many CPUs")
     parser.add_argument("--data", type=Path, required=True, help="real images, for precision and recall: .parquet")
     parser.add_argument("--real", type=int, default=10_000, help="how many of them")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
@@ -131,11 +137,11 @@ def main() -> None:
     began = time.perf_counter()
     place = Path(registry.find_model(CLASSIFIER))
     reference = FeatureStatistics.load(place / REFERENCE)
-    _, classifier, judge, _ = loaded()
+    classifier, judge, _ = loaded()
     check_same_network(FeatureStatistics(classifier.fingerprint), reference)
     # Whatever else the slots depend on goes into the name of their directory.
-    model = sampler_of(0, given.steps, given.guidance).description["fingerprint"]
-    settings = (given.candidates, given.steps, given.guidance, model, classifier.fingerprint, judge.fingerprint)
+    model = sampler_of(0, given.steps, given.guidance, given.dtype).description["fingerprint"]
+    settings = (given.candidates, given.steps, given.guidance, given.dtype, model, classifier.fingerprint, judge.fingerprint)
     given.out /= hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
     given.out.mkdir(parents=True, exist_ok=True)
     for file in (given.rows, given.plot):
@@ -150,7 +156,7 @@ def main() -> None:
 
     real = real_features(classifier, given)
     counts = [2**k for k in range(1, given.candidates.bit_length()) if 2**k <= given.candidates]
-    print(f"{given.slots} images a set, {given.steps} steps, guidance {given.guidance:g}; {len(real)} real images")
+    print(f"{given.slots} images a set, {given.steps} steps, guidance {given.guidance:g}, {given.dtype}; {len(real)} real images")
     heads = ("picked by", "of", "FID", "IS", "precision", "recall", "judge right")
     print(f"{heads[0]:16}{heads[1]:>4}{heads[2]:>15}{heads[3]:>13}{heads[4]:>11}{heads[5]:>8}{heads[6]:>13}")
     rows = []
@@ -163,7 +169,7 @@ def main() -> None:
             flush=True,
         )
     if given.rows:
-        about = {name: getattr(given, name) for name in ("slots", "steps", "guidance", "real")}
+        about = {name: getattr(given, name) for name in ("slots", "steps", "guidance", "dtype", "real")}
         given.rows.write_text("".join(json.dumps({**row, **about}) + "\n" for row in rows), encoding="utf-8")
     if given.plot:
         plot(rows, given.plot)

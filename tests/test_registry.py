@@ -1,4 +1,6 @@
 import json
+from inspect import signature
+from pathlib import Path
 
 import pytest
 import torch
@@ -195,3 +197,20 @@ def test_a_plug_in_search_and_verifier_run(plugged, tmp_path):
 def test_without_the_plug_in_its_names_are_unknown():
     with pytest.raises(ValueError, match="unknown verifier 'darkness'"):
         registry.make_verifier("darkness")
+
+
+# hps lists the values of its version, too.
+@pytest.mark.parametrize("name", [name for name in registry.names("verifier") if name != "hps"])
+def test_a_verifier_lists_the_options_that_it_takes(name):
+    one = registry.entry("verifier", name)
+    taken = [key for key in signature(registry.load(one)).parameters if key not in ("model", "device", *one.options)]
+    assert sorted(one.details.get("options", "").split(", ")) == (sorted(taken) or [""])
+
+
+def test_a_file_of_a_bundled_model(tmp_path, monkeypatch):
+    assert registry.find_file("noisewright/shapes-clip/config.json") == registry.MODELS / "shapes-clip" / "config.json"
+    assert registry.find_file("noisewright/shapes-clip") == Path("noisewright/shapes-clip")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "noisewright" / "shapes-clip").mkdir(parents=True)
+    (tmp_path / "noisewright" / "shapes-clip" / "config.json").touch()
+    assert registry.find_file("noisewright/shapes-clip/config.json") == Path("noisewright/shapes-clip/config.json")

@@ -198,19 +198,22 @@ ENTRIES = [
     Entry(
         "verifier", "shapes-clip", "CLIPScore by the bundled CLIPModel of the shapes world",
         "noisewright.verifiers.clip:ClipVerifier",
-        {"range": "0..100", "licence": "Apache-2.0", "size": "in the package"},
+        {"range": "0..100", "licence": "Apache-2.0", "size": "in the package",
+         "options": "processor, name"},
         {"model": "noisewright/shapes-clip"},
     ),
     Entry(
         "verifier", "shapes-aesthetic", "rating of clean pictures by a head on the bundled CLIP; ignores the prompt",
         "noisewright.verifiers.aesthetic:Aesthetic",
-        {"range": "1..10", "licence": "Apache-2.0", "size": "in the package"},
+        {"range": "1..10", "licence": "Apache-2.0", "size": "in the package",
+         "options": "head, name"},
         {"model": "noisewright/shapes-aesthetic"},
     ),
     Entry(
         "verifier", "shapes-reward", "reward of ImageReward's kind by the bundled BLIP of the shapes world",
         "noisewright.verifiers.imagereward:ImageRewardVerifier",
-        {"range": "any number, mean 0, deviation 1", "licence": "Apache-2.0", "size": "in the package"},
+        {"range": "any number, mean 0, deviation 1", "licence": "Apache-2.0", "size": "in the package",
+         "options": "batch_size, name"},
         {"model": "noisewright/shapes-reward"},
     ),
     Entry(
@@ -228,17 +231,20 @@ ENTRIES = [
     ),
     Entry(
         "verifier", "color", "nearness of the mean colour to one, color:#ff8000", "noisewright.verifiers.pixels:Color",
-        {"range": "0..1", "licence": "Apache-2.0", "size": "no model"},
+        {"range": "0..1", "licence": "Apache-2.0", "size": "no model",
+         "options": "name"},
     ),
     Entry(
         "verifier", "compressibility", "minus the JPEG's size in kB; compressibility:QUALITY, by default 95",
         "noisewright.verifiers.pixels:compressibility",
-        {"range": "below 0", "licence": "Apache-2.0", "size": "no model", "reference": "Black et al. 2023"},
+        {"range": "below 0", "licence": "Apache-2.0", "size": "no model", "reference": "Black et al. 2023",
+         "options": "name"},
     ),
     Entry(
         "verifier", "incompressibility", "the JPEG's size in kB; incompressibility:QUALITY, by default 95",
         "noisewright.verifiers.pixels:incompressibility",
-        {"range": "above 0", "licence": "Apache-2.0", "size": "no model", "reference": "Black et al. 2023"},
+        {"range": "above 0", "licence": "Apache-2.0", "size": "no model", "reference": "Black et al. 2023",
+         "options": "name"},
     ),
     Entry(
         "verifier", "vlm", "rubric of six aspects by a vision-language model: vlm:MODEL, vlm:URL#MODEL, vlm:OWNER/NAME",
@@ -270,7 +276,8 @@ ENTRIES = [
     Entry(
         "verifier", "inception-score", "probability of the prompt's class under a classifier (Ma et al.'s IS oracle)",
         "noisewright.verifiers.inception_score:InceptionScoreVerifier",
-        {"range": "0..1", "licence": "the model's", "size": "the model's", "needs": "a prompt that is a class name"},
+        {"range": "0..1", "licence": "the model's", "size": "the model's", "needs": "a prompt that is a class name",
+         "options": "name"},
         {"model": "noisewright/cifar10-classifier"},
     ),
     Entry(
@@ -279,6 +286,7 @@ ENTRIES = [
         {
             "range": "-inf..0", "licence": "the model's", "size": "the model's",
             "needs": "reference.safetensors beside the model; depends on what was accepted before",
+            "options": "reference, start, name",
         },
         {"model": "noisewright/cifar10-classifier"},
     ),

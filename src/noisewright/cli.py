@@ -396,8 +396,9 @@ def evaluate(
     _hush()
     with terminal.waiting("measuring ...", _watched(json)):
         found = evaluate_images(
-            images, registry.find_model(features), metrics, reference=reference, of=of, neighbours=neighbours,
-            interval=interval, save_statistics=save_statistics, device=device or best_device(),
+            images, registry.find_model(features), metrics, of=of, neighbours=neighbours,
+            reference=None if reference is None else registry.find_file(reference), interval=interval,
+            save_statistics=save_statistics, device=device or best_device(),
         )  # fmt: skip
     if json:
         terminal.print_json(found)

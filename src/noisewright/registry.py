@@ -271,6 +271,13 @@ def find_model(name: str) -> str:
     return name
 
 
+def find_file(name: str | Path) -> Path:
+    """A file or directory as it is, or one of a bundled model: ``noisewright/NAME/FILE``."""
+    owner, _, rest = str(name).partition("/")
+    inside = MODELS / rest
+    return inside if owner == "noisewright" and inside.is_file() and not Path(name).exists() else Path(name)
+
+
 def card(directory: str | Path | None) -> dict[str, Any]:
     """``noisewright.json`` beside a model's ``model_index.json``: its defaults, words, verifier and judge; or {}."""
     path = Path(directory or "") / "noisewright.json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ class FeatureStatistics:
         return RunningFrechet(reference.mean, covariance, self.count, self.mean, self.scatter)
 
     def save(self, path: str | Path) -> Path:
-        """Count, mean, covariance and fingerprint as ``.safetensors`` or ``.npz``.
+        """Count, mean, covariance and fingerprint as ``.safetensors`` (its upper triangle, row by row) or ``.npz``.
 
         Raises:
             ValueError: on another suffix, or below two samples.
@@ -136,7 +137,8 @@ class FeatureStatistics:
         else:
             from safetensors.torch import save_file
 
-            tensors = {"mean": self.mean.contiguous(), "covariance": self.covariance.contiguous()}
+            rows, columns = torch.triu_indices(len(self.mean), len(self.mean))
+            tensors = {"mean": self.mean.contiguous(), "upper": self.covariance[rows, columns].contiguous()}
             save_file(tensors, path, {"count": str(self.count), "fingerprint": self.fingerprint})
         return path
 
@@ -156,7 +158,7 @@ class FeatureStatistics:
             found = cls(str(held["fingerprint"]))
             found.count = int(held["count"])
             found.mean = torch.as_tensor(held["mean"]).double()
-            covariance = torch.as_tensor(held["covariance"]).double()
+            covariance = _whole(held["upper"]) if "upper" in held else torch.as_tensor(held["covariance"]).double()
         except Exception as error:
             raise ValueError(
                 f"expected count, mean, covariance and fingerprint in {path}, as noisewright writes them, got a file "
@@ -170,6 +172,15 @@ class FeatureStatistics:
             )
         found.scatter = covariance * (found.count - 1)
         return found
+
+
+def _whole(upper: Tensor) -> Tensor:
+    """The symmetric matrix, (d, d) float64, of its upper triangle, row by row."""
+    width = (math.isqrt(8 * len(upper) + 1) - 1) // 2
+    rows, columns = torch.triu_indices(width, width)
+    found = torch.empty(width, width, dtype=torch.float64)
+    found[rows, columns] = found[columns, rows] = upper.double()
+    return found
 
 
 def check_features(features: Tensor) -> Tensor:
@@ -222,4 +233,4 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
     with safe_open(path, framework="pt") as held:
         metadata = held.metadata() or {}
-        return {**metadata, "mean": held.get_tensor("mean"), "covariance": held.get_tensor("covariance")}
+        return {**metadata, **{key: held.get_tensor(key) for key in held.keys()}}  # noqa: SIM118 - not a mapping

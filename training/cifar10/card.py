@@ -138,7 +138,7 @@ the weights with a half-life of {own["half_life"]:,} samples.{unfinished}
 
 ## Figures
 
-{own["images"]:,} pictures a row, all classes alike, {own["sampling_steps"]} steps; features of
+{own["images"]:,} pictures a row, all classes alike, {own["sampling_steps"]} steps, {own["dtype"]}; features of
 `noisewright/cifar10-classifier`, FID against its {figures["reference"]["images"]:,} training pictures, precision and
 recall (k = 3) against {own["images"]:,} test pictures; "judge agrees": the share that `noisewright/cifar10-judge` puts
 into the class that was asked for. `python training/cifar10/evaluate.py`

@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--guidance", type=float, nargs="+", default=guidances)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the pipeline")
     options = parser.parse_args()
     features, judge = (
         FeatureNetwork(options.models / name, options.device) for name in ("cifar10-classifier", "cifar10-judge")
@@ -80,7 +81,7 @@ def main() -> None:
     if len(held_out[rest]):
         rows["real test pictures"] = measure(held_out[rest], labels[rest], features, judge, real, real_features)
         print("real test pictures", rows["real test pictures"], flush=True)
-    pipe = load(str(options.models / "cifar10"), device=options.device, dtype="float32")
+    pipe = load(str(options.models / "cifar10"), device=options.device, dtype=options.dtype)
     pipe.set_progress_bar_config(disable=True)
     for guidance in options.guidance:
         began = time.monotonic()
@@ -93,7 +94,7 @@ def main() -> None:
             plain.save(options.models / "cifar10-classifier" / START)
             note(options.work, "start", {"images": options.count, "guidance": guidance, "steps": options.steps})
         print(f"guidance {guidance:g}", rows[f"guidance {guidance:g}"], flush=True)
-    note(options.work, "cifar10", {"rows": rows, "images": options.count, "sampling_steps": options.steps})
+    note(options.work, "cifar10", {"rows": rows, "images": options.count, "sampling_steps": options.steps, "dtype": options.dtype})
 
 
 if __name__ == "__main__":

@@ -549,6 +549,8 @@ def write_card(work: Path, folder: Path, figures: dict[str, Any]) -> None:
     correlation = ", ".join(f"{name} {value:.2f}" for name, value in figures["spearman"].items())
     parts = [f"{name}: {card._training(work, name)}" for name in TRAININGS if (work / f"{name}.pt").exists()]
     trained = "Trained in two stages (reward-text: the text encoder alone; reward: all): " + "; ".join(parts)
+    generated = any("generated" in name for name in figures["pairs"])
+    drawn = '\n"Generated" are pictures of `noisewright/shapes`.' if generated else ""
     picks = ""
     if "picked" in figures:
         rows = "\n".join(
@@ -590,8 +592,7 @@ are not part of the model.
 ## Figures
 
 Pairs of pictures in the oracle's order, in %, by kind of prompt: a prompt of the set, {HELD_OUT} pictures (its scene,
-three edits of it in one respect, two spoilt ones), drawn and through the autoencoder with noise on the latents.
-"Generated" are pictures of `noisewright/shapes`.
+three edits of it in one respect, two spoilt ones), drawn and through the autoencoder with noise on the latents.{drawn}
 
 {card.table(figures["pairs"])}
 

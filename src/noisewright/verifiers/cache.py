@@ -157,8 +157,9 @@ def cached(verifier: Verifier, directory: str | Path | None = None) -> Verifier:
         return verifier
     if hasattr(verifier, "preview_sigma"):
         return verifier
-    if directory is not None and isinstance(verifier, (FunctionVerifier, HttpVerifier)):
-        kind_of = "function" if isinstance(verifier, FunctionVerifier) else "server"
+    asked = verifier.verifier if isinstance(verifier, Cached) else verifier
+    if directory is not None and isinstance(asked, (FunctionVerifier, HttpVerifier)):
+        kind_of = "function" if isinstance(asked, FunctionVerifier) else "server"
         log.warning("scores of %s are not kept on disk: nothing says when a %s changes", verifier.name, kind_of)
         directory = None
     kind = _CachedDifferentiable if isinstance(verifier, DifferentiableVerifier) else Cached

@@ -59,10 +59,9 @@ class FidVerifier:
         if reference is None:
             reference = _beside(here, REFERENCE)
             if reference is None:
-                where = here or "DIR"
                 raise ValueError(
-                    f"verifier {name}: expected statistics of real images, reference=FILE or {where}/{REFERENCE}: "
-                    f"noisewright evaluate IMAGES --features {where} --save-statistics {where}/{REFERENCE} makes them"
+                    f"verifier {name}: expected statistics of real images, reference=FILE or a {REFERENCE} beside the "
+                    "model's own files: noisewright evaluate IMAGES --features MODEL --save-statistics FILE makes them"
                 )
         if start is None:
             start = _beside(here, START)

@@ -25,6 +25,7 @@ TOKENS = ("tokenizer.json", "vocab.json")
 """Names of files that can each do the same job, the preferred one first."""
 
 ALONGSIDE = {
+    CONFIG: ("reference.safetensors", "start.safetensors"),  # statistics, see verifiers/fid.py
     WEIGHTS: ("model-*.safetensors",),
     TOKENS: ("tokenizer_config.json", "merges.txt", "special_tokens_map.json", "added_tokens.json", "vocab.txt"),
 }
