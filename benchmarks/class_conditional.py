@@ -141,7 +141,8 @@ def main() -> None:
     check_same_network(FeatureStatistics(classifier.fingerprint), reference)
     # Whatever else the slots depend on goes into the name of their directory.
     model = sampler_of(0, given.steps, given.guidance, given.dtype).description["fingerprint"]
-    settings = (given.candidates, given.steps, given.guidance, given.dtype, model, classifier.fingerprint, judge.fingerprint)
+    networks = (model, classifier.fingerprint, judge.fingerprint)
+    settings = (given.candidates, given.steps, given.guidance, given.dtype, *networks)
     given.out /= hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
     given.out.mkdir(parents=True, exist_ok=True)
     for file in (given.rows, given.plot):
@@ -156,7 +157,8 @@ def main() -> None:
 
     real = real_features(classifier, given)
     counts = [2**k for k in range(1, given.candidates.bit_length()) if 2**k <= given.candidates]
-    print(f"{given.slots} images a set, {given.steps} steps, guidance {given.guidance:g}, {given.dtype}; {len(real)} real images")
+    about = f"{given.slots} images a set, {given.steps} steps, guidance {given.guidance:g}, {given.dtype}"
+    print(f"{about}; {len(real)} real images")
     heads = ("picked by", "of", "FID", "IS", "precision", "recall", "judge right")
     print(f"{heads[0]:16}{heads[1]:>4}{heads[2]:>15}{heads[3]:>13}{heads[4]:>11}{heads[5]:>8}{heads[6]:>13}")
     rows = []
@@ -169,8 +171,8 @@ def main() -> None:
             flush=True,
         )
     if given.rows:
-        about = {name: getattr(given, name) for name in ("slots", "steps", "guidance", "dtype", "real")}
-        given.rows.write_text("".join(json.dumps({**row, **about}) + "\n" for row in rows), encoding="utf-8")
+        settled = {name: getattr(given, name) for name in ("slots", "steps", "guidance", "dtype", "real")}
+        given.rows.write_text("".join(json.dumps({**row, **settled}) + "\n" for row in rows), encoding="utf-8")
     if given.plot:
         plot(rows, given.plot)
     print(f"{time.perf_counter() - began:.0f} s")

@@ -94,7 +94,8 @@ def main() -> None:
             plain.save(options.models / "cifar10-classifier" / START)
             note(options.work, "start", {"images": options.count, "guidance": guidance, "steps": options.steps})
         print(f"guidance {guidance:g}", rows[f"guidance {guidance:g}"], flush=True)
-    note(options.work, "cifar10", {"rows": rows, "images": options.count, "sampling_steps": options.steps, "dtype": options.dtype})
+    settings = {"images": options.count, "sampling_steps": options.steps, "dtype": options.dtype}
+    note(options.work, "cifar10", {"rows": rows, **settings})
 
 
 if __name__ == "__main__":
