@@ -220,7 +220,7 @@ def test_images_without_finite_features_get_nan_and_are_never_chosen():
 
 def test_fid_by_name_takes_the_statistics_beside_the_model(classifier, tmp_path):  # noqa: F811
     network = FeatureNetwork(classifier)
-    with pytest.raises(ValueError, match=r"reference\.safetensors: noisewright evaluate IMAGES"):
+    with pytest.raises(ValueError, match=r"reference\.safetensors beside the model.*: noisewright evaluate IMAGES"):
         make_verifier(f"fid:{classifier}")
     kept = classifier / "reference.safetensors"
     FeatureStatistics(network.fingerprint).add(network(images(40)).features).save(kept)
