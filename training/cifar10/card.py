@@ -49,7 +49,8 @@ def weights_in(folder: Path) -> tuple[int, int]:
 
 def training(figures: dict[str, Any]) -> str:
     """What a training took, in words."""
-    where = figures["where"] if figures["where"] != "CPU" else f"{figures['threads']} CPU threads"
+    threads = f"{figures['threads']} CPU thread{'s' if figures['threads'] > 1 else ''}"
+    where = figures["where"] if figures["where"] != "CPU" else threads
     samples = figures["steps"] * figures["batch"]
     return (
         f"{figures['steps']:,} steps of {figures['batch']} ({samples / 50_000:.1f} passes over the 50,000 training "
@@ -63,6 +64,7 @@ def table(rows: dict[str, dict[str, float]]) -> str:
         "fid": ("FID", "{:.2f}"), "is": ("IS", "{:.2f}"), "precision": ("precision", "{:.3f}"),
         "recall": ("recall", "{:.3f}"), "judge": ("judge agrees", "{:.1%}"), "milliseconds": ("ms a picture", "{:.0f}"),
     }  # fmt: skip
+    columns = {key: column for key, column in columns.items() if any(key in row for row in rows.values())}
     lines = ["| | " + " | ".join(title for title, _ in columns.values()) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, row in rows.items():
         cells = [form.format(row[key]) if key in row else "" for key, (_, form) in columns.items()]
@@ -141,12 +143,16 @@ the weights with a half-life of {own["half_life"]:,} samples.{unfinished}
 {own["images"]:,} pictures a row, all classes alike, {own["sampling_steps"]} steps, {own["dtype"]}; features of
 `noisewright/cifar10-classifier`, FID against its {figures["reference"]["images"]:,} training pictures, precision and
 recall (k = 3) against {own["images"]:,} test pictures; "judge agrees": the share that `noisewright/cifar10-judge` puts
-into the class that was asked for. `python training/cifar10/evaluate.py`
+into the class that was asked for. `python training/cifar10/evaluate.py --count {own["images"]} --steps
+{own["sampling_steps"]} --dtype {own["dtype"]}`
 
 {table(own["rows"])}
 
 ## Limits
 
+By default {own["rows"][f"guidance {guidance:g}"]["judge"]:.0%} of its pictures show the judge what was asked for; of
+real ones {own["rows"]["real test pictures"]["judge"]:.0%} do. Most look blurred: this is a short training. That leaves
+a search much to find, and makes its figures those of a weak model.
 {CAUTION}
 """
     )
