@@ -221,7 +221,7 @@ def plot(rows: list[dict[str, Any]], file: Path) -> None:
         axes.set_xlabel("candidates", fontsize=9)
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.3)
-    panels[0].legend(fontsize=8)
+    panels[1].legend(fontsize=8, loc="upper left")
     figure.savefig(file, dpi=110)
 
 
