@@ -536,6 +536,48 @@ def test_a_broken_verifier_loses_no_image(tmp_path, function, says):
     assert again.best.id == whole.best.id
 
 
+def test_a_verifier_that_fails_on_the_first_image_alone_does_not_stop_the_run(tmp_path):
+    class Late(Brightness):
+        failures = 2
+
+        def __call__(self, images, prompt):
+            if self.failures:
+                self.failures -= 1
+                raise OSError("no answer")
+            return super().__call__(images, prompt)
+
+    run = open_run(tmp_path / "run", None, [Late()], "5 images", batch_size=1)
+    assert go(run) == "budget"
+    scores = [one.scores["brightness"] for one in run.candidates.values()]
+    assert [math.isnan(one) for one in scores] == [True, True, False, False, False]
+    assert any("no answer" in one for one in run.warnings)
+    again = open_run(tmp_path / "run", None, [Late()], "5 images", batch_size=1)
+    written = [{key: str(one.scores) for key, one in made.candidates.items()} for made in (run, again)]
+    assert written[0] == written[1]
+    assert again.best.id == run.best.id
+    again.store.close()
+
+
+@pytest.mark.parametrize(("budget", "made"), [("3 images", 3), ("30 images", 16)])
+def test_a_verifier_that_fails_on_every_single_image_stops_the_run_and_loses_none(tmp_path, budget, made):
+    class Broken(Brightness):
+        def __call__(self, images, prompt):
+            raise OSError("no answer")
+
+    run = open_run(tmp_path / "run", None, [Broken()], budget, batch_size=1)
+    with pytest.raises(VerifierFailed, match="no answer"):
+        go(run)
+    run.store.close()
+    assert run.spent.images == made
+    again = open_run(tmp_path / "run", Recorded(steps=STEPS), [Brightness()], budget, batch_size=1)
+    assert not again.candidates, "what nobody scored stands in the journal as scored"
+    go(again)
+    assert not any(math.isnan(one.scores["brightness"]) for one in again.candidates.values())
+    whole = open_run(tmp_path / "whole", None, [Brightness()], budget, batch_size=1)
+    go(whole)
+    assert {k: c.scores for k, c in again.candidates.items()} == {k: c.scores for k, c in whole.candidates.items()}
+
+
 @pytest.mark.parametrize("size", [1, 3])
 def test_a_verifier_that_fails_on_some_images_does_not_stop_the_run(tmp_path, size):
     class Moody(Brightness):

@@ -146,6 +146,8 @@ class Run:
         self._seconds_per_nfe = 0.0
         self._pixels = 0
         self._judging_seconds = 0.0
+        self._doubt: VerifierFailed | None = None
+        self._doubtful: list[dict[str, Any]] = []
         self.executor = executor or LocalExecutor(batch_size, self._on_shrink)
         self._replay()
         self._before = self.spent.seconds
@@ -635,8 +637,9 @@ class Run:
         began = time.perf_counter()
         found: dict[str, list[float]] = {}
         details: dict[str, Any] = {}
+        self._doubt = None
         for verifier in self.verifiers:
-            found[verifier.name] = self._scores(verifier, images, previews)
+            found[verifier.name] = self._scores(verifier, images, previews, patient=True)
             if hasattr(verifier, "details"):
                 details[verifier.name] = verifier.details(images, self.prompt)
         took = round(time.perf_counter() - began, 6)
@@ -646,13 +649,18 @@ class Run:
         record: dict[str, Any] = {"verb": "score", "ids": [p.id for p in some], "scores": found}
         if details:
             record["details"] = details
-        self._append({**record, "seconds": {"verify": took}})
+        self._append({**record, "seconds": {"verify": took}}, doubtful=self._doubt is not None)
         self._states.forget_previews(some)
-        if len(self.candidates) >= FRUITLESS:
+        if len(self.candidates) >= FRUITLESS and self._doubt is None:
             self._check_scores()
 
-    def _scores(self, verifier: Verifier, images: Tensor, previews: Tensor | None = None) -> list[float]:
-        """A verifier's scores; NaN where it fails, unless it has not given a single number yet."""
+    def _scores(
+        self, verifier: Verifier, images: Tensor, previews: Tensor | None = None, patient: bool = False
+    ) -> list[float]:
+        """A verifier's scores; NaN where it fails, unless it fails on several images and never gave a number yet.
+
+        Where it fails on a single image and never gave a number, one who is ``patient`` gets NaN too, and ``_doubt``.
+        """
         if hasattr(verifier, "preview_sigma") and previews is None:
             self.say(f"verifier {verifier.name} has no preview of some candidates, which begin after it; NaN for those")
             return [math.nan] * len(images)
@@ -661,12 +669,16 @@ class Run:
         except VerifierFailed as error:
             known = [*(one.scores for one in self.candidates.values()), *self._previews.values()]
             if all(math.isnan(one.get(verifier.name, math.nan)) for one in known):
-                raise
+                if not patient or len(images) > 1 or len(self._doubtful) + 1 >= FRUITLESS:
+                    raise
+                self._doubt = error
             self.say(f"{error} (NaN for {len(images)} images, perhaps for more later)")
             return [math.nan] * len(images)
 
     def _check_scores(self) -> None:
-        """Raise VerifierFailed where no image has a number yet."""
+        """Raise VerifierFailed where no image has a number yet, or a verifier failed on all it was asked about."""
+        if self._doubt is not None:
+            raise self._doubt
         given = [value for one in self.candidates.values() for value in one.scores.values()]
         if given and all(math.isnan(value) for value in given):
             names = ", ".join(verifier.name for verifier in self.verifiers)
@@ -762,9 +774,20 @@ class Run:
         self._meter = sampler.meter.snapshot()
         return taken
 
-    def _append(self, record: dict[str, Any]) -> None:
+    def _append(self, record: dict[str, Any], doubtful: bool = False) -> None:
+        """Write a line of the journal and take it into account.
+
+        A ``doubtful`` one, of a verifier that may be broken, is written once that verifier has given a number: a run
+        that ends before asks about its images again when it goes on.
+        """
         record = without_nan({**record, "elapsed": round(self.elapsed, 4)})
-        self.store.append(record)
+        if doubtful:
+            self._doubtful.append(record)
+        else:
+            proven = self._doubtful if record["verb"] == "score" else []
+            for one in [*proven, record]:
+                self.store.append(one)
+            del self._doubtful[: len(proven)]
         self._apply(record)
 
     def _replay(self) -> None:
