@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 import _schedules_work as model
-from _schedules_store import FITTED, Cell
+from _schedules_store import FITTED, NAMED, Cell, hashed
 from noisewright.evaluate.bootstrap import interval
 from noisewright.evaluate.distribution import fid_change_interval, fid_interval
 from noisewright.schedule import Schedule
@@ -52,11 +52,12 @@ def line(*cells: Any) -> None:
 
 
 class Values:
-    """Distances of several schedules on the test noises that all of them have.
+    """Distances of several schedules on the test noises that all of them have. Intervals resample prompts; where the
+    conditions are classes, which are all there, noises.
 
     Attributes:
         of: values by name.
-        prompts: the prompt of each noise: what intervals resample.
+        prompts: the prompt of each noise.
     """
 
     def __init__(self, study: Study, cells: Iterable[tuple[str, Cell, Schedule]], count: int) -> None:
@@ -73,7 +74,8 @@ class Values:
     def change(self, name: str, base: str) -> tuple[float, float, float]:
         """The mean paired change and its interval."""
         values, other = self.of[name], self.of[base]
-        return float((values - other).mean()), *interval(values, other, groups=self.prompts)
+        groups = None if model.ground.classes else self.prompts
+        return float((values - other).mean()), *interval(values, other, groups=groups)
 
     @property
     def about(self) -> str:
@@ -231,64 +233,116 @@ def correlation(pairs: np.ndarray, resamples: int = 10_000) -> str:
 
 def fids(study: Study) -> None:
     drops = []
-    for steps in sorted(study.given.control_steps, reverse=True):
+    for steps in study.given.control_steps:
         drops += fids_of(study, steps)
     if len(drops) > 2:
         found = correlation(np.array(drops))
         print(f"\nDrop of the FID against the drop of the CPE, gammas as chosen by the distance: {found}")
 
 
-def features_of(study: Study, steps: int, some: dict[str, Schedule]) -> tuple[dict[str, torch.Tensor], int]:
-    """Features (images, d) by name over the blocks that all schedules have, and how many blocks those are."""
-    found: dict[str, list[torch.Tensor]] = {name: [] for name in some}
-    blocks = 0
-    for block in sorted({part.block for part in study.fid_parts()}):
-        parts = [part for part in study.fid_parts() if part.block == block]
-        jobs = {name: [study.fid_job(steps, one, part) for part in parts] for name, one in some.items()}
-        if not all(job.done(study.rows) for few in jobs.values() for job in few):
-            break
-        blocks += 1
-        for name, few in jobs.items():
-            found[name] += [load_file(job.file)["features"] for job in few]
-    return {name: torch.cat(few).double() for name, few in found.items() if few}, blocks
-
-
 def fids_of(study: Study, steps: int) -> list[tuple[float, float]]:
     """The FIDs at one number of steps; gives (drop of CPE, drop of FID) of each VRG fit."""
-    given = study.given
+    given, solver = study.given, study.given.fid_solver
     some = study.fid_schedules(steps)
     reference = model.reference_of(study.out, given.prompts, given.scenes, True)
-    features, _ = features_of(study, steps, some)
-    if not features or reference is None:
-        return []
-    cells = study.control_cells("ddim", steps)
+    cells = study.control_cells(solver, steps)
     winner, named = (study.best(cells, variants) for variants in (FITTED, ("before",)))
-    digest = winner[1].option.schedule.digest if winner else ""
-    best = next((name for name, one in some.items() if one.digest == digest), None)
-    count = len(next(iter(features.values())))
-    heading(f"FID: ddim, {steps} steps, guidance {given.guidance:g}, {count} images a schedule, reference of"
-            f" {reference.count} rendered scenes of the same prompts",
+    if reference is None or winner is None or named is None:
+        return []
+    best = next((name for name, one in some.items() if one.digest == winner[1].option.schedule.digest), None)
+    kept = KeptFid(study, reference)
+    found = {name: kept.value(one) for name, one in some.items()}
+    known = {name: row for name, row in found.items() if row is not None}
+    if not known:
+        return []
+    count = sum(len(part.seeds) for part in study.fid_parts())
+    heading(f"FID: {solver}, {steps} steps, guidance {given.guidance:g}, {given.fid_dtype}, {count} images a schedule,"
+            f" reference of {reference.count} images",
             ["schedule", "NFE", "FID, 95 %", "winner's change against it, 95 %"])  # fmt: skip
-    known = {}
-    for name, rows in features.items():
-        value = FeatureStatistics(reference.fingerprint).add(rows).distance(reference)
-        known[name] = value
-    for name in sorted(known, key=lambda one: known[one]):
-        low, high = fid_interval(features[name], reference, resamples=given.resamples)
-        change = ""
-        if best is not None and name != best:
-            few, many = fid_change_interval(features[best], features[name], reference, resamples=given.resamples)
-            change = f"{known[best] - known[name]:+.3f} {ends(few, many, 3)}"
+    beaten = []
+    for name in sorted(known, key=lambda one: float(known[one]["value"])):
+        row, change = known[name], ""
+        if best in known and name != best:
+            few, many = kept.change(some[best], some[name])
+            change = f"{known[best]['value'] - row['value']:+.3f} {ends(few, many, 3)}"
+            beaten += [(many < 0, name)] if name in NAMED else []
         mark = " **(tuned winner)**" if name == best else ""
-        mark += " (best named, by tuning)" if named and some[name].digest == named[1].option.schedule.digest else ""
-        nfe = model.cost_of("ddim", some[name])
-        line(name + mark, nfe, f"{known[name]:.3f} [{low:.3f}, {high:.3f}]", change)
+        mark += " (best named, by tuning)" if some[name].digest == named[1].option.schedule.digest else ""
+        low, high = row["interval"]
+        line(name + mark, model.cost_of(solver, some[name]), f"{row['value']:.3f} [{low:.3f}, {high:.3f}]", change)
+    if beaten:
+        not_beaten = [name for won, name in beaten if not won]
+        print(f"\nThe tuned winner, {best}, has a lower FID than {len(beaten) - len(not_beaten)} of {len(beaten)} named"
+              " schedules of other levels with an interval below 0"
+              f"{'; not than ' + ', '.join(not_beaten) if not_beaten else ''}.")  # fmt: skip
+    lacking = sorted(set(found) - set(known))
+    if lacking:
+        print(f"\nNot measured yet: {', '.join(lacking)}.")
     drops = []
-    for start in given.control_starts:
-        tuned = study.tuned(Cell(given.guidance, "ddim", steps, start, "vrg"))
-        if tuned is not None and {start, f"{start}, vrg"} <= set(known):
-            drops.append((fall(tuned.option), 1 - known[f"{start}, vrg"] / known[start]))
+    for cell in cells:
+        tuned = study.tuned(cell) if cell.variant in ("vrg", "vrg, start held") else None
+        if tuned is not None and {cell.start, cell.label} <= set(known):
+            drops.append((fall(tuned.option), 1 - known[cell.label]["value"] / known[cell.start]["value"]))
     return drops
+
+
+class KeptFid:
+    """FIDs with their intervals, kept as rows: the features themselves are many megabytes.
+
+    Args:
+        study: whose images.
+        reference: what they are compared to.
+    """
+
+    def __init__(self, study: Study, reference: FeatureStatistics) -> None:
+        self.study, self.reference = study, reference
+        self.known: dict[str, torch.Tensor] = {}
+
+    def value(self, schedule: Schedule) -> dict[str, Any] | None:
+        """A row with ``value`` and ``interval``; None where images lack."""
+
+        def made() -> dict[str, Any] | None:
+            features = self.features(schedule)
+            if features is None:
+                return None
+            low, high = fid_interval(features, self.reference, resamples=self.study.given.resamples)
+            value = FeatureStatistics(self.reference.fingerprint).add(features).distance(self.reference)
+            return {"value": value, "interval": [low, high]}
+
+        return self.row([schedule], made)
+
+    def change(self, schedule: Schedule, other: Schedule) -> tuple[float, float]:
+        """The interval of the change from another schedule, on the same noises; both have values."""
+
+        def made() -> dict[str, Any] | None:
+            pair = [self.features(one) for one in (schedule, other)]
+            if pair[0] is None or pair[1] is None:
+                return None
+            few = fid_change_interval(pair[0], pair[1], self.reference, resamples=self.study.given.resamples)
+            return {"interval": list(few)}
+
+        row = self.row([schedule, other], made)
+        return (row["interval"][0], row["interval"][1]) if row else (float("nan"), float("nan"))
+
+    def row(self, some: Sequence[Schedule], make: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
+        jobs = [self.study.fid_job(one, part).key for one in some for part in self.study.fid_parts()]
+        key = hashed("fid", self.study.given.resamples, self.reference.count, jobs)
+        if key not in self.study.rows:
+            made = make()
+            if made is None:
+                return None
+            about = {"kind": "fid", "schedules": [one.digest for one in some], "jobs": len(jobs)}
+            self.study.rows.add({"key": key, **about, **made})
+        return self.study.rows.get(key)
+
+    def features(self, schedule: Schedule) -> torch.Tensor | None:
+        """(images, d); None where some lack."""
+        if schedule.digest not in self.known:
+            jobs = [self.study.fid_job(schedule, part) for part in self.study.fid_parts()]
+            if not all(job.done(self.study.rows) for job in jobs):
+                return None
+            self.known[schedule.digest] = torch.cat([load_file(job.file)["features"] for job in jobs]).double()
+        return self.known[schedule.digest]
 
 
 # Equal seconds

@@ -13,14 +13,20 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
+from noisewright.schedules import RULES
+
 VERSION = 1
 """Part of every key: raised when what is computed changes though no setting does."""
 
-BLOCK = {"dev": 8, "test": 4, "fid": 5}
-"""Noises of one prompt that are run together: few, so that a hundred noises are of many prompts."""
+BLOCK = {"dev": 8, "wide": 4, "test": 4, "fid": 25}
+"""Noises of one prompt that are run together: few, so that a hundred noises are of many prompts. "dev" and "wide" are
+both of the dev prompts, to tune on."""
 
-FIRST_SEED = {"dev": 10_000_000, "test": 0, "fid": 1_000_000}
+FIRST_SEED = {"dev": 10_000_000, "wide": 20_000_000, "test": 0, "fid": 1_000_000}
 """Tuning and reporting never share a noise; "test" and "fid" share their prompts."""
+
+NAMED = (*RULES, "pipeline")
+"""Schedules that need no fit."""
 
 FITTED = ("vrg", "vrg, start held", "gits", "dmn", "search")
 """What the product fits; "start only" and "random" are controls."""

@@ -16,10 +16,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import noisewright as nw
-from _schedules_store import Part, Rows, hashed, parts_of, save_whole
+from _schedules_store import FIRST_SEED, Part, Rows, hashed, save_whole
 from noisewright import registry
 from noisewright.features import FeatureNetwork
 from noisewright.metadata import read_image
+from noisewright.samplers.classes import labels_of
 from noisewright.samplers.pipeline import PipelineSampler
 from noisewright.schedule import Schedule
 from noisewright.schedules import named_schedule
@@ -31,37 +32,73 @@ from noisewright.statistics import FeatureStatistics
 from noisewright.trajectory import dmn, gits, vrg
 from noisewright.trajectory.errors import ErrorTable
 from noisewright.trajectory.files import ScheduleFile, identity, read_schedule_file, write_schedule_file
-from noisewright.trajectory.images import encode
+from noisewright.trajectory.images import encode, own_samples
 from noisewright.trajectory.measure import measure
 from noisewright.trajectory.metrics import Subject, images_of
 from noisewright.trajectory.path import ModelPath, path_of, spaced, with_schedule
 from noisewright.trajectory.tune import tune
+from noisewright.verifiers.fid import REFERENCE
 from searches import balanced
 
-MODEL = "noisewright/shapes"
 GITS_NODES = 61
 
 
+@dataclass(frozen=True)
+class Ground:
+    """A model to measure on.
+
+    Attributes:
+        model: a bundled one.
+        network: what the FID's features come from.
+        power: DMN's p, 1 for pixels and 2 for latents.
+        classes: whether it is asked for classes, and not prompts.
+    """
+
+    model: str
+    network: str
+    power: float
+    classes: bool
+
+
+GROUNDS = {
+    "shapes": Ground("noisewright/shapes", "noisewright/shapes-clip", 2.0, False),
+    "cifar10": Ground("noisewright/cifar10", "noisewright/cifar10-classifier", 1.0, True),
+}
+ground = GROUNDS["shapes"]
+
+
+def stand_on(name: str) -> None:
+    """Choose the model of this process, before anything else is asked of it."""
+    global ground
+    ground = GROUNDS[name]
+
+
 @functools.cache
-def pipeline() -> Any:
+def pipeline(dtype: str = "float32") -> Any:
     torch.set_num_threads(1)  # as many processes as cores, of one thread each
-    return nw.load(MODEL)
+    return nw.load(ground.model, dtype=dtype)
 
 
 @functools.cache
 def prompts_of(name: str) -> tuple[str, ...]:
-    """The prompts of a set, kinds alternating."""
-    return tuple(prompt for _, prompt in balanced(load_prompts("dev" if name == "dev" else "test"), 200))
+    """The prompts of a set, kinds alternating; or the classes."""
+    if ground.classes:
+        return tuple(labels_of(pipeline()))
+    name = "dev" if name in ("dev", "wide") else "test"
+    return tuple(prompt for _, prompt in balanced(load_prompts(name), 200))
 
 
 @functools.lru_cache(maxsize=256)
-def sampler_of(prompt: str, guidance: float, steps: int = 25) -> PipelineSampler:
-    return PipelineSampler(pipeline(), prompt, num_inference_steps=steps, guidance_scale=guidance, model=MODEL)
+def sampler_of(prompt: str, guidance: float, steps: int = 25, dtype: str = "float32") -> PipelineSampler:
+    asked = {"prompt": "", "class_label": prompt} if ground.classes else {"prompt": prompt}
+    return PipelineSampler(
+        pipeline(dtype), **asked, num_inference_steps=steps, guidance_scale=guidance, model=ground.model
+    )
 
 
 @functools.cache
 def network() -> FeatureNetwork:
-    return FeatureNetwork(registry.find_model("noisewright/shapes-clip"))
+    return FeatureNetwork(registry.find_model(ground.network))
 
 
 @functools.cache
@@ -97,9 +134,9 @@ def teacher_levels(steps: int) -> Schedule:
     return spaced("uniform", model_path(), steps)
 
 
-def subject_of(part: Part, guidance: float) -> Subject:
+def subject_of(part: Part, guidance: float, dtype: str = "float32") -> Subject:
     prompt = prompts_of(part.set)[part.prompt]
-    return Subject(sampler_of(prompt, guidance), prompt, part.seeds)
+    return Subject(sampler_of(prompt, guidance, dtype=dtype), prompt, part.seeds)
 
 
 class KeptTeacher:
@@ -154,6 +191,7 @@ class Job:
         schedule, solver, guidance: what is sampled with.
         part: which noises.
         teacher: steps of the many-step image; 0 for features.
+        dtype: of the pipeline.
     """
 
     out: Path
@@ -163,12 +201,14 @@ class Job:
     guidance: float
     part: Part
     teacher: int = 0
+    dtype: str = "float32"
 
     @property
     def key(self) -> str:
         subject = (prompts_of(self.part.set)[self.part.prompt], self.part.seeds)
         judge = network().fingerprint if self.kind == "features" else teacher_levels(self.teacher).digest
-        return hashed(self.kind, fingerprint(), judge, self.schedule.digest, self.solver, self.guidance, subject)
+        asked = [self.kind, fingerprint(), judge, self.schedule.digest, self.solver, self.guidance, subject]
+        return hashed(*asked, *([] if self.dtype == "float32" else [self.dtype]))
 
     @property
     def file(self) -> Path:
@@ -180,7 +220,7 @@ class Job:
 
 def work(job: Job) -> dict[str, Any]:
     """The row of a job."""
-    subject = subject_of(job.part, job.guidance)
+    subject = subject_of(job.part, job.guidance, job.dtype)
     teacher = teacher_of(job.out, job.guidance, job.teacher)
     if job.kind == "distance":
         teacher.images(subject)  # not in the seconds
@@ -196,6 +236,10 @@ def work(job: Job) -> dict[str, Any]:
     else:
         save_whole({"features": network()(images).features.half()}, job.file)
     return row
+
+
+def noises_in(parts: Sequence[Part]) -> int:
+    return sum(len(part.seeds) for part in parts)
 
 
 # Fits: files named by all that they were made from
@@ -225,18 +269,24 @@ def scenes(prompts: Sequence[str], each: int, seed: int) -> Any:
 
 
 def errors_of(out: Path, images: int, levels: int, stride: int, guidance: float, only: bool) -> ErrorTable | None:
-    """The prediction errors on rendered scenes of the dev prompts, eight a prompt, under some guidance."""
+    """The prediction errors under some guidance: on rendered scenes of the dev prompts, eight a prompt, or where the
+    model knows classes, on its own samples."""
     file = out / f"errors-{hashed('errors', fingerprint(), images, levels, stride, guidance)}.json"
     if not file.is_file():
         if only:
             return None
         began, each = time.perf_counter(), min(8, images)
         some = prompts_of("dev")[: -(-images // each)]
-        examples = ((p, encode(sampler_of(p, guidance), pictures)) for p, pictures in scenes(some, each, 1))
-        table = measure(
-            lambda p: sampler_of(p, guidance), examples, levels=levels, stride=stride, source="rendered scenes",
-            settings={"guidance": guidance},
-        )  # fmt: skip
+
+        def make(prompt: str) -> PipelineSampler:
+            return sampler_of(prompt, guidance)
+
+        if ground.classes:
+            source, examples = "own samples", own_samples(make, some, count=images, batch=each, seed=FIRST_SEED["dev"])
+        else:
+            source = "rendered scenes"
+            examples = ((p, encode(make(p), pictures)) for p, pictures in scenes(some, each, 1))
+        table = measure(make, examples, levels=levels, stride=stride, source=source, settings={"guidance": guidance})
         table.save(file)
         print(f"errors of {table.images} images at {levels} levels: {time.perf_counter() - began:.0f} s", flush=True)
     return ErrorTable.load(file)
@@ -264,15 +314,14 @@ def fit_vrg(
 
 def fit_dmn(out: Path, steps: int, only: bool) -> ScheduleFile | None:
     def make() -> Any:
-        found = dmn.fit_dmn(model_path(), steps, power=2.0)
-        return found.schedule, "dpmpp-2m", {"method": "dmn", "power": 2.0}, found.figures
+        found = dmn.fit_dmn(model_path(), steps, power=ground.power)
+        return found.schedule, "dpmpp-2m", {"method": "dmn", "power": ground.power}, found.figures
 
     return kept(out / "fits" / f"dmn-{steps}-{hashed('dmn', fingerprint(), steps)}.json", only, make)
 
 
-def fit_gits(out: Path, steps: int, guidance: float, noises: int, only: bool) -> ScheduleFile | None:
+def fit_gits(out: Path, steps: int, guidance: float, parts: Sequence[Part], only: bool) -> ScheduleFile | None:
     """By the costs of one teacher's run, which all numbers of steps share."""
-    parts = parts_of("dev", noises)
     key = hashed("gits", fingerprint(), guidance, GITS_NODES, [[p.prompt, p.seeds] for p in parts])
     file = out / "fits" / f"gits-costs-{key}.safetensors"
 
@@ -285,17 +334,22 @@ def fit_gits(out: Path, steps: int, guidance: float, noises: int, only: bool) ->
             save_whole({"costs": costs, "levels": torch.tensor(levels, dtype=torch.float64)}, file)
         held = load_file(file)
         found = gits.fit_gits(held["costs"], held["levels"].tolist(), model_path(), steps)
-        return found.schedule, "ddim", {"method": "gits", "noises": noises, "guidance": guidance}, found.figures
+        return (
+            found.schedule,
+            "ddim",
+            {"method": "gits", "noises": noises_in(parts), "guidance": guidance},
+            found.figures,
+        )
 
     return kept(out / "fits" / f"gits-{steps}-{key}.json", only, make)
 
 
 def fit_search(
-    out: Path, start: str, steps: int, solver: str, guidance: float, noises: int, teacher: int, evaluations: int,
-    only: bool,
+    out: Path, start: str, steps: int, solver: str, guidance: float, parts: Sequence[Part], teacher: int,
+    evaluations: int, only: bool,
 ) -> ScheduleFile | None:  # fmt: skip
     """CMA-ES on the distance to the teacher; figures on another block of the dev prompts."""
-    begun, parts = named(start, steps), parts_of("dev", noises)
+    begun = named(start, steps)
     used = [[p.prompt, p.seeds] for p in parts]
     key = hashed("search", fingerprint(), begun.digest, solver, guidance, used, teacher, evaluations)
 
@@ -305,14 +359,22 @@ def fit_search(
             begun, model_path(), registry.make_solver(solver), teacher_of(out, guidance, teacher),
             [subject_of(part, guidance) for part in parts], [other], evaluations=evaluations,
         )  # fmt: skip
-        about = {"method": "search", "from": start, "guidance": guidance, "noises": noises, "teacher": teacher}
+        about = {
+            "method": "search",
+            "from": start,
+            "guidance": guidance,
+            "noises": noises_in(parts),
+            "teacher": teacher,
+        }
         return found.schedule, solver, about, found.figures
 
     return kept(out / "fits" / f"search-{start}-{steps}-{solver}-{key}.json", only, make)
 
 
 def reference_of(out: Path, prompts: int, each: int, only: bool) -> FeatureStatistics | None:
-    """Features of rendered scenes of the first test prompts."""
+    """Features of rendered scenes of the first test prompts; for classes, what comes with the network."""
+    if ground.classes:
+        return FeatureStatistics.load(Path(registry.find_model(ground.network)) / REFERENCE)
     file = out / f"reference-{hashed('reference', network().fingerprint, prompts, each)}.safetensors"
     if not file.is_file():
         if only:

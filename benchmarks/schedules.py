@@ -1,8 +1,9 @@
-"""Schedules on shapes, before and after VRG, beside its controls and peers, on the same noises.
+"""Schedules before and after VRG, beside its controls and peers, on the same noises; on shapes or on cifar10.
 
 Everything is tuned on dev prompts (gamma, which of the random perturbations, ``search``, which schedule is the winner)
 and reported on test prompts. Metrics: the distance to the ``--teacher``-step image of the same noise, and the FID of
-CLIP features to rendered scenes of the same prompts. Every schedule ends at the clean image: ends do not differ.
+CLIP features to rendered scenes of the same prompts (on cifar10, of its classifier's features to its training
+pictures). Every schedule ends at the clean image: ends do not differ.
 
 Stages, in the order in which they run (``--preset issue`` is all of them); each goes on where it was stopped:
 
@@ -15,7 +16,7 @@ Stages, in the order in which they run (``--preset issue`` is all of them); each
 - ``guidance``: before and after VRG without guidance.
 - ``equal``: best-of-N in ``--equal-seconds`` with the default steps, the best named and the best fitted 8 steps.
 - ``fid``: ``--count`` images a schedule: starts, their VRG, the tuned winner and the best named schedule (by the tuning
-  metric); block by block of the seeds, all schedules of one number of steps before the next.
+  metric), or all; a schedule at a time.
 
 Rows and files are named by a hash of all that they depend on: changed settings never meet old rows, and larger counts
 only add to what is there. ``--show`` prints Markdown tables of what ``--out`` holds, and samples nothing.
@@ -37,11 +38,10 @@ import numpy as np
 
 import _schedules_show as tables
 import _schedules_work as model
-from _schedules_store import BLOCK, FITTED, Cell, Part, Rows, parts_of
+from _schedules_store import BLOCK, FITTED, NAMED, Cell, Part, Rows, parts_of
 from _schedules_work import Arm, Job
 from noisewright import registry
 from noisewright.schedule import Schedule
-from noisewright.schedules import RULES
 from noisewright.trajectory import vrg
 from noisewright.trajectory.errors import ErrorTable
 from noisewright.trajectory.path import spaced
@@ -49,11 +49,11 @@ from noisewright.trajectory.path import spaced
 STAGES = ("gamma", "table", "controls", "guidance", "equal", "fid")
 STARTS = ("logsnr", "quadratic", "uniform")
 SOLVERS = ("ddim", "dpm-solver-2", "dpm-solver-3", "deis-2", "pndm-f", "stsp")
-NAMED = (*RULES, "pipeline")
 GAMMA_OF = {"pndm-f": "deis-2", "stsp": "deis-2"}
 """Solvers that take the gamma of another, cheaper one that they resemble (multistep, of high order)."""
 
 COSTLY = ("pndm-f", "stsp")
+SPLITTING = ("ltsp", "stsp")
 EQUAL_STEPS = 8
 
 
@@ -95,7 +95,9 @@ class Study:
         self._errors: ErrorTable | None = None
         self.pool = None
         if given.workers > 1 and not only:
-            self.pool = ProcessPoolExecutor(given.workers, mp_context=get_context("spawn"))
+            self.pool = ProcessPoolExecutor(
+                given.workers, get_context("spawn"), initializer=model.stand_on, initargs=(given.model,)
+            )
 
     # What there is to choose from
 
@@ -136,15 +138,15 @@ class Study:
         if cell.variant == "dmn":
             found = model.fit_dmn(self.out, steps, self.only)
         elif cell.variant == "gits":
-            found = model.fit_gits(self.out, steps, cell.guidance, given.gits_noises, self.only)
+            found = model.fit_gits(self.out, steps, cell.guidance, self._tuning_parts(given.gits_noises), self.only)
         else:
             starts = [(self.tuned(Cell(cell.guidance, cell.solver, steps, s, "before")), s) for s in STARTS]
             known = [(one.value, s) for one, s in starts if one is not None]
             if len(known) < len(STARTS):
                 raise LookupError
             found = model.fit_search(
-                self.out, min(known)[1], steps, cell.solver, cell.guidance, given.search_noises, given.tuning_teacher,
-                given.evaluations, self.only,
+                self.out, min(known)[1], steps, cell.solver, cell.guidance, self._tuning_parts(given.search_noises),
+                given.tuning_teacher, given.evaluations, self.only,
             )  # fmt: skip
         return [found and Option("", found.schedule, found.figures)]
 
@@ -167,7 +169,11 @@ class Study:
 
     @property
     def dev(self) -> list[Part]:
-        return parts_of("dev", self.given.tuning)
+        return self._tuning_parts(self.given.tuning)
+
+    def _tuning_parts(self, noises: int) -> list[Part]:
+        name = self.given.tuning_set
+        return parts_of(name, noises, len(model.prompts_of(name)))
 
     def tuning_value(self, cell: Cell, one: Option) -> float | None:
         """The mean distance on the dev noises; None where some are lacking."""
@@ -197,7 +203,7 @@ class Study:
 
     def report_parts(self, cell: Cell, count: int) -> list[Part]:
         fewer = min(count, self.given.costly_count) if cell.solver in COSTLY else count
-        return parts_of("test", fewer)
+        return parts_of("test", fewer, len(model.prompts_of("test")))
 
     def report_jobs(self, cell: Cell, count: int) -> list[Job]:
         chosen = self.tuned(cell)
@@ -205,8 +211,9 @@ class Study:
             return []
         return [self.report_job(cell, chosen.option.schedule, part) for part in self.report_parts(cell, count)]
 
-    def fid_job(self, steps: int, schedule: Schedule, part: Part) -> Job:
-        return Job(self.out, "features", schedule, "ddim", self.given.guidance, part)
+    def fid_job(self, schedule: Schedule, part: Part) -> Job:
+        given = self.given
+        return Job(self.out, "features", schedule, given.fid_solver, given.guidance, part, dtype=given.fid_dtype)
 
     # Running
 
@@ -246,8 +253,11 @@ class Study:
         ]  # fmt: skip
 
     def guidance_cells(self) -> list[Cell]:
-        grid = itertools.product(self.given.control_steps, self.given.starts, ("before", "vrg"))
-        return [Cell(1.0, "ddim", steps, start, variant) for steps, start, variant in grid]
+        """Without the splitting solvers, whose second operator is the guidance."""
+        given = self.given
+        some = [name for name in given.solvers if name not in SPLITTING]
+        grid = itertools.product(some, given.control_steps, given.starts, ("before", "vrg"))
+        return [Cell(1.0, solver, steps, start, variant) for solver, steps, start, variant in grid]
 
     def control_cells(self, solver: str, steps: int) -> list[Cell]:
         given = self.given
@@ -331,51 +341,55 @@ class Study:
             print(f"{now} equal: {number + 1} of {len(jobs)}, {time.perf_counter() - began:.0f} s", flush=True)
 
     def fid_schedules(self, steps: int) -> dict[str, Schedule]:
-        """What the FID is measured of, by name; the same levels once."""
-        guidance, found = self.given.guidance, dict[str, Schedule]()
-        wanted: list[tuple[str, Cell]] = []
-        for start in self.given.control_starts:
-            wanted += [(start, Cell(guidance, "ddim", steps, start, "before")),
-                       (f"{start}, vrg", Cell(guidance, "ddim", steps, start, "vrg"))]  # fmt: skip
-        cells = self.control_cells("ddim", steps)
+        """What the FID is measured of, by name; levels that agree within 1 % once."""
+        given, found = self.given, dict[str, Schedule]()
+        cells, wanted = self.control_cells(given.fid_solver, steps), list[Cell]()
+        for start in given.control_starts:
+            wanted += [Cell(given.guidance, given.fid_solver, steps, start, variant) for variant in ("before", "vrg")]
         for variants in (("before",), FITTED):
             chosen = self.best(cells, variants)
             if chosen is not None:
-                wanted.append((chosen[0].label, chosen[0]))
-        if self.given.fid_all_named:
-            wanted += [(cell.label, cell) for cell in cells if cell.variant == "before"]
-        for name, cell in wanted:
+                wanted.append(chosen[0])
+        for cell in cells:
+            kind = "named" if cell.variant == "before" else "fitted" if cell.variant in FITTED else "control"
+            if {kind, cell.label} & set(given.fid_also):
+                wanted.append(cell)
+        for cell in wanted:
             tuned = self.tuned(cell)
-            if tuned is not None and tuned.option.schedule not in found.values():
-                found.setdefault(name, tuned.option.schedule)
+            if tuned is not None and not any(alike(tuned.option.schedule, one) for one in found.values()):
+                found.setdefault(cell.label, tuned.option.schedule)
         return found
 
     def fid_parts(self) -> list[Part]:
-        return parts_of("fid", self.given.count, self.given.prompts)
+        return parts_of("fid", self.given.count, min(self.given.prompts, len(model.prompts_of("fid"))))
 
     def fid(self) -> None:
-        for steps in sorted(self.given.control_steps, reverse=True):
-            self.tune(f"fid, tuning, {steps} steps", self.control_cells("ddim", steps))
+        for steps in self.given.control_steps:
+            self.tune(f"fid, tuning, {steps} steps", self.control_cells(self.given.fid_solver, steps))
             model.reference_of(self.out, self.given.prompts, self.given.scenes, False)
-            some, parts = self.fid_schedules(steps), self.fid_parts()
-            blocks = sorted({part.block for part in parts})
-            jobs = [
-                self.fid_job(steps, schedule, part)
-                for block in blocks for schedule in some.values() for part in parts if part.block == block
-            ]  # fmt: skip
+            some = self.fid_schedules(steps)
+            jobs = [self.fid_job(schedule, part) for schedule in some.values() for part in self.fid_parts()]
             self.run_as_given(f"fid, {steps} steps, {len(some)} schedules", jobs)
+
+
+def alike(one: Schedule, other: Schedule) -> bool:
+    """Whether the levels of two schedules are the same within 1 %."""
+    levels = [model.model_path().levels_of(each) for each in (one, other)]
+    return len(levels[0]) == len(levels[1]) and bool(np.allclose(*levels, rtol=0.01))
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", choices=["issue"], help="issue: all stages in their order")
     parser.add_argument("--stage", nargs="+", choices=STAGES, default=[], help="only these")
+    parser.add_argument("--model", choices=model.GROUNDS, default="shapes", help="one --out holds one model")
     parser.add_argument("--guidance", type=float, default=4.0)
     parser.add_argument("--steps", type=int, nargs="+", default=[5, 10, 15, 20], help="of the table")
     parser.add_argument("--starts", nargs="+", choices=STARTS, default=list(STARTS))
     parser.add_argument("--solvers", nargs="+", default=list(SOLVERS), help="of the table")
     parser.add_argument("--gammas", type=float, nargs="+", default=[0.01, 0.03, 0.1], help="the paper has 0.01 and 0.1")
-    parser.add_argument("--tuning", type=int, default=24, help="dev noises to tune on, 8 a prompt")
+    parser.add_argument("--tuning", type=int, default=24, help="dev noises to tune on")
+    parser.add_argument("--tuning-set", choices=["dev", "wide"], default="dev", help="8 noises a prompt, or 4")
     parser.add_argument("--tuning-teacher", type=int, default=100, help="steps of their many-step image")
     parser.add_argument("--teacher", type=int, default=200, help="steps of the many-step image of test noises")
     parser.add_argument("--distance-count", type=int, default=52, help="test noises of the table, 4 a prompt")
@@ -397,7 +411,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=5000, help="images a schedule for the FID")
     parser.add_argument("--prompts", type=int, default=200, help="test prompts that share them")
     parser.add_argument("--scenes", type=int, default=25, help="rendered scenes a prompt in the FID's reference")
-    parser.add_argument("--fid-all-named", action="store_true", help="of every named schedule, not only the best")
+    parser.add_argument("--fid-also", nargs="+", default=[], help="named, fitted, or labels of the controls' lines")
+    parser.add_argument("--fid-solver", default="ddim")
+    parser.add_argument("--fid-dtype", choices=["float32", "bfloat16"], default="bfloat16", help="of the pipeline")
     parser.add_argument("--resamples", type=int, default=100, help="of the FID's intervals")
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each")
     parser.add_argument("--out", type=Path, default=Path("runs/schedules"))
@@ -407,13 +423,16 @@ def arguments() -> argparse.Namespace:
         parser.error("expected --preset or --stage, got both")
     if not 1 <= given.prompts <= 200:
         parser.error(f"expected 1 to 200 --prompts, got {given.prompts}")
-    if given.guidance <= 1 and set(given.solvers) & {"stsp", "ltsp"}:
+    if given.model == "cifar10" and "equal" in (given.stage or STAGES):
+        parser.error("expected other stages than equal for cifar10: its judge is of shapes; name them by --stage")
+    if given.guidance <= 1 and set(given.solvers) & set(SPLITTING):
         parser.error(f"expected --guidance above 1 for the splitting solvers, got {given.guidance:g}")
     return given
 
 
 def main() -> None:
     given = arguments()
+    model.stand_on(given.model)
     wanted = given.stage or list(STAGES)
     if not given.show:
         study, began = Study(given, only=False), time.perf_counter()

@@ -43,8 +43,14 @@ def pictures(tmp_path_factory):
 def errors(models, pictures, tmp_path_factory):
     file = tmp_path_factory.mktemp("errors") / "errors.json"
     argv = ["schedule", "measure", models / "sd", "--images", pictures, "--levels", 5, "--out", file]
+    argv += ["--keep", file.parent / "keep"]
     assert cli.main([str(one) for one in argv]) == 0
     return file
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where --keep is, by default
 
 
 def done(capsys, *argv):

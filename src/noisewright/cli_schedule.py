@@ -17,6 +17,7 @@ import typer
 if TYPE_CHECKING:
     from noisewright.sampler import Sampler
     from noisewright.trajectory.errors import ErrorTable
+    from noisewright.trajectory.kept import Kept
     from noisewright.trajectory.metrics import Metric, Subject
     from noisewright.trajectory.vrg import Fitted
 
@@ -63,6 +64,14 @@ Batch = Annotated[int, typer.Option(help="Images at once.", min=1, metavar="N")]
 Force = Annotated[bool, typer.Option("--force", help="Take a schedule or table that was made for another model.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps; by default the best there is.", metavar="NAME")]
 Dtype = Annotated[str | None, typer.Option(help="float32, float16 or bfloat16.", metavar="NAME")]
+Keep = Annotated[
+    Path,
+    typer.Option(
+        help="Where what the model was asked is kept: a killed command goes on, a later one asks for less.",
+        metavar="DIR",
+    ),
+]
+KEEP = Path("runs/schedules")
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
@@ -123,6 +132,7 @@ def measure(
     ] = 1.0,
     seed: Seed = 0,
     batch_size: Batch = 64,
+    keep: Keep = KEEP,
     device: Device = None,
     dtype: Dtype = None,
     json: Json = False,
@@ -141,21 +151,29 @@ def measure(
     loaded = _loaded(model, guidance_scale, device, dtype)
     from noisewright import terminal
     from noisewright.trajectory import images as sources
+    from noisewright.trajectory.kept import Kept, depends
 
     known = wanted or _defaults(loaded)
+    paths = [Path(one) for one in given if one != SELF]
+    begun = measuring.Progress(
+        Kept(keep), depends(loaded.sampler(known[0])), known, sources.stamps(paths), count, batch_size, levels, stride,
+        seed,
+    )  # fmt: skip
+    if begun.done:
+        terminal.say(f"going on after {terminal.plural(begun.done, 'image')} that an earlier command measured")
     if given == [SELF]:
-        made_with = _with_guidance(loaded, None)
-        examples = sources.own_samples(made_with.sampler, known, count=count, batch=batch_size, seed=seed)
+        make = _with_guidance(loaded, None).sampler
+        examples = sources.own_samples(make, known, count=count, batch=batch_size, seed=seed, skip=begun.done)
     else:
         default = known[0] if len(known) == 1 else None
-        paths = [Path(one) for one in given]
-        examples = sources.from_files(paths, loaded.sampler, default, count=count, batch=batch_size)
+        examples = sources.from_files(paths, loaded.sampler, default, count=count, batch=batch_size, skip=begun.done)
     with terminal.waiting("measuring ...", _watched(json)):
         table = measuring.measure(
             loaded.sampler, examples, levels=levels, stride=stride, seed=seed, source=", ".join(given),
-            settings={"guidance_scale": guidance_scale, "count": count, "prompts": len(known)},
+            settings={"guidance_scale": guidance_scale, "count": count, "prompts": len(known)}, begun=begun,
         )  # fmt: skip
     table.save(out)
+    begun.finish()
     if json:
         terminal.print_json({**_table_json(table), "file": str(out)})
     else:
@@ -203,6 +221,7 @@ def fit(
     reference: Reference = None,
     seed: Seed = 0,
     batch_size: Batch = 16,
+    keep: Keep = KEEP,
     force: Force = False,
     device: Device = None,
     dtype: Dtype = None,
@@ -236,11 +255,12 @@ def fit(
     loaded = _loaded(model, guidance_scale, device, dtype)
     from noisewright.trajectory import dmn, metrics, tune
     from noisewright.trajectory.files import ScheduleFile, identity, write_schedule_file
+    from noisewright.trajectory.kept import Kept
     from noisewright.trajectory.path import path_of, with_schedule
 
     known = wanted or _defaults(loaded)
     sampler = loaded.sampler(known[0])
-    begun = _schedule(start, sampler, steps, force)
+    begun, kept = _schedule(start, sampler, steps, force), Kept(keep)
     path = path_of(with_schedule(sampler, begun, rule))
     made_of: dict[str, Any] = {"method": method, "seed": seed}
     with terminal.waiting("fitting ...", _watched(json)):
@@ -258,10 +278,10 @@ def fit(
         elif method == "gits":
             some = metrics.subjects(loaded.sampler, known, samples, seed=seed, batch=batch_size)
             made_of.update({"cost": cost, "factor": factor, "nodes": nodes, "samples": samples})
-            costs, levels, path = gits.teacher_costs(_on(some, begun, rule), nodes=nodes, cost=cost)
+            costs, levels, path = gits.teacher_costs(_on(some, begun, rule), nodes=nodes, cost=cost, kept=kept)
             found = gits.fit_gits(costs, levels, path, steps, factor=factor)
         else:
-            by = _metrics(metric, teacher_steps, features, reference, device)
+            by = _metrics(metric, teacher_steps, features, reference, device, kept)
             made_of.update({"from": start, "metric": metric, "samples": samples, "fixed_start": fixed_start})
             tuning, reporting = (
                 metrics.subjects(loaded.sampler, known, samples, seed=first, batch=batch_size)
@@ -269,7 +289,7 @@ def fit(
             )
             found = tune.tune(
                 begun, path, rule, by[0], tuning, reporting, evaluations=evaluations, seed=seed,
-                free_start=not fixed_start,
+                free_start=not fixed_start, kept=kept,
             )  # fmt: skip
     for line in _notes(found):
         terminal.say(f"warning: {line}")
@@ -315,6 +335,7 @@ def compare(
     plot: Annotated[Path | None, typer.Option(help="Draw the table here.", metavar="FILE.png")] = None,
     seed: Seed = 2 * SPARE_SEEDS,
     batch_size: Batch = 16,
+    keep: Keep = KEEP,
     force: Force = False,
     device: Device = None,
     dtype: Dtype = None,
@@ -341,20 +362,21 @@ def compare(
     wanted = _conditions(prompt, prompts)
     loaded = _loaded(model, guidance_scale, device, dtype)
     from noisewright.trajectory import metrics
+    from noisewright.trajectory.kept import Kept
 
-    known = wanted or _defaults(loaded)
+    known, kept = wanted or _defaults(loaded), Kept(keep)
     sampler = loaded.sampler(known[0])
     lengths = {one: file.schedule.steps for one, file in files.items()}
     made = {one: _schedule(one, sampler, lengths.get(one, count), force) for one in schedules}
     ends = {one: made[one].sigma[-1] / made[one].alpha[-1] for one in schedules}
     if not keep_ends:
         made = {one: ending_clean(schedule) for one, schedule in made.items()}
-    by = _metrics(metric, teacher_steps, features, reference, device)
+    by = _metrics(metric, teacher_steps, features, reference, device, kept)
     some = metrics.subjects(loaded.sampler, known, samples, seed=seed, batch=batch_size)
     values = {}
     with terminal.waiting("comparing ...", _watched(json)):
         for one in schedules:
-            values[one] = metrics.measured(made[one], rules[one], some, by)
+            values[one] = metrics.measured(made[one], rules[one], some, by, kept)
     rows = [
         {**_compared(one, made[one].steps, rules[one].name, values, schedules[0], by),
          "end": made[one].sigma[-1] / made[one].alpha[-1], "end_as_made": ends[one]}
@@ -558,7 +580,7 @@ def _check_metrics(names: str, features: str | None, reference: Path | None) -> 
 
 
 def _metrics(
-    names: str, teacher_steps: int, features: str | None, reference: Path | None, device: str | None
+    names: str, teacher_steps: int, features: str | None, reference: Path | None, device: str | None, kept: Kept
 ) -> list[Metric]:
     from noisewright import registry
     from noisewright.samplers.pipeline import best_device
@@ -567,7 +589,7 @@ def _metrics(
     found: list[Metric] = []
     for name in _metric_names(names):
         if name == "teacher":
-            found.append(Teacher(teacher_steps))
+            found.append(Teacher(teacher_steps, kept))
         elif name == "fid":
             assert features is not None and reference is not None  # noqa: S101, PT018 - see _check_metrics
             from noisewright.features import FeatureNetwork
@@ -597,21 +619,14 @@ def _compared(
     name: str, steps: int, solver: str, values: Mapping[str, Any], first: str, by: Sequence[Metric]
 ) -> dict[str, Any]:
     """One row of ``compare``: each metric's value, its interval, and its change from the first schedule."""
-    from noisewright.evaluate.bootstrap import interval
-    from noisewright.evaluate.distribution import fid_interval
-    from noisewright.trajectory.metrics import Fid
-
     found: dict[str, Any] = {}
     for one in by:
         rows, others = values[name][one.name], values[first][one.name]
         held: dict[str, Any] = {"value": one.summary(rows)}
-        if isinstance(one, Fid):
-            held["interval"] = list(fid_interval(rows, one.reference))
-        else:
-            held["interval"] = list(interval(rows))
-            if name != first:
-                held["change"] = held["value"] - one.summary(others)
-                held["change_interval"] = list(interval(rows, others))
+        held["interval"] = list(one.interval(rows))
+        if name != first:
+            held["change"] = held["value"] - one.summary(others)
+            held["change_interval"] = list(one.interval(rows, others))
         found[one.name] = held
     return {"schedule": name, "solver": solver, "steps": steps, "metrics": found}
 

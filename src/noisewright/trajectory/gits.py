@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from noisewright.sampler import Sampler
 from noisewright.solvers import Ddim
+from noisewright.trajectory.kept import Kept, depends
 from noisewright.trajectory.path import ModelPath, path_of, with_schedule
 from noisewright.trajectory.vrg import Fitted
 
@@ -58,7 +60,12 @@ def check_settings(steps: int, *, nodes: int = 61, cost: str = "dev", factor: fl
 
 
 def teacher_costs(
-    subjects: Iterable[tuple[Sampler, Sequence[int]]], *, nodes: int = 61, cost: str = "dev", end: float = 0.0
+    subjects: Iterable[tuple[Sampler, Sequence[int]]],
+    *,
+    nodes: int = 61,
+    cost: str = "dev",
+    end: float = 0.0,
+    kept: Kept | None = None,
 ) -> tuple[Tensor, list[float], ModelPath]:
     """Run the teacher, and find what each jump between two of its nodes costs on average.
 
@@ -71,6 +78,7 @@ def teacher_costs(
         cost: ``dev`` (how much farther from the chord between the path's ends the jump lands than the teacher's node;
             may be negative), ``l1`` or ``l2`` (the distance to the teacher's node).
         end: the level s that the grid ends at, below the model's cleanest; 0 is the clean image.
+        kept: where the costs of each batch are kept.
 
     Returns:
         (T, T) float64 costs, infinite where j <= i; the grid; the path, which ends where the grid does.
@@ -85,8 +93,9 @@ def teacher_costs(
         if path is None:
             path = replace(path_of(sampler), end=end)
             levels = teacher_levels(path, nodes)
-        states, slopes = _run(with_schedule(sampler, path.schedule(levels[:-1]), Ddim()), seeds, levels)
-        total += _jumps(states, slopes, levels, cost)
+        on_grid = with_schedule(sampler, path.schedule(levels[:-1]), Ddim())
+        make = partial(_costs, on_grid, seeds, levels, cost)
+        total += (kept or Kept()).made(make, "jumps", depends(on_grid), list(seeds), cost)["costs"]
         count += len(seeds)
     if path is None or not count:
         raise ValueError("expected at least one seed for the teacher, got none")
@@ -132,6 +141,10 @@ def fit_gits(
     spent = [float(costs[i, j]) for i, j in pairwise(chain)]
     figures: dict[str, Any] = {"nodes": chain, "costs": spent, "total": sum(spent)}
     return Fitted(path.schedule([levels[n] for n in chain[:-1]]), figures)
+
+
+def _costs(sampler: Sampler, seeds: Sequence[int], levels: Sequence[float], cost: str) -> dict[str, Tensor]:
+    return {"costs": _jumps(*_run(sampler, seeds, levels), levels, cost)}
 
 
 def _run(sampler: Sampler, seeds: Sequence[int], levels: Sequence[float]) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,7 +34,13 @@ WINDOW_BYTES = 2**28
 
 
 def from_files(
-    paths: Sequence[Path], make: Callable[[str], Sampler], default: str | None, *, count: int, batch: int
+    paths: Sequence[Path],
+    make: Callable[[str], Sampler],
+    default: str | None,
+    *,
+    count: int,
+    batch: int,
+    skip: int = 0,
 ) -> Iterator[Example]:
     """Encoded images of directories and .parquet files, grouped by condition.
 
@@ -43,21 +50,25 @@ def from_files(
         default: the condition of images that come without one; None refuses them.
         count: images at most.
         batch: states at once at most.
+        skip: images in whole batches, measured before, that need not be encoded again.
 
     Raises:
         ValueError: where there are no images, where one cannot be read, or on a latent layout that is packed.
     """
-    files = population(paths, "all")
+    files, make = population(paths, "all"), functools.cache(make)
     resize = _Resizer()
     window: dict[str, list[np.ndarray]] = {}
-    held = size = taken = 0
+    held = size = taken = passed = 0
 
     def emptied() -> Iterator[Example]:
+        nonlocal passed
         for condition, arrays in window.items():
-            sampler = make(condition)
             for first in range(0, len(arrays), batch):
                 some = arrays[first : first + batch]
-                yield condition, encode(sampler, resize(some, image_size(sampler)))
+                passed += len(some)
+                if passed > skip:
+                    sampler = make(condition)
+                    yield condition, encode(sampler, resize(some, image_size(sampler)))
 
     for array, found in _images(files):
         if taken == count:
@@ -76,20 +87,36 @@ def from_files(
 
 
 def own_samples(
-    make: Callable[[str], Sampler], conditions: Sequence[str], *, count: int, batch: int, seed: int = 0
+    make: Callable[[str], Sampler],
+    conditions: Sequence[str],
+    *,
+    count: int,
+    batch: int,
+    seed: int = 0,
+    skip: int = 0,
 ) -> Iterator[Example]:
-    """The model's own clean states, for conditions in turn and seeds from ``seed``; made when they are asked for."""
+    """The model's own clean states, for conditions in turn and seeds from ``seed``; made when they are asked for.
+
+    The first ``skip`` of them, whole batches that were measured before, are not made.
+    """
     if not conditions:
         raise ValueError("expected at least one prompt for samples of the model's own, got none")
+    make = functools.cache(make)
     shares = [count // len(conditions) + (n < count % len(conditions)) for n in range(len(conditions))]
     next_seed = seed
     for condition, share in zip(conditions, shares, strict=True):
-        sampler = make(condition) if share else None
         for first in range(0, share, batch):
             seeds = list(range(next_seed, next_seed + min(batch, share - first)))
             next_seed += len(seeds)
-            assert sampler is not None  # noqa: S101 - narrows the type
-            yield condition, sampler.denoise(sampler.noise(seeds), 0, sampler.schedule.steps, seeds=seeds)[0]
+            if next_seed - seed > skip:
+                sampler = make(condition)
+                yield condition, sampler.denoise(sampler.noise(seeds), 0, sampler.schedule.steps, seeds=seeds)[0]
+
+
+def stamps(paths: Sequence[Path]) -> list[list[Any]]:
+    """Names, sizes and times of the files of :func:`from_files`: what tells whether they are still the same."""
+    found = [(file, file.stat()) for file in population(paths, "all")]
+    return [[str(file.resolve()), about.st_size, about.st_mtime_ns] for file, about in found]
 
 
 def encode(sampler: Sampler, images: Tensor) -> Tensor:

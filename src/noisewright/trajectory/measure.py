@@ -13,6 +13,7 @@ at every second level only, because another image says more than another level o
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -25,7 +26,11 @@ from noisewright.solvers import Ddim
 from noisewright.trajectory.errors import ErrorTable, LevelError
 from noisewright.trajectory.files import identity
 from noisewright.trajectory.images import Example
+from noisewright.trajectory.kept import Kept
 from noisewright.trajectory.path import ModelPath, path_of, with_schedule
+
+SAVE_EVERY = 30.0
+"""Seconds between two savings of a measurement under way."""
 
 PICKED = 64
 """Dimensions whose skew and kurtosis are followed, evenly spaced over the state."""
@@ -76,6 +81,50 @@ class Moments:
             t, s, square, error[1], bias, error[0], min(max(share, 0.0), 1.0),
             float(skew.mean()), _error_of_mean(skew), float(kurtosis.mean()), _error_of_mean(kurtosis),
         )  # fmt: skip
+
+    @property
+    def state(self) -> list[Tensor]:
+        """All that it has gathered, in place."""
+        return [self.sums, self.squares, self.powers, self.images]
+
+
+class Progress:
+    """A measurement that was begun, on disk every :data:`SAVE_EVERY` seconds.
+
+    Args:
+        kept: where.
+        depends_on: all that tells this measurement from others; see :mod:`noisewright.trajectory.kept`.
+
+    Attributes:
+        done: images that need not be measured again, whole batches of them.
+    """
+
+    def __init__(self, kept: Kept, *depends_on: Any) -> None:
+        self.kept, self.depends_on = kept, depends_on
+        self._found = kept.get("moments", *depends_on)
+        self.done = int(self._found["done"]) if self._found else 0
+        self._saved = time.monotonic()
+
+    def restore(self, moments: Sequence[Moments]) -> None:
+        """Fill in what was gathered."""
+        for index, one in enumerate(moments if self._found else []):
+            assert self._found is not None  # noqa: S101 - narrows the type
+            one.count = int(self._found["counts"][index])
+            for n, tensor in enumerate(one.state):
+                tensor.copy_(self._found[f"{n}"][index])
+
+    def save(self, moments: Sequence[Moments], done: int) -> None:
+        """Now and then; called before a batch, so that at least one is left to measure."""
+        if time.monotonic() - self._saved < SAVE_EVERY:
+            return
+        found = {f"{n}": torch.stack([one.state[n] for one in moments]) for n in range(len(moments[0].state))}
+        found |= {"done": torch.tensor(done), "counts": torch.tensor([one.count for one in moments])}
+        self.kept.put(found, "moments", *self.depends_on)
+        self._saved = time.monotonic()
+
+    def finish(self) -> None:
+        """Forget it: the table is written."""
+        self.kept.drop("moments", *self.depends_on)
 
 
 def _join(row: Tensor, values: Tensor) -> None:
@@ -135,6 +184,7 @@ def measure(
     source: str = "",
     settings: dict[str, Any] | None = None,
     progress: Callable[[int], None] | None = None,
+    begun: Progress | None = None,
 ) -> ErrorTable:
     """Measure a model's prediction errors.
 
@@ -150,6 +200,7 @@ def measure(
         source: what the states are, for the record.
         settings: for the record.
         progress: called with the number of images so far.
+        begun: what an earlier call that was killed had gathered; ``examples`` go on behind its ``done`` images.
 
     Raises:
         ValueError: on too few levels or images.
@@ -161,7 +212,8 @@ def measure(
     places: list[float] = []
     schedule = None
     known: dict[str, Any] = {}
-    done = 0
+    begun = begun or Progress(Kept())
+    done = begun.done
     for condition, clean in examples:
         if condition not in asked:
             plain = make(condition)
@@ -170,9 +222,12 @@ def measure(
                 places = measured_levels(path, levels)
                 schedule, known = path.schedule(places), identity(plain)
                 moments = [Moments(clean[0].numel()) for _ in schedule.t]
+                begun.restore(moments)
             asked[condition] = with_schedule(plain, schedule, Ddim())
         if schedule is None:
             raise ValueError("expected examples with a sampler, got none")
+        if done > begun.done:
+            begun.save(moments, done)
         for index, found in enumerate(moments):
             rows = [n for n in range(len(clean)) if (done + n + index) % stride == 0]
             if rows:

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from noisewright.evaluate import bootstrap
+from noisewright.evaluate.distribution import fid_change_interval, fid_interval
 from noisewright.sampler import Sampler
 from noisewright.schedule import Schedule
 from noisewright.solvers import AnySolver, Ddim
 from noisewright.statistics import FeatureStatistics
+from noisewright.trajectory.kept import Kept, depends
 from noisewright.trajectory.path import path_of, spaced, with_schedule
 from noisewright.verifier import Verifier, score
 
@@ -62,10 +66,19 @@ def subjects(
 
 
 class Metric(Protocol):
-    """A measure of images by schedule; ``lower`` says which way is better."""
+    """A measure of images by schedule.
+
+    Attributes:
+        name: what it is called.
+        lower: whether less is better.
+        fingerprint: changes whenever its values may.
+    """
 
     name: str
     lower: bool
+
+    @property
+    def fingerprint(self) -> str: ...
 
     def values(self, subject: Subject, images: Tensor) -> Tensor:
         """What is kept of images (batch, 3, height, width): rows of (batch, ...)."""
@@ -75,36 +88,61 @@ class Metric(Protocol):
         """One number of the rows of all subjects."""
         ...
 
+    def interval(self, values: Tensor, other: Tensor | None = None) -> tuple[float, float]:
+        """95 % of the number, or of its change from other rows of the same noises."""
+        ...
 
-class Teacher:
+
+class _Mean:
+    """A metric that is the mean of a number of each image."""
+
+    def summary(self, values: Tensor) -> float:
+        return float(values.nanmean())
+
+    def interval(self, values: Tensor, other: Tensor | None = None) -> tuple[float, float]:
+        return bootstrap.interval(values, other)
+
+
+class Teacher(_Mean):
     """Root mean square distance, in images in [0, 1], to the image that the many-step sampler makes of the same noise.
 
     The teacher is Euler in s (DDIM) on levels even in time, from the model's noisiest level; it is run once a noise.
 
     Args:
         steps: the teacher's.
+        kept: where its images are kept; by default only in memory.
     """
 
     name, lower = "teacher", True
 
-    def __init__(self, steps: int = TEACHER_STEPS) -> None:
+    def __init__(self, steps: int = TEACHER_STEPS, kept: Kept | None = None) -> None:
         self.steps = steps
+        self.kept = kept or Kept()
         self._known: dict[Any, Tensor] = {}
 
-    def values(self, subject: Subject, images: Tensor) -> Tensor:
+    @property
+    def fingerprint(self) -> str:
+        return f"teacher-{self.steps}"
+
+    def images(self, subject: Subject) -> Tensor:
+        """The many-step images of a subject's noises, (batch, 3, height, width) uint8."""
         if subject.key not in self._known:
             path = replace(path_of(subject.sampler), end=0.0)
-            levels = spaced("uniform", path, self.steps)
-            made = images_of(with_schedule(subject.sampler, levels, Ddim()), subject.seeds)
-            self._known[subject.key] = made.mul(255).round().byte()
-        there = self._known[subject.key].float() / 255
+            sampler = with_schedule(subject.sampler, spaced("uniform", path, self.steps), Ddim())
+
+            def make() -> dict[str, Tensor]:
+                return {"images": images_of(sampler, subject.seeds).mul(255).round().byte()}
+
+            found = self.kept.made(make, "teachers", depends(sampler), subject.seeds)
+            self._known[subject.key] = found["images"]
+        return self._known[subject.key]
+
+    def values(self, subject: Subject, images: Tensor) -> Tensor:
+        there = self.images(subject).float() / 255
         return (images - there).square().flatten(1).mean(1).sqrt().double()
 
-    def summary(self, values: Tensor) -> float:
-        return float(values.mean())
 
-
-class ByVerifier:
+class ByVerifier(_Mean):
     """The mean score of a verifier."""
 
     lower = False
@@ -113,18 +151,19 @@ class ByVerifier:
         self.verifier = verifier
         self.name = verifier.name
 
+    @property
+    def fingerprint(self) -> str:
+        return self.verifier.fingerprint
+
     def values(self, subject: Subject, images: Tensor) -> Tensor:
         return torch.tensor(score(self.verifier, images, subject.prompt), dtype=torch.float64)
-
-    def summary(self, values: Tensor) -> float:
-        return float(values.nanmean())
 
 
 class Fid:
     """The Frechet distance of the features of a network to a reference's; thousands of images make it mean something.
 
     Args:
-        network: images (batch, 3, height, width) to :class:`noisewright.features.Features`.
+        network: images (batch, 3, height, width) to :class:`noisewright.features.Features`; that of the reference.
         reference: the other side's statistics, of the same network.
     """
 
@@ -133,11 +172,20 @@ class Fid:
     def __init__(self, network: Callable[[Tensor], Any], reference: FeatureStatistics) -> None:
         self.network, self.reference = network, reference
 
+    @property
+    def fingerprint(self) -> str:
+        return self.reference.fingerprint  # of the network: the rows that are kept are its features
+
     def values(self, subject: Subject, images: Tensor) -> Tensor:
         return self.network(images).features.double()
 
     def summary(self, values: Tensor) -> float:
         return FeatureStatistics(self.reference.fingerprint).add(values).distance(self.reference)
+
+    def interval(self, values: Tensor, other: Tensor | None = None) -> tuple[float, float]:
+        if other is None:
+            return fid_interval(values, self.reference)
+        return fid_change_interval(values, other, self.reference)
 
 
 def images_of(sampler: Sampler, seeds: Sequence[int]) -> Tensor:
@@ -147,9 +195,20 @@ def images_of(sampler: Sampler, seeds: Sequence[int]) -> Tensor:
 
 
 def measured(
-    schedule: Schedule, solver: AnySolver, some: Sequence[Subject], metrics: Sequence[Metric]
+    schedule: Schedule,
+    solver: AnySolver,
+    some: Sequence[Subject],
+    metrics: Sequence[Metric],
+    kept: Kept | None = None,
 ) -> dict[str, Tensor]:
     """What each metric keeps of the images that a schedule makes, by the metric's name, in the subjects' order.
+
+    Args:
+        schedule: its levels.
+        solver: deterministic.
+        some: noises; one batch of them at a time.
+        metrics: what to measure, of the same images.
+        kept: where the values are kept, a batch a file; what is there is not made again.
 
     Raises:
         ValueError: on a solver that draws noise, for which "the same noise" is not enough.
@@ -157,8 +216,17 @@ def measured(
     if solver.stochastic:
         raise ValueError(f"expected a deterministic solver to compare schedules with, got {solver.name} with eta")
     parts: dict[str, list[Tensor]] = {one.name: [] for one in metrics}
+    kept = kept or Kept()
     for subject in some:
-        images = images_of(with_schedule(subject.sampler, schedule, solver), subject.seeds)
-        for one in metrics:
-            parts[one.name].append(one.values(subject, images))
+        sampler = with_schedule(subject.sampler, schedule, solver)
+        asked = [(one.name, one.fingerprint) for one in metrics]
+        make = partial(_values, sampler, subject, metrics)
+        found = kept.made(make, "values", depends(sampler), subject.seeds, asked)
+        for name, rows in parts.items():
+            rows.append(found[name])
     return {name: torch.cat(rows) for name, rows in parts.items()}
+
+
+def _values(sampler: Sampler, subject: Subject, metrics: Sequence[Metric]) -> dict[str, Tensor]:
+    images = images_of(sampler, subject.seeds)
+    return {one.name: one.values(subject, images) for one in metrics}

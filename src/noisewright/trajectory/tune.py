@@ -16,6 +16,7 @@ import numpy as np
 from noisewright.evaluate.bootstrap import interval
 from noisewright.schedule import Schedule
 from noisewright.solvers import AnySolver
+from noisewright.trajectory.kept import Kept
 from noisewright.trajectory.metrics import Metric, Subject, measured
 from noisewright.trajectory.path import CLOSE, ModelPath, ending_with
 from noisewright.trajectory.vrg import Fitted
@@ -78,6 +79,7 @@ def tune(
     seed: int = 0,
     free_start: bool = True,
     progress: Callable[[int, float], None] | None = None,
+    kept: Kept | None = None,
 ) -> Fitted:
     """Search for the schedule with the best metric on ``tuning``; what it gains is told on ``reporting``.
 
@@ -97,6 +99,7 @@ def tune(
         seed: of the search.
         free_start: let the noisiest level move.
         progress: called with the number of schedules tried and the best value.
+        kept: where values are kept; the same call, made again after it was killed, goes through them to where it was.
 
     Raises:
         ValueError: where a noise is in both sets.
@@ -113,10 +116,10 @@ def tune(
     sign = 1 if metric.lower else -1
 
     def value(one: Schedule) -> float:
-        return metric.summary(measured(one, solver, tuning, [metric])[metric.name])
+        return metric.summary(measured(one, solver, tuning, [metric], kept)[metric.name])
 
     before = value(schedule)
-    best, kept, tried = before, schedule, 1
+    best, nearest, tried = before, schedule, 1
     search = CMA(mean=np.zeros(bend.size), sigma=sigma, seed=seed)
     while tried < evaluations:
         told: list[tuple[np.ndarray, float]] = []
@@ -127,16 +130,16 @@ def tune(
             tried += 1
             told.append((point, sign * found if math.isfinite(found) else 1e30))
             if math.isfinite(found) and sign * found < sign * best:
-                best, kept = found, one
+                best, nearest = found, one
             if progress is not None:
                 progress(tried, best)
         if len(told) == search.population_size:
             search.tell(told)
-    first, last = (measured(one, solver, reporting, [metric])[metric.name] for one in (schedule, kept))
+    first, last = (measured(one, solver, reporting, [metric], kept)[metric.name] for one in (schedule, nearest))
     figures = {
         "metric": metric.name, "evaluations": tried, "tuning": [before, best],
         "reported": [metric.summary(first), metric.summary(last)],
     }  # fmt: skip
     if first.ndim == 1:
         figures["reported_change_interval"] = list(interval(last, first))
-    return Fitted(kept, figures)
+    return Fitted(nearest, figures)
