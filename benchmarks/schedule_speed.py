@@ -22,6 +22,9 @@ from noisewright.shapes.scene import render
 PROMPTS = 25
 STEPS = 10
 
+MEMORY = (500, 2000)
+"""Pictures whose peaks of memory are compared; both make whole windows, and so batches of one size."""
+
 
 def write_pictures(folder: Path, count: int) -> None:
     """``count`` pictures of the first dev prompts in turn, each with its prompt in a .txt file."""
@@ -54,21 +57,26 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1000, help="pictures")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args()
-    few = max(PROMPTS, given.count // 4)
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
-        write_pictures(root / "few", few)
-        write_pictures(root / "all", given.count)
+        for count in (given.count, *MEMORY):
+            if not (root / str(count)).is_dir():
+                write_pictures(root / str(count), count)
         model = "noisewright/shapes"
         print(f"{given.threads} threads")
-        measure = ["measure", model, "--levels", "50", "--images"]
-        before = run(f"measure, 50 levels, {few} images", [*measure, f"{root}/few", "--out", f"{root}/few.json"],
-                     given.threads)  # fmt: skip
-        errors = f"{root}/errors.json"
-        after = run(f"measure, 50 levels, {given.count} images", [*measure, f"{root}/all", "--out", errors],
-                    given.threads, "aim: under 180 s")  # fmt: skip
-        print(f"memory of four times the images: {100 * (after / before - 1):+.1f} %")
-        fit = ["fit", "--model", model, "--steps", str(STEPS), "--out", f"{root}/fit.json"]
+        keep, errors = ["--keep", f"{root}/keep"], f"{root}/errors.json"
+        measure = ["measure", model, *keep, "--images"]
+        run(f"measure, 50 levels, {given.count} images",
+            [*measure, f"{root}/{given.count}", "--levels", "50", "--out", errors], given.threads,
+            "aim: under 180 s")  # fmt: skip
+        peaks = [
+            run(f"measure, 5 levels, {count} images",
+                [*measure, f"{root}/{count}", "--count", str(count), "--levels", "5", "--out", f"{root}/memory.json"],
+                given.threads)
+            for count in MEMORY
+        ]  # fmt: skip
+        print(f"memory of {MEMORY[1] // MEMORY[0]} times the images: {100 * (peaks[1] / peaks[0] - 1):+.1f} %")
+        fit = ["fit", "--model", model, *keep, "--steps", str(STEPS), "--out", f"{root}/fit.json"]
         run(f"fit vrg, {STEPS} steps", [*fit, "--method", "vrg", "--errors", errors], given.threads, "aim: under 10 s")
         run(f"fit vrg, {STEPS} steps, dpm-solver-3",
             [*fit, "--method", "vrg", "--errors", errors, "--solver", "dpm-solver-3"], given.threads,

@@ -343,17 +343,15 @@ class Study:
     def fid_schedules(self, steps: int) -> dict[str, Schedule]:
         """What the FID is measured of, by name; levels that agree within 1 % once."""
         given, found = self.given, dict[str, Schedule]()
-        cells, wanted = self.control_cells(given.fid_solver, steps), list[Cell]()
-        for start in given.control_starts:
-            wanted += [Cell(given.guidance, given.fid_solver, steps, start, variant) for variant in ("before", "vrg")]
-        for variants in (("before",), FITTED):
+        cells = self.control_cells(given.fid_solver, steps)
+        sets = {"starts": [cell for start in given.control_starts for cell in cells
+                           if cell.start == start and cell.variant in ("before", "vrg")],
+                "named": [cell for cell in cells if cell.variant == "before"],
+                "fitted": [cell for cell in cells if cell.variant in FITTED]}  # fmt: skip
+        for name, variants in (("best-named", ("before",)), ("winner", FITTED)):
             chosen = self.best(cells, variants)
-            if chosen is not None:
-                wanted.append(chosen[0])
-        for cell in cells:
-            kind = "named" if cell.variant == "before" else "fitted" if cell.variant in FITTED else "control"
-            if {kind, cell.label} & set(given.fid_also):
-                wanted.append(cell)
+            sets[name] = [chosen[0]] if chosen is not None else []
+        wanted = [cell for name in given.fid for cell in sets.get(name, [c for c in cells if c.label == name])]
         for cell in wanted:
             tuned = self.tuned(cell)
             if tuned is not None and not any(alike(tuned.option.schedule, one) for one in found.values()):
@@ -411,7 +409,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=5000, help="images a schedule for the FID")
     parser.add_argument("--prompts", type=int, default=200, help="test prompts that share them")
     parser.add_argument("--scenes", type=int, default=25, help="rendered scenes a prompt in the FID's reference")
-    parser.add_argument("--fid-also", nargs="+", default=[], help="named, fitted, or labels of the controls' lines")
+    parser.add_argument(
+        "--fid", nargs="+", default=["starts", "best-named", "winner"], metavar="WHICH",
+        help="schedules: starts (and their VRG), best-named and winner (by tuning), named, fitted, or labels of the table",
+    )  # fmt: skip
     parser.add_argument("--fid-solver", default="ddim")
     parser.add_argument("--fid-dtype", choices=["float32", "bfloat16"], default="bfloat16", help="of the pipeline")
     parser.add_argument("--resamples", type=int, default=100, help="of the FID's intervals")

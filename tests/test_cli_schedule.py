@@ -13,13 +13,17 @@ from diffusers import (
 )
 from PIL import Image
 
+import noisewright
 import tiny
 from noisewright import cli, registry
 from noisewright.samplers.pipeline import PipelineSampler, load_pipeline
 from noisewright.schedule import along
 from noisewright.solvers import Ddim
+from noisewright.store import read_run
 from noisewright.trajectory.errors import ErrorTable
 from noisewright.trajectory.files import load_for, read_schedule_file
+
+FEW = ("--samples", 2, "--teacher-steps", 3, "--prompt", "a cat")
 
 
 @pytest.fixture(scope="module")
@@ -237,29 +241,17 @@ def test_force_does_not_change_the_number_of_steps(errors, fitted, unloaded, tmp
 def test_what_is_fitted_ends_where_its_start_does(models, errors, tmp_path, capsys):
     """The pipeline's own levels end above the clean image, named ones and those of gits and dmn at it."""
     fit = ("fit", "--model", models / "sd", "--steps", 3, "--out", tmp_path / "s.json", "--json")
-    few = ("--samples", 2, "--evaluations", 3, "--teacher-steps", 4)
+    few = ("--samples", 2, "--evaluations", 3, "--teacher-steps", 4, "--prompt", "a cat")
     vrg = json.loads(done(capsys, *fit, "--method", "vrg", "--errors", errors, "--from", "pipeline"))
     assert vrg["sigma"][-1] == pytest.approx(0.02916, abs=1e-4)
     search = json.loads(done(capsys, *fit, "--method", "search", "--from", "uniform", *few))
     assert search["sigma"][-1] == 0
-    for method, some in (("dmn", ()), ("gits", ("--samples", 2, "--nodes", 6))):
+    for method, some in (("dmn", ()), ("gits", ("--samples", 2, "--nodes", 6, "--prompt", "a cat"))):
         assert json.loads(done(capsys, *fit, "--method", method, *some))["sigma"][-1] == 0
 
 
 def test_compared_schedules_end_at_the_clean_image_unless_they_are_to_keep_their_ends(models, capsys):
-    argv = (
-        "compare",
-        "uniform",
-        "pipeline",
-        "--model",
-        models / "sd",
-        "--samples",
-        2,
-        "--teacher-steps",
-        3,
-        "--steps",
-        3,
-    )
+    argv = ("compare", "uniform", "pipeline", "--model", models / "sd", *FEW, "--steps", 3)
     rows = {one["schedule"]: one for one in json.loads(done(capsys, *argv, "--json"))["schedules"]}
     assert [rows[name]["end"] for name in ("uniform", "pipeline")] == [0, 0]
     assert rows["uniform"]["end_as_made"] == 0
@@ -297,12 +289,33 @@ def test_levels_outside_the_models_range_are_refused(change, word, models, fitte
     held = json.loads(fitted.read_text())
     bad = tmp_path / "bad.json"
     bad.write_text(json.dumps({**held, **change(held)}))
-    assert word in refused(capsys, "compare", bad, "--model", models / "sd", "--samples", 2, "--teacher-steps", 3)
+    assert word in refused(capsys, "compare", bad, "--model", models / "sd", *FEW)
     argv = ["generate", "a cat", "--model", models / "sd", "--schedule", bad, "--out", tmp_path / "run"]
     assert cli.main([str(one) for one in (*argv, "--budget", "1 images", "--verifier", "brightness")]) == 2
     err = capsys.readouterr().err
     assert word in err
     assert not list((tmp_path / "run").rglob("*.png"))
+
+
+def test_generate_takes_a_schedule_of_another_model_by_force(models, fitted, tmp_path, capsys):
+    run = tmp_path / "run"
+    argv = ["generate", "cat", "--model", models / "flow", "--schedule", fitted, "--verifier", "brightness"]
+    argv = [str(one) for one in (*argv, "--budget", "2 images", "--out", run)]
+    assert cli.main(argv) == 2
+    assert "--force takes it all the same" in capsys.readouterr().err
+    assert not run.exists()
+    assert cli.main([*argv, "--force"]) == 0
+    held = read_run(run)
+    levels = held["spec"]["sampler"]["levels"]
+    assert [a + b for a, b in zip(levels["alpha"], levels["sigma"], strict=True)] == pytest.approx([1] * 5)
+    assert held["request"]["force"]
+    assert cli.main(["resume", str(run), "--budget", "3 images", "--json"]) == 0
+    assert len(list((run / "images").glob("*.png"))) == 3
+    found = noisewright.search(
+        str(models / "flow"), "cat", schedule=str(fitted), force=True, verifier="brightness", budget="1 images",
+        pictures=False,
+    )  # fmt: skip
+    assert read_run(found.run)["spec"]["sampler"]["levels"] == levels
 
 
 def test_images_of_another_size_are_resized_with_a_warning(models, tmp_path, capsys):
@@ -394,3 +407,129 @@ def test_a_flow_schedule_goes_into_diffusers_with_shift_1(models, tmp_path, caps
     scheduler.set_timesteps(sigmas=shown(done(capsys, "show", file), "sigmas"))
     assert scheduler.sigmas.tolist() == pytest.approx(made.sigma, rel=1e-5)
     assert scheduler.timesteps.tolist() == pytest.approx(made.t, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("compare", "uniform"),
+        ("fit", "--method", "gits", "--out", "s.json"),
+        ("fit", "--method", "search", "--out", "s.json"),
+    ],
+    ids=["compare", "gits", "search"],
+)
+def test_a_model_of_prompts_must_be_told_what_to_make(argv, models, capsys):
+    assert "--prompt" in refused(capsys, *argv, "--model", models / "sd", "--steps", 3)
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_made(models, errors, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for out, word in ((tmp_path, "directory"), (tmp_path / "file" / "e.json", "can be written")):
+        assert word in refused(capsys, "measure", models / "sd", "--levels", 5, "--out", out)
+        fit = ("fit", "--method", "vrg", "--errors", errors, "--model", models / "sd", "--steps", 3)
+        assert word in refused(capsys, *fit, "--out", out)
+    compare = ("compare", "uniform", "--model", models / "sd", "--steps", 3, *FEW)
+    assert ".png, .pdf, .svg" in refused(capsys, *compare, "--plot", "p.foo")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_prompts_are_dealt_out_to_tuning_and_report(models, tmp_path, capsys):
+    (tmp_path / "prompts.txt").write_text("a cat\na dog\na bird\n")
+    few = ("--samples", 4, "--evaluations", 3, "--teacher-steps", 4, "--guidance-scale", 3)
+    fit = ("fit", "--method", "search", "--model", models / "sd", "--steps", 3, "--from", "uniform", *few)
+    made = json.loads(done(capsys, *fit, "--prompts", "prompts.txt", "--out", "s.json", "--json"))["made"]
+    assert (made["prompts"], made["report_prompts"]) == (["a cat", "a bird"], ["a dog"])
+    assert (made["guidance_scale"], made["teacher_steps"], made["evaluations"]) == (3, 4, 3)
+    assert cli.main([str(one) for one in ("schedule", *fit, "--prompt", "a cat", "--out", "t.json")]) == 0
+    assert "name more prompts" in capsys.readouterr().err
+
+
+def test_a_fit_says_what_its_errors_were_measured_on(models, pictures, tmp_path, capsys):
+    measure = ("measure", models / "sd", "--images", pictures, "--levels", 5, "--guidance-scale", 5, "--out", "e.json")
+    done(capsys, *measure)
+    fit = ("schedule", "fit", "--method", "vrg", "--errors", "e.json", "--model", models / "sd", "--steps", 4)
+    assert cli.main([str(one) for one in (*fit, "--out", "s.json", "--json")]) == 0
+    out, err = capsys.readouterr()
+    assert "guidance 5" in err
+    about = json.loads(out)["made"]["errors_of"]
+    assert (about["images"], about["guidance_scale"], about["source"]) == (4, 5, str(pictures))
+
+
+VERIFIER = """
+import math
+calls = []
+def {name}(images, prompt):
+    calls.append(len(images))
+    return [{value} for n in range(len(images))]
+"""
+
+
+def test_images_without_a_score_are_told_and_win_nothing(models, tmp_path, capsys):
+    (tmp_path / "none.py").write_text(VERIFIER.format(name="score", value="math.nan"))
+    (tmp_path / "some.py").write_text(VERIFIER.format(name="score", value="1.0 if n else math.nan"))
+    (tmp_path / "later.py").write_text(VERIFIER.format(name="score", value="n + (len(calls) > 1 and math.nan)"))
+    few = ("--samples", 3, "--evaluations", 4, "--prompt", "a cat", "--from", "uniform", "--out", "s.json")
+    fit = ("fit", "--method", "search", "--model", models / "sd", "--steps", 3, *few)
+    for name, lacking in (("none", 3), ("some", 1)):
+        assert f"none for {lacking} of 3" in refused(capsys, *fit, "--metric", f"{name}.py:score")
+    done(capsys, *fit, "--metric", "later.py:score")
+    made = read_schedule_file("s.json")
+    assert made.figures["tuning"] == [1.0, 1.0]
+    assert made.figures["reported"] == [None, None]
+    compare = ("compare", "uniform", "--model", models / "sd", "--steps", 3, "--prompt", "a cat", "--samples", 3)
+    assert "(1 of 3 images without)" in done(capsys, *compare, "--metric", "some.py:score")
+
+
+def test_compare_tells_what_each_schedule_costs(models, fitted, capsys):
+    argv = ("compare", fitted, "uniform", "--model", models / "sd", *FEW, "--solver", "heun")
+    rows = json.loads(done(capsys, *argv, "--json"))["schedules"]
+    assert [one["nfe"] for one in rows] == [7, 7]  # four steps, the last one of first order
+    assert "differ in NFE" not in done(capsys, *argv)
+
+
+def test_a_search_that_is_interrupted_leaves_its_best(models, monkeypatch, tmp_path, capsys):
+    from noisewright.trajectory import tune
+
+    real, tried = tune.Climb._tried, []
+
+    def stopped(self, one):
+        tried.append(one)
+        if len(tried) == 3:
+            raise KeyboardInterrupt
+        return real(self, one)
+
+    monkeypatch.setattr(tune.Climb, "_tried", stopped)
+    fit = ("schedule", "fit", "--method", "search", "--model", models / "sd", "--steps", 3, "--from", "uniform", *FEW)
+    argv = [str(one) for one in (*fit, "--evaluations", 6, "--out", "s.json")]
+    assert cli.main(argv) == 130
+    assert "after 3 of 6 schedules; the best is in s.json" in capsys.readouterr().err
+    made = read_schedule_file("s.json")
+    assert made.figures["interrupted"] is True
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(argv) == 0
+    assert "interrupted" not in read_schedule_file("s.json").figures
+
+
+def test_fid_is_compared_with_the_interval_of_its_change(models, tmp_path, capsys, monkeypatch):
+    from noisewright.statistics import FeatureStatistics
+
+    class Network:
+        fingerprint = "flat"
+
+        def __init__(self, *given):
+            pass
+
+        def __call__(self, images):
+            return type("Found", (), {"features": images.mean((2, 3))})
+
+    monkeypatch.setattr("noisewright.features.FeatureNetwork", Network)
+    FeatureStatistics("flat").add(torch.rand(50, 3, generator=torch.Generator().manual_seed(0))).save("r.safetensors")
+    monkeypatch.setattr(registry, "find_model", lambda name: str(name))
+    argv = ("compare", "uniform", "quadratic", "--model", models / "sd", "--samples", 12, "--steps", 3, "--prompt")
+    argv += ("a cat", "--metric", "fid", "--features", "flat", "--reference", "r.safetensors", "--json")
+    first, second = (one["metrics"]["fid"] for one in json.loads(done(capsys, *argv))["schedules"])
+    assert "change" not in first
+    assert second["change"] == pytest.approx(second["value"] - first["value"])
+    low, high = second["change_interval"]
+    assert low < second["change"] < high

@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from transformers import ViTConfig, ViTForImageClassification
 from noisewright.cli import main
 from noisewright.evaluate import distribution
 from noisewright.evaluate.distribution import fid, fid_interval, inception_score, kid, manifold
-from noisewright.evaluate.population import evaluate_images, image_batches, population
+from noisewright.evaluate.population import evaluate_images, image_batches, parquet_rows, population
 from noisewright.features import FeatureNetwork, Features
 from noisewright.statistics import FeatureStatistics
 
@@ -411,6 +412,43 @@ def test_parquet_files_of_images(tmp_path, monkeypatch):
     parquet.write_table(pyarrow.table({"label": [0]}), tmp_path / "bare.parquet")
     with pytest.raises(ValueError, match="a column img or image"):
         list(image_batches([tmp_path / "bare.parquet"], []))
+
+
+class Table:
+    """What ``parquet.ParquetFile`` gives of two rows, the second without a caption or a picture."""
+
+    def __init__(self, file):
+        self.schema_arrow = types.SimpleNamespace(names=["image", "caption", "label"])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def iter_batches(self, batch_size, columns):
+        rows = [{"image": {"bytes": b"a"}, "caption": "cat", "label": 0}]
+        rows.append({"image": {"bytes": None}, "caption": None, "label": None})
+        some = [{name: row[name] for name in columns} for row in rows]
+        yield types.SimpleNamespace(to_pylist=lambda: some)
+
+
+def test_a_caption_that_is_null_is_none(tmp_path, monkeypatch):
+    parquet = types.SimpleNamespace(ParquetFile=Table)
+    monkeypatch.setitem(sys.modules, "pyarrow", types.SimpleNamespace(ArrowInvalid=OSError, parquet=parquet))
+    file = tmp_path / "set.parquet"
+    assert list(parquet_rows(file, ["prompt", "caption"])) == [(b"a", "cat"), (None, None)]
+    assert list(parquet_rows(file, ["label"])) == [(b"a", "0"), (None, None)]
+    assert list(parquet_rows(file)) == [(b"a", None), (None, None)]
+
+
+def test_a_caption_that_is_null_is_none_in_a_real_file(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    rows = [{"bytes": b"a", "path": None}] * 2
+    parquet.write_table(pyarrow.table({"image": rows, "text": ["cat", None]}), tmp_path / "set.parquet")
+    assert list(parquet_rows(tmp_path / "set.parquet", ["text"])) == [(b"a", "cat"), (b"a", None)]
 
 
 def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):

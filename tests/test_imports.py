@@ -21,7 +21,7 @@ LAYERS = [
     {"builtins", "registry"},
     {"api"},
     {"replay"},
-    {"terminal", "cli", "cli_schedule"},
+    {"terminal", "cli", "cli_schedule", "cli_schedule_show"},
     {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -109,12 +109,14 @@ def test_dynamic_shifts_reach_the_clock():
 def test_align_your_steps(name, times, stable):
     made = named_schedule(name, stable, 10)
     assert made.t == pytest.approx(times, abs=1)
-    for steps in (7, 20):
-        other = named_schedule(name, stable, steps)
-        assert other.sigma[0] == pytest.approx(made.sigma[0], rel=PUBLISHED)
-        assert other.sigma[-2] == pytest.approx(made.sigma[-2], rel=PUBLISHED)
-    nineteen = named_schedule(name, stable, 19)
-    assert nineteen.sigma[2::2] == pytest.approx((*made.sigma[1:-1], 0.0)[:9], rel=TABLE)
+    levels = [sigma / alpha for alpha, sigma in zip(made.alpha, made.sigma, strict=True)]
+    five, twenty = (
+        [sigma / alpha for alpha, sigma in zip(one.alpha, one.sigma, strict=True)]
+        for one in (named_schedule(name, stable, steps) for steps in (5, 20))
+    )
+    assert five == pytest.approx([*levels[:-1:2], 0.0], rel=TABLE)  # every second of the eleven published levels
+    assert twenty[::2] == pytest.approx(levels, rel=TABLE)
+    assert twenty[-2] == pytest.approx(math.sqrt(levels[-2] * 0.029), rel=TABLE)  # halfway to the eleventh
 
 
 def test_autodiffusion(stable):

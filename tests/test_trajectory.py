@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, EulerDiscreteScheduler
 
 from noisewright.evaluate.bootstrap import interval
 from noisewright.samplers.levels import read_levels
@@ -21,6 +21,7 @@ from noisewright.trajectory.files import (
     ScheduleFile,
     identity,
     load_for,
+    on_path,
     read_schedule_file,
     write_schedule_file,
 )
@@ -130,6 +131,57 @@ def test_a_biased_and_heavy_tailed_error_is_called_so():
     assert found.bias_share == pytest.approx(0.25 / (0.25 + 5 / 3), abs=0.03)
 
 
+def gaussian_levels(count, sets):
+    """What is found of errors that are Gaussian, again and again."""
+    generator = torch.Generator().manual_seed(count)
+    for _ in range(sets):
+        moments = Moments(1024)
+        moments.add(torch.randn(count, 1024, generator=generator))
+        yield moments.level(1.0, 1.0)
+
+
+@pytest.mark.parametrize("count", [10, 50])
+def test_gaussian_errors_have_no_tails_however_few_images_there_are(count):
+    found = list(gaussian_levels(count, 100))
+    assert {one.images for one in found} == {count}
+    assert sum("tails" in one.verdict() or "skewed" in one.verdict() for one in found) < 8
+    for name in ("skew", "kurtosis"):
+        values = torch.tensor([getattr(one, name) for one in found])
+        assert abs(values.mean()) < SAMPLED * values.std() / len(values) ** 0.5 < 6 / (count + 1), name
+
+
+@pytest.mark.parametrize("count", [3, 4, 9])
+def test_skew_and_kurtosis_are_those_of_the_definition(count):
+    """Joanes and Gill's G1 and G2, from k-statistics; 0 where there are too few numbers."""
+    x = torch.rand(count, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    moments = Moments(1)
+    moments.add(x)
+    found = moments.level(1.0, 1.0)
+    n, (m2, m3, m4) = count, [float((x - x.mean()).pow(k).mean()) for k in (2, 3, 4)]
+    k2, k3 = n / (n - 1) * m2, n**2 / ((n - 1) * (n - 2)) * m3
+    assert found.skew == pytest.approx(k3 / k2**1.5, rel=1e-9)
+    k4 = n**2 * ((n + 1) * m4 - 3 * (n - 1) * m2**2) / ((n - 1) * (n - 2) * (n - 3)) if n > 3 else 0.0
+    assert found.kurtosis == pytest.approx(k4 / k2**2, rel=1e-9)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 7])
+def test_of_too_few_images_no_verdict_is_given(count):
+    (found,) = gaussian_levels(count, 1)
+    assert all(math.isfinite(value) for value in vars(found).values())
+    assert found.verdict() == "too few images"
+    assert not found.departs
+    assert (found.kurtosis == 0) == (count < 4)
+    assert (found.skew == 0) == (count < 3)
+
+
+def test_errors_that_do_not_vary_have_no_shape():
+    moments = Moments(5)
+    moments.add(torch.full((9, 5), 0.1))
+    found = moments.level(1.0, 1.0)
+    assert (found.skew, found.kurtosis) == (0, 0)
+    assert "biased" in found.verdict()
+
+
 def test_batches_change_nothing_and_memory_does_not_grow():
     sampler = single()
     tables = [measure(lambda _: sampler, gaussian_examples(128, 64), levels=5, stride=1)]
@@ -174,6 +226,37 @@ def test_an_error_table_survives_its_file_and_damaged_ones_do_not(tmp_path):
         ErrorTable.load(tmp_path / "few.json")
     with pytest.raises(ValueError, match="does not exist"):
         ErrorTable.load(tmp_path / "none.json")
+
+
+def test_a_table_that_does_not_say_how_many_images_a_level_had_is_read(tmp_path):
+    """As those of earlier versions do not; all other numbers are still wanted."""
+    sampler = single()
+    table = measure(lambda _: sampler, gaussian_examples(64), levels=5)
+    assert {one.images for one in table.levels} == {32}
+    file = table.save(tmp_path / "errors.json")
+    assert ErrorTable.load(file) == table
+    held = json.loads(file.read_text())
+    for row in held["levels"]:
+        del row["images"]
+    file.write_text(json.dumps(held))
+    older = ErrorTable.load(file)
+    assert [replace(one, images=32) for one in older.levels] == list(table.levels)
+    assert {one.images for one in older.levels} == {0}
+    assert not any("few" in one.verdict() for one in older.levels)
+    for wrong, word in (
+        (2.5, "whole number of images at each level"),
+        (-1, "whole number"),
+        ("x", "row 1"),
+        (None, "row 1"),
+    ):
+        held["levels"][0]["images"] = wrong
+        file.write_text(json.dumps(held))
+        with pytest.raises(ValueError, match=word):
+            ErrorTable.load(file)
+    for row in (7, "x", [], None):
+        file.write_text(json.dumps({**held, "levels": [row]}))
+        with pytest.raises(ValueError, match="row 1"):
+            ErrorTable.load(file)
 
 
 @pytest.mark.parametrize("name", [one.name for one in fields(LevelError)])
@@ -563,6 +646,8 @@ def test_a_schedule_file_is_for_its_model(tmp_path):
         ({"version": 99}, "version"),
         ({"alpha": None}, "levels"),
         ({"made": None}, "made is None"),
+        ({"steps": 5}, "4 times for the 5 steps"),
+        ({"steps": None}, "4 times for the None steps"),
     ):
         (tmp_path / "bad.json").write_text(json.dumps({**held, **change}))
         with pytest.raises(ValueError, match=word):
@@ -591,6 +676,8 @@ def changed(held, name):
         "rising times": kept(t[::-1], alpha, sigma),
         "times 3": kept(t, [3 * one for one in alpha], [3 * one for one in sigma]),
         "halved": kept(t, [one / 2 for one in alpha], [one / 2 for one in sigma]),
+        "small start": {"start": 0.5},
+        "large start": {"start": 14.6},
     }[name]
 
 
@@ -604,6 +691,8 @@ def changed(held, name):
         ("rising times", r"times in .*whose time is"),
         ("times 3", r"alpha and sigma in \[0, 1\]"),
         ("halved", r"alpha\^2 \+ sigma\^2 = 1"),
+        ("small start", r"expected a start of 1 or 0.9999 in .*got 0.5"),
+        ("large start", r"expected a start of 1 .*got 14.6"),
     ],
 )
 def test_a_file_with_levels_that_are_not_the_models_is_refused(fault, word, tmp_path):
@@ -614,6 +703,33 @@ def test_a_file_with_levels_that_are_not_the_models_is_refused(fault, word, tmp_
     file.write_text(json.dumps({**held, **changed(held, fault)}))
     with pytest.raises(ValueError, match=word):
         load_for(file, sampler)
+
+
+@pytest.mark.parametrize("kind", ["vp", "flow"])
+def test_states_may_start_as_samplers_draw_them_and_a_forced_file_as_unit_data_does(kind, tmp_path):
+    sampler = single(kind=kind)
+    path = path_of(sampler)
+    one = replace(path, end=0.0).schedule([2.0, 1.0, 0.2])
+    alpha, sigma = one.alpha[0], one.sigma[0]
+    file = tmp_path / "s.json"
+    for start in (1.0, math.hypot(alpha, sigma), sigma, sigma + 1e-6):
+        write_schedule_file(file, ScheduleFile(replace(one, start=start), "ddim", identity(sampler)))
+        assert load_for(file, sampler).start == start
+    write_schedule_file(file, ScheduleFile(replace(one, start=3.0), "ddim", identity(sampler)))
+    with pytest.raises(ValueError, match="expected a start of 1"):
+        load_for(file, sampler)
+    assert load_for(file, sampler, force=True).start == pytest.approx(math.hypot(alpha, sigma), rel=1e-12)
+
+
+@pytest.mark.parametrize("spacing", ["leading", "linspace", "trailing"])
+def test_a_pipelines_own_start_is_taken(spacing):
+    import tiny
+    from noisewright.samplers.pipeline import PipelineSampler
+
+    pipe = tiny.sd()
+    pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config, timestep_spacing=spacing)
+    sampler = PipelineSampler(pipe, "x", num_inference_steps=4)
+    assert on_path(sampler.schedule, path_of(sampler), "it") == sampler.schedule
 
 
 def test_rounded_times_are_taken_and_a_forced_file_gets_the_models_own(tmp_path):

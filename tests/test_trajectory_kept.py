@@ -2,6 +2,7 @@
 
 import json
 import logging
+import weakref
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from noisewright.trajectory.kept import Kept
 from noisewright.trajectory.measure import Progress, measure
 from noisewright.trajectory.metrics import Teacher, measured, subjects
 from noisewright.trajectory.path import path_of, spaced
-from noisewright.trajectory.tune import tune
+from noisewright.trajectory.tune import Interrupted, tune
 
 EVALUATIONS = 12
 BATCHES = 5
@@ -61,8 +62,11 @@ def test_a_search_that_was_killed_goes_on_to_the_same_end(sampler, made_images, 
     plain = searched(sampler, Kept())
     whole = made_images["calls"]
     made_images.update(calls=0, killed_at=whole // 2)
-    with pytest.raises(Killed):
+    with pytest.raises(Interrupted) as caught:
         searched(sampler, Kept(tmp_path))
+    before, best = caught.value.best.figures["tuning"]
+    assert best <= before
+    assert 1 <= caught.value.best.figures["evaluations"] < EVALUATIONS
     made_images["killed_at"] = None
     again = searched(sampler, Kept(tmp_path))
     assert again == plain
@@ -189,3 +193,18 @@ def test_the_command_goes_on_where_it_was_killed(pictures, monkeypatch, tmp_path
     whole, again = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("whole", "again"))
     assert again == whole
     assert not list(tmp_path.glob("keep/moments/*"))
+
+
+def test_no_sampler_is_held_for_every_caption():
+    made, alive = [], []
+
+    def make(caption):
+        one = MixtureSampler(torch.full((1, *SHAPE), 0.3), torch.tensor([0.5]))
+        made.append(weakref.ref(one))
+        alive.append(sum(ref() is not None for ref in made))
+        return one
+
+    states = torch.zeros(1, *SHAPE)
+    measure(make, ((f"picture {n}", states) for n in range(40)), levels=5)
+    assert len(made) == 40
+    assert max(alive) <= 3

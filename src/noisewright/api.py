@@ -184,6 +184,7 @@ def search(
     solver: str | None = None,
     eta: float | None = None,
     schedule: str | None = None,
+    force: bool = False,
     seed: int = 0,
     ensemble: str | Mapping[str, float] = "rank",
     score_cache: str | Path | None = None,
@@ -217,6 +218,7 @@ def search(
             that have it.
         schedule: ``None`` (the pipeline's own noise levels), a name from ``noisewright list schedules``, or a schedule
             file; with the pipeline's own scheduler only where noisewright has its equal.
+        force: take a schedule file that was made for another model: its levels, with this model's own times.
         seed: candidate k starts from the noise of ``torch.Generator("cpu").manual_seed(seed + k)``.
         ensemble: ``"rank"`` (mean rank within the prompt), ``"zsum"``, or the weights of a weighted sum of the scores
             as they are: ``{"clip": 1, "aesthetic": 0.5}`` or ``"clip=1,aesthetic=0.5"``.
@@ -240,8 +242,8 @@ def search(
         pipe, prompt, class_label=class_label, verifier=verifier, judge=judge, search=search, search_args=search_args,
         budget=budget, target=target, num_inference_steps=num_inference_steps, search_steps=search_steps,
         guidance_scale=guidance_scale, negative_prompt=negative_prompt, height=height, width=width, solver=solver,
-        eta=eta, schedule=schedule, seed=seed, ensemble=ensemble, score_cache=score_cache, batch_size=batch_size,
-        device=device, dtype=dtype, **pipe_kwargs,
+        eta=eta, schedule=schedule, force=force, seed=seed, ensemble=ensemble, score_cache=score_cache,
+        batch_size=batch_size, device=device, dtype=dtype, **pipe_kwargs,
     )  # fmt: skip
     if out is None:
         out = tempfile.mkdtemp(prefix="noisewright-")
@@ -269,6 +271,7 @@ def make_plan(
     solver: str | None = None,
     eta: float | None = None,
     schedule: str | None = None,
+    force: bool = False,
     seed: int = 0,
     ensemble: str | Mapping[str, float] = "rank",
     score_cache: str | Path | None = None,
@@ -327,7 +330,8 @@ def make_plan(
     sampler: Sampler
     if isinstance(pipe, Sampler):
         settings = {"guidance_scale": guidance_scale, "negative_prompt": negative_prompt, "height": height,
-                    "width": width, "solver": solver, "eta": eta, "schedule": schedule, **pipe_kwargs}  # fmt: skip
+                    "width": width, "solver": solver, "eta": eta, "schedule": schedule, "force": force or None,
+                    **pipe_kwargs}  # fmt: skip
         _check_sampler(pipe, prompt, settings)
         sampler = pipe if num_inference_steps is None else pipe.with_steps(num_inference_steps)
     else:
@@ -341,7 +345,7 @@ def make_plan(
                 pipe_kwargs=pipe_kwargs,
             )  # fmt: skip
             if schedule is not None:
-                sampler = _on_levels(sampler, schedule, num_inference_steps, eta, warnings)
+                sampler = _on_levels(sampler, schedule, num_inference_steps, eta, warnings, force)
         except Exception as error:
             if not out_of_memory(error):
                 raise
@@ -382,14 +386,14 @@ def make_plan(
 
 
 def _on_levels(
-    sampler: PipelineSampler, schedule: str, steps: int | None, eta: float | None, warnings: list[str]
+    sampler: PipelineSampler, schedule: str, steps: int | None, eta: float | None, warnings: list[str], force: bool
 ) -> PipelineSampler:
     """The sampler on the levels that ``schedule`` names; a file's solver is used where none was asked for.
 
     Raises:
-        ValueError: on a file for another model, or for another number of steps than was asked for.
+        ValueError: on a file for another model, unless by force, or for another number of steps than was asked for.
     """
-    levels, solver = registry.schedule_from(schedule, sampler)
+    levels, solver = registry.schedule_from(schedule, sampler, force)
     rule = None
     if solver is not None:
         if steps is not None and steps != levels.steps:

@@ -126,6 +126,7 @@ Eta = Annotated[float | None, typer.Option(help="Noise of each step, 0 to 1 (ddi
 ScheduleOption = Annotated[
     str, typer.Option(help="A name from `list schedules`, or a schedule file.", metavar="NAME|FILE")
 ]
+Force = Annotated[bool, typer.Option("--force", help="Take a schedule file that was made for another model.")]
 Guidance = Annotated[float | None, typer.Option(help="As in diffusers; by default the model's.", metavar="G")]
 Negative = Annotated[str | None, typer.Option(help="As in diffusers.", metavar="TEXT")]
 Height = Annotated[int | None, typer.Option(help="Pixels; by default the model's.", min=1, metavar="H")]
@@ -195,6 +196,7 @@ def generate(
     solver: SolverOption = None,
     eta: Eta = None,
     schedule: ScheduleOption = "pipeline",
+    force: Force = False,
     guidance_scale: Guidance = None,
     negative_prompt: Negative = None,
     height: Height = None,
@@ -218,7 +220,7 @@ def generate(
         "search_args": list(search_arg or []),
         "verifier": _located(verifier), "judge": _located(judge), "budget": budget, "target": list(target or []),
         "num_inference_steps": steps, "search_steps": search_steps, "solver": solver, "eta": eta,
-        "schedule": str(Path(schedule).resolve()) if Path(schedule).is_file() else schedule,
+        "schedule": str(Path(schedule).resolve()) if Path(schedule).is_file() else schedule, "force": force,
         "guidance_scale": guidance_scale, "negative_prompt": negative_prompt, "height": height,
         "width": width, "seed": seed, "ensemble": ensemble,
         "score_cache": None if score_cache is None else str(score_cache.resolve()),

@@ -5,20 +5,29 @@ As in :mod:`noisewright.cli`, nothing heavy is imported before a command needs i
 
 from __future__ import annotations
 
+import hashlib
 import math
-import sys
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
+from inspect import signature
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from noisewright import cli_schedule_show as shown
+
 if TYPE_CHECKING:
     from noisewright.sampler import Sampler
+    from noisewright.schedule import Schedule
     from noisewright.trajectory.errors import ErrorTable
     from noisewright.trajectory.kept import Kept
     from noisewright.trajectory.metrics import Metric, Subject
+    from noisewright.trajectory.path import ModelPath
     from noisewright.trajectory.vrg import Fitted
 
 METHODS = ("vrg", "gits", "dmn", "search")
@@ -72,6 +81,15 @@ Keep = Annotated[
     ),
 ]
 KEEP = Path("runs/schedules")
+
+RECENT = 16
+"""Samplers of conditions, with their encoded prompts, that are held at a time."""
+
+MOST_LISTED = 20
+"""Prompts that a file lists; of more it has the number and a hash."""
+
+PLOTS = (".png", ".pdf", ".svg")
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
@@ -144,6 +162,7 @@ def measure(
     """
     given = images or [SELF]
     _check_images(given)
+    _check_out(out)
     from noisewright.trajectory import measure as measuring
 
     measuring.check_count(count, stride)
@@ -154,30 +173,32 @@ def measure(
     from noisewright.trajectory.kept import Kept, depends
 
     known = wanted or _defaults(loaded)
+    make = lru_cache(maxsize=RECENT)(loaded.sampler)
     paths = [Path(one) for one in given if one != SELF]
     begun = measuring.Progress(
-        Kept(keep), depends(loaded.sampler(known[0])), known, sources.stamps(paths), count, batch_size, levels, stride,
+        Kept(keep), depends(make(known[0])), known, sources.stamps(paths), count, batch_size, levels, stride,
         seed,
     )  # fmt: skip
     if begun.done:
         terminal.say(f"going on after {terminal.plural(begun.done, 'image')} that an earlier command measured")
     if given == [SELF]:
-        make = _with_guidance(loaded, None).sampler
-        examples = sources.own_samples(make, known, count=count, batch=batch_size, seed=seed, skip=begun.done)
+        guided = lru_cache(maxsize=RECENT)(_with_guidance(loaded, None).sampler)
+        examples = sources.own_samples(guided, known, count=count, batch=batch_size, seed=seed, skip=begun.done)
     else:
         default = known[0] if len(known) == 1 else None
-        examples = sources.from_files(paths, loaded.sampler, default, count=count, batch=batch_size, skip=begun.done)
-    with terminal.waiting("measuring ...", _watched(json)):
+        examples = sources.from_files(paths, make, default, count=count, batch=batch_size, skip=begun.done)
+    with _going_on(), terminal.waiting("measuring ...", _watched(json)) as tell:
         table = measuring.measure(
-            loaded.sampler, examples, levels=levels, stride=stride, seed=seed, source=", ".join(given),
+            make, examples, levels=levels, stride=stride, seed=seed, source=", ".join(given),
             settings={"guidance_scale": guidance_scale, "count": count, "prompts": len(known)}, begun=begun,
+            progress=lambda n: tell(f"measuring: {n} of {count} images"),
         )  # fmt: skip
     table.save(out)
     begun.finish()
     if json:
-        terminal.print_json({**_table_json(table), "file": str(out)})
+        terminal.print_json({**shown.table_json(table), "file": str(out)})
     else:
-        _print_errors(table)
+        shown.print_errors(table)
         typer.echo(f"written to {out}")
 
 
@@ -241,6 +262,7 @@ def fit(
         raise ValueError("expected --errors FILE with --method vrg, got none")
     rule = _solver(solver)
     _check_start(start, steps)
+    _check_out(out)
     from noisewright.trajectory import gits, vrg
 
     vrg.check_settings(gamma=gamma, penalty=penalty, target=target)
@@ -253,50 +275,33 @@ def fit(
     table = _read_errors(errors)
     wanted = _conditions(prompt, prompts)
     loaded = _loaded(model, guidance_scale, device, dtype)
-    from noisewright.trajectory import dmn, metrics, tune
     from noisewright.trajectory.files import ScheduleFile, identity, write_schedule_file
     from noisewright.trajectory.kept import Kept
     from noisewright.trajectory.path import path_of, with_schedule
 
-    known = wanted or _defaults(loaded)
+    known = wanted or (_asked(loaded) if method in ("gits", "search") else _defaults(loaded))
     sampler = loaded.sampler(known[0])
-    begun, kept = _schedule(start, sampler, steps, force), Kept(keep)
-    path = path_of(with_schedule(sampler, begun, rule))
-    made_of: dict[str, Any] = {"method": method, "seed": seed}
-    with terminal.waiting("fitting ...", _watched(json)):
-        if table is not None:
-            _check_table(table, identity(sampler), force)
-            made_of.update({"from": start, "gamma": gamma, "penalty": penalty, "target": target,
-                            "fixed_start": fixed_start, "errors": str(errors)})  # fmt: skip
-            found = vrg.fit_vrg(
-                begun, table, path, gamma=gamma, penalty=penalty, target=target, order=vrg.order_of(rule),
-                fixed_start=fixed_start,
-            )  # fmt: skip
-        elif method == "dmn":
-            latent = getattr(loaded.pipe, "vae", None) is not None
-            found = dmn.fit_dmn(path, steps, power=2.0 if latent else 1.0, seed=seed)
-        elif method == "gits":
-            some = metrics.subjects(loaded.sampler, known, samples, seed=seed, batch=batch_size)
-            made_of.update({"cost": cost, "factor": factor, "nodes": nodes, "samples": samples})
-            costs, levels, path = gits.teacher_costs(_on(some, begun, rule), nodes=nodes, cost=cost, kept=kept)
-            found = gits.fit_gits(costs, levels, path, steps, factor=factor)
+    begun = _schedule(start, sampler, steps, force)
+    asked = SimpleNamespace(**ctx.params)
+    at = Setting(loaded, known, sampler, begun, path_of(with_schedule(sampler, begun, rule)), rule, Kept(keep))
+
+    def written(found: Fitted, made_of: dict[str, Any]) -> ScheduleFile:
+        made_of = {"method": method, "seed": seed, **made_of}
+        made = ScheduleFile(found.schedule, rule.name, identity(sampler), made_of, found.figures)
+        write_schedule_file(out, made)
+        return made
+
+    with _going_on(), terminal.waiting("fitting ...", _watched(json)) as tell:
+        if method == "vrg":
+            assert table is not None  # noqa: S101 - see above
+            found, made_of = _by_vrg(asked, at, table)
+        elif method == "search":
+            found, made_of = _by_search(asked, at, tell, written)
         else:
-            by = _metrics(metric, teacher_steps, features, reference, device, kept)
-            made_of.update({"from": start, "metric": metric, "samples": samples, "fixed_start": fixed_start})
-            tuning, reporting = (
-                metrics.subjects(loaded.sampler, known, samples, seed=first, batch=batch_size)
-                for first in (seed, seed + SPARE_SEEDS)
-            )
-            found = tune.tune(
-                begun, path, rule, by[0], tuning, reporting, evaluations=evaluations, seed=seed,
-                free_start=not fixed_start, kept=kept,
-            )  # fmt: skip
-    for line in _notes(found):
+            found, made_of = (_by_dmn if method == "dmn" else _by_gits)(asked, at)
+    for line in _notes(found, made_of):
         terminal.say(f"warning: {line}")
-    about = identity(sampler)
-    made = ScheduleFile(found.schedule, rule.name, about, made_of, found.figures)
-    write_schedule_file(out, made)
-    _shown(made, out, json)
+    shown.schedule(written(found, made_of), out, json)
 
 
 @app.command()
@@ -306,7 +311,7 @@ def show(
     """Show a schedule: its levels as a table and a picture, what it was made for and how, and what diffusers takes."""
     from noisewright.trajectory.files import read_schedule_file
 
-    _shown(read_schedule_file(file), file, json)
+    shown.schedule(read_schedule_file(file), file, json)
 
 
 @app.command()
@@ -359,12 +364,14 @@ def compare(
             _check_rule(one)
     rules = {one: _solver(solver or (files[one].solver if one in files else "ddim")) for one in schedules}
     _check_metrics(metric, features, reference)
+    _check_plot(plot)
     wanted = _conditions(prompt, prompts)
     loaded = _loaded(model, guidance_scale, device, dtype)
+    from noisewright.solvers import nfe
     from noisewright.trajectory import metrics
     from noisewright.trajectory.kept import Kept
 
-    known, kept = wanted or _defaults(loaded), Kept(keep)
+    known, kept = wanted or _asked(loaded), Kept(keep)
     sampler = loaded.sampler(known[0])
     lengths = {one: file.schedule.steps for one, file in files.items()}
     made = {one: _schedule(one, sampler, lengths.get(one, count), force) for one in schedules}
@@ -374,38 +381,172 @@ def compare(
     by = _metrics(metric, teacher_steps, features, reference, device, kept)
     some = metrics.subjects(loaded.sampler, known, samples, seed=seed, batch=batch_size)
     values = {}
-    with terminal.waiting("comparing ...", _watched(json)):
-        for one in schedules:
+    with _going_on(), terminal.waiting("comparing ...", _watched(json)) as tell:
+        for number, one in enumerate(schedules):
+            tell(f"comparing: {one}, {number + 1} of {len(schedules)}")
             values[one] = metrics.measured(made[one], rules[one], some, by, kept)
+    groups = metrics.groups_of(some)
     rows = [
-        {**_compared(one, made[one].steps, rules[one].name, values, schedules[0], by),
+        {"schedule": one, "solver": rules[one].name, "steps": made[one].steps,
+         "nfe": nfe(rules[one], made[one], 0, made[one].steps),
+         "metrics": _compared(values[one], values[schedules[0]] if one != schedules[0] else None, by, groups),
          "end": made[one].sigma[-1] / made[one].alpha[-1], "end_as_made": ends[one]}
         for one in schedules
     ]  # fmt: skip
-    if plot is not None:
-        _plot(rows, by, plot)
+    about = {"samples": samples, "seed": seed, "prompts": len({one.prompt for one in some}),
+             "intervals_over": "noises" if groups is None else "prompts"}  # fmt: skip
     if json:
-        terminal.print_json({"samples": samples, "seed": seed, "schedules": rows})
-        return
-    headers = [
-        "schedule",
-        "solver",
-        "steps",
-        *(f"{one.name} ({'lower' if one.lower else 'higher'} is better)" for one in by),
-    ]
-    cells = [
-        [row["schedule"], row["solver"], str(row["steps"]), *(_cell(row["metrics"][one.name]) for one in by)]
-        for row in rows
-    ]
-    terminal.out().print(terminal.table(headers, cells, right=(2,)))
-    typer.echo(f"{samples} noises from seed {seed}; 95 % intervals; changes are paired, against {schedules[0]}")
-    for one in schedules:
-        if ends[one] > 0:
-            told = "ends" if keep_ends else "was brought to the clean image; as made it ends"
-            typer.echo(f"{one} {told} at s = {ends[one]:.4g}" + ("" if keep_ends else " (--keep-ends leaves it there)"))
+        terminal.print_json({**about, "schedules": rows})
+    else:
+        shown.print_comparison(rows, by, about, keep_ends)
+    if plot is not None:
+        shown.plot(rows, by, plot)
+
+
+# The methods of fit: a schedule, and what is told of how it was made
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a schedule is fitted for.
+
+    Attributes:
+        loaded: the model.
+        known: prompts or classes.
+        sampler: of the first of them.
+        begun: the schedule of ``--from``.
+        path: the model's levels, to where that ends.
+        rule: the solver.
+        kept: what the model was asked before.
+    """
+
+    loaded: Loaded
+    known: list[str]
+    sampler: Sampler
+    begun: Schedule
+    path: ModelPath
+    rule: Any
+    kept: Kept
+
+    @property
+    def guidance(self) -> float | None:
+        return self.loaded.guidance_scale
+
+
+Made = tuple["Fitted", dict[str, Any]]
+
+
+def _by_vrg(asked: Any, at: Setting, table: ErrorTable) -> Made:
+    from noisewright.trajectory import vrg
+    from noisewright.trajectory.files import identity
+
+    _check_table(table, identity(at.sampler), asked.force)
+    found = vrg.fit_vrg(
+        at.begun, table, at.path, gamma=asked.gamma, penalty=asked.penalty, target=asked.target,
+        order=vrg.order_of(at.rule), fixed_start=asked.fixed_start,
+    )  # fmt: skip
+    return found, {
+        "from": asked.start, "gamma": asked.gamma, "penalty": asked.penalty, "target": asked.target,
+        "fixed_start": asked.fixed_start, "errors": str(asked.errors),
+        "errors_of": {"images": table.images, "source": table.source, **table.settings},
+    }  # fmt: skip
+
+
+def _by_dmn(asked: Any, at: Setting) -> Made:
+    from noisewright.trajectory import dmn
+
+    power = 2.0 if getattr(at.loaded.pipe, "vae", None) is not None else 1.0
+    return dmn.fit_dmn(at.path, asked.steps, power=power, seed=asked.seed), {"power": power}
+
+
+def _by_gits(asked: Any, at: Setting) -> Made:
+    from noisewright.trajectory import gits, metrics
+
+    make = lru_cache(maxsize=RECENT)(at.loaded.sampler)
+    some = metrics.subjects(make, at.known, asked.samples, seed=asked.seed, batch=asked.batch_size)
+    costs, levels, path = gits.teacher_costs(_on(some, at.begun, at.rule), nodes=asked.nodes, cost=asked.cost,
+                                             kept=at.kept)  # fmt: skip
+    found = gits.fit_gits(costs, levels, path, asked.steps, factor=asked.factor)
+    return found, {
+        "cost": asked.cost, "factor": asked.factor, "nodes": asked.nodes, "samples": asked.samples,
+        "guidance_scale": at.guidance, "prompts": _listed(at.known),
+    }  # fmt: skip
+
+
+def _by_search(asked: Any, at: Setting, tell: Callable[[str], None], written: Callable[..., Any]) -> Made:
+    """Several prompts are dealt out, one to tune on, the next to report on. Ctrl-C leaves the best in the file."""
+    from noisewright import cli
+    from noisewright.samplers.classes import is_class_conditional
+    from noisewright.trajectory import metrics, tune
+
+    by = _metrics(asked.metric, asked.teacher_steps, asked.features, asked.reference, asked.device, at.kept)[0]
+    shared = len(at.known) == 1 or is_class_conditional(at.loaded.pipe)
+    sides = (at.known, at.known) if shared else (at.known[::2], at.known[1::2])
+    make = lru_cache(maxsize=max(RECENT, len(at.known)))(at.loaded.sampler)
+    tuning, reporting = (
+        metrics.subjects(make, side, asked.samples, seed=first, batch=asked.batch_size)
+        for side, first in zip(sides, (asked.seed, asked.seed + SPARE_SEEDS), strict=True)
+    )
+    made_of = {
+        "from": asked.start, "metric": asked.metric, "samples": asked.samples, "fixed_start": asked.fixed_start,
+        "evaluations": asked.evaluations, "teacher_steps": asked.teacher_steps, "guidance_scale": at.guidance,
+        "prompts": _listed(sides[0]), "report_prompts": _listed(sides[1]),
+    }  # fmt: skip
+    try:
+        found = tune.tune(
+            at.begun, at.path, at.rule, by, tuning, reporting, evaluations=asked.evaluations, seed=asked.seed,
+            free_start=not asked.fixed_start, kept=at.kept,
+            progress=lambda n, best: tell(f"fitting: {n} of {asked.evaluations} schedules, best {best:.4g}"),
+        )  # fmt: skip
+    except tune.Interrupted as stopped:
+        written(stopped.best, made_of)
+        count = stopped.best.figures["evaluations"]
+        raise cli.Interrupted(
+            f"interrupted after {count} of {asked.evaluations} schedules; the best is in {asked.out}; the same command "
+            "goes on"
+        ) from None
+    return found, made_of
+
+
+def _listed(prompts: Sequence[str]) -> Any:
+    """Prompts for a file: all of a few, else how many and their hash."""
+    if len(prompts) <= MOST_LISTED:
+        return list(prompts)
+    return {"count": len(prompts), "sha256": hashlib.sha256("\n".join(prompts).encode()).hexdigest()}
 
 
 # Behind the commands
+
+
+@contextmanager
+def _going_on() -> Iterator[None]:
+    """Tells what Ctrl-C leaves."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        from noisewright import cli
+
+        raise cli.Interrupted("interrupted; the same command goes on where it was") from None
+
+
+def _check_out(out: Path) -> None:
+    """Refuse a place that cannot be written, before anything is computed."""
+    if out.is_dir():
+        raise ValueError(f"expected a file as --out, got the directory {out}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"expected an --out that can be written, got {out}: {error.strerror}") from None
+    if not os.access(out if out.exists() else out.parent, os.W_OK):
+        raise ValueError(f"expected an --out that can be written, got {out}: no permission")
+
+
+def _check_plot(plot: Path | None) -> None:
+    if plot is None:
+        return
+    if plot.suffix not in PLOTS:
+        raise ValueError(f"expected a --plot that ends in {', '.join(PLOTS)}, got {plot}")
+    _check_out(plot)
 
 
 def _loaded(model: str, guidance: float | None, device: str | None, dtype: str | None) -> Loaded:
@@ -438,10 +579,28 @@ def _conditions(prompt: Sequence[str] | None, prompts: Path | None) -> list[str]
         return list(prompt or [])
     if not prompts.is_file():
         raise ValueError(f"expected a file with a prompt a line, got {prompts}, which does not exist")
-    found = [line.strip() for line in prompts.read_text(encoding="utf-8").splitlines() if line.strip()]
+    from noisewright.store import read_text
+
+    found = [line.strip() for line in read_text(prompts).splitlines() if line.strip()]
     if not found:
         raise ValueError(f"expected a prompt a line in {prompts}, got an empty file")
     return found
+
+
+def _asked(loaded: Loaded) -> list[str]:
+    """Every class; a text-to-image model must be told what to make, or its guidance does nothing.
+
+    Raises:
+        ValueError: for a model of prompts.
+    """
+    from noisewright.samplers.classes import is_class_conditional
+
+    if "prompt" in signature(type(loaded.pipe).__call__).parameters and not is_class_conditional(loaded.pipe):
+        raise ValueError(
+            "expected --prompt or --prompts: with the empty prompt guidance does nothing (--prompt '' asks for that), "
+            "got none"
+        )
+    return _defaults(loaded)
 
 
 def _defaults(loaded: Loaded) -> list[str]:
@@ -570,7 +729,7 @@ def _check_metrics(names: str, features: str | None, reference: Path | None) -> 
         if name == "fid":
             if features is None or reference is None:
                 raise ValueError("metric fid needs --features MODEL and --reference STATISTICS")
-            if not reference.is_file():
+            if not registry.find_file(reference).is_file():
                 raise ValueError(f"expected statistics of real images, got {reference}, which does not exist")
         elif name != "teacher" and ".py:" not in name:
             known = registry.names("verifier")
@@ -595,7 +754,7 @@ def _metrics(
             from noisewright.features import FeatureNetwork
             from noisewright.statistics import FeatureStatistics, check_same_network
 
-            known = FeatureStatistics.load(reference)
+            known = FeatureStatistics.load(registry.find_file(reference))
             network = FeatureNetwork(registry.find_model(features), device or best_device())
             check_same_network(FeatureStatistics(network.fingerprint), known)
             found.append(Fid(network, known))
@@ -604,135 +763,38 @@ def _metrics(
     return found
 
 
-def _notes(found: Fitted) -> list[str]:
+def _notes(found: Fitted, made_of: Mapping[str, Any]) -> list[str]:
     """What a user should know of a fit."""
+    notes = []
     before, after = (found.figures.get(f"abar_start_{name}") for name in ("before", "after"))
     if before and after and after > 1.5 * before:
-        return [
+        notes.append(
             f"the start moved to lower noise, abar {before:.3g} to {after:.3g}, while sampling begins with pure "
             "noise as before: compare with --fixed-start, and look at images"
-        ]
-    return []
+        )
+    guidance = made_of.get("errors_of", {}).get("guidance_scale", 1.0)
+    if guidance != 1.0:
+        notes.append(
+            f"the errors were measured at guidance {guidance:g}, where a prediction is no estimate of the noise"
+        )
+    if "report_prompts" in made_of and made_of["prompts"] == made_of["report_prompts"]:
+        notes.append("the figures are reported on other seeds of the prompts that were tuned on: name more prompts")
+    return notes
 
 
-def _compared(
-    name: str, steps: int, solver: str, values: Mapping[str, Any], first: str, by: Sequence[Metric]
-) -> dict[str, Any]:
-    """One row of ``compare``: each metric's value, its interval, and its change from the first schedule."""
+def _compared(values: Any, others: Any, by: Sequence[Metric], groups: Sequence[str] | None) -> dict[str, Any]:
+    """A row of ``compare``: each metric's value, its interval, and its change from the first schedule's ``others``."""
     found: dict[str, Any] = {}
     for one in by:
-        rows, others = values[name][one.name], values[first][one.name]
-        held: dict[str, Any] = {"value": one.summary(rows)}
-        held["interval"] = list(one.interval(rows))
-        if name != first:
-            held["change"] = held["value"] - one.summary(others)
-            held["change_interval"] = list(one.interval(rows, others))
+        rows = values[one.name]
+        held: dict[str, Any] = {"value": one.summary(rows), "interval": list(one.interval(rows, groups=groups))}
+        held["missing"] = int((~rows.reshape(len(rows), -1).isfinite().all(1)).sum())
+        if others is not None:
+            first = others[one.name]
+            held["change"] = held["value"] - one.summary(first)
+            held["change_interval"] = list(one.interval(rows, first, groups))
         found[one.name] = held
-    return {"schedule": name, "solver": solver, "steps": steps, "metrics": found}
-
-
-def _cell(found: Mapping[str, Any]) -> str:
-    low, high = found["interval"]
-    text = f"{found['value']:.4g} [{low:.4g}, {high:.4g}]"
-    if "change" in found:
-        low, high = found["change_interval"]
-        text += f"  change {found['change']:+.3g} [{low:+.3g}, {high:+.3g}]"
-    return text
-
-
-def _plot(rows: Sequence[Mapping[str, Any]], by: Sequence[Metric], file: Path) -> None:
-    """A panel a metric: a point and its interval for each schedule."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.5 * len(by), 0.5 * len(rows) + 1.4), layout="constrained")
-    for place, one in enumerate(by):
-        axes = figure.add_subplot(1, len(by), place + 1)
-        for n, row in enumerate(rows):
-            held = row["metrics"][one.name]
-            low, high = held["interval"]
-            axes.plot([low, high], [n, n], color="#6a737d")
-            axes.plot([held["value"]], [n], "o", color="#d9480f")
-        axes.set_yticks(range(len(rows)), [row["schedule"] for row in rows] if place == 0 else [""] * len(rows))
-        axes.invert_yaxis()
-        axes.set_title(f"{one.name} ({'lower' if one.lower else 'higher'} is better)")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file)
-
-
-def _table_json(table: ErrorTable) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    rows = [{**asdict(one), "abar": one.abar, "verdict": one.verdict()} for one in table.levels]
-    return {
-        **table.identity,
-        "images": table.images,
-        "source": table.source,
-        "settings": table.settings,
-        "levels": rows,
-    }
-
-
-def _print_errors(table: ErrorTable) -> None:
-    from noisewright import terminal
-
-    rows = []
-    for one in table.levels:
-        rows.append([
-            f"{one.t:.0f}", f"{one.s:.4g}", f"{one.abar:.4g}", f"{one.mean_square:.4g}", f"{one.mean_square_se:.1g}",
-            f"{one.bias:+.4f} ({one.bias_se:.4f})", f"{one.skew:+.2f} ({one.skew_se:.2f})",
-            f"{one.kurtosis:+.2f} ({one.kurtosis_se:.2f})", one.verdict(),
-        ])  # fmt: skip
-    headers = ["t", "s", "abar", "E", "s.e.", "bias (s.e.)", "skew (s.e.)", "kurtosis (s.e.)", "zero-mean Gaussian?"]
-    terminal.out().print(terminal.table(headers, rows, right=range(5)))
-    odd = sum(one.verdict() != "no departure found" for one in table.levels)
-    typer.echo(
-        f"{terminal.plural(table.images, 'image')} ({table.source}); the error departs from a zero-mean Gaussian "
-        f"at {odd} of {len(table.levels)} levels"
-    )
-
-
-def _shown(made: Any, file: Path, as_json: bool) -> None:
-    """A schedule for people, or as the JSON of its file."""
-    from noisewright import terminal
-    from noisewright.trajectory.files import diffusers_arguments
-
-    one = made.schedule
-    diffusers = diffusers_arguments(one)
-    if as_json:
-        terminal.print_json({
-            "file": str(file), **made.identity, "solver": made.solver, "steps": one.steps, "t": one.t,
-            "alpha": one.alpha, "sigma": one.sigma, "start": one.start, "made": made.made, "figures": made.figures,
-            "diffusers": diffusers,
-        })  # fmt: skip
-        return
-    pairs = list(zip(one.alpha, one.sigma, strict=True))
-    logs = [math.log(sigma / alpha) if alpha > 0 and sigma > 0 else math.nan for alpha, sigma in pairs]
-    rows = [
-        [str(n), f"{one.t[n]:.1f}" if n < one.steps else "", f"{alpha:.5f}", f"{sigma:.5f}",
-         f"{sigma / alpha:.5g}" if alpha > 0 else "inf", "" if math.isnan(log) else f"{-log:+.3f}", _bar(alpha, sigma)]
-        for n, ((alpha, sigma), log) in enumerate(zip(pairs, logs, strict=True))
-    ]  # fmt: skip
-    console = terminal.out()
-    console.print(terminal.table(["#", "t", "alpha", "sigma", "s", "half log-SNR", "noise"], rows, right=range(6)))
-    settings = ", ".join(f"{key} {value}" for key, value in made.made.items() if value is not None)
-    figures = ", ".join(f"{key} {_short(value)}" for key, value in made.figures.items())
-    for name, text in (("model", made.identity.get("model")), ("solver", f"{made.solver}, {one.steps} steps"),
-                       ("made", settings), ("figures", figures or "none"), ("file", file)):  # fmt: skip
-        typer.echo(f"{name:<9}{text}")
-    for name, values in diffusers.items():
-        typer.echo(f"{name:<10}= [{', '.join(f'{value:.6g}' for value in values)}]")
-
-
-def _bar(alpha: float, sigma: float, width: int = 40) -> str:
-    """The share of noise, sigma / (alpha + sigma), as a bar."""
-    mark = "█" if (sys.stdout.encoding or "").lower().startswith("utf") else "#"
-    return mark * max(1, round(width * sigma / (alpha + sigma))) if sigma > 0 else ""
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.5g}"
-    return "[" + ", ".join(_short(one) for one in value) + "]" if isinstance(value, (list, tuple)) else str(value)
+    return found
 
 
 def _watched(as_json: bool) -> bool:

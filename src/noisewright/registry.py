@@ -222,25 +222,26 @@ def make_solver(name: str | None, eta: float | None = None) -> Any:
     return made(**options)
 
 
-def schedule_from(text: str, sampler: Any) -> tuple[Any, str | None]:
+def schedule_from(text: str, sampler: Any, force: bool = False) -> tuple[Any, str | None]:
     """What ``--schedule`` names: a rule's name, or the levels of a schedule file.
 
     Args:
         text: a name from ``list schedules``, or a file that ``noisewright schedule fit`` wrote.
         sampler: of the model that will visit the levels.
+        force: take a file that was made for another model.
 
     Returns:
         A name, which :class:`noisewright.samplers.pipeline.PipelineSampler` turns into levels for any number of steps,
         and None; or the :class:`noisewright.schedule.Schedule` of a file, and the solver that it was made for.
 
     Raises:
-        ValueError: on an unknown name, or a file that was made for another model.
+        ValueError: on an unknown name, or a file that was made for another model, unless by force.
     """
     if not Path(text).is_file():
         return entry("schedule", text).name, None
     from noisewright.trajectory.files import load_for, read_schedule_file
 
-    return load_for(text, sampler), read_schedule_file(text).solver
+    return load_for(text, sampler, force), read_schedule_file(text).solver
 
 
 def bundled(name: str) -> Path | None:

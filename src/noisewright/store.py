@@ -296,6 +296,18 @@ def _parse(raw: bytes, path: Path) -> tuple[list[dict[str, Any]], int]:
     return records, length
 
 
+def read_text(file: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        ValueError: where it is no UTF-8, naming it.
+    """
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"expected text in UTF-8, got {file}, which is something else") from None
+
+
 def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
     """Write beside ``path`` and rename over it: a reader sees the old file or the new one, never a part."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

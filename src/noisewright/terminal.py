@@ -261,10 +261,15 @@ def lineage_text(lineage: Sequence[Mapping[str, Any]]) -> str:
 
 
 @contextmanager
-def waiting(text: str, show: bool) -> Iterator[None]:
-    """A spinner on standard error, where that is a terminal."""
-    with err().status(text) if show else nullcontext():
-        yield
+def waiting(text: str, show: bool) -> Iterator[Callable[[str], None]]:
+    """A spinner on standard error, where that is a terminal; gives what changes its text."""
+    with err().status(text) if show else nullcontext() as status:
+
+        def tell(other: str) -> None:
+            if status is not None:
+                status.update(other)
+
+        yield tell
 
 
 @contextmanager

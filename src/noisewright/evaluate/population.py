@@ -262,7 +262,7 @@ def parquet_rows(file: Path, beside: Sequence[str] = ()) -> Iterator[tuple[Any, 
         beside: columns of text or numbers; the first that is there is given besides.
 
     Yields:
-        The bytes (or whatever else is there) and the text of the other column, None where there is none.
+        The bytes (or whatever else is there) and the text of the other column, None where there is none or it is null.
 
     Raises:
         ValueError: where it is no such file, or pyarrow is not installed.
@@ -285,4 +285,5 @@ def parquet_rows(file: Path, beside: Sequence[str] = ()) -> Iterator[tuple[Any, 
         for part in opened.iter_batches(batch_size=AT_ONCE, columns=wanted):
             for row in part.to_pylist():
                 data = row[column].get("bytes") if isinstance(row[column], dict) else row[column]
-                yield data, None if said is None else str(row[said])
+                note = None if said is None else row[said]
+                yield data, None if note is None else str(note)

@@ -1,9 +1,11 @@
-"""DEIS, tAB: the noise extrapolated by a polynomial, the rest integrated exactly (Zhang and Chen 2023, eq. 14 and 15).
+"""DEIS: the noise extrapolated by a polynomial, the rest integrated exactly (Zhang and Chen 2023, eq. 14 and 15).
 
 ``x_j = alpha_j/alpha_i x + alpha_j sum_k C_k e_k`` with ``C_k = integral from s_i to s_j of L_k(s) ds``, where s =
-sigma/alpha and L_k is the Lagrange basis on the last r + 1 levels. The paper's tAB takes the polynomial in the model's
-time; here it is in ln s (the paper's rho-AB family, "log rho" in diffusers), which needs no map of a model's time.
-The integrals are in closed form and finite down to s = 0.
+sigma/alpha and L_k is the Lagrange basis on the last r + 1 levels.
+
+Deviation: the basis is polynomial in ln s, as diffusers has it (``logrho``); in the paper it is so in the model's time
+(tAB) or in rho, which is s (rho-AB). As with rho-AB a step is a function of the levels alone; its integrals have a
+closed form, finite down to s = 0.
 """
 
 from __future__ import annotations

@@ -147,6 +147,10 @@ def fit_dmn(
     The last node stands for the end of the schedule: the model's cleanest level, as an end of 0 has no logarithm.
     The schedule itself ends at ``end``.
 
+    Nodes are half log-SNR of the model's own levels, but the bound takes the alpha and sigma of the VP path there, also
+    for flow models: at a level s its weights are ``sigma^p / alpha`` with ``alpha^2 = 1 / (1 + s^2)``, not with a
+    flow's ``alpha = 1 / (1 + s)``.
+
     Args:
         path: the model's.
         steps: K, at least 2.

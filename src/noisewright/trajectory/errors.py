@@ -17,6 +17,8 @@ from noisewright.store import write_atomically
 
 FORMAT, VERSION = "noisewright prediction errors", 1
 FEWEST_LEVELS = 5
+FEWEST_IMAGES = 8
+"""At a level; of fewer it is not said whether their errors are Gaussian."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,10 @@ class LevelError:
         mean_square: E, the mean of d^2 over images and dimensions, and its standard error.
         bias: the mean of d over all of them, and its standard error.
         bias_share: how much of E is a bias of each dimension by itself, in [0, 1]: estimated without its noise.
-        skew: of single dimensions, their mean, and its standard error.
-        kurtosis: excess, likewise; 0 of a Gaussian.
+        skew: of single dimensions, their mean, and its standard error; 0 below 3 images, of which it cannot be told.
+        kurtosis: excess, likewise; 0 of a Gaussian, and below 4 images.
+        images: how many were measured at this level; 0 in tables of earlier versions, which do not say. There skew and
+            kurtosis are moment ratios, which few images make too small: the kurtosis of n Gaussians by 6 / (n + 1).
     """
 
     t: float
@@ -44,6 +48,7 @@ class LevelError:
     skew_se: float
     kurtosis: float
     kurtosis_se: float
+    images: int = 0
 
     @property
     def abar(self) -> float:
@@ -57,6 +62,8 @@ class LevelError:
 
     def verdict(self) -> str:
         """Whether "zero-mean Gaussian" holds here, at two standard errors."""
+        if 0 < self.images < FEWEST_IMAGES:
+            return "too few images"
         found = []
         if abs(self.bias) > 2 * self.bias_se or self.bias_share > 0.02:
             found.append(f"biased ({self.bias_share:.1%} of E)")
@@ -65,6 +72,11 @@ class LevelError:
         if abs(self.kurtosis) > 2 * self.kurtosis_se + 0.1:
             found.append("heavy tails" if self.kurtosis > 0 else "light tails")
         return ", ".join(found) or "no departure found"
+
+    @property
+    def departs(self) -> bool:
+        """Whether :meth:`verdict` names a departure."""
+        return self.verdict() not in ("no departure found", "too few images")
 
 
 @dataclass(frozen=True)
@@ -92,6 +104,11 @@ class ErrorTable:
             for name, value in asdict(one).items():
                 if not math.isfinite(value):
                     raise ValueError(f"expected finite numbers in the error table, got {name} {value} at s = {one.s}")
+            if one.images < 0 or one.images != int(one.images):
+                raise ValueError(
+                    f"expected a whole number of images at each level of the error table, got {one.images} at "
+                    f"s = {one.s}"
+                )
             if one.s <= 0 or one.mean_square < 0:
                 raise ValueError(
                     f"expected a level s above 0 and a mean square of at least 0 in the error table, got {one.s} and "
@@ -145,12 +162,15 @@ class ErrorTable:
             ValueError: on something else, on missing fields, or on levels that are missing or not finite.
         """
         held = read_json(path, FORMAT, VERSION, "a table of `noisewright schedule measure`")
-        names = [one.name for one in fields(LevelError)]
+        names = [one.name for one in fields(LevelError) if one.name != "images"]
         levels = []
         rows = held.get("levels")
         for number, row in enumerate(rows if isinstance(rows, list) else []):
             try:
-                levels.append(LevelError(**{name: float(row[name]) for name in names}))
+                numbers: dict[str, Any] = {name: float(row[name]) for name in names}
+                images = float(row["images"]) if "images" in row else 0.0
+                numbers["images"] = int(images) if images.is_integer() else images
+                levels.append(LevelError(**numbers))
             except (KeyError, TypeError, ValueError):
                 raise ValueError(
                     f"expected numbers {', '.join(names)} in row {number + 1} of {path}, got {row}"

@@ -111,6 +111,8 @@ def read_schedule_file(path: str | Path) -> ScheduleFile:
             Schedule(t, alpha, sigma, float(held["start"])), str(held["solver"]), known, dict(held["made"]),
             dict(held["figures"]),
         )  # fmt: skip
+        if held["steps"] != len(t):
+            raise ValueError(f"{len(t)} times for the {held['steps']!r} steps it says it has")
     except KeyError as error:
         raise ValueError(f"expected {error} in the schedule {path}, got none") from None
     except (TypeError, ValueError) as error:
@@ -148,7 +150,7 @@ def load_for(path: str | Path, sampler: Sampler, force: bool = False) -> Schedul
     Args:
         path: the file.
         sampler: of the model.
-        force: take a file of another model: its levels s, with this model's own times and scales.
+        force: take a file of another model: its levels s, with this model's own times, scales and start.
 
     Raises:
         ValueError: see :func:`read_schedule_file`, :meth:`ScheduleFile.check` and :func:`on_path`; levels outside the
@@ -166,11 +168,12 @@ def on_path(schedule: Schedule, path: ModelPath, where: str, force: bool = False
         schedule: the levels.
         path: the model's; its end counts for nothing.
         where: what to call the schedule in a message.
-        force: bring times and scales that are not the model's to its own.
+        force: bring times, scales and a start that are not the model's to its own.
 
     Raises:
         ValueError: on levels outside the model's range; without force, also on times that are not those of their levels
-            (a rounded one is), or on scales alpha and sigma of another kind of model.
+            (a rounded one is), on scales alpha and sigma of another kind of model, or on a start that no sampler of the
+            model draws.
     """
     path = ending_with(path, schedule)
     try:
@@ -192,4 +195,21 @@ def on_path(schedule: Schedule, path: ModelPath, where: str, force: bool = False
             wrong = f"expected {rule} = 1 in {where}, as the model has it, got alpha {alpha:.6g} and sigma {sigma:.6g}"
         if wrong and not force:
             raise ValueError(wrong)
+    wrong = wrong or _strange_start(schedule, where)
+    if wrong and not force:
+        raise ValueError(wrong)
     return path.schedule(levels) if wrong else schedule
+
+
+def _strange_start(schedule: Schedule, where: str) -> str:
+    """What is wrong with the deviation of the starting state, if anything is.
+
+    Pipelines draw unit noise; a state of unit data has ``hypot(alpha, sigma)``; schedulers that count in s, such as
+    Euler's, draw the noise alone under some spacings, sigma.
+    """
+    alpha, sigma = schedule.alpha[0], schedule.sigma[0]
+    known = (1.0, math.hypot(alpha, sigma), sigma)
+    if any(math.isclose(schedule.start, one, rel_tol=ROUNDING) for one in known):
+        return ""
+    names = " or ".join(dict.fromkeys(f"{one:.6g}" for one in known))
+    return f"expected a start of {names} in {where}, the deviation of its first state, got {schedule.start:.6g}"

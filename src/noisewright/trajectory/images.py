@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +16,7 @@ from torch import Tensor
 from noisewright.evaluate.population import parquet_rows, population
 from noisewright.metadata import decode_image, read_image
 from noisewright.sampler import Sampler
+from noisewright.store import read_text
 
 log = logging.getLogger("noisewright")
 
@@ -55,7 +55,7 @@ def from_files(
     Raises:
         ValueError: where there are no images, where one cannot be read, or on a latent layout that is packed.
     """
-    files, make = population(paths, "all"), functools.cache(make)
+    files = population(paths, "all")
     resize = _Resizer()
     window: dict[str, list[np.ndarray]] = {}
     held = size = taken = passed = 0
@@ -75,7 +75,10 @@ def from_files(
             break
         condition = found if found is not None else default
         if condition is None:
-            raise ValueError("expected a class for each image (a column label, or --class-label), got images without")
+            raise ValueError(
+                "expected a prompt or class for each image (a .txt file of its name, a column prompt, caption, text or "
+                f"label, or one --prompt for all), got image {taken + 1} without"
+            )
         window.setdefault(condition, []).append(array)
         held, size, taken = held + 1, size + array.nbytes, taken + 1
         if held == WINDOW or size >= WINDOW_BYTES:
@@ -101,7 +104,6 @@ def own_samples(
     """
     if not conditions:
         raise ValueError("expected at least one prompt for samples of the model's own, got none")
-    make = functools.cache(make)
     shares = [count // len(conditions) + (n < count % len(conditions)) for n in range(len(conditions))]
     next_seed = seed
     for condition, share in zip(conditions, shares, strict=True):
@@ -115,7 +117,9 @@ def own_samples(
 
 def stamps(paths: Sequence[Path]) -> list[list[Any]]:
     """Names, sizes and times of the files of :func:`from_files`: what tells whether they are still the same."""
-    found = [(file, file.stat()) for file in population(paths, "all")]
+    images = population(paths, "all")
+    notes = [note for note in (file.with_suffix(".txt") for file in images) if note.is_file()]
+    found = [(file, file.stat()) for file in [*images, *notes]]
     return [[str(file.resolve()), about.st_size, about.st_mtime_ns] for file, about in found]
 
 
@@ -185,7 +189,7 @@ def _images(files: Sequence[Path]) -> Iterator[tuple[np.ndarray, str | None]]:
             yield from _rows(file)
         else:
             note = file.with_suffix(".txt")
-            yield read_image(file)[0], note.read_text(encoding="utf-8").strip() if note.is_file() else None
+            yield read_image(file)[0], read_text(note).strip() if note.is_file() else None
 
 
 def _rows(file: Path) -> Iterator[tuple[np.ndarray, str | None]]:

@@ -35,6 +35,9 @@ SAVE_EVERY = 30.0
 PICKED = 64
 """Dimensions whose skew and kurtosis are followed, evenly spaced over the state."""
 
+CONSTANT = 1e-7
+"""Share of the mean square below which a variance is rounding, as far as its fourth power is concerned."""
+
 
 class Moments:
     """Streaming moments of errors (batch, ...): memory does not depend on how many there are.
@@ -76,10 +79,10 @@ class Moments:
         by_dimension = (self.sums / self.count).square()
         variance = (self.squares / self.count - by_dimension).clamp(min=0) * self.count / (self.count - 1)
         share = float((by_dimension - variance / self.count).mean()) / square if square > 0 else 0.0
-        skew, kurtosis = _shape(self.powers / self.count)
+        skew, kurtosis = _shape(self.powers / self.count, self.count)
         return LevelError(
             t, s, square, error[1], bias, error[0], min(max(share, 0.0), 1.0),
-            float(skew.mean()), _error_of_mean(skew), float(kurtosis.mean()), _error_of_mean(kurtosis),
+            float(skew.mean()), _error_of_mean(skew), float(kurtosis.mean()), _error_of_mean(kurtosis), self.count,
         )  # fmt: skip
 
     @property
@@ -136,13 +139,29 @@ def _join(row: Tensor, values: Tensor) -> None:
     row[0] = whole
 
 
-def _shape(raw: Tensor) -> tuple[Tensor, Tensor]:
-    """Skew and excess kurtosis by dimension from raw moments (4, dimensions)."""
+def _shape(raw: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Skew and excess kurtosis by dimension, G1 and G2 of Joanes and Gill (1998), which are unbiased for a Gaussian.
+
+    Args:
+        raw: moments about 0, (4, dimensions).
+        count: n, of how many values they are; below 3 the skew is 0, below 4 the kurtosis.
+
+    Returns:
+        Both (dimensions,); 0 where a dimension does not vary.
+    """
     first, second, third, fourth = raw
-    variance = (second - first**2).clamp(min=1e-300)
-    central = third - 3 * first * second + 2 * first**3
-    quartic = fourth - 4 * first * third + 6 * first**2 * second - 3 * first**4
-    return central / variance**1.5, quartic / variance**2 - 3
+    variance = second - first**2
+    varies = variance > CONSTANT * second
+    variance = torch.where(varies, variance, torch.ones_like(variance))
+    skew, kurtosis = torch.zeros_like(first), torch.zeros_like(first)
+    if count > 2:
+        central = third - 3 * first * second + 2 * first**3
+        skew = math.sqrt(count * (count - 1)) / (count - 2) * central / variance**1.5
+    if count > 3:
+        quartic = fourth - 4 * first * third + 6 * first**2 * second - 3 * first**4
+        excess = quartic / variance**2 - 3
+        kurtosis = (count - 1) / ((count - 2) * (count - 3)) * ((count + 1) * excess + 6)
+    return skew.where(varies, 0.0), kurtosis.where(varies, 0.0)
 
 
 def _error_of_mean(values: Tensor) -> float:
@@ -192,7 +211,7 @@ def measure(
     batches. Cost: ``levels / stride`` guided calls an image.
 
     Args:
-        make: the sampler of a condition; made once for each.
+        make: the sampler of a condition; asked for each batch, so one that remembers the last few is faster.
         examples: conditions and clean states, whatever number of them.
         levels: how many; see :func:`measured_levels`.
         stride: image n is measured at the levels k where n + k is a multiple of it; 1 measures every image at each.
@@ -207,7 +226,6 @@ def measure(
     """
     if stride < 1:
         raise ValueError(f"expected a stride of at least 1, got {stride}")
-    asked: dict[str, Sampler] = {}
     moments: list[Moments] = []
     places: list[float] = []
     schedule = None
@@ -215,24 +233,21 @@ def measure(
     begun = begun or Progress(Kept())
     done = begun.done
     for condition, clean in examples:
-        if condition not in asked:
-            plain = make(condition)
-            if schedule is None:
-                path = path_of(plain)
-                places = measured_levels(path, levels)
-                schedule, known = path.schedule(places), identity(plain)
-                moments = [Moments(clean[0].numel()) for _ in schedule.t]
-                begun.restore(moments)
-            asked[condition] = with_schedule(plain, schedule, Ddim())
+        plain = make(condition)
         if schedule is None:
-            raise ValueError("expected examples with a sampler, got none")
+            path = path_of(plain)
+            places = measured_levels(path, levels)
+            schedule, known = path.schedule(places), identity(plain)
+            moments = [Moments(clean[0].numel()) for _ in schedule.t]
+            begun.restore(moments)
+        sampler = with_schedule(plain, schedule, Ddim())
         if done > begun.done:
             begun.save(moments, done)
         for index, found in enumerate(moments):
             rows = [n for n in range(len(clean)) if (done + n + index) % stride == 0]
             if rows:
                 keys = [("measure", seed, done + n, index) for n in rows]
-                found.add(_errors(asked[condition], clean[rows], keys, index, places[index]))
+                found.add(_errors(sampler, clean[rows], keys, index, places[index]))
         done += len(clean)
         if progress is not None:
             progress(done)

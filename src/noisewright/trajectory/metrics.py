@@ -88,19 +88,33 @@ class Metric(Protocol):
         """One number of the rows of all subjects."""
         ...
 
-    def interval(self, values: Tensor, other: Tensor | None = None) -> tuple[float, float]:
-        """95 % of the number, or of its change from other rows of the same noises."""
+    def interval(
+        self, values: Tensor, other: Tensor | None = None, groups: Sequence[str] | None = None
+    ) -> tuple[float, float]:
+        """95 % of the number, or of its change from other rows of the same noises; see :func:`groups_of`."""
         ...
 
 
+FEWEST_PROMPTS = 5
+"""Below so many prompts an interval over prompts says nothing."""
+
+
+def groups_of(some: Sequence[Subject]) -> list[str] | None:
+    """The prompt of each noise, which intervals resample; None below five prompts, where they resample noises."""
+    found = [one.prompt for one in some for _ in one.seeds]
+    return found if len(set(found)) >= FEWEST_PROMPTS else None
+
+
 class _Mean:
-    """A metric that is the mean of a number of each image."""
+    """A metric that is the mean of a number of each image; of those that have one."""
 
     def summary(self, values: Tensor) -> float:
         return float(values.nanmean())
 
-    def interval(self, values: Tensor, other: Tensor | None = None) -> tuple[float, float]:
-        return bootstrap.interval(values, other)
+    def interval(
+        self, values: Tensor, other: Tensor | None = None, groups: Sequence[str] | None = None
+    ) -> tuple[float, float]:
+        return bootstrap.interval(values, other, groups=groups)
 
 
 class Teacher(_Mean):
@@ -182,8 +196,10 @@ class Fid:
     def summary(self, values: Tensor) -> float:
         return FeatureStatistics(self.reference.fingerprint).add(values).distance(self.reference)
 
-    def interval(self, values: Tensor, other: Tensor | None = None) -> tuple[float, float]:
-        if other is None:
+    def interval(
+        self, values: Tensor, other: Tensor | None = None, groups: Sequence[str] | None = None
+    ) -> tuple[float, float]:
+        if other is None:  # over images, whatever their prompts
             return fid_interval(values, self.reference)
         return fid_change_interval(values, other, self.reference)
 

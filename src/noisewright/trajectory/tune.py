@@ -10,20 +10,37 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
+from cmaes import CMA
 
-from noisewright.evaluate.bootstrap import interval
 from noisewright.schedule import Schedule
 from noisewright.solvers import AnySolver
 from noisewright.trajectory.kept import Kept
-from noisewright.trajectory.metrics import Metric, Subject, measured
+from noisewright.trajectory.metrics import Metric, Subject, groups_of, measured
 from noisewright.trajectory.path import CLOSE, ModelPath, ending_with
 from noisewright.trajectory.vrg import Fitted
 
 DEGREES = 4
+WORST = 1e30
+"""What CMA-ES is told of a schedule without a value."""
+
 ENDS = 0.5
 """Standard deviation, in ln s, by which the ends move where a number is one."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A search that was stopped.
+
+    Attributes:
+        best: what it had by then.
+    """
+
+    def __init__(self, best: Fitted) -> None:
+        super().__init__("interrupted")
+        self.best = best
 
 
 @dataclass(frozen=True)
@@ -102,44 +119,95 @@ def tune(
         kept: where values are kept; the same call, made again after it was killed, goes through them to where it was.
 
     Raises:
-        ValueError: where a noise is in both sets.
+        ValueError: where a noise is in both sets, or where the start has no value for some image.
+        Interrupted: on Ctrl-C, with the best so far.
     """
-    both = {one.prompt for one in tuning} & {one.prompt for one in reporting}
-    for prompt in sorted(both):
+    _check_apart(tuning, reporting)
+    path = ending_with(path, schedule)
+    bend = Bend(path, tuple(path.levels_of(schedule)), free_start)
+
+    def value(one: Schedule) -> float:
+        rows = measured(one, solver, tuning, [metric], kept)[metric.name]
+        lacking = int((~torch.isfinite(rows.reshape(len(rows), -1)).all(1)).sum())
+        if lacking and one is schedule:
+            raise ValueError(
+                f"expected a value of {metric.name} for every image of the start, got none for {lacking} of {len(rows)}"
+            )
+        return math.nan if lacking else metric.summary(rows)  # what fails on some images does not win by the others
+
+    climb = Climb(bend, schedule, value, metric.lower, progress)
+    try:
+        climb.run(evaluations, CMA(mean=np.zeros(bend.size), sigma=sigma, seed=seed))
+    except KeyboardInterrupt:
+        raise Interrupted(Fitted(climb.best, {"metric": metric.name, **climb.figures, "interrupted": True})) from None
+    first, last = (measured(one, solver, reporting, [metric], kept)[metric.name] for one in (schedule, climb.best))
+    figures = {
+        "metric": metric.name, **climb.figures, "reported": [metric.summary(first), metric.summary(last)],
+        "reported_change_interval": list(metric.interval(last, first, groups_of(reporting))),
+    }  # fmt: skip
+    return Fitted(climb.best, {name: _finite(one) for name, one in figures.items()})
+
+
+class Climb:
+    """CMA-ES over the numbers of a family of schedules.
+
+    Args:
+        bend: the family.
+        start: the schedule of all numbers zero, whose value is taken at once.
+        value: of a schedule; NaN counts as worst.
+        lower: whether less is better.
+        progress: called with the number of schedules tried and the best value.
+
+    Attributes:
+        best: the schedule with the best value so far.
+    """
+
+    def __init__(
+        self,
+        bend: Bend,
+        start: Schedule,
+        value: Callable[[Schedule], float],
+        lower: bool,
+        progress: Callable[[int, float], None] | None,
+    ) -> None:
+        self.bend, self.value, self.sign, self.progress = bend, value, 1 if lower else -1, progress
+        self.best = start
+        self.before = self.reached = value(start)
+        self.tried = 1
+
+    def run(self, evaluations: int, search: CMA) -> None:
+        """Try schedules until there were ``evaluations``; populations that are cut short are not told."""
+        while self.tried < evaluations:
+            size = min(search.population_size, evaluations - self.tried)
+            points = [search.ask() for _ in range(size)]
+            told = [(point, self._tried(self.bend(point))) for point in points]
+            if size == search.population_size:
+                search.tell(told)
+
+    def _tried(self, one: Schedule) -> float:
+        """What the search is told: less is better."""
+        found = self.value(one)
+        self.tried += 1
+        if math.isfinite(found) and self.sign * found < self.sign * self.reached:
+            self.reached, self.best = found, one
+        if self.progress is not None:
+            self.progress(self.tried, self.reached)
+        return self.sign * found if math.isfinite(found) else WORST
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        return {"evaluations": self.tried, "tuning": [self.before, self.reached]}
+
+
+def _check_apart(tuning: Sequence[Subject], reporting: Sequence[Subject]) -> None:
+    for prompt in sorted({one.prompt for one in tuning} & {one.prompt for one in reporting}):
         used = [{n for one in some if one.prompt == prompt for n in one.seeds} for some in (tuning, reporting)]
         if used[0] & used[1]:
             raise ValueError(f"expected other seeds to report on than to tune on, got {min(used[0] & used[1])} in both")
-    from cmaes import CMA
 
-    path = ending_with(path, schedule)
-    bend = Bend(path, tuple(path.levels_of(schedule)), free_start)
-    sign = 1 if metric.lower else -1
 
-    def value(one: Schedule) -> float:
-        return metric.summary(measured(one, solver, tuning, [metric], kept)[metric.name])
-
-    before = value(schedule)
-    best, nearest, tried = before, schedule, 1
-    search = CMA(mean=np.zeros(bend.size), sigma=sigma, seed=seed)
-    while tried < evaluations:
-        told: list[tuple[np.ndarray, float]] = []
-        while len(told) < search.population_size and tried < evaluations:
-            point = search.ask()
-            one = bend(point)
-            found = value(one)
-            tried += 1
-            told.append((point, sign * found if math.isfinite(found) else 1e30))
-            if math.isfinite(found) and sign * found < sign * best:
-                best, nearest = found, one
-            if progress is not None:
-                progress(tried, best)
-        if len(told) == search.population_size:
-            search.tell(told)
-    first, last = (measured(one, solver, reporting, [metric], kept)[metric.name] for one in (schedule, nearest))
-    figures = {
-        "metric": metric.name, "evaluations": tried, "tuning": [before, best],
-        "reported": [metric.summary(first), metric.summary(last)],
-    }  # fmt: skip
-    if first.ndim == 1:
-        figures["reported_change_interval"] = list(interval(last, first))
-    return Fitted(nearest, figures)
+def _finite(value: Any) -> Any:
+    """``value`` with None for numbers that JSON has not."""
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
