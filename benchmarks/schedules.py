@@ -411,7 +411,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--scenes", type=int, default=25, help="rendered scenes a prompt in the FID's reference")
     parser.add_argument(
         "--fid", nargs="+", default=["starts", "best-named", "winner"], metavar="WHICH",
-        help="schedules: starts (and their VRG), best-named and winner (by tuning), named, fitted, or labels of the table",
+        help="starts (and their VRG), best-named and winner (by tuning), named, fitted, or labels of the table",
     )  # fmt: skip
     parser.add_argument("--fid-solver", default="ddim")
     parser.add_argument("--fid-dtype", choices=["float32", "bfloat16"], default="bfloat16", help="of the pipeline")
