@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from safetensors.torch import load_file
 
 import _schedules_work as model
@@ -74,8 +77,16 @@ class Values:
     def change(self, name: str, base: str) -> tuple[float, float, float]:
         """The mean paired change and its interval."""
         values, other = self.of[name], self.of[base]
-        groups = None if model.ground.classes else self.prompts
-        return float((values - other).mean()), *interval(values, other, groups=groups)
+        return float((values - other).mean()), *interval(values, other, groups=self.groups)
+
+    def interval(self, name: str) -> tuple[float, float]:
+        """Of the mean distance."""
+        return interval(self.of[name], groups=self.groups)
+
+    @property
+    def groups(self) -> list[int] | None:
+        """What intervals resample together."""
+        return None if model.ground.classes else self.prompts
 
     @property
     def about(self) -> str:
@@ -128,13 +139,47 @@ def guidance(study: Study) -> None:
 
 
 def controls(study: Study) -> None:
+    panels = []
     for steps in study.given.control_steps:
         for solver in study.given.control_solvers:
-            controls_of(study, solver, steps)
+            lines = controls_of(study, solver, steps)
+            if lines:
+                panels.append((f"{study.given.model}, {solver}, {steps} steps", lines))
+    if panels and study.given.plot is not None:
+        plot(panels, study.given.plot)
 
 
-def controls_of(study: Study, solver: str, steps: int) -> None:
-    """All schedules of one solver and number of steps, beside the tuned winner."""
+COLOURS = {"named": "#6a737d", "fitted": "#d9480f", "control": "#74a9cf"}
+
+
+def plot(panels: Sequence[tuple[str, Sequence[tuple[str, str, float, float, float]]]], file: Path) -> None:
+    """A panel a title, a line a schedule: (name, kind, distance, its interval's ends)."""
+    rows = max(len(lines) for _, lines in panels)
+    figure = Figure(figsize=(5.2 * len(panels), 0.24 * rows + 1.1), layout="constrained")
+    for place, (title, lines) in enumerate(panels):
+        axes = figure.add_subplot(1, len(panels), place + 1)
+        for n, (_, kind, value, low, high) in enumerate(lines):
+            axes.plot([low, high], [n, n], color=COLOURS[kind], linewidth=1.2)
+            axes.plot([value], [n], "o", color=COLOURS[kind], markersize=5)
+        axes.set_yticks(range(len(lines)), [name for name, *_ in lines], fontsize=8)
+        axes.set_ylim(len(lines) - 0.5, -0.5)
+        axes.set_xlim(left=0)
+        axes.grid(axis="x", color="#e1e4e8", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("distance to the many-step image (lower is better)", fontsize=8)
+        axes.tick_params(axis="x", labelsize=8)
+    handles = [Line2D([], [], color=colour, marker="o", label=kind) for kind, colour in COLOURS.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    figure.savefig(file, dpi=110)
+
+
+def kind_of(cell: Cell) -> str:
+    return "named" if cell.variant == "before" else "fitted" if cell.variant in FITTED else "control"
+
+
+def controls_of(study: Study, solver: str, steps: int) -> list[tuple[str, str, float, float, float]]:
+    """All schedules of one solver and number of steps, beside the tuned winner; the lines of a plot."""
     cells = study.control_cells(solver, steps)
     found = [(cell, study.tuned(cell)) for cell in cells]
     known = {cell.label: (cell, tuned) for cell, tuned in found if tuned is not None}
@@ -143,14 +188,15 @@ def controls_of(study: Study, solver: str, steps: int) -> None:
     values = Values(study, chosen, study.given.control_count)
     winner = study.best(cells, FITTED)
     if not values.prompts or winner is None or winner[0].label not in values.of:
-        return
+        return []
     best = winner[0].label
     columns = ["schedule", "NFE", "tuning", "distance", "winner's change against it, 95 %", "setting"]
     heading(f"Controls: {solver}, {steps} steps, guidance {study.given.guidance:g}, {values.about}", columns)
-    beaten = []
+    beaten, lines = [], []
     for name in sorted(values.of, key=lambda name: float(values.of[name].mean())):
         cell, tuned = known[name]
         change = ""
+        lines.append((name, kind_of(cell), float(values.of[name].mean()), *values.interval(name)))
         if name != best:
             mean, low, high = values.change(best, name)
             change = f"{mean:+.4f} {ends(low, high)}"
@@ -164,6 +210,7 @@ def controls_of(study: Study, solver: str, steps: int) -> None:
           f" with an interval below 0{'; not than ' + ', '.join(not_beaten) if not_beaten else ''}.")  # fmt: skip
     if lacking:
         print(f"Not there for {steps} steps, or not measured yet: {', '.join(lacking)}.")
+    return lines
 
 
 def started(study: Study, cell: Cell, schedule: Schedule) -> bool:

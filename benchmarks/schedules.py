@@ -418,6 +418,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--resamples", type=int, default=100, help="of the FID's intervals")
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each")
     parser.add_argument("--out", type=Path, default=Path("runs/schedules"))
+    parser.add_argument("--plot", type=Path, help="draw the controls here, a panel a table")
     parser.add_argument("--show", action="store_true", help="only print what --out has")
     given = parser.parse_args()
     if given.preset and given.stage:
