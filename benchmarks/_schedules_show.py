@@ -294,7 +294,7 @@ def fids_of(study: Study, steps: int) -> list[tuple[float, float]]:
     reference = model.reference_of(study.out, given.prompts, given.scenes, True)
     cells = study.control_cells(solver, steps)
     winner, named = (study.best(cells, variants) for variants in (FITTED, ("before",)))
-    if reference is None or winner is None or named is None:
+    if winner is None or named is None:
         return []
     best = next((name for name, one in some.items() if one.digest == winner[1].option.schedule.digest), None)
     kept = KeptFid(study, reference)
@@ -304,7 +304,7 @@ def fids_of(study: Study, steps: int) -> list[tuple[float, float]]:
         return []
     count = sum(len(part.seeds) for part in study.fid_parts())
     heading(f"FID: {solver}, {steps} steps, guidance {given.guidance:g}, {given.fid_dtype}, {count} images a schedule,"
-            f" reference of {reference.count} images",
+            f" reference of {kept.count} images",
             ["schedule", "NFE", "FID, 95 %", "winner's change against it, 95 %"])  # fmt: skip
     beaten = []
     for name in sorted(known, key=lambda one: float(known[one]["value"])):
@@ -326,10 +326,12 @@ def fids_of(study: Study, steps: int) -> list[tuple[float, float]]:
     if lacking:
         print(f"\nNot measured yet: {', '.join(lacking)}.")
     drops = []
+    print()
     for cell in cells:
         tuned = study.tuned(cell) if cell.variant in ("vrg", "vrg, start held") else None
         if tuned is not None and {cell.start, cell.label} <= set(known):
             drops.append((fall(tuned.option), 1 - known[cell.label]["value"] / known[cell.start]["value"]))
+            print(f"{cell.label}: the CPE falls by {drops[-1][0]:.1%}, the FID by {drops[-1][1]:.1%}.")
     return drops
 
 
@@ -338,11 +340,12 @@ class KeptFid:
 
     Args:
         study: whose images.
-        reference: what they are compared to.
+        reference: what they are compared to; where it is not there, only what was kept is told.
     """
 
-    def __init__(self, study: Study, reference: FeatureStatistics) -> None:
+    def __init__(self, study: Study, reference: FeatureStatistics | None) -> None:
         self.study, self.reference = study, reference
+        self.count = reference.count if reference else study.given.prompts * study.given.scenes
         self.known: dict[str, torch.Tensor] = {}
 
     def value(self, schedule: Schedule) -> dict[str, Any] | None:
@@ -350,7 +353,7 @@ class KeptFid:
 
         def made() -> dict[str, Any] | None:
             features = self.features(schedule)
-            if features is None:
+            if features is None or self.reference is None:
                 return None
             low, high = fid_interval(features, self.reference, resamples=self.study.given.resamples)
             value = FeatureStatistics(self.reference.fingerprint).add(features).distance(self.reference)
@@ -363,7 +366,7 @@ class KeptFid:
 
         def made() -> dict[str, Any] | None:
             pair = [self.features(one) for one in (schedule, other)]
-            if pair[0] is None or pair[1] is None:
+            if pair[0] is None or pair[1] is None or self.reference is None:
                 return None
             few = fid_change_interval(pair[0], pair[1], self.reference, resamples=self.study.given.resamples)
             return {"interval": list(few)}
@@ -373,7 +376,7 @@ class KeptFid:
 
     def row(self, some: Sequence[Schedule], make: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
         jobs = [self.study.fid_job(one, part).key for one in some for part in self.study.fid_parts()]
-        key = hashed("fid", self.study.given.resamples, self.reference.count, jobs)
+        key = hashed("fid", self.study.given.resamples, self.count, jobs)
         if key not in self.study.rows:
             made = make()
             if made is None:
