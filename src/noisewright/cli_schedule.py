@@ -779,6 +779,12 @@ def _notes(found: Fitted, made_of: Mapping[str, Any]) -> list[str]:
         )
     if "report_prompts" in made_of and made_of["prompts"] == made_of["report_prompts"]:
         notes.append("the figures are reported on other seeds of the prompts that were tuned on: name more prompts")
+    reported = [*(found.figures.get("reported") or ()), *(found.figures.get("reported_change_interval") or ())]
+    if len(reported) == 4 and None not in reported and reported[2] < 0 < reported[3]:
+        notes.append(
+            "on noises that it was not tuned on the change, {:.4g} to {:.4g}, may be chance (95 % [{:+.2g}, {:+.2g}]): "
+            "tune on more prompts and samples".format(*reported)
+        )
     return notes
 
 
