@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 
 import noisewright as nw
 from _schedules_store import FIRST_SEED, Part, Rows, hashed, save_whole
@@ -33,8 +32,9 @@ from noisewright.trajectory import dmn, gits, vrg
 from noisewright.trajectory.errors import ErrorTable
 from noisewright.trajectory.files import ScheduleFile, identity, read_schedule_file, write_schedule_file
 from noisewright.trajectory.images import encode, own_samples
+from noisewright.trajectory.kept import Kept
 from noisewright.trajectory.measure import measure
-from noisewright.trajectory.metrics import Subject, images_of
+from noisewright.trajectory.metrics import Subject, Teacher, images_of
 from noisewright.trajectory.path import ModelPath, path_of, spaced, with_schedule
 from noisewright.trajectory.tune import tune
 from noisewright.verifiers.fid import REFERENCE
@@ -139,38 +139,10 @@ def subject_of(part: Part, guidance: float, dtype: str = "float32") -> Subject:
     return Subject(sampler_of(prompt, guidance, dtype=dtype), prompt, part.seeds)
 
 
-class KeptTeacher:
-    """The distance to the many-step image of the same noise (``metrics.Teacher``), whose images are kept on disk."""
-
-    name, lower = "teacher", True
-
-    def __init__(self, out: Path, guidance: float, steps: int) -> None:
-        self.out, self.guidance, self.steps = out, guidance, steps
-        self._known: dict[Any, Tensor] = {}
-
-    def images(self, subject: Subject) -> Tensor:
-        """(batch, 3, height, width) uint8."""
-        if subject.key not in self._known:
-            levels = teacher_levels(self.steps)
-            key = hashed("teacher", fingerprint(), self.guidance, levels.digest, *subject.key)
-            file = self.out / "teacher" / f"{key}.safetensors"
-            if not file.is_file():
-                made = images_of(with_schedule(subject.sampler, levels, Ddim()), subject.seeds)
-                save_whole({"images": made.mul(255).round().byte()}, file)
-            self._known[subject.key] = load_file(file)["images"]
-        return self._known[subject.key]
-
-    def values(self, subject: Subject, images: Tensor) -> Tensor:
-        there = self.images(subject).float() / 255
-        return (images - there).square().flatten(1).mean(1).sqrt().double()
-
-    def summary(self, values: Tensor) -> float:
-        return float(values.mean())
-
-
 @functools.cache
-def teacher_of(out: Path, guidance: float, steps: int) -> KeptTeacher:
-    return KeptTeacher(out, guidance, steps)
+def teacher_of(out: Path, guidance: float, steps: int) -> Teacher:
+    """One for each guidance: it knows its noises by prompt and seed."""
+    return Teacher(steps, Kept(out))
 
 
 def cost_of(solver: str, schedule: Schedule) -> int:

@@ -36,11 +36,7 @@ def models(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    root = tmp_path_factory.mktemp("pictures")
-    for n in range(4):
-        Image.new("RGB", (32, 32), (60 * n, 10, 90)).save(root / f"{n}.png")
-        (root / f"{n}.txt").write_text("a cat\n" if n % 2 else "a dog\n")
-    return root
+    return tiny.captioned(tmp_path_factory.mktemp("pictures"), 4)
 
 
 @pytest.fixture(scope="module")

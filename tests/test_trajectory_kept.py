@@ -3,10 +3,10 @@
 import json
 import logging
 import weakref
+from types import SimpleNamespace
 
 import pytest
 import torch
-from PIL import Image
 
 import tiny
 from noisewright import cli
@@ -18,9 +18,10 @@ from noisewright.trajectory import measure as measuring
 from noisewright.trajectory.images import from_files, own_samples
 from noisewright.trajectory.kept import Kept
 from noisewright.trajectory.measure import Progress, measure
-from noisewright.trajectory.metrics import Teacher, measured, subjects
+from noisewright.trajectory.metrics import ByVerifier, Teacher, groups_of, measured, subjects
 from noisewright.trajectory.path import path_of, spaced
 from noisewright.trajectory.tune import Interrupted, tune
+from noisewright.verifier import as_verifier
 
 EVALUATIONS = 12
 BATCHES = 5
@@ -88,6 +89,17 @@ def test_values_are_kept_by_all_that_they_depend_on(sampler, made_images, tmp_pa
     assert len(list(tmp_path.glob("teachers/*"))) == teachers
 
 
+def test_a_batch_with_an_image_without_a_value_is_asked_again(sampler, made_images, tmp_path):
+    answers = [[1.0, float("nan")], [1.0, 2.0]]
+    metric = ByVerifier(as_verifier(lambda images, prompt: answers.pop(0)))
+    some = subjects(lambda _: sampler, [""], 2, seed=0)
+    start = spaced("uniform", path_of(sampler), 4)
+    found = [measured(start, Ddim(), some, [metric], Kept(tmp_path))[metric.name].tolist() for _ in range(3)]
+    assert found[0][0] == 1
+    assert found[1:] == [[1, 2], [1, 2]]
+    assert made_images["calls"] == 2
+
+
 def test_a_damaged_file_is_made_again(sampler, made_images, tmp_path):
     path, kept = path_of(sampler), Kept(tmp_path)
     some = subjects(lambda _: sampler, [""], 2, seed=0)
@@ -145,11 +157,7 @@ def test_a_measurement_that_was_killed_goes_on_to_the_same_table(sampler, monkey
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    root = tmp_path_factory.mktemp("pictures")
-    for n in range(8):
-        Image.new("RGB", (32, 32), (30 * n, 10, 90)).save(root / f"{n}.png")
-        (root / f"{n}.txt").write_text("a cat" if n % 2 else "a dog")
-    return root
+    return tiny.captioned(tmp_path_factory.mktemp("pictures"), 8)
 
 
 def test_examples_can_be_skipped_batch_by_batch(pictures):
@@ -208,3 +216,11 @@ def test_no_sampler_is_held_for_every_caption():
     measure(make, ((f"picture {n}", states) for n in range(40)), levels=5)
     assert len(made) == 40
     assert max(alive) <= 3
+
+
+def test_intervals_resample_prompts_where_they_are_a_sample_of_prompts(sampler):
+    for prompts, grouped in ((5, True), (4, False)):
+        some = subjects(lambda _: sampler, [f"picture {n}" for n in range(prompts)], 10)
+        assert (groups_of(some) is not None) == grouped
+    some = subjects(lambda one: SimpleNamespace(class_label=int(one)), list("012345"), 6)
+    assert groups_of(some) is None

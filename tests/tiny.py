@@ -18,6 +18,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 SD_SCHEDULER = {
@@ -156,3 +157,11 @@ def class_flow(seed: int = 0) -> Any:
             layer.weight.normal_(std=0.05)
     names = {"0": "cat", "1": "dog", "2": "frog"}
     return ClassConditionalFlowPipeline(transformer, FlowMatchEulerDiscreteScheduler(), names)
+
+
+def captioned(root, count, size=32):
+    """``count`` pictures of one colour each, with "a dog" and "a cat" in turn in .txt files beside them."""
+    for n in range(count):
+        Image.new("RGB", (size, size), (240 * n // count, 10, 90)).save(root / f"{n}.png")
+        (root / f"{n}.txt").write_text("a cat" if n % 2 else "a dog")
+    return root

@@ -462,8 +462,7 @@ def _by_dmn(asked: Any, at: Setting) -> Made:
 def _by_gits(asked: Any, at: Setting) -> Made:
     from noisewright.trajectory import gits, metrics
 
-    make = lru_cache(maxsize=RECENT)(at.loaded.sampler)
-    some = metrics.subjects(make, at.known, asked.samples, seed=asked.seed, batch=asked.batch_size)
+    some = metrics.subjects(at.loaded.sampler, at.known, asked.samples, seed=asked.seed, batch=asked.batch_size)
     costs, levels, path = gits.teacher_costs(_on(some, at.begun, at.rule), nodes=asked.nodes, cost=asked.cost,
                                              kept=at.kept)  # fmt: skip
     found = gits.fit_gits(costs, levels, path, asked.steps, factor=asked.factor)
@@ -482,9 +481,8 @@ def _by_search(asked: Any, at: Setting, tell: Callable[[str], None], written: Ca
     by = _metrics(asked.metric, asked.teacher_steps, asked.features, asked.reference, asked.device, at.kept)[0]
     shared = len(at.known) == 1 or is_class_conditional(at.loaded.pipe)
     sides = (at.known, at.known) if shared else (at.known[::2], at.known[1::2])
-    make = lru_cache(maxsize=max(RECENT, len(at.known)))(at.loaded.sampler)
     tuning, reporting = (
-        metrics.subjects(make, side, asked.samples, seed=first, batch=asked.batch_size)
+        metrics.subjects(at.loaded.sampler, side, asked.samples, seed=first, batch=asked.batch_size)
         for side, first in zip(sides, (asked.seed, asked.seed + SPARE_SEEDS), strict=True)
     )
     made_of = {
@@ -529,16 +527,16 @@ def _going_on() -> Iterator[None]:
         raise cli.Interrupted("interrupted; the same command goes on where it was") from None
 
 
-def _check_out(out: Path) -> None:
+def _check_out(out: Path, option: str = "--out") -> None:
     """Refuse a place that cannot be written, before anything is computed."""
     if out.is_dir():
-        raise ValueError(f"expected a file as --out, got the directory {out}")
+        raise ValueError(f"expected a file as {option}, got the directory {out}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"expected an --out that can be written, got {out}: {error.strerror}") from None
+        raise ValueError(f"expected a file that can be written as {option}, got {out}: {error.strerror}") from None
     if not os.access(out if out.exists() else out.parent, os.W_OK):
-        raise ValueError(f"expected an --out that can be written, got {out}: no permission")
+        raise ValueError(f"expected a file that can be written as {option}, got {out}: no permission")
 
 
 def _check_plot(plot: Path | None) -> None:
@@ -546,7 +544,7 @@ def _check_plot(plot: Path | None) -> None:
         return
     if plot.suffix not in PLOTS:
         raise ValueError(f"expected a --plot that ends in {', '.join(PLOTS)}, got {plot}")
-    _check_out(plot)
+    _check_out(plot, "--plot")
 
 
 def _loaded(model: str, guidance: float | None, device: str | None, dtype: str | None) -> Loaded:

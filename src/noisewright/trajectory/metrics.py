@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -100,9 +99,13 @@ FEWEST_PROMPTS = 5
 
 
 def groups_of(some: Sequence[Subject]) -> list[str] | None:
-    """The prompt of each noise, which intervals resample; None below five prompts, where they resample noises."""
+    """The prompt of each noise, which intervals resample.
+
+    None where they resample noises: below five prompts, and for classes, which are no sample of a larger set.
+    """
     found = [one.prompt for one in some for _ in one.seeds]
-    return found if len(set(found)) >= FEWEST_PROMPTS else None
+    classes = any(getattr(one.sampler, "class_label", None) is not None for one in some)
+    return None if classes or len(set(found)) < FEWEST_PROMPTS else found
 
 
 class _Mean:
@@ -224,7 +227,8 @@ def measured(
         solver: deterministic.
         some: noises; one batch of them at a time.
         metrics: what to measure, of the same images.
-        kept: where the values are kept, a batch a file; what is there is not made again.
+        kept: where the values are kept, a batch a file; what is there is not made again. A batch in which an image has
+            no value is not kept: what failed may work the next time.
 
     Raises:
         ValueError: on a solver that draws noise, for which "the same noise" is not enough.
@@ -236,13 +240,13 @@ def measured(
     for subject in some:
         sampler = with_schedule(subject.sampler, schedule, solver)
         asked = [(one.name, one.fingerprint) for one in metrics]
-        make = partial(_values, sampler, subject, metrics)
-        found = kept.made(make, "values", depends(sampler), subject.seeds, asked)
+        key = ("values", depends(sampler), subject.seeds, asked)
+        found = kept.get(*key)
+        if found is None:
+            images = images_of(sampler, subject.seeds)
+            found = {one.name: one.values(subject, images) for one in metrics}
+            if all(bool(rows.isfinite().all()) for rows in found.values()):
+                kept.put(found, *key)
         for name, rows in parts.items():
             rows.append(found[name])
     return {name: torch.cat(rows) for name, rows in parts.items()}
-
-
-def _values(sampler: Sampler, subject: Subject, metrics: Sequence[Metric]) -> dict[str, Tensor]:
-    images = images_of(sampler, subject.seeds)
-    return {one.name: one.values(subject, images) for one in metrics}
