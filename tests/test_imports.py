@@ -12,9 +12,9 @@ import noisewright
 ROOT = Path(noisewright.__file__).parent
 LAYERS = [
     {"errors", "clock", "schedule", "schedules", "solvers", "noise", "frechet"},
-    {"sampler", "particle", "budget", "verifier", "statistics"},
+    {"sampler", "particle", "budget", "verifier", "statistics", "journal", "locks", "tensorfile", "pace"},
     {"samplers", "verifiers", "metadata", "store", "executor", "shapes", "features", "pipelines"},
-    {"states"},
+    {"states", "ledger"},
     {"run"},
     {"search", "testing"},
     {"evaluate", "trajectory"},

@@ -368,7 +368,7 @@ def test_states_come_from_the_disk_and_lost_ones_from_their_lineage(tmp_path):
     half = run.denoise(run.noise(4), 3)
     expected = [run._states.one(p, run.sampler)[0] for p in half]
     run.store.close()
-    (tmp_path / "run" / "states" / f"{half[3].id}.pt").write_bytes(b"damaged")  # the second micro-batch
+    (tmp_path / "run" / "states" / f"{half[3].id}.safetensors").write_bytes(b"damaged")  # the second micro-batch
     again = open_run(tmp_path / "run", sde())
     half = again.denoise(again.noise(4), 3)
     assert again.sampler.meter.nfe == 0
@@ -677,7 +677,7 @@ def test_images_with_nan_are_saved_and_warned_of(tmp_path):
 
     run = open_run(tmp_path / "run", Broken(steps=STEPS), budget="3 images")
     go(run)
-    assert any("NaN" in one for one in run.warnings)
+    assert any("NaN" in one for one in run.failures())
     assert run.spent.images == 3
 
 

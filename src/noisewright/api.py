@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import json
 import logging
 import platform
 import re
@@ -25,7 +24,7 @@ from noisewright.budget import Budget, parse_budget
 from noisewright.builtins import FULL_STEPS, PREVIEWS, STEP_NOISE
 from noisewright.errors import BudgetExhausted, TargetReached, out_of_memory
 from noisewright.evaluate import report
-from noisewright.metadata import encode_png, read_image
+from noisewright.metadata import encode_png, read_image, read_recipe
 from noisewright.particle import ENSEMBLES, Candidate, ensemble_weights, read_ensemble
 from noisewright.run import CurvePoint, Run, Target, without_gradient
 from noisewright.sampler import Sampler
@@ -476,7 +475,10 @@ def execute(
         except KeyboardInterrupt:
             stopped, interrupted = "interrupted", True
         except BaseException as error:
-            _mark_failed(store, error)
+            if store.is_new and isinstance(error, (ValueError, TypeError)):  # wrong use: as if it had never begun
+                store.discard()
+            else:
+                _mark_failed(store, error)
             raise
         try:
             return _conclude(plan, run, stopped, interrupted, pictures)
@@ -564,8 +566,14 @@ def _draw(run: Run, baseline: Shown, best: Shown, curve: Sequence[CurvePoint], n
 def _show(run: Run, one: Candidate, judged: dict[str, float], file: str) -> Shown:
     """Write a candidate's PNG with its scores in the metadata."""
     scores = {**one.scores, **judged}
-    array, info = read_image(run.store.root / one.file)
-    recipe = {**json.loads(info["noisewright"]), "scores": scores}
+    made = run.ledger.images[one.id]
+    try:
+        array, recipe = read_recipe(run.store.root / one.file)
+    except ValueError:  # another program rewrote the file: the pixels are those, the recipe is gone
+        array, _ = read_image(run.store.root / one.file)
+        versions = run.store.run["versions"]
+        recipe = {**run.recipe(one.particle, made.size, made.place, versions), "pixels": made.pixels}
+    recipe = {**recipe, "scores": scores}
     path = run.store.root / file
     with run.store.writing(path):
         write_atomically(path, encode_png(np.ascontiguousarray(array), recipe))

@@ -229,7 +229,7 @@ def generate(
     if dry_run:
         _dry_run(request, json)
         return None
-    return _run(request, _directory(out, prompt or str(class_label)), json)
+    return _run(request, out, json)
 
 
 @app.command()
@@ -303,6 +303,8 @@ def show(
     from noisewright.evaluate.overview import overview
 
     found = overview(run)
+    for text in found["warnings"]:
+        _warn(text)
     if json:
         terminal.print_json(found)
     else:
@@ -441,8 +443,8 @@ app.add_typer(cli_schedule.app, name="schedule")
 # Behind the commands
 
 
-def _run(request: dict[str, Any], out: Path, as_json: bool) -> Ended | None:
-    """Plan and run what was asked for, and print what came of it."""
+def _run(request: dict[str, Any], out: Path | None, as_json: bool) -> Ended | None:
+    """Plan and run what was asked for, in a new directory where none is given, and print what came of it."""
     _check_device(request["device"], request["dtype"])
     _check_names(request)
     from noisewright import api, terminal
@@ -452,7 +454,9 @@ def _run(request: dict[str, Any], out: Path, as_json: bool) -> Ended | None:
         plan, notes = _plan(request)
     for note in notes:
         _warn(note)
-    with _naming(out), terminal.progress(_watched(as_json)) as update:
+    claimed = None if out is not None else _new_directory(request["prompt"] or str(request["class_label"]))
+    out = out or claimed or Path()
+    with _naming(out, claimed), terminal.progress(_watched(as_json)) as update:
         result = api.execute(plan, out, update, request)
     return _finished(result, as_json)
 
@@ -631,24 +635,26 @@ def _located_value(key: str, value: str) -> str:
     return str(Path(value).resolve()) if there else value
 
 
-def _directory(out: Path | None, prompt: str) -> Path:
-    """The run directory that was asked for, or a new one under ``runs``."""
-    if out is not None:
-        return out
+def _new_directory(prompt: str) -> Path:
+    """A new directory under ``runs``, which no other process gets: two starts in one second get two."""
     slug = re.sub(r"[^a-z0-9]+", "-", prompt.lower())[:40].strip("-") or "run"
     first = Path("runs") / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{slug}"
     path, number = first, 2
-    while path.exists():
-        path, number = Path(f"{first}-{number}"), number + 1
-    return path
+    try:
+        first.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                path.mkdir()
+                return path
+            except FileExistsError:
+                path, number = Path(f"{first}-{number}"), number + 1
+    except OSError as error:
+        raise ValueError(f"expected a directory that can be written, got {path}: {error.strerror}") from error
 
 
 @contextmanager
-def _naming(out: Path) -> Iterator[None]:
-    """Name the run directory in whatever goes wrong, and leave no empty run behind wrong use."""
-    from noisewright.store import holds_run
-
-    held, existed = holds_run(out), out.exists()
+def _naming(out: Path, claimed: Path | None = None) -> Iterator[None]:
+    """Name the run directory in whatever goes wrong; one that was ``claimed`` and stayed empty is removed."""
     try:
         yield
     except KeyboardInterrupt:
@@ -657,9 +663,10 @@ def _naming(out: Path) -> Iterator[None]:
     except (ValueError, TypeError) as error:
         from noisewright.errors import VerifierFailed
 
-        if not held and _is_empty_run(out):
-            _drop(out, existed)
-        elif isinstance(error, VerifierFailed):
+        if claimed is not None:
+            with suppress(OSError):
+                claimed.rmdir()
+        if isinstance(error, VerifierFailed) and (out / "run.json").is_file():
             raise VerifierFailed(f"{error}; the images are kept in {out}") from error
         raise
     except Exception as error:
@@ -668,20 +675,6 @@ def _naming(out: Path) -> Iterator[None]:
         raise Failure(
             f"{type(error).__name__}: {error}; what was finished is in {out}, continue with: noisewright resume {out}"
         ) from error
-
-
-def _is_empty_run(out: Path) -> bool:
-    journal = out / "journal.jsonl"
-    return (out / "run.json").is_file() and journal.is_file() and journal.stat().st_size == 0
-
-
-def _drop(out: Path, existed: bool) -> None:
-    """Remove the empty run that was made a moment ago."""
-    for name in ("run.json", "journal.jsonl"):
-        (out / name).unlink(missing_ok=True)
-    for path in (out / "images", out / "states", *(() if existed else (out,))):
-        with suppress(OSError):  # something is in it after all: it stays
-            path.rmdir()
 
 
 def _dry_run(request: dict[str, Any], as_json: bool) -> None:

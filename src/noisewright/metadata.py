@@ -8,6 +8,8 @@ import json
 import logging
 import math
 import warnings
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,9 +17,17 @@ import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
+from noisewright.particle import compact, from_compact, from_lineage
+
 log = logging.getLogger("noisewright")
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
+READABLE = (1, 2)
+"""Versions of recipes that are read: the first spelled out the id of every ancestor."""
+
+LONG_RECIPE = 4096
+"""Characters from which on a recipe is compressed: a long search's ancestry repeats itself."""
+
 MOST_PIXELS = 2**26
 """Of an image file that is read: 8192 x 8192. A small file can hold an image that fills the memory."""
 
@@ -47,14 +57,33 @@ def encode_png(array: np.ndarray, recipe: dict[str, Any]) -> bytes:
 
     Args:
         array: the pixels.
-        recipe: see :func:`parameters_line`; stored whole as JSON in the chunk ``noisewright``.
+        recipe: see :func:`parameters_line`; stored whole as JSON in the chunk ``noisewright``, its lineage as
+            text (:class:`noisewright.particle.Lineages`) or as :func:`read_recipe` gives it.
     """
     chunks = PngImagePlugin.PngInfo()
     chunks.add_itxt("parameters", parameters_line(recipe, array.shape[1], array.shape[0]))
-    chunks.add_itxt("noisewright", json.dumps(without_nan(recipe), allow_nan=False))
+    chunks.add(b"iTXt", _text_chunk("noisewright", _recipe_text(recipe)))
     file = io.BytesIO()
     Image.fromarray(array).save(file, "png", pnginfo=chunks, compress_level=4)
     return file.getvalue()
+
+
+def _recipe_text(recipe: Mapping[str, Any]) -> str:
+    """A recipe as JSON; the lineage, which can be long, comes last and is taken as it is where it is text already."""
+    lineage = recipe.get("lineage", [])
+    rest = {**recipe, "recipe_version": RECIPE_VERSION}
+    rest.pop("lineage", None)
+    if not isinstance(lineage, str):
+        lineage = json.dumps(compact(from_lineage(lineage)) if lineage else [], separators=(",", ":"))
+    head = json.dumps(without_nan(rest), allow_nan=False, separators=(",", ":"))
+    return f'{head[:-1]},"lineage":{lineage}}}'
+
+
+def _text_chunk(key: str, text: str) -> bytes:
+    """The data of an iTXt chunk (PNG specification, 11.3.3.4), compressed where it is long."""
+    packed = len(text) > LONG_RECIPE
+    data = zlib.compress(text.encode(), 1) if packed else text.encode()
+    return key.encode("latin-1") + bytes([0, packed, 0, 0, 0]) + data
 
 
 def parameters_line(recipe: dict[str, Any], width: int, height: int) -> str:
@@ -105,12 +134,17 @@ def read_recipe(path: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
         recipe = json.loads(text)
     except ValueError:
         raise ValueError(f"expected a JSON recipe in {path}, got a damaged one") from None
-    if not isinstance(recipe, dict) or recipe.get("recipe_version") != RECIPE_VERSION:
+    if not isinstance(recipe, dict) or recipe.get("recipe_version") not in READABLE:
         found = recipe.get("recipe_version") if isinstance(recipe, dict) else None
-        raise ValueError(f"expected a recipe of version {RECIPE_VERSION}, got {found!r} in {path}")
+        raise ValueError(f"expected a recipe of version {' or '.join(map(str, READABLE))}, got {found!r} in {path}")
     missing = [key for key in ("id", "sampler", "lineage", "micro_batch", "versions") if not recipe.get(key)]
     if missing:
         raise ValueError(f"expected a recipe with {', '.join(missing)} in {path}, got a damaged one")
+    if recipe["recipe_version"] >= 2:
+        try:
+            recipe["lineage"] = from_compact(recipe["lineage"]).lineage()
+        except (ValueError, TypeError, LookupError, AttributeError):
+            raise ValueError(f"expected a lineage of verbs in the recipe of {path}, got a damaged one") from None
     return array, recipe
 
 

@@ -7,9 +7,11 @@ parents with the same arguments is the same particle, in any process.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,12 +22,17 @@ def particle_id(verb: str, parents: tuple[str, ...], args: dict[str, Any]) -> st
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-@dataclass(frozen=True)
+MOVES = ("vary", "blend", "place", "ascend")
+"""The verbs that make a starting noise from others."""
+
+
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
 class Particle:
-    """One state at an index of a schedule.
+    """One state at an index of a schedule. Two particles are equal where their ids are.
 
     Attributes:
-        verb: how it was made: ``noise``, ``vary``, ``blend``, ``fork``, ``denoise`` or ``renoise``.
+        verb: how it was made: ``noise``, ``vary``, ``blend``, ``place``, ``ascend``, ``fork``, ``denoise`` or
+            ``renoise``.
         parents: the particles it was made of (none for ``noise``, several for ``blend``, else one).
         args: the verb's arguments, JSON-ready. Drawing verbs carry a draw number.
         index: where it stands on its schedule: 0 = pure noise, N = clean.
@@ -34,13 +41,42 @@ class Particle:
 
     verb: str
     parents: tuple[Particle, ...]
-    args: dict[str, Any] = field(hash=False)
+    args: dict[str, Any]
     index: int
     steps: int
     id: str = field(init=False)
+    _origin: Particle | None = field(init=False, repr=False)
+    _start: Particle | None = field(init=False, repr=False)
+    _root: Particle | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "id", particle_id(self.verb, tuple(p.id for p in self.parents), self.args))
+        def put(name: str, value: Any) -> None:
+            object.__setattr__(self, name, value)
+
+        first = self.parents[0] if self.parents else None
+        put("id", particle_id(self.verb, tuple(p.id for p in self.parents), self.args))
+        # Known from the parent's, so that no ancestry is ever walked for them; None stands for the particle itself.
+        put("_origin", first.origin if self.verb == "denoise" and first is not None else None)
+        put("_start", first.start if self.index > 0 and first is not None else None)
+        put("_root", first.root if self.verb in ("denoise", *MOVES) and first is not None else None)
+
+    def __eq__(self, other: object) -> bool:
+        return self.id == other.id if isinstance(other, Particle) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f"Particle({self.verb}, {self.id}, index {self.index} of {self.steps})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return from_lineage, (self.lineage(),)  # flat, however long the ancestry is
+
+    def __copy__(self) -> Particle:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Particle:
+        return self
 
     @property
     def parent(self) -> Particle:
@@ -58,36 +94,51 @@ class Particle:
 
         The noise of stochastic steps belongs to the origin, so it does not depend on how a way is cut into segments.
         """
-        particle = self
-        while particle.verb == "denoise":
-            particle = particle.parent
-        return particle
+        return self if self._origin is None else self._origin
 
     @property
     def start(self) -> Particle:
         """The pure noise (index 0) that it came from last."""
-        particle = self
-        while particle.index > 0:
-            particle = particle.parent
-        return particle
+        return self if self._start is None else self._start
+
+    @property
+    def root(self) -> Particle:
+        """The draw whose step noise it has: its origin, or what that starting noise was first moved from."""
+        return self if self._root is None else self._root
+
+    def record(self) -> dict[str, Any]:
+        """This particle as JSON; its parents are named, not described."""
+        parents = [parent.id for parent in self.parents]
+        return {"id": self.id, "verb": self.verb, "args": dict(self.args), "index": self.index, "parents": parents}
 
     def lineage(self) -> list[dict[str, Any]]:
-        """The verbs from pure noise to this particle, oldest first: the recipe that makes it again.
+        """The verbs from pure noise to this particle, oldest first and each once: the recipe that makes it again.
 
         A verb works on the line before it, except where it names its parents.
         """
-        lines: dict[str, dict[str, Any]] = {}
-        self._describe(lines)
-        return list(lines.values())
+        lines: list[dict[str, Any]] = []
+        for one in ancestry([self]):
+            line = one.record()
+            if line["parents"] == [before["id"] for before in lines[-1:]]:
+                del line["parents"]
+            lines.append(line)
+        return lines
 
-    def _describe(self, lines: dict[str, dict[str, Any]]) -> None:
-        for parent in self.parents:
-            if parent.id not in lines:
-                parent._describe(lines)
-        line = {"id": self.id, "verb": self.verb, "args": dict(self.args), "index": self.index}
-        if [parent.id for parent in self.parents] != list(lines)[-1:]:
-            line["parents"] = [parent.id for parent in self.parents]
-        lines[self.id] = line
+
+def ancestry(particles: Iterable[Particle], known: Container[str] = ()) -> list[Particle]:
+    """Particles and all that they came from, parents first and each once, without those whose ids are ``known``."""
+    found: dict[str, Particle] = {}
+    waiting = list(particles)[::-1]
+    while waiting:
+        one = waiting[-1]
+        missing = [p for p in one.parents if p.id not in found and p.id not in known]
+        if one.id in found or one.id in known:
+            waiting.pop()
+        elif missing:
+            waiting.extend(reversed(missing))
+        else:
+            found[waiting.pop().id] = one
+    return list(found.values())
 
 
 def noise_particle(seed: int, steps: int) -> Particle:
@@ -95,22 +146,114 @@ def noise_particle(seed: int, steps: int) -> Particle:
     return Particle("noise", (), {"seed": seed, "steps": steps}, 0, steps)
 
 
-def from_lineage(lineage: list[dict[str, Any]]) -> Particle:
+def from_record(record: Mapping[str, Any], known: Mapping[str, Particle]) -> Particle:
+    """The particle that :meth:`Particle.record` described, made of parents that are ``known``.
+
+    Raises:
+        KeyError: where a parent is not.
+    """
+    parents = tuple(known[key] for key in record["parents"])
+    steps = int(record["args"].get("steps", parents[0].steps if parents else 0))
+    return Particle(record["verb"], parents, record["args"], int(record["index"]), steps)
+
+
+def compact(particle: Particle) -> list[list[Any]]:
+    """A particle and all that it came from, parents first: ``[verb, args, how many lines up each parent is]``.
+
+    Without the ids, which follow from the rest: a long ancestry packs into a few bytes a line.
+    """
+    lines: list[list[Any]] = []
+    places: dict[str, int] = {}
+    for number, one in enumerate(ancestry([particle])):
+        places[one.id] = number
+        lines.append([one.verb, dict(one.args), [number - places[parent.id] for parent in one.parents]])
+    return lines
+
+
+class Lineages:
+    """:func:`compact` as JSON text, made from a parent's where that was asked for lately.
+
+    The candidates of a long search share nearly all of their ancestry, which is then written out once and not for each.
+    """
+
+    MOST_LINES = 200_000
+    """Of all the lineages that are remembered."""
+
+    CLIMB = 8
+    """How many ancestors of a particle are looked at for one whose lineage is remembered."""
+
+    def __init__(self) -> None:
+        self._recent: OrderedDict[str, tuple[dict[str, int], str]] = OrderedDict()
+        self._lines = 0
+
+    def text(self, particle: Particle) -> str:
+        """The lines as a JSON array."""
+        above: list[Particle] = []
+        for one in itertools.islice(_firsts(particle), self.CLIMB):
+            if one.id in self._recent:
+                break
+            above.append(one)
+        for one in reversed(above):
+            self._remember(one)
+        return f"[{self._written(particle)[1]}]"
+
+    def _written(self, particle: Particle) -> tuple[dict[str, int], str, dict[str, int]]:
+        """The line numbers and the whole text: those of a parent's lineage, by id, and those that are new."""
+        known = [self._recent[parent.id] for parent in particle.parents if parent.id in self._recent]
+        base, text = max(known, key=lambda one: len(one[0]), default=({}, ""))
+        new: dict[str, int] = {}
+        texts = [text] if text else []
+        for number, one in enumerate(ancestry([particle], base), start=len(base)):
+            new[one.id] = number
+            ups = [number - (new[p.id] if p.id in new else base[p.id]) for p in one.parents]
+            texts.append(json.dumps([one.verb, one.args, ups], separators=(",", ":"), allow_nan=False))
+        return base, ",".join(texts), new
+
+    def _remember(self, particle: Particle) -> None:
+        base, text, new = self._written(particle)
+        self._recent[particle.id] = {**base, **new}, text
+        self._lines += len(base) + len(new)
+        while self._lines > self.MOST_LINES and len(self._recent) > 1:
+            self._lines -= len(self._recent.popitem(last=False)[1][0])
+
+
+def _firsts(particle: Particle) -> Iterator[Particle]:
+    """The first parent, its first parent, and so on."""
+    while particle.parents:
+        particle = particle.parents[0]
+        yield particle
+
+
+def from_compact(lines: Sequence[Sequence[Any]]) -> Particle:
+    """Rebuild the particle that :func:`compact` described.
+
+    Raises:
+        IndexError: where a line names a parent that is not before it.
+    """
+    made: list[Particle] = []
+    for verb, args, ups in lines:
+        if any(not 0 < up <= len(made) for up in ups):
+            raise IndexError(f"no parent {ups} lines up")
+        parents = tuple(made[-up] for up in ups)
+        index = int(args["to"]) if verb in ("denoise", "renoise") else parents[0].index if verb == "fork" else 0
+        steps = int(args.get("steps", parents[0].steps if parents else 0))
+        made.append(Particle(verb, parents, args, index, steps))
+    if not made:
+        raise ValueError("expected a recipe of at least one verb, got an empty lineage")
+    return made[-1]
+
+
+def from_lineage(lineage: Sequence[Mapping[str, Any]]) -> Particle:
     """Rebuild the particle that :meth:`Particle.lineage` described."""
     made: dict[str, Particle] = {}
-    particle: Particle | None = None
-    for record in lineage:
-        named = record.get("parents")
-        if named is not None:
-            parents = tuple(made[key] for key in named)
-        else:
-            parents = () if particle is None else (particle,)
-        steps = int(record["args"].get("steps", parents[0].steps if parents else 0))
-        particle = Particle(record["verb"], parents, record["args"], int(record["index"]), steps)
-        made[particle.id] = particle
-    if particle is None:
+    last: list[str] = []
+    for line in lineage:
+        one = from_record({**line, "parents": line.get("parents", last)}, made)
+        made[one.id] = one
+        last = [one.id]
+    if not last:
         raise ValueError("expected a recipe of at least one verb, got an empty lineage")
-    return particle
+    return made[last[0]]
 
 
 @dataclass(frozen=True)

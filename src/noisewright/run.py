@@ -18,26 +18,35 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from noisewright.budget import PHASES, Budget, Spent, affordable
+from noisewright.budget import Budget, Spent, affordable
 from noisewright.errors import BudgetExhausted, TargetReached, VerifierFailed
 from noisewright.executor import Executor, LocalExecutor
-from noisewright.metadata import RECIPE_VERSION, encode_png, pixel_hash, pixels_of, without_nan
+from noisewright.ledger import Ledger
+from noisewright.metadata import RECIPE_VERSION, encode_png, pixel_hash, pixels_of, read_recipe, without_nan
+from noisewright.pace import Pace
 from noisewright.particle import (
     Candidate,
+    Lineages,
     Particle,
     ensemble_values,
     from_lineage,
     noise_particle,
-    number_or_nan,
 )
 from noisewright.sampler import DifferentiableSampler, Meter, Sampler
 from noisewright.schedule import Schedule
 from noisewright.states import States, carry
 from noisewright.store import Store
-from noisewright.verifier import Verifier, score
+from noisewright.tensorfile import digest_of
+from noisewright.verifier import Verifier, score, score_whole
 
 FRUITLESS = 16
 """After so many images without a single number from any verifier a run gives up."""
+
+BROKEN = {
+    "nan": "have NaN in them and are saved as black",
+    "nsfw": "were blacked out by the pipeline's safety checker",
+}
+"""Why an image is no picture, in words."""
 
 SAVING_SECONDS = 0.5
 SAVING_SECONDS_PER_PIXEL = 2e-6
@@ -129,21 +138,18 @@ class Run:
         self.target = target or Target()
         self.search = search
         self.on_progress = on_progress
-        self.spent = Spent()
-        self.seconds = dict.fromkeys(PHASES, 0.0)
-        self.warnings: list[str] = []
-        self.candidates: dict[str, Candidate] = {}
-        self._scored = 0
-        self._curve_at: list[tuple[str, int, int, float]] = []
-        self._images: dict[str, dict[str, str]] = {}
-        self._previews: dict[str, dict[str, float]] = {}
-        self._judged: dict[str, dict[str, float]] = {}
-        self._states = States(store)
+        self.warnings: list[str] = list(store.warnings)
+        self.ledger = Ledger(self._recovered)
+        self._lineages = Lineages()
+        self._leaders: dict[int, Candidate] = {}
+        self._states = States(store, self.say)
         self._kept: dict[str, Particle] = {}
         self._ways: dict[tuple[str, int], Particle] = {}
         self._drawn = 0
         self._draws: dict[str, int] = {}
-        self._seconds_per_nfe = 0.0
+        self.saving_seconds = SAVING_SECONDS
+        self._steps_pace: dict[str, Pace] = {}
+        self._rest_pace: dict[str, Pace] = {}
         self._pixels = 0
         self._judging_seconds = 0.0
         self._doubt: VerifierFailed | None = None
@@ -154,6 +160,23 @@ class Run:
         self._began = time.perf_counter()
         # A fresh sampler has encoded the prompt already, for this run; a used one counted for others.
         self._meter = (Meter() if sampler.meter.nfe == 0 else sampler.meter).snapshot()
+
+    # What the journal says
+
+    @property
+    def spent(self) -> Spent:
+        """What the run has used."""
+        return self.ledger.spent
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds by phase."""
+        return self.ledger.seconds
+
+    @property
+    def candidates(self) -> dict[str, Candidate]:
+        """What was finished and scored, by id, in order."""
+        return self.ledger.candidates
 
     # Verbs
 
@@ -231,7 +254,7 @@ class Run:
         after = [self._denoised_from(p, to) for p in particles]
         todo = _distinct([p for p in after if p.verb == "denoise" and not self._states.has(p)])
         for nfe_each, group in self._groups(todo, self.sampler):
-            self._work(group, self._denoise_some, nfe_each=nfe_each, images_each=0)
+            self._work("denoise", group, self._denoise_some, nfe_each=nfe_each, images_each=0)
         for particle in after:
             self._advance_kept(particle)
         return after
@@ -241,12 +264,12 @@ class Run:
 
         Costs one NFE each, which the next step from there does not cost again, where the solver is noisewright's.
         """
-        todo = _distinct([p for p in particles if p.id not in self._previews])
+        todo = _distinct([p for p in particles if p.id not in self.ledger.previews])
         keys = [(p.index, self._states.estimated(p), self.sampler.remembers and _life(p)) for p in todo]
         for _, group in _alike(keys, todo):
             nfe_each = 0 if self._states.estimated(group[0]) else 1
-            self._work(group, self._preview_some, nfe_each=nfe_each, images_each=0)
-        return [Preview(p, self._previews[p.id]) for p in particles]
+            self._work("preview", group, self._preview_some, nfe_each=nfe_each, images_each=0)
+        return [Preview(p, self.ledger.previews[p.id]) for p in particles]
 
     def ascend(
         self, particles: Sequence[Particle], *, rate: float, momentum: float, clip: float, norm_weight: float
@@ -261,7 +284,7 @@ class Run:
         after = [Particle("ascend", (p,), args, 0, p.steps) for p in particles]
         todo = _distinct([p for p in after if not self._states.has(p)])
         if todo:
-            self._work(todo, self._ascend_some, nfe_each=self.sampler.nfe(0, self.steps), images_each=0)
+            self._work("ascend", todo, self._ascend_some, nfe_each=self.sampler.nfe(0, self.steps), images_each=0)
         return after
 
     def keep(self, particles: Sequence[Particle]) -> None:
@@ -309,8 +332,12 @@ class Run:
     @property
     def best(self) -> Candidate | None:
         """The best rendering so far: of the final steps where any is there, else of the search's."""
+        steps = self.final.schedule.steps
+        if len(self.verifiers) == 1:  # its score is the value: no need to look at the whole pool
+            found = self._leaders.get(steps)
+            return found or self._leaders.get(self.steps)
         pool = list(self.candidates.values())
-        full = [one for one in pool if one.particle.steps == self.final.schedule.steps]
+        full = [one for one in pool if one.particle.steps == steps]
         return self.top(full or pool)[0] if pool else None
 
     @property
@@ -327,30 +354,37 @@ class Run:
         """Scores of the best and the baseline by verifiers that the search never saw, by candidate id."""
         shown = {one.id: one for one in (self.baseline, self.best) if one is not None}
         for judge in self.judges:
-            todo = [one for one in shown.values() if judge.name not in self._judged.get(one.id, {})]
-            if not todo:
-                continue
-            began = time.perf_counter()
-            images = torch.stack([self._image_of(one.id) for one in todo])
-            try:
-                found = score(judge, images, self.prompt)
-            except VerifierFailed as error:  # the result stands without it
-                self.say(f"judge {error}".replace("judge verifier", "judge"))
-                continue
-            record: dict[str, Any] = {"verb": "judge", "judge": judge.name, "ids": [one.id for one in todo]}
-            record["scores"] = found
-            if hasattr(judge, "details"):
-                record["details"] = judge.details(images, self.prompt)
-            self._append({**record, "seconds": {"verify": round(time.perf_counter() - began, 6)}})
-        return {key: dict(self._judged.get(key, {})) for key in shown}
+            todo = [one for one in shown.values() if judge.name not in self.ledger.judged.get(one.id, {})]
+            if todo:
+                self._judge_some(judge, [one.id for one in todo])
+        return {key: dict(self.ledger.judged.get(key, {})) for key in shown}
+
+    def _judge_some(self, judge: Verifier, ids: Sequence[str]) -> None:
+        began = time.perf_counter()
+        images = torch.stack([self._image_of(key) for key in ids])
+        whole = self._whole(ids)
+        try:
+            found = score_whole(judge, images, self.prompt, whole)
+        except VerifierFailed as error:  # the result stands without it
+            self.say(f"judge {error}".replace("judge verifier", "judge"))
+            return
+        record: dict[str, Any] = {"verb": "judge", "judge": judge.name, "ids": list(ids), "scores": found}
+        if hasattr(judge, "details") and all(whole):
+            record["details"] = judge.details(images.clone(), self.prompt)
+        self._append({**record, "seconds": {"verify": round(time.perf_counter() - began, 6)}})
 
     def failures(self) -> list[str]:
         """A sentence for each verifier that gave NaN, however many processes it took."""
         found, of = [], len(self.candidates)
         for verifier in self.verifiers:
             bad = sum(math.isnan(one.scores[verifier.name]) for one in self.candidates.values())
-            if bad:
+            bad -= sum(made.broken is not None for made in self.ledger.images.values())
+            if bad > 0:
                 found.append(f"verifier {verifier.name} gave NaN for {bad} of {of} images; they rank last")
+        reasons = [made.broken for made in self.ledger.images.values() if made.broken is not None]
+        for reason, text in BROKEN.items():
+            if reason in reasons:
+                found.append(f"{reasons.count(reason)} of {len(self.ledger.images)} images {text}; they rank last")
         return found
 
     def bills(self) -> list[str]:
@@ -363,7 +397,7 @@ class Run:
 
         With several verifiers the value is the ensemble's within the whole pool, so that it has one scale.
         """
-        scored = [(self.candidates[key], images, nfe, seconds) for key, images, nfe, seconds in self._curve_at]
+        scored = [(self.candidates[key], images, nfe, seconds) for key, images, nfe, seconds in self.ledger.curve]
         scored = [row for row in scored if row[0].particle.steps == self.steps]
         points: list[CurvePoint] = []
         best, holder = -math.inf, ""
@@ -396,7 +430,7 @@ class Run:
         self._finish(wanted, self.final, reserved=True)
         self._check_scores()
 
-    def recipe(self, particle: Particle, batch: Sequence[str], versions: dict[str, str]) -> dict[str, Any]:
+    def recipe(self, particle: Particle, size: int, place: int, versions: dict[str, str]) -> dict[str, Any]:
         """What makes a candidate again: the sampler, the lineage, and the micro-batch it was made in."""
         sampler = self.final if particle.steps == self.final.schedule.steps else self.sampler
         return {
@@ -404,10 +438,9 @@ class Run:
             "id": particle.id,
             "seed": particle.seed,
             "sampler": sampler.description,
-            "lineage": particle.lineage(),
-            "micro_batch": {"size": len(batch), "place": list(batch).index(particle.id)},
+            "lineage": self._lineages.text(particle),
+            "micro_batch": {"size": size, "place": place},
             "search": self.search,
-            "run": self.store.root.name,
             "versions": versions,
         }
 
@@ -437,7 +470,7 @@ class Run:
     def _finish(self, particles: Sequence[Particle], sampler: Sampler, reserved: bool = False) -> list[Candidate]:
         steps = sampler.schedule.steps
         clean = [self._denoised_from(p, steps) for p in particles]
-        unscored = [p for p in _distinct(clean) if p.id in self._images and p.id not in self.candidates]
+        unscored = [p for p in _distinct(clean) if p.id in self.ledger.images and p.id not in self.candidates]
         if unscored:  # made by a process that stopped before it could score them
             images = torch.stack([self._image_of(p.id) for p in unscored])
             self._score_some(unscored, images, self._states.previews(unscored))
@@ -445,13 +478,13 @@ class Run:
         todo = [p for p in _distinct(clean) if p.id not in self.candidates]
         for nfe_each, group in self._groups(todo, sampler):
             self._work(
-                group, lambda some: self._generate_some(some, sampler), nfe_each=nfe_each, images_each=1,
+                "finish", group, lambda some: self._generate_some(some, sampler), nfe_each=nfe_each, images_each=1,
                 reserved=reserved,
             )  # fmt: skip
         return [self.candidates[p.id] for p in clean]
 
     def _work(
-        self, group: Sequence[Particle], work: Callable[[Sequence[Particle]], None], *, nfe_each: int,
+        self, kind: str, group: Sequence[Particle], work: Callable[[Sequence[Particle]], None], *, nfe_each: int,
         images_each: int, reserved: bool = False,
     ) -> None:  # fmt: skip
         """Run ``work`` on micro-batches of ``group`` as far as the budget allows."""
@@ -459,15 +492,15 @@ class Run:
 
         def allowed(count: int) -> int:
             self.spent.seconds = self.elapsed
-            if self.budget.seconds is not None and not self._seconds_per_nfe and not reserved:
-                count = 1  # nothing is known yet of how long one takes
             if reserved:
                 return count
+            if self.budget.seconds is not None and not self._is_timed(kind):
+                count = 1  # nothing is known yet of how long one takes
             while count > 0:  # what is kept back depends on how much of it this batch does
                 reserve = self._reserve(group[done : done + count], nfe_each, images_each)
                 fits = affordable(
-                    self.budget, self.spent, count, nfe_each=nfe_each, images_each=images_each,
-                    seconds_each=self._seconds_per_nfe * nfe_each, reserve=reserve,
+                    self.budget, self._used(), count, nfe_each=nfe_each, images_each=images_each,
+                    seconds_each=self._seconds_of(kind, count, nfe_each) / count, reserve=reserve,
                 )  # fmt: skip
                 if fits >= count:
                     break
@@ -475,10 +508,9 @@ class Run:
             return count
 
         def timed(some: Sequence[Particle]) -> None:
-            began = time.perf_counter()
+            began, stepping = time.perf_counter(), self.seconds["denoise"]
             work(some)
-            if nfe_each:
-                self._seconds_per_nfe = (time.perf_counter() - began) / (nfe_each * len(some))
+            self._note_pace(kind, len(some), nfe_each, time.perf_counter() - began, self.seconds["denoise"] - stepping)
             for particle in some:
                 self._advance_kept(particle)
 
@@ -489,6 +521,33 @@ class Run:
             self._check_target(some, reserved)
         if done < len(group):
             raise BudgetExhausted(str(self.budget))
+
+    def _used(self) -> Spent:
+        """What was used, with what no line of the journal speaks of yet: work that failed."""
+        spent = self.spent
+        return Spent(spent.images, spent.nfe + self.sampler.meter.since(self._meter)["nfe"], 0, spent.seconds)
+
+    def _is_timed(self, kind: str) -> bool:
+        return kind in self._rest_pace
+
+    def _note_pace(self, kind: str, count: int, nfe_each: int, took: float, stepping: float) -> None:
+        """Remember how long a micro-batch took: its steps, and the rest (decoding, verifying, writing)."""
+        if nfe_each:
+            on_cpu = str(self.sampler.description.get("device", "cpu")) == "cpu"  # elsewhere steps end later than calls
+            steady = self.sampler.meter.steady_step() if on_cpu else None
+            pace = self._steps_pace.setdefault(kind, Pace())
+            if steady is not None and not pace.known:
+                pace.note(count, steady, warm=True)
+            else:
+                pace.note(count, stepping / nfe_each)
+        self._rest_pace.setdefault(kind, Pace()).note(count, max(0.0, took - stepping))
+
+    def _seconds_of(self, kind: str, count: int, nfe: float) -> float:
+        """The estimate for a micro-batch: its steps and the rest."""
+        steps = self._steps_pace.get(kind) or next(iter(self._steps_pace.values()), None)
+        rest = self._rest_pace.get(kind)
+        found = 0.0 if steps is None else steps.seconds(count) * nfe
+        return found + (0.0 if rest is None else rest.seconds(count))
 
     def _check_target(self, some: Sequence[Particle], reserved: bool) -> None:
         """Raise TargetReached where one of ``some`` is scored and reaches the target."""
@@ -513,7 +572,7 @@ class Run:
             reached[key] = max(index, reached.get(key, -1))
         for key, particle in pending.items():
             clean = self._denoised_from(particle, self.steps)
-            if clean.id in self._images or clean.id in ends:
+            if clean.id in self.ledger.images or clean.id in ends:
                 continue
             ends.add(clean.id)
             # A fork goes on in place of what was kept, but never in place of the baseline.
@@ -522,12 +581,13 @@ class Run:
             if not (moves and images_each):
                 images += 1
                 nfe += max(0, self._nfe_to(clean, self.sampler) - (nfe_each if moves else 0))
-        saving = SAVING_SECONDS + SAVING_SECONDS_PER_PIXEL * self._pixels
-        return Spent(images, nfe, 0, nfe * self._seconds_per_nfe + self._judging_seconds + saving)
+        saving = self.saving_seconds + SAVING_SECONDS_PER_PIXEL * self._pixels
+        seconds = self._seconds_of("finish", images, nfe / images) if images else 0.0
+        return Spent(images, nfe, 0, seconds + self._judging_seconds + saving)
 
     def _overdrawn(self) -> bool:
         """Whether what is kept back is more than what is left."""
-        reserve, budget, spent = self._reserve(), self.budget, self.spent
+        reserve, budget, spent = self._reserve(), self.budget, self._used()
         limits = (
             (budget.images, spent.images + reserve.images),
             (budget.nfe, spent.nfe + reserve.nfe),
@@ -582,30 +642,36 @@ class Run:
         stop = sampler.schedule.steps
         x, previews = self._to_the_end(some, sampler)
         images = sampler.decode(x)
-        if not bool(torch.isfinite(images).all()):
-            self.say("the model gave images with NaN; they are saved as black")
-            images = torch.nan_to_num(images)
+        broken = self._broken(some, images, sampler)
+        images = torch.nan_to_num(images)
+        record: dict[str, Any] = {"verb": "finish", "ids": [p.id for p in some], "seeds": [p.seed for p in some]}
         if previews is not None:
-            self._states.save_previews(some, previews)
-        ids = [p.id for p in some]
-        files, hashes = [], []
-        for particle, array in zip(some, pixels_of(images), strict=True):
-            recipe = self.recipe(particle, ids, self.store.run["versions"])
+            record["previews"] = self._states.save_previews(some, previews)
+        files, hashes, digests = [], [], []
+        for place, (particle, array) in enumerate(zip(some, pixels_of(images), strict=True)):
+            recipe = self.recipe(particle, len(some), place, self.store.run["versions"])
             hashes.append(pixel_hash(array))
-            files.append(self.store.save_image(particle.id, encode_png(array, {**recipe, "pixels": hashes[-1]})))
-        self._append(
-            {
-                "verb": "finish",
-                "ids": ids,
-                "seeds": [p.seed for p in some],
-                "lineages": [p.lineage() for p in some],
-                "files": files,
-                "pixels": hashes,
-                "steps": stop,
-                **self._metered(sampler),
-            }
-        )
+            png = encode_png(array, {**recipe, "pixels": hashes[-1]})
+            digests.append(digest_of(png))
+            files.append(self.store.save_image(particle.id, png))
+        record |= {"files": files, "pixels": hashes, "digests": digests, "steps": stop, **self._metered(sampler)}
+        self._append({**record, "broken": broken} if broken else record, some)
         self._score_some(some, images, previews)
+
+    def _broken(self, some: Sequence[Particle], images: Tensor, sampler: Sampler) -> dict[str, str]:
+        """Which images are no pictures and why, by id: with NaN, or blacked out by the pipeline's safety checker."""
+        flagged = getattr(sampler, "flagged", None) or [False] * len(some)
+        found = {}
+        for particle, image, flag in zip(some, images, flagged, strict=True):
+            if not bool(torch.isfinite(image).all()):
+                found[particle.id] = "nan"
+            elif flag:
+                found[particle.id] = "nsfw"
+        return found
+
+    def _whole(self, ids: Sequence[str]) -> list[bool]:
+        """Which images verifiers are asked about: all but the broken ones."""
+        return [self.ledger.images[key].broken is None for key in ids]
 
     def _to_the_end(self, some: Sequence[Particle], sampler: Sampler) -> tuple[Tensor, Tensor | None]:
         """Clean states, and the decoded estimates on the way that a verifier wants to see, where the way has them."""
@@ -638,14 +704,15 @@ class Run:
         found: dict[str, list[float]] = {}
         details: dict[str, Any] = {}
         self._doubt = None
+        whole = self._whole([p.id for p in some])
         for verifier in self.verifiers:
-            found[verifier.name] = self._scores(verifier, images, previews, patient=True)
-            if hasattr(verifier, "details"):
-                details[verifier.name] = verifier.details(images, self.prompt)
+            found[verifier.name] = self._scores(verifier, images, previews, patient=True, whole=whole)
+            if hasattr(verifier, "details") and all(whole):
+                details[verifier.name] = verifier.details(images.clone(), self.prompt)
         took = round(time.perf_counter() - began, 6)
         self._pixels = images.shape[-1] * images.shape[-2]
         if self.budget.seconds is not None and not self._judging_seconds:
-            self._time_judges(images[:1])
+            self._time_judges(some[0].id, images[:1])
         record: dict[str, Any] = {"verb": "score", "ids": [p.id for p in some], "scores": found}
         if details:
             record["details"] = details
@@ -655,8 +722,9 @@ class Run:
             self._check_scores()
 
     def _scores(
-        self, verifier: Verifier, images: Tensor, previews: Tensor | None = None, patient: bool = False
-    ) -> list[float]:
+        self, verifier: Verifier, images: Tensor, previews: Tensor | None = None, patient: bool = False,
+        whole: Sequence[bool] = (),
+    ) -> list[float]:  # fmt: skip
         """A verifier's scores; NaN where it fails, unless it fails on several images and never gave a number yet.
 
         Where it fails on a single image and never gave a number, one who is ``patient`` gets NaN too, and ``_doubt``.
@@ -665,10 +733,12 @@ class Run:
             self.say(f"verifier {verifier.name} has no preview of some candidates, which begin after it; NaN for those")
             return [math.nan] * len(images)
         try:
-            return score(verifier, images, self.prompt, previews)
+            return score_whole(verifier, images, self.prompt, whole or [True] * len(images), previews)
         except VerifierFailed as error:
-            known = [*(one.scores for one in self.candidates.values()), *self._previews.values()]
-            if all(math.isnan(one.get(verifier.name, math.nan)) for one in known):
+            seen = self.ledger.previews.values()
+            if not self.ledger.numbers.get(verifier.name) and all(
+                math.isnan(one.get(verifier.name, math.nan)) for one in seen
+            ):
                 if not patient or len(images) > 1 or len(self._doubtful) + 1 >= FRUITLESS:
                     raise
                 self._doubt = error
@@ -679,30 +749,36 @@ class Run:
         """Raise VerifierFailed where no image has a number yet, or a verifier failed on all it was asked about."""
         if self._doubt is not None:
             raise self._doubt
-        given = [value for one in self.candidates.values() for value in one.scores.values()]
-        if given and all(math.isnan(value) for value in given):
+        if self.candidates and not any(self.ledger.numbers.values()):
             names = ", ".join(verifier.name for verifier in self.verifiers)
             raise VerifierFailed(f"every score so far is NaN ({names}): expected at least one number")
 
-    def _time_judges(self, image: Tensor) -> None:
-        """How long the judges will take for baseline and best; what they say here is not looked at."""
-        began = time.perf_counter()
+    def _time_judges(self, key: str, image: Tensor) -> None:
+        """How long the judges will take for baseline and best.
+
+        The baseline, where the first image is it, is judged for good. The first answer of a judge that runs here is
+        cold, so it is asked twice; what it says then is not looked at. A judge behind a server, which may cost money,
+        is asked about the baseline alone.
+        """
+        is_baseline = key == self._baseline_particle().id
+        seconds = 0.0
         for judge in self.judges:
-            with suppress(VerifierFailed):
-                score(judge, image, self.prompt)
-        self._judging_seconds = 2 * (time.perf_counter() - began)
+            began = time.perf_counter()
+            if is_baseline and judge.name not in self.ledger.judged.get(key, {}):
+                self._judge_some(judge, [key])
+            if not hasattr(judge, "usage") and self._whole([key])[0]:
+                began = time.perf_counter()
+                with suppress(VerifierFailed):
+                    score(judge, image, self.prompt)
+            seconds += time.perf_counter() - began
+        self._judging_seconds = max(seconds * (1 if is_baseline else 2), 1e-6)
 
     def _denoise_some(self, some: Sequence[Particle]) -> None:
         x, solver_state = self._carry(some, self.sampler)
-        self._states.save(some, x, solver_state)
+        digest = self._states.save(some, x, solver_state)
+        ids = [p.id for p in some]
         self._append(
-            {
-                "verb": "denoise",
-                "ids": [p.id for p in some],
-                "lineages": [p.lineage() for p in some],
-                "to": some[0].index,
-                **self._metered(self.sampler),
-            }
+            {"verb": "denoise", "ids": ids, "to": some[0].index, "state": digest, **self._metered(self.sampler)}, some
         )
 
     def _carry(self, some: Sequence[Particle], sampler: Sampler) -> tuple[Tensor, Any]:
@@ -731,39 +807,40 @@ class Run:
         before = torch.cat([x.new_zeros(1, *x.shape[1:]) + self._states.velocity(p.parent) for p in some])
         velocity = slope + args["momentum"] * before
         step = slope + args["momentum"] * velocity
-        self._states.save(some, start * (x.detach() - args["rate"] * step), velocity)
+        digest = self._states.save(some, start * (x.detach() - args["rate"] * step), velocity)
         self._append(
             {
                 "verb": "ascend",
                 "ids": [p.id for p in some],
-                "lineages": [p.lineage() for p in some],
                 "objective": torch.as_tensor(scores).detach().flatten().tolist(),
+                "state": digest,
                 **self._metered(self.sampler),
-            }
+            },
+            some,
         )
 
     def _preview_some(self, some: Sequence[Particle]) -> None:
-        if self._states.estimated(some[0]):
+        known = self._states.estimated(some[0])
+        digest = None
+        if known:
             clean = self._states.estimates(some, self.sampler)
         else:
             x, _ = self._states.batch(some, self.sampler)
             clean = self.sampler.predict(x, some[0].index)
-            self._states.save_estimates(some, clean)
+            digest = self._states.save_estimates(some, clean)
         images = self.sampler.decode(clean)
         began = time.perf_counter()
         found = {verifier.name: self._scores(verifier, images) for verifier in self.verifiers}
         metered = self._metered(self.sampler)
         metered["seconds"]["verify"] = round(time.perf_counter() - began, 6)
-        ids, lineages = [p.id for p in some], [p.lineage() for p in some]
-        self._append(
-            {"verb": "preview", "ids": ids, "lineages": lineages, "index": some[0].index, "scores": found, **metered}
-        )
+        record = {"verb": "preview", "ids": [p.id for p in some], "index": some[0].index, "scores": found}
+        self._append({**record, **({} if known else {"state": digest}), **metered}, some)
 
     def _image_of(self, key: str) -> Tensor:
-        made = self._images[key]
-        image = self.store.image(made["file"], made["pixels"])
+        made = self.ledger.images[key]
+        image = self.store.image(made.file, made.pixels)
         if image is None:
-            raise ValueError(f"expected the image {self.store.root / made['file']} as it was made, got another or none")
+            raise ValueError(f"expected the image {self.store.root / made.file} as it was made, got another or none")
         return image
 
     # The journal
@@ -774,13 +851,15 @@ class Run:
         self._meter = sampler.meter.snapshot()
         return taken
 
-    def _append(self, record: dict[str, Any], doubtful: bool = False) -> None:
+    def _append(self, record: dict[str, Any], speaks_of: Sequence[Particle] = (), doubtful: bool = False) -> None:
         """Write a line of the journal and take it into account.
 
-        A ``doubtful`` one, of a verifier that may be broken, is written once that verifier has given a number: a run
-        that ends before asks about its images again when it goes on.
+        Particles that it ``speaks_of`` are described where no line before it has done so. A ``doubtful`` one, of a
+        verifier that may be broken, is written once that verifier has given a number: a run that ends before asks
+        about its images again when it goes on.
         """
-        record = without_nan({**record, "elapsed": round(self.elapsed, 4)})
+        described = {"particles": self.ledger.describe(speaks_of)} if speaks_of else {}
+        record = without_nan({**record, **described, "elapsed": round(self.elapsed, 4)})
         if doubtful:
             self._doubtful.append(record)
         else:
@@ -793,53 +872,53 @@ class Run:
     def _replay(self) -> None:
         for record in self.store.records:
             self._apply(record)
-        lost = [key for key, made in self._images.items() if not self.store.holds(made["file"])]
-        self.spent.images -= len(lost)
-        if lost:
+        images = self.ledger.images
+        lost = [
+            key for key, made in images.items()
+            if key in self.ledger.unknown or not self.store.holds(made.file, made.pixels, made.digest)
+        ]  # fmt: skip
+        if lost:  # their lines are in the journal but their files did not survive whole: make them again
             self.say(f"{len(lost)} of the images in {self.store.root} were lost or damaged; they are made again")
-        for key in lost:  # its line is in the journal but the file did not survive whole: make it again
-            del self._images[key]
-            if self.candidates.pop(key, None) is not None:
-                self._curve_at = [row for row in self._curve_at if row[0] != key]
+            self.ledger.forget(lost)
+            self._leaders.clear()
+            for one in self.candidates.values():
+                self._lead(one)
 
     def _apply(self, record: dict[str, Any]) -> None:
         """Take a line of the journal into account; live and replayed lines go through here alike."""
+        self.ledger.apply(record)
         verb = record["verb"]
-        for key, value in record.get("seconds", {}).items():
-            self.seconds[key] += value
-        self.spent.nfe += record.get("nfe", 0)
-        self.spent.forwards += record.get("forwards", 0)
-        self.spent.seconds = record.get("elapsed", self.spent.seconds)
-        if verb == "finish":
-            self.spent.images += sum(key not in self._images for key in record["ids"])
-            for key, lineage, file, pixels in zip(
-                record["ids"], record["lineages"], record["files"], record["pixels"], strict=True
-            ):
-                self._images[key] = {"file": file, "pixels": pixels, "lineage": lineage}
-            self._states.note_finished(record["ids"])
+        some = self.ledger.of(record["ids"]) if verb in ("denoise", "ascend", "preview") else None
+        if some is not None and verb == "preview":
+            if "state" in record or "lineages" in record:
+                self._states.note_estimated(some, record.get("state"))
+        elif some is not None:
+            self._states.note_reached(some, record.get("state"))
+        elif verb == "finish" and "previews" in record:
+            self._states.note_finished(record["ids"], record["previews"])
         elif verb == "score":
-            for row, key in enumerate(record["ids"]):
-                made = self._images[key]
-                scores = {name: number_or_nan(values[row]) for name, values in record["scores"].items()}
-                particle = from_lineage(made["lineage"])  # type: ignore[arg-type]
-                self.candidates[key] = Candidate(particle, self._scored, scores, made["file"], made["pixels"])
-                self._scored += 1
-                self._curve_at.append((key, self._scored, self.spent.nfe, self.spent.seconds))
-        elif verb in ("denoise", "ascend"):
-            self._states.note_reached([from_lineage(lineage) for lineage in record["lineages"]])
-        elif verb == "preview":
-            for row, key in enumerate(record["ids"]):
-                self._previews[key] = {name: number_or_nan(values[row]) for name, values in record["scores"].items()}
-            self._states.note_estimated([from_lineage(lineage) for lineage in record["lineages"]])
-        elif verb == "judge":
-            for key, value in zip(record["ids"], record["scores"], strict=True):
-                self._judged.setdefault(key, {})[record["judge"]] = number_or_nan(value)
+            for key in record["ids"]:
+                if key in self.candidates:
+                    self._lead(self.candidates[key])
         elif verb == "shrink":
             self.executor.batch_size = min(self.executor.batch_size, record["batch_size"])
 
+    def _lead(self, one: Candidate) -> None:
+        """Keep the best of each number of steps at hand, for a single verifier; ties go to the earlier."""
+        before = self._leaders.get(one.particle.steps)
+        if before is None or before.id == one.id or self.top([before, one])[0] is one:
+            self._leaders[one.particle.steps] = one
+
+    def _recovered(self, key: str, file: str) -> Particle | None:
+        """A candidate's particle from the recipe in its own image, where the line that described it is damaged."""
+        try:
+            return from_lineage(read_recipe(self.store.root / file)[1]["lineage"])
+        except (ValueError, TypeError, LookupError):
+            return None
+
     def _on_shrink(self, size: int) -> None:
         self.say(f"out of memory: micro-batches of {size} from here on")
-        self._append({"verb": "shrink", "batch_size": size})
+        self._append({"verb": "shrink", "batch_size": size, **self._metered(self.sampler)})
 
 
 def _distinct(particles: Sequence[Particle]) -> list[Particle]:

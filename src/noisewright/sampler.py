@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -25,11 +27,24 @@ class Meter:
     forwards: int = 0
     decodes: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
+    _ticks: list[float] = field(default_factory=list, repr=False)
+
+    def count(self, images: int) -> None:
+        """One guided evaluation of ``images`` images was made."""
+        self.nfe += images
+        self._ticks.append(time.perf_counter())
+
+    def steady_step(self) -> float | None:
+        """Seconds of one step of the last phase of steps, its first left out; None where it had fewer than three."""
+        gaps = [after - before for before, after in pairwise(self._ticks)]
+        return statistics.median(gaps) if len(gaps) >= 2 else None
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Add the wall-clock seconds of the block to phase ``name``."""
         began = time.perf_counter()
+        if name == "denoise":
+            self._ticks.clear()
         try:
             yield
         finally:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,11 +17,24 @@ from noisewright.sampler import Sampler
 from noisewright.store import Store
 
 CACHED_STATES_BYTES = 256 * 2**20
-"""How much of the states is held in memory; the rest is read from ``states/``."""
+"""How much of the states is held in memory, the solvers' included; the rest is read from ``states/``."""
 
 
-MOVES = ("vary", "blend", "place", "ascend")
-"""The verbs that make a starting noise from others."""
+@dataclass(frozen=True)
+class Place:
+    """Where a particle's state lies: a row of the file of its micro-batch.
+
+    Attributes:
+        name: of the file in ``states/``.
+        row: its row there.
+        count: how many rows there are.
+        digest: what the file is read with; None for one of schema 1.
+    """
+
+    name: str
+    row: int
+    count: int
+    digest: str | None = None
 
 
 class States:
@@ -27,30 +42,47 @@ class States:
 
     Args:
         store: where the states are kept.
+        say: told once of what is lost or damaged, and made again.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, say: Callable[[str], None] = lambda text: None) -> None:
         self._store = store
+        self._say = say
         self._memory: OrderedDict[str, tuple[Tensor, Any]] = OrderedDict()
+        self._bytes = 0
         self._reached: dict[str, dict[int, Particle]] = {}
-        self._places: dict[str, tuple[str, int, int]] = {}
-        self._estimated: dict[str, tuple[str, int, int]] = {}
+        self._places: dict[str, Place] = {}
+        self._estimated: dict[str, Place] = {}
+        self._sound: dict[str, bool] = {}
 
-    def note_reached(self, particles: Sequence[Particle]) -> None:
+    def note_reached(self, particles: Sequence[Particle], digest: str | None = None) -> None:
         """A micro-batch of denoised (or ascended) particles is there now."""
         for row, particle in enumerate(particles):
             self._reached.setdefault(particle.origin.id, {})[particle.index] = particle
-            self._places[particle.id] = particles[0].id, row, len(particles)
+            self._places[particle.id] = Place(particles[0].id, row, len(particles), digest)
 
-    def note_estimated(self, particles: Sequence[Particle]) -> None:
+    def note_estimated(self, particles: Sequence[Particle], digest: str | None = None) -> None:
         """The clean estimates of a micro-batch of particles are there now."""
         if not self.estimated(particles[0]):
             for row, particle in enumerate(particles):
-                self._estimated[particle.id] = f"{particles[0].id}-clean", row, len(particles)
+                self._estimated[particle.id] = Place(f"{particles[0].id}-clean", row, len(particles), digest)
 
     def has(self, particle: Particle) -> bool:
-        """Whether the state of a denoised (or ascended) particle is there."""
-        return self._reached.get(particle.origin.id, {}).get(particle.index) == particle
+        """Whether the state of a denoised (or ascended) particle is there.
+
+        What denoising gave can be made again from its lineage; what ascent gave takes the verifiers, so there the file
+        is looked at.
+        """
+        there = self._reached.get(particle.origin.id, {}).get(particle.index) == particle
+        return there and (particle.verb != "ascend" or self._is_sound(particle))
+
+    def _is_sound(self, particle: Particle) -> bool:
+        if particle.id in self._memory:
+            return True
+        place = self._places[particle.id]
+        if place.name not in self._sound:
+            self._sound[place.name] = self._kept(particle.id, self._places) is not None
+        return self._sound[place.name]
 
     def source(self, particle: Particle) -> Particle:
         """What a denoised particle is made from: the last state on its way that is there."""
@@ -68,32 +100,39 @@ class States:
             particle = particle.parent
         return particle
 
-    def save(self, particles: Sequence[Particle], x: Tensor, state: Any) -> None:
-        """Keep the states (batch, ...) of a micro-batch, and the solver's; of ascended ones, their velocities."""
-        self._store.save_state(particles[0].id, (x, state))
+    def save(self, particles: Sequence[Particle], x: Tensor, state: Any) -> str | None:
+        """Keep the states (batch, ...) of a micro-batch, and the solver's; of ascended ones, their velocities.
+
+        Returns:
+            The digest that the file is read with, for the journal.
+        """
+        self._sound.pop(particles[0].id, None)
         for row, particle in enumerate(particles):
             self._remember(particle.id, _row((x, state), row, len(particles)))
+        return self._store.save_state(particles[0].id, (x, state))
 
-    def save_estimates(self, particles: Sequence[Particle], clean: Tensor) -> None:
-        """Keep the clean estimates (batch, ...) of a micro-batch."""
-        self._store.save_state(f"{particles[0].id}-clean", (clean, None))
+    def save_estimates(self, particles: Sequence[Particle], clean: Tensor) -> str | None:
+        """Keep the clean estimates (batch, ...) of a micro-batch; returns the file's digest."""
         for row, particle in enumerate(particles):
             self._remember(f"{particle.id}-clean", _row((clean, None), row, len(particles)))
+        return self._store.save_state(f"{particles[0].id}-clean", (clean, None))
 
-    def save_previews(self, particles: Sequence[Particle], images: Tensor) -> None:
+    def save_previews(self, particles: Sequence[Particle], images: Tensor) -> str | None:
         """Keep what particles looked like on the way, (batch, 3, height, width) in [0, 1], until they are scored."""
-        self._store.save_state(f"{particles[0].id}-preview", ((images * 255).round().byte(), None))
-        self.note_finished([particle.id for particle in particles])
+        digest = self._store.save_state(f"{particles[0].id}-preview", ((images * 255).round().byte(), None))
+        self.note_finished([particle.id for particle in particles], digest)
+        return digest
 
     def forget_previews(self, particles: Sequence[Particle]) -> None:
         """Let go of what :meth:`save_previews` kept."""
-        for name in {self._places.get(f"{particle.id}-preview", ("",))[0] for particle in particles} - {""}:
-            self._store.forget_state(name)
+        for kept in [self._places.pop(f"{particle.id}-preview", None) for particle in particles]:
+            if kept is not None and kept.row == 0:
+                self._store.forget_state(kept.name)
 
-    def note_finished(self, ids: Sequence[str]) -> None:
-        """A micro-batch of particles is finished; there may be previews of them."""
+    def note_finished(self, ids: Sequence[str], digest: str | None) -> None:
+        """A micro-batch of particles is finished, and there are previews of them."""
         for row, key in enumerate(ids):
-            self._places[f"{key}-preview"] = f"{ids[0]}-preview", row, len(ids)
+            self._places[f"{key}-preview"] = Place(f"{ids[0]}-preview", row, len(ids), digest)
 
     def previews(self, particles: Sequence[Particle]) -> Tensor | None:
         """What :meth:`save_previews` kept of all of these, or None where there is none of one."""
@@ -104,7 +143,7 @@ class States:
         """What an ascended particle was saved with, (1, ...); 0 where the ascent begins."""
         if particle.verb != "ascend":
             return 0.0
-        velocity: Tensor = _there(self._kept(particle.id, self._places), particle)[1]
+        velocity: Tensor = self._ascended(particle)[1]
         return velocity
 
     def batch(self, particles: Sequence[Particle], sampler: Sampler) -> tuple[Tensor, Any]:
@@ -127,68 +166,122 @@ class States:
         return torch.cat(rows)
 
     def one(self, particle: Particle, sampler: Sampler) -> tuple[Tensor, Any]:
-        """One particle's state (1, ...) and solver state."""
+        """One particle's state (1, ...) and solver state: held, read, or made again from what it came from."""
+        held = self._there(particle)
+        if held is not None:
+            return held
+        wanted, uses = self._to_make(particle)
+        made: dict[str, tuple[Tensor, Any]] = {}
+        for one, needs in wanted:
+            made[one.id] = self._made(one, [made[p.id] if p.id in made else self._found(p) for p in needs], sampler)
+            self._remember(one.id, made[one.id])
+            for parent in needs:  # what nothing waits for any more is let go
+                uses[parent.id] -= 1
+                if not uses[parent.id]:
+                    made.pop(parent.id, None)
+        return made[particle.id]
+
+    def _to_make(self, particle: Particle) -> tuple[list[tuple[Particle, list[Particle]]], dict[str, int]]:
+        """What has to be made for a particle's state, in order and with what each takes; and how often each is used."""
+        order: dict[str, tuple[Particle, list[Particle]]] = {}
+        uses: dict[str, int] = {}
+        waiting = [particle]
+        while waiting:
+            one = waiting[-1]
+            needs = self._needs(one)
+            missing = [p for p in needs if p.id not in order and self._there(p) is None]
+            if one.id in order:
+                waiting.pop()
+            elif missing:
+                waiting.extend(missing)
+            else:
+                order[waiting.pop().id] = one, needs
+                for parent in needs:
+                    uses[parent.id] = uses.get(parent.id, 0) + 1
+        return list(order.values()), uses
+
+    def _needs(self, particle: Particle) -> list[Particle]:
+        """The particles whose states a particle's is made of."""
+        return [self.source(particle)] if particle.verb == "denoise" else list(particle.parents)
+
+    def _found(self, particle: Particle) -> tuple[Tensor, Any]:
+        found = self._there(particle)
+        if found is None:
+            raise ValueError(f"expected the state of {particle.id}, got none: it was removed while it was being read")
+        return found
+
+    def _there(self, particle: Particle) -> tuple[Tensor, Any] | None:
+        """A particle's state from memory or from its file, or None where there is none."""
         if particle.id in self._memory:
             self._memory.move_to_end(particle.id)
             x, state = self._memory[particle.id]
             return x, None if particle.verb == "ascend" else state
-        found: tuple[Tensor, Any]
-        if particle.verb == "denoise":
-            stored = self._kept(particle.id, self._places)
-            if stored is None:  # lost, or never kept
-                before = self.source(particle)
-                x, state = self.one(before, sampler)
-                stored = carry([before], sampler, x, state, particle.index)
-            found = stored
-        elif particle.verb == "ascend":
-            return _there(self._kept(particle.id, self._places), particle)[0], None
-        else:
-            found = self._draw(particle, sampler)
-        self._remember(particle.id, found)
+        if particle.verb == "ascend":
+            return self._ascended(particle)[0], None
+        found = self._kept(particle.id, self._places) if particle.verb == "denoise" else None
+        if found is not None:
+            self._remember(particle.id, found)
         return found
 
-    def _kept(self, key: str, places: dict[str, tuple[str, int, int]]) -> tuple[Tensor, Any] | None:
-        """A particle's row of the file of its micro-batch, or None where there is none."""
+    def _ascended(self, particle: Particle) -> tuple[Tensor, Any]:
+        """What gradient ascent made, with its velocity."""
+        found = self._memory.get(particle.id) or self._kept(particle.id, self._places)
+        if found is None:
+            raise ValueError(
+                f"expected the noise that gradient ascent made in states/ for {particle.id}, got none: it takes the "
+                "verifier to make it again"
+            )
+        return found
+
+    def _kept(self, key: str, places: dict[str, Place]) -> tuple[Tensor, Any] | None:
+        """A particle's row of the file of its micro-batch, or None where there is none or it is damaged."""
         if key not in places:
             return None
-        name, row, count = places[key]
-        found = self._store.state(name)
-        return None if found is None else _row(found, row, count)
+        place = places[key]
+        found = self._store.state(place.name, place.digest)
+        if found is None:
+            if not key.endswith("-preview"):
+                self._say("states of unfinished candidates were lost or damaged; they are made again")
+            return None
+        return _row(found, place.row, place.count)
 
-    def _draw(self, particle: Particle, sampler: Sampler) -> tuple[Tensor, Any]:
-        args = particle.args
+    def _made(self, particle: Particle, before: list[tuple[Tensor, Any]], sampler: Sampler) -> tuple[Tensor, Any]:
+        """A particle's state from those of what it is made of."""
+        args, parents = particle.args, particle.parents
         if particle.verb == "noise":
             return sampler.noise([int(args["seed"])]), None
         if particle.verb == "blend":
-            return blend([self.one(p, sampler)[0] for p in particle.parents], args["weights"]), None
-        x, state = self.one(particle.parent, sampler)
+            return blend([x for x, _ in before], args["weights"]), None
+        x, state = before[0]
+        if particle.verb == "denoise":
+            return carry(self._needs(particle), sampler, x, state, particle.index)
         if particle.verb == "vary":
             return rotate(x, gaussian(x.shape, particle.id), args["cosine"]), None
         if particle.verb == "place":
-            basis = torch.cat([gaussian(x.shape, particle.parent.id, "axis", k) for k in range(len(args["at"]))])
+            basis = torch.cat([gaussian(x.shape, parents[0].id, "axis", k) for k in range(len(args["at"]))])
             return place(x, basis, args["at"]), None
         if particle.verb == "renoise":
             drawn = gaussian(x.shape, particle.id)
-            return renoise(x, sampler.schedule, particle.parent.index, particle.index, drawn), None
+            return renoise(x, sampler.schedule, parents[0].index, particle.index, drawn), None
         if particle.verb == "fork":
             return x, _reseeded(state, particle.id)
         raise ValueError(f"expected a verb of noisewright's in the lineage, got {particle.verb!r}")
 
     def _remember(self, key: str, state: tuple[Tensor, Any]) -> None:
+        before = self._memory.pop(key, None)
+        self._bytes += _bytes_of(state) - (0 if before is None else _bytes_of(before))
         self._memory[key] = state
-        size = state[0].numel() * state[0].element_size()
-        while len(self._memory) > max(1, CACHED_STATES_BYTES // max(1, size)):
-            self._memory.popitem(last=False)
+        while self._bytes > CACHED_STATES_BYTES and len(self._memory) > 1:
+            self._bytes -= _bytes_of(self._memory.popitem(last=False)[1])
 
 
-def _there(state: Any, particle: Particle) -> tuple[Tensor, Any]:
-    if state is None:
-        raise ValueError(
-            f"expected the noise that gradient ascent made in states/{particle.id}.pt, got none: it takes the verifier "
-            "to make it again"
-        )
-    found: tuple[Tensor, Any] = state
-    return found
+def _bytes_of(state: Any) -> int:
+    """What the tensors of a state, the solver's included, take in memory."""
+    if isinstance(state, (Tensor, np.ndarray)):
+        return int(state.nbytes)
+    if isinstance(state, dict):
+        return sum(map(_bytes_of, state.values()))
+    return sum(map(_bytes_of, state)) if isinstance(state, (list, tuple)) else 0
 
 
 def carry(
@@ -235,9 +328,7 @@ class StepNoises:
     """
 
     def __init__(self, particle: Particle, shape: Sequence[int]) -> None:
-        self._origin = particle.origin
-        while self._origin.verb in MOVES:
-            self._origin = self._origin.parents[0].origin
+        self._origin = particle.root
         self._shape = tuple(shape)
         self._drawn = 0
         self.seed = int(self._origin.args["seed"]) if self._origin.verb == "noise" else None

@@ -120,6 +120,18 @@ def score(verifier: Verifier, images: Tensor, prompt: str, previews: Tensor | No
     return [value if math.isfinite(value) else math.nan for value in scores]
 
 
+def score_whole(
+    verifier: Verifier, images: Tensor, prompt: str, whole: Sequence[bool], previews: Tensor | None = None
+) -> list[float]:
+    """As :func:`score`, asking about ``whole`` images only; NaN for the others."""
+    if all(whole):
+        return score(verifier, images, prompt, previews)
+    rows = [row for row, one in enumerate(whole) if one]
+    asked = score(verifier, images[rows], prompt, None if previews is None else previews[rows]) if rows else []
+    found = dict(zip(rows, asked, strict=True))
+    return [found.get(row, math.nan) for row in range(len(images))]
+
+
 def _in_parts(verifier: Verifier, images: Tensor, prompt: str, previews: Tensor | None, size: int) -> list[float]:
     """The scores of a batch that failed as a whole, asked for in parts; NaN where a part fails, if not all do."""
     found: list[float] = []
