@@ -16,8 +16,10 @@ import torch
 from noisewright.budget import parse_budget
 from noisewright.errors import BudgetExhausted, RunInterrupted, TargetReached, VerifierFailed
 from noisewright.noise import gaussian, renoise, rotate
+from noisewright.particle import Particle, from_lineage, noise_particle
 from noisewright.run import SAVING_SECONDS, Run, Target
 from noisewright.samplers.mixture import MixtureSampler
+from noisewright.search.gradient import gradient
 from noisewright.search.random import random
 from noisewright.solvers import Ddim
 from noisewright.states import StepNoises
@@ -924,3 +926,213 @@ def test_previews_survive_a_kill_between_image_and_score(tmp_path):
     for one, other in zip(found, whole.finish(whole.noise(2)), strict=True):
         assert one.scores["looks"] == pytest.approx(other.scores["looks"], abs=1e-6)
     assert again.sampler.meter.nfe == 0
+
+
+# Work that fails, and images that are none
+
+
+class Forgetful(MixtureSampler):
+    """Runs out of memory for more than ``most``, in the step ``at`` of a way, or where it decodes."""
+
+    most, at = 1, 0
+
+    def denoise(self, x, start, stop, state=None, noise=None, seeds=None):
+        if len(x) > self.most and self.at is not None:
+            super().denoise(x, start, start + self.at, state, noise, seeds)
+            raise torch.OutOfMemoryError("no memory left")
+        return super().denoise(x, start, stop, state, noise, seeds)
+
+    def decode(self, x):
+        if len(x) > self.most:
+            raise torch.OutOfMemoryError("no memory left")
+        return super().decode(x)
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_failed_work_is_paid_from_the_budget(tmp_path, at, most):
+    sampler = Forgetful(steps=4)
+    sampler.most, sampler.at = most, at
+    run = open_run(tmp_path / "run", sampler, budget="60 nfe", batch_size=8)
+    go(run)
+    assert sampler.meter.nfe == run.spent.nfe == total(tmp_path / "run", "nfe") <= 60
+    failed = sum(one.get("nfe", 0) for one in lines(tmp_path / "run", "shrink"))
+    assert failed > 0
+    assert run.spent.nfe == failed + 4 * run.spent.images
+    assert 60 - run.spent.nfe < 4  # and all the rest is used
+    again = open_run(tmp_path / "run", Forgetful(steps=4), budget="60 nfe", batch_size=8)
+    assert again.spent.nfe == run.spent.nfe
+    assert again.executor.batch_size <= most
+    again.store.close()
+
+
+def test_memory_that_runs_out_in_decoding_loses_no_step(tmp_path):
+    sampler = Forgetful(steps=4)
+    sampler.at = None
+    run = open_run(tmp_path / "run", sampler, budget="32 nfe", batch_size=8)
+    go(run)
+    assert run.spent.nfe == 32
+    assert run.spent.images == 8
+    whole = open_run(tmp_path / "whole", MixtureSampler(steps=4), budget="32 nfe", batch_size=8)
+    go(whole)
+    assert [one.pixels for one in run.candidates.values()] == [one.pixels for one in whole.candidates.values()]
+
+
+def test_a_budget_that_failed_work_used_up_still_leaves_a_baseline(tmp_path):
+    sampler = Forgetful(steps=4)
+    sampler.most, sampler.at = 1, 3
+    run = open_run(tmp_path / "run", sampler, budget="12 nfe", batch_size=8)
+    go(run)
+    assert run.baseline is not None
+    assert run.spent.nfe == sampler.meter.nfe == total(tmp_path / "run", "nfe")
+    assert any("ran out of memory counts" in one for one in run.warnings)
+
+
+class Unsafe(MixtureSampler):
+    """A pipeline whose safety checker blacks out every second image of a batch, and whose third has NaN."""
+
+    def decode(self, x):
+        images = super().decode(x)
+        self.flagged = [row % 2 == 1 for row in range(len(x))]
+        for row, flag in enumerate(self.flagged):
+            if flag:
+                images[row] = 0.0
+        if len(x) > 2:
+            images[2, 0, 0, 0] = math.nan
+        return images
+
+
+class LikesBlack:
+    name, fingerprint = "darkness", "darkness"
+
+    def __init__(self):
+        self.asked = 0
+
+    def __call__(self, images, prompt):
+        self.asked += len(images)
+        return [1 - float(one.mean()) for one in images]
+
+
+def test_images_that_are_none_are_not_scored_and_rank_last(tmp_path):
+    judge = LikesBlack()
+    judge.name = "judge"
+    first, second = LikesBlack(), LikesBlack()
+    second.name = "other"
+    run = open_run(tmp_path / "run", Unsafe(steps=4), [first, second], budget="12 images", batch_size=4, judges=[judge])
+    search_stopped = None
+    try:
+        random(run)
+    except BudgetExhausted:
+        search_stopped = "budget"
+    run.render()
+    assert search_stopped == "budget"
+    assert first.asked == second.asked == 3
+    broken = [one for one in run.candidates.values() if math.isnan(one.scores["darkness"])]
+    assert len(broken) == 9
+    assert all(math.isnan(one.scores["other"]) for one in broken)
+    assert run.best not in broken
+    ranked = run.top(list(run.candidates.values()), 12)
+    assert {one.id for one in ranked[3:]} == {one.id for one in broken}
+    said = run.failures()
+    assert any("6 of 12 images were blacked out" in one for one in said)
+    assert any("3 of 12 images have NaN" in one for one in said)
+    assert len(said) == 2
+    run.judge()
+    assert judge.asked <= 2
+    run.store.close()
+    again = open_run(tmp_path / "run", Unsafe(steps=4), [LikesBlack(), second], budget="12 images", batch_size=4)
+    assert again.failures() == said
+    assert again.best.id == run.best.id
+    again.store.close()
+
+
+def test_where_every_image_is_none_it_is_said(tmp_path):
+    class Black(MixtureSampler):
+        def decode(self, x):
+            self.flagged = [True] * len(x)
+            return super().decode(x) * 0
+
+    run = open_run(tmp_path / "run", Black(steps=2), budget="40 images", batch_size=4)
+    with pytest.raises(VerifierFailed, match="blacked out by the pipeline's safety checker"):
+        go(run)
+    run.store.close()
+
+
+# Long ancestries
+
+
+def deep(verb, count, **args):
+    particle = noise_particle(0, STEPS)
+    for number in range(count):
+        particle = Particle(verb, (particle,), {**args, "draw": number}, 0, STEPS)
+    return particle
+
+
+def test_a_state_at_the_end_of_a_long_ancestry_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("noisewright.states.CACHED_STATES_BYTES", 4096)
+    run = open_run(tmp_path / "run")
+    far = deep("vary", 3000, cosine=0.99)
+    state, _ = run._states.one(far, run.sampler)
+    expected, now = run.sampler.noise([0]), noise_particle(0, STEPS)
+    for number in range(3000):
+        now = Particle("vary", (now,), {"cosine": 0.99, "draw": number}, 0, STEPS)
+        expected = rotate(expected, gaussian(expected.shape, now.id), 0.99)
+    torch.testing.assert_close(state, expected, rtol=0, atol=0)
+    run.store.close()
+
+
+def test_the_bound_of_states_in_memory_counts_the_solver(tmp_path, monkeypatch):
+    run = open_run(tmp_path / "run")
+    monkeypatch.setattr("noisewright.states.CACHED_STATES_BYTES", 10_000)
+    for number in range(20):
+        run._states._remember(str(number), (torch.zeros(1, 4), {"history": [torch.zeros(1, 1000)]}))
+    assert len(run._states._memory) == 2
+    run.store.close()
+
+
+def climb(run, rounds, **more):
+    """A chain of neighbours, each of the last."""
+    found = run.finish(run.noise(1))[0]
+    for _ in range(rounds):
+        found = run.finish(run.vary(found.particle.start, 1, 0.95))[0]
+
+
+def test_a_journal_names_ancestors_and_does_not_repeat_them(tmp_path):
+    sizes = []
+    for rounds in (50, 200):
+        run = open_run(tmp_path / str(rounds), MixtureSampler(steps=1))
+        go(run, climb, rounds=rounds)
+        sizes.append((tmp_path / str(rounds) / "journal.jsonl").stat().st_size / rounds)
+        assert len(from_lineage(run.best.particle.lineage()).lineage()) <= rounds + 2
+    assert sizes[1] < 1.1 * sizes[0]
+
+
+def test_a_long_gradient_ascent_ends_and_goes_on(tmp_path):
+    class Climbable(Brightness):
+        def gradient_scores(self, images, prompt):
+            return images.flatten(1).mean(1)
+
+    run = open_run(tmp_path / "run", MixtureSampler(steps=1), [Climbable()])
+    go(run, gradient, iterations=1100, every=550)
+    assert len(run.candidates) == 3
+    again = open_run(tmp_path / "run", MixtureSampler(steps=1), [Climbable()])
+    assert go(again, gradient, iterations=1100, every=550) == "finished"
+    assert again.sampler.meter.nfe == 0
+    assert again.best.id == run.best.id
+
+
+def test_an_ascended_state_that_is_damaged_is_made_again(tmp_path):
+    class Climbable(Brightness):
+        def gradient_scores(self, images, prompt):
+            return images.flatten(1).mean(1)
+
+    run = open_run(tmp_path / "run", MixtureSampler(steps=1), [Climbable()])
+    go(run, gradient, iterations=6, every=2)
+    (tmp_path / "run" / run.best.file).unlink()
+    file = sorted((tmp_path / "run" / "states").iterdir())[0]
+    file.write_bytes(file.read_bytes()[:-4] + bytes(4))
+    again = open_run(tmp_path / "run", MixtureSampler(steps=1), [Climbable()])
+    go(again, gradient, iterations=6, every=2)
+    assert {key: one.pixels for key, one in again.candidates.items()} == {
+        key: one.pixels for key, one in run.candidates.items()
+    }

@@ -30,7 +30,7 @@ from noisewright.run import CurvePoint, Run, Target, without_gradient
 from noisewright.sampler import Sampler
 from noisewright.samplers.classes import is_class_conditional, labels_of, read_class
 from noisewright.samplers.pipeline import PipelineSampler, load_pipeline
-from noisewright.store import Store, read_run, write_atomically
+from noisewright.store import Store, digest_of, read_run, write_atomically
 from noisewright.verifier import Verifier, as_verifier
 from noisewright.verifiers.cache import cached
 
@@ -537,7 +537,8 @@ def _conclude(plan: Plan, run: Run, stopped: str, interrupted: bool, pictures: b
     for key in ("best", "baseline"):
         summary[key]["file"] = Path(summary[key]["file"]).name
     summary.pop("run")
-    store.write(status="interrupted" if interrupted else "done", stopped=stopped, summary=summary)
+    files = {one.file.name: digest_of(one.file.read_bytes()) for one in shown.values()}
+    store.write(status="interrupted" if interrupted else "done", stopped=stopped, summary=summary, files=files)
     return result
 
 

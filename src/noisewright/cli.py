@@ -240,7 +240,7 @@ def resume(
 
     After a crash or Ctrl-C it goes on where it stopped, and makes nothing twice. A budget is that of the whole run.
     """
-    from noisewright.store import read_run
+    from noisewright.store import is_concluded, read_run
 
     held = read_run(run)
     request = held.get("request")
@@ -251,8 +251,7 @@ def resume(
         )
     changed = {"budget": budget, "target": list(target or [])}
     changed = {name: value for name, value in changed.items() if value and value != request.get(name)}
-    complete = all((run / name).exists() for name in ("best.png", "baseline.png"))
-    if held.get("status") == "done" and not changed and complete:
+    if not changed and is_concluded(run):
         _report(_recorded(run, held), [one["name"] for one in held["spec"].get("judges", [])], json)
         return None
     return _run({**request, **changed}, run, json)

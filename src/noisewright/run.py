@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from noisewright.budget import Budget, Spent, affordable
-from noisewright.errors import BudgetExhausted, TargetReached, VerifierFailed
+from noisewright.errors import BudgetExhausted, TargetReached, VerifierFailed, out_of_memory
 from noisewright.executor import Executor, LocalExecutor
 from noisewright.ledger import Ledger
 from noisewright.metadata import RECIPE_VERSION, encode_png, pixel_hash, pixels_of, read_recipe, without_nan
@@ -35,8 +35,7 @@ from noisewright.particle import (
 from noisewright.sampler import DifferentiableSampler, Meter, Sampler
 from noisewright.schedule import Schedule
 from noisewright.states import States, carry
-from noisewright.store import Store
-from noisewright.tensorfile import digest_of
+from noisewright.store import Store, digest_of
 from noisewright.verifier import Verifier, score, score_whole
 
 FRUITLESS = 16
@@ -428,6 +427,8 @@ class Run:
             if drafts:
                 wanted.append(_retarget(self.top(drafts)[0].particle, self.final.schedule.steps))
         self._finish(wanted, self.final, reserved=True)
+        if self.budget.nfe is not None and self.spent.nfe > self.budget.nfe:
+            self.say(f"{self.spent.nfe} of {self.budget.nfe} NFE: work that ran out of memory counts too")
         self._check_scores()
 
     def recipe(self, particle: Particle, size: int, place: int, versions: dict[str, str]) -> dict[str, Any]:
@@ -641,8 +642,10 @@ class Run:
     def _generate_some(self, some: Sequence[Particle], sampler: Sampler) -> None:
         stop = sampler.schedule.steps
         x, previews = self._to_the_end(some, sampler)
-        images = sampler.decode(x)
-        broken = self._broken(some, images, sampler)
+        images, flags = self._decoded(x, sampler)
+        broken = {p.id: "nsfw" for p, flag in zip(some, flags, strict=True) if flag}
+        finite = images.flatten(1).isfinite().all(1).tolist()
+        broken |= {p.id: "nan" for p, whole in zip(some, finite, strict=True) if not whole}
         images = torch.nan_to_num(images)
         record: dict[str, Any] = {"verb": "finish", "ids": [p.id for p in some], "seeds": [p.seed for p in some]}
         if previews is not None:
@@ -658,16 +661,19 @@ class Run:
         self._append({**record, "broken": broken} if broken else record, some)
         self._score_some(some, images, previews)
 
-    def _broken(self, some: Sequence[Particle], images: Tensor, sampler: Sampler) -> dict[str, str]:
-        """Which images are no pictures and why, by id: with NaN, or blacked out by the pipeline's safety checker."""
-        flagged = getattr(sampler, "flagged", None) or [False] * len(some)
-        found = {}
-        for particle, image, flag in zip(some, images, flagged, strict=True):
-            if not bool(torch.isfinite(image).all()):
-                found[particle.id] = "nan"
-            elif flag:
-                found[particle.id] = "nsfw"
-        return found
+    def _decoded(self, x: Tensor, sampler: Sampler) -> tuple[Tensor, list[bool]]:
+        """Images of clean states, and which of them a safety checker blacked out.
+
+        Where memory runs out they are decoded in halves, since the steps before are paid already.
+        """
+        try:
+            images = sampler.decode(x)
+            return images, list(getattr(sampler, "flagged", None) or [False] * len(x))
+        except Exception as error:
+            if not out_of_memory(error) or len(x) == 1:
+                raise
+        parts = [self._decoded(part, sampler) for part in x.split((len(x) + 1) // 2)]
+        return torch.cat([images for images, _ in parts]), [flag for _, flags in parts for flag in flags]
 
     def _whole(self, ids: Sequence[str]) -> list[bool]:
         """Which images verifiers are asked about: all but the broken ones."""
@@ -751,7 +757,8 @@ class Run:
             raise self._doubt
         if self.candidates and not any(self.ledger.numbers.values()):
             names = ", ".join(verifier.name for verifier in self.verifiers)
-            raise VerifierFailed(f"every score so far is NaN ({names}): expected at least one number")
+            why = "; ".join(self.failures()) if not any(self._whole(list(self.candidates))) else names
+            raise VerifierFailed(f"every score so far is NaN ({why}): expected at least one number")
 
     def _time_judges(self, key: str, image: Tensor) -> None:
         """How long the judges will take for baseline and best.

@@ -255,7 +255,7 @@ class Store:
             data = (self.root / relative).read_bytes()
         except OSError:
             return False
-        if digest is not None and hashlib.sha256(data).hexdigest()[: len(digest)] == digest:
+        if digest is not None and digest_of(data) == digest:
             return True
         if not (data.startswith(PNG_START) and data.endswith(PNG_END)):
             return False
@@ -280,7 +280,7 @@ class Store:
 
         None where it holds something else than tensors and plain values: then nothing is written.
         """
-        from noisewright.tensorfile import digest_of, pack
+        from noisewright.tensorfile import pack
 
         try:
             data = pack(state)
@@ -296,7 +296,7 @@ class Store:
 
         Without a digest it is a state of schema 1, ``states/NAME.pt``, whose own checksums are looked at.
         """
-        from noisewright.tensorfile import digest_of, unpack
+        from noisewright.tensorfile import unpack
 
         if digest is None:
             return _first_schema_state(self.root / "states" / f"{name}.pt")
@@ -316,6 +316,11 @@ class Store:
         if self._lock is not None:
             let_go(self._lock)
             self._lock = None
+
+
+def digest_of(data: bytes) -> str:
+    """What tells a file's bytes from others: 32 hex digits of their SHA-256."""
+    return hashlib.sha256(data).hexdigest()[:32]
 
 
 def _first_schema_state(path: Path) -> Any | None:
@@ -368,6 +373,22 @@ def is_intact(root: str | Path) -> bool:
     run = json.loads((Path(root) / "run.json").read_text())
     check = run.pop("check", None)
     return bool(check == _check(run) or (check is None and run.get("schema_version") == 1))
+
+
+def is_concluded(root: str | Path) -> bool:
+    """Whether a run is done, and what it says of its result can be believed: it and its two pictures are intact."""
+    root, run = Path(root), read_run(root)
+    if run.get("status") != "done" or not is_intact(root):
+        return False
+    files = run.get("files") or dict.fromkeys(("best.png", "baseline.png"))  # of schema 1 nothing more is known
+    for name in ("best.png", "baseline.png"):
+        try:
+            data = (root / name).read_bytes()
+        except OSError:
+            return False
+        if files.get(name) not in (None, digest_of(data)):
+            return False
+    return True
 
 
 def _check(run: dict[str, Any]) -> str:

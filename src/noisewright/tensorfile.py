@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Any
 
@@ -39,11 +38,6 @@ def unpack(data: bytes) -> Any:
         return _put_together(structure, load(data))
     except (SafetensorError, ValueError, KeyError, TypeError, IndexError, RecursionError, AttributeError) as error:
         raise ValueError(f"expected a file of tensors, got a damaged one ({type(error).__name__})") from None
-
-
-def digest_of(data: bytes) -> str:
-    """What tells bytes from others: 32 hex digits."""
-    return hashlib.sha256(data).hexdigest()[:32]
 
 
 def _taken_apart(value: Any, tensors: dict[str, Tensor]) -> Any:
