@@ -459,7 +459,7 @@ class PipelineSampler:
                 f"{type(self.pipe).__name__} gives scheduler.step {prediction.shape[0]} predictions for {x.shape[0]} "
                 "images: guidance is applied elsewhere, which needs an adapter"
             )
-        self.meter.nfe += int(x.shape[0])
+        self.meter.count(int(x.shape[0]))
 
     def _taken(self, found: list[Tensor]) -> Tensor:
         if len(found) != 1:
