@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from noisewright import __version__, cli_schedule
+from noisewright.files import check_directory
 from noisewright.particle import ENSEMBLES, ensemble_weights, read_ensemble
 
 if TYPE_CHECKING:
@@ -223,9 +224,11 @@ def generate(
         "schedule": str(Path(schedule).resolve()) if Path(schedule).is_file() else schedule, "force": force,
         "guidance_scale": guidance_scale, "negative_prompt": negative_prompt, "height": height,
         "width": width, "seed": seed, "ensemble": ensemble,
-        "score_cache": None if score_cache is None else str(score_cache.resolve()),
+        "score_cache": None if score_cache is None else str(check_directory(score_cache, "--score-cache").resolve()),
         "batch_size": batch_size, "executor": executor, "device": device, "dtype": dtype,
     }  # fmt: skip
+    if out is not None:
+        check_directory(out)
     if dry_run:
         _dry_run(request, json)
         return None
@@ -329,6 +332,8 @@ def score(
     from noisewright.verifiers.cache import cached
 
     check_prompt(prompt)
+    if score_cache is not None:
+        score_cache = check_directory(score_cache, "--score-cache")
     _check_device(device, None)
     _hush()
     if not ensemble_weights(ensemble) and ensemble not in ENSEMBLES:
@@ -442,7 +447,8 @@ app.add_typer(cli_schedule.app, name="schedule")
 
 
 def _run(request: dict[str, Any], out: Path, as_json: bool) -> Ended | None:
-    """Plan and run what was asked for, and print what came of it."""
+    """Plan and run what was asked for, and print what came of it, with the directory as it was typed."""
+    where = check_directory(out)  # in full: a verifier may change the working directory
     _check_device(request["device"], request["dtype"])
     _check_names(request)
     from noisewright import api, terminal
@@ -452,20 +458,27 @@ def _run(request: dict[str, Any], out: Path, as_json: bool) -> Ended | None:
         plan, notes = _plan(request)
     for note in notes:
         _warn(note)
-    with _naming(out), terminal.progress(_watched(as_json)) as update:
-        result = api.execute(plan, out, update, request)
-    return _finished(result, as_json)
+    with _naming(where, out), terminal.progress(_watched(as_json)) as update:
+        result = api.execute(plan, where, update, request)
+    return _finished(result, out, as_json)
 
 
-def _finished(result: Result, as_json: bool) -> Ended | None:
+def _finished(result: Result, out: Path, as_json: bool) -> Ended | None:
     from noisewright import terminal
 
-    for text in result.warnings:
+    summary = _in_directory(out, result.to_json())
+    summary["warnings"] = [text.replace(str(result.run), str(out)) for text in summary["warnings"]]
+    for text in summary["warnings"]:
         _warn(text)
-    _report(result.to_json(), result.judges, as_json)
+    try:
+        _report(summary, result.judges, as_json)
+    except OSError:  # the terminal was closed: all is saved, and why it ended counts more
+        if not result.interrupted:
+            raise
+        _close_stdout()
     if not result.interrupted:
         return None
-    terminal.say(f"interrupted; the best so far is saved, continue with: noisewright resume {result.run}")
+    terminal.say(f"interrupted; the best so far is saved, continue with: noisewright resume {out}")
     return Ended(130)
 
 
@@ -480,10 +493,15 @@ def _report(summary: Mapping[str, Any], judges: Sequence[str], as_json: bool) ->
 
 def _recorded(run: Path, held: Mapping[str, Any]) -> dict[str, Any]:
     """The result of a finished run, as ``--json`` printed it."""
-    summary = dict(held["summary"])
+    return _in_directory(run, held["summary"])
+
+
+def _in_directory(run: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """A result with its paths below ``run``."""
+    found = dict(summary)
     for name in ("best", "baseline"):
-        summary[name] = {**summary[name], "file": str(run / summary[name]["file"])}
-    return {**summary, "run": str(run)}
+        found[name] = {**found[name], "file": str(run / Path(found[name]["file"]).name)}
+    return {**found, "run": str(run)}
 
 
 def _plan(request: Mapping[str, Any]) -> tuple[Plan, list[str]]:
@@ -644,21 +662,27 @@ def _directory(out: Path | None, prompt: str) -> Path:
 
 
 @contextmanager
-def _naming(out: Path) -> Iterator[None]:
-    """Name the run directory in whatever goes wrong, and leave no empty run behind wrong use."""
+def _naming(where: Path, out: Path) -> Iterator[None]:
+    """Name the run directory in whatever goes wrong, and leave no empty run behind wrong use.
+
+    Args:
+        where: its full path.
+        out: as it was typed, for messages.
+    """
     from noisewright.store import holds_run
 
-    held, existed = holds_run(out), out.exists()
+    held, existed = holds_run(where), where.exists()
     try:
-        yield
+        with _as_typed(where, out):
+            yield
     except KeyboardInterrupt:
-        begun = (out / "run.json").is_file()
+        begun = (where / "run.json").is_file()
         raise Interrupted(f"interrupted; continue with: noisewright resume {out}" if begun else "interrupted") from None
     except (ValueError, TypeError) as error:
         from noisewright.errors import VerifierFailed
 
-        if not held and _is_empty_run(out):
-            _drop(out, existed)
+        if not held and _is_empty_run(where):
+            _drop(where, existed)
         elif isinstance(error, VerifierFailed):
             raise VerifierFailed(f"{error}; the images are kept in {out}") from error
         raise
@@ -668,6 +692,17 @@ def _naming(out: Path) -> Iterator[None]:
         raise Failure(
             f"{type(error).__name__}: {error}; what was finished is in {out}, continue with: noisewright resume {out}"
         ) from error
+
+
+@contextmanager
+def _as_typed(where: Path, out: Path) -> Iterator[None]:
+    """Messages that name the run directory by its full path name it as it was typed."""
+    try:
+        yield
+    except Exception as error:
+        if len(error.args) == 1 and isinstance(error.args[0], str):
+            error.args = (error.args[0].replace(str(where), str(out)),)
+        raise
 
 
 def _is_empty_run(out: Path) -> bool:
