@@ -25,7 +25,7 @@ from noisewright.budget import Budget, parse_budget
 from noisewright.builtins import FULL_STEPS, PREVIEWS, STEP_NOISE
 from noisewright.errors import BudgetExhausted, TargetReached, out_of_memory
 from noisewright.evaluate import report
-from noisewright.files import check_directory, write_atomically, write_picture
+from noisewright.files import check_directory, not_files, write_atomically, write_picture
 from noisewright.metadata import encode_png, read_image
 from noisewright.particle import ENSEMBLES, Candidate, ensemble_weights, read_ensemble
 from noisewright.run import CurvePoint, Run, Target, without_gradient
@@ -126,12 +126,12 @@ class Result:
 
     def save(self, directory: str | Path) -> Path:
         """Copy the run directory to ``directory`` (which must be new or empty)."""
-        target = Path(directory)
+        target = check_directory(directory, "directory")
         if target.resolve() == self.run.resolve():
             return target
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise ValueError(f"expected a new or empty directory, got {target}")
-        shutil.copytree(self.run, target, dirs_exist_ok=True)
+        shutil.copytree(self.run, target, dirs_exist_ok=True, ignore=not_files)
         return target
 
     def plot(self, file: str | Path | None = None) -> Any:
@@ -467,7 +467,8 @@ def execute(
     if pictures:
         report.prepare()
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    store = Store.create(check_directory(out, "out"), plan.spec, versions(), now, dict(request) if request is not None else None)
+    asked = dict(request) if request is not None else None
+    store = Store.create(check_directory(out, "out"), plan.spec, versions(), now, asked)
     try:
         store.write(status="running", stopped=None)
         run = Run(

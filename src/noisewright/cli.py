@@ -834,9 +834,22 @@ def _see_help(error: Any) -> str:
 
 
 def _is_broken_pipe(error: BaseException) -> bool:
-    """Whether the reader of our output went away; typer turns that into an exit of its own."""
+    """Whether the reader of our output went away, or the terminal; typer turns the first into an exit of its own."""
     context = error.__context__ if isinstance(error, SystemExit) else None
+    if isinstance(error, OSError) and error.errno == errno.EIO and error.filename is None:
+        return _is_gone(sys.__stdout__)
     return any(isinstance(one, OSError) and one.errno == errno.EPIPE for one in (error, context))
+
+
+def _is_gone(stream: Any) -> bool:
+    """Whether a stream was a terminal that has been closed."""
+    try:
+        os.ttyname(stream.fileno())
+    except OSError as error:
+        return error.errno == errno.EIO
+    except (ValueError, AttributeError):  # no stream, or none with a descriptor
+        return False
+    return False
 
 
 def _close_stdout() -> None:
@@ -866,23 +879,32 @@ def _quiet_libraries() -> Iterator[None]:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does: with the best so far saved.
+    """SIGTERM and SIGHUP (a closed terminal) end a run as Ctrl-C does: with the best so far saved.
 
-    SIGINT too is set here, because a shell script starts its background jobs with it ignored.
+    SIGINT too is set here, because a shell script starts its background jobs with it ignored. A SIGHUP that is ignored
+    stays so: that is what nohup asks for.
     """
+    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
+        if hangup in before:  # it comes from the kernel and from the shell, and must not end the saving
+            signal.signal(hangup, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers: list[int] = [signal.SIGINT, signal.SIGTERM]
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+        numbers.append(hangup)
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        signal.signal(number, stop)
     try:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def entry() -> NoReturn:

@@ -12,6 +12,7 @@ import io
 import os
 import secrets
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,12 @@ def write_picture(picture: Any, path: str | Path) -> None:
     else:
         picture.save(buffer, "jpeg" if kind == "jpg" else kind)
     write_atomically(path, buffer.getvalue(), sync=False)
+
+
+def not_files(folder: str, names: Sequence[str]) -> list[str]:
+    """Those of a directory's names that are neither files nor directories, behind links too (for ``copytree``)."""
+    places = {name: os.path.join(folder, name) for name in names}
+    return [name for name, place in places.items() if not (os.path.isfile(place) or os.path.isdir(place))]
 
 
 def check_output(path: str | Path, option: str = "--out", *, make_parent: bool = True) -> Path:
