@@ -11,7 +11,7 @@ import noisewright
 
 ROOT = Path(noisewright.__file__).parent
 LAYERS = [
-    {"errors", "clock", "schedule", "schedules", "solvers", "noise", "frechet"},
+    {"errors", "files", "clock", "schedule", "schedules", "solvers", "noise", "frechet"},
     {"sampler", "particle", "budget", "verifier", "statistics", "journal", "locks", "tensorfile", "pace"},
     {"samplers", "verifiers", "metadata", "store", "executor", "shapes", "features", "pipelines"},
     {"states", "ledger"},

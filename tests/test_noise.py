@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -63,10 +64,74 @@ def test_renoise_in_edm_coordinates_adds_the_missing_variance():
     assert float(back.var()) == pytest.approx(91, rel=MARGINAL)
 
 
-def test_renoise_to_the_same_level_changes_nothing():
-    schedule = vp_schedule(6)
-    x = gaussian((5,), "x")
-    assert torch.equal(renoise(x, schedule, 3, 3, gaussian((5,), "z")), x)
+def edm(steps):
+    return Schedule(tuple(range(steps, 0, -1)), (1.0,) * (steps + 1), tuple(2.0 * n for n in range(steps, -1, -1)))
+
+
+def ending_nowhere(steps):
+    """A last step that changes nothing, as some schedulers of diffusers have it."""
+    one = vp_schedule(steps)
+    return replace(one, alpha=(*one.alpha[:-1], one.alpha[-2]), sigma=(*one.sigma[:-1], one.sigma[-2]))
+
+
+LEVELS = {
+    "vp": vp_schedule(5),
+    "vp, unit start": replace(vp_schedule(5, 0.95), start=1.0),
+    "vp, start of sigma": replace(vp_schedule(5, 0.95), start=0.95),
+    "vp, no signal at its start": Schedule((2.0, 1.0), (0.0, 0.6, 1.0), (1.0, 0.8, 0.0)),
+    "vp, ending nowhere": ending_nowhere(5),
+    "flow": flow_schedule(5),
+    "flow, from below pure noise": flow_schedule(5, 0.9),
+    "flow, pure noise twice": Schedule((3.0, 2.0, 1.0), (0.0, 0.0, 0.5, 1.0), (1.0, 1.0, 0.5, 0.0)),
+    "edm": edm(5),
+}
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_renoise_is_exact_for_every_pair_of_indices(name):
+    """What is made of a unit state and of unit noise are the two factors; they carry one level's marginal to the other.
+
+    ``x_i = alpha_i x0 + sigma_i eps`` must become ``alpha_k x0`` with the variance ``sigma_k^2``.
+    """
+    schedule = LEVELS[name]
+    for start in range(schedule.steps + 1):
+        for stop in range(start + 1):
+            ratio, spread = renoise(torch.eye(2)[0], schedule, start, stop, torch.eye(2)[1]).tolist()
+            pair = f"{start} to {stop}"
+            if stop == start:
+                assert (ratio, spread) == (1.0, 0.0), pair
+                continue
+            assert ratio * schedule.alpha[start] == pytest.approx(schedule.alpha[stop], abs=COSINE), pair
+            variance = ratio**2 * schedule.sigma[start] ** 2 + spread**2
+            assert variance == pytest.approx(schedule.sigma[stop] ** 2, rel=1e-5, abs=1e-5), pair
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_renoise_to_the_same_index_changes_nothing(name):
+    """Also at index 0, where the state has the deviation ``start``, and a flow model's alpha is 0."""
+    schedule = LEVELS[name]
+    for index in range(schedule.steps + 1):
+        x = schedule.start * gaussian((5,), "x")
+        back = renoise(x, schedule, index, index, gaussian((5,), "z"))
+        assert torch.equal(back, x)
+        assert back is not x
+
+
+@pytest.mark.parametrize("kind", ["vp", "flow"])
+def test_a_run_renoises_between_all_pairs_of_indices(kind, tmp_path):
+    from noisewright.testing import Case
+
+    run = Case(lambda run: None, kind=kind).open(tmp_path / "run")
+    (begun,) = run.noise(1)
+    for particle in (begun, *(run.denoise([begun], index)[0] for index in range(1, run.steps))):
+        for to in range(particle.index + 1):
+            (back,) = run.renoise(particle, to)
+            state, _ = run._states.one(back, run.sampler)
+            assert bool(torch.isfinite(state).all()), (particle.index, to)
+            if to == particle.index:
+                assert torch.equal(state, run._states.one(particle, run.sampler)[0])
+            assert run.finish([back])[0].particle.index == run.steps
+    run.store.close()
 
 
 @pytest.mark.parametrize(("start", "stop"), [(2, 3), (7, 0), (2, -1)])

@@ -24,13 +24,14 @@ from noisewright.budget import Budget, parse_budget
 from noisewright.builtins import FULL_STEPS, PREVIEWS, STEP_NOISE
 from noisewright.errors import BudgetExhausted, TargetReached, out_of_memory
 from noisewright.evaluate import report
+from noisewright.files import check_directory, not_files, write_atomically, write_picture
 from noisewright.metadata import encode_png, read_image, read_recipe
 from noisewright.particle import ENSEMBLES, Candidate, ensemble_weights, read_ensemble
 from noisewright.run import CurvePoint, Run, Target, without_gradient
 from noisewright.sampler import Sampler
 from noisewright.samplers.classes import is_class_conditional, labels_of, read_class
 from noisewright.samplers.pipeline import PipelineSampler, load_pipeline
-from noisewright.store import Store, digest_of, read_run, write_atomically
+from noisewright.store import Store, digest_of, read_run
 from noisewright.verifier import Verifier, as_verifier
 from noisewright.verifiers.cache import cached
 
@@ -124,12 +125,12 @@ class Result:
 
     def save(self, directory: str | Path) -> Path:
         """Copy the run directory to ``directory`` (which must be new or empty)."""
-        target = Path(directory)
+        target = check_directory(directory, "directory")
         if target.resolve() == self.run.resolve():
             return target
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise ValueError(f"expected a new or empty directory, got {target}")
-        shutil.copytree(self.run, target, dirs_exist_ok=True)
+        shutil.copytree(self.run, target, dirs_exist_ok=True, ignore=not_files)
         return target
 
     def plot(self, file: str | Path | None = None) -> Any:
@@ -226,7 +227,7 @@ def search(
         batch_size: the first micro-batch size; halved when memory runs out.
         device, dtype: where and how to load a ``pipe`` that is given by name.
         out: the run directory; a run of the same settings there is continued. By default a temporary one, which
-            ``result.save()`` copies.
+            ``result.save()`` copies. Paths of the result are full ones.
         progress: called with the run after each micro-batch.
         pictures: whether to draw the contact sheet, the curve and the before-after picture at the end.
         pipe_kwargs: further arguments of the pipeline's call.
@@ -237,6 +238,8 @@ def search(
         VerifierFailed: where a verifier fails; what was made stays in the run directory.
         UnsupportedPipeline: where the pipeline cannot be entered through its scheduler.
     """
+    if out is not None:
+        out = check_directory(out, "out")  # in full, before code of the user's may change the working directory
     plan = make_plan(
         pipe, prompt, class_label=class_label, verifier=verifier, judge=judge, search=search, search_args=search_args,
         budget=budget, target=target, num_inference_steps=num_inference_steps, search_steps=search_steps,
@@ -296,8 +299,12 @@ def make_plan(
     arguments = registry.check_arguments(search, search_args or {})
     rule = registry.make_solver(solver, eta)
     needs = registry.entry("search", search).needs
-    if schedule is not None and not Path(schedule).is_file():
+    if schedule is not None and Path(schedule).is_file():
+        schedule = str(Path(schedule).absolute())  # as below: a verifier may change the working directory
+    elif schedule is not None:
         registry.entry("schedule", schedule)
+    if score_cache is not None:
+        score_cache = check_directory(score_cache, "score_cache")
     if STEP_NOISE in needs and rule is None and not isinstance(pipe, Sampler):
         rule = registry.make_solver("ddim", 1.0)
         warnings.append(f"{search} needs step noise: solver ddim with eta 1, for the baseline too")
@@ -459,7 +466,8 @@ def execute(
     if pictures:
         report.prepare()
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    store = Store.create(out, plan.spec, versions(), now, dict(request) if request is not None else None)
+    asked = dict(request) if request is not None else None
+    store = Store.create(check_directory(out, "out"), plan.spec, versions(), now, asked)
     try:
         store.write(status="running", stopped=None)
         run = Run(
@@ -553,13 +561,13 @@ def _draw(run: Run, baseline: Shown, best: Shown, curve: Sequence[CurvePoint], n
         pair = report.before_after(
             baseline.file, best.file, prompt=run.prompt, captions=(captions[0], captions[1])
         )
-        pair.save(root / "before-after.png")
+        write_picture(pair, root / "before-after.png")
     with store.writing(root / "contact-sheet.png"):
         pool = list(run.candidates.values())
         full = [one for one in pool if one.particle.steps == run.final.schedule.steps]
         drafts = [one for one in pool if one.particle.steps != run.final.schedule.steps]  # their scores do not compare
         best_first = [*run.top(full, len(full)), *run.top(drafts, len(drafts))][: report.MOST_TILES]
-        report.contact_sheet(root, best_first, names).save(root / "contact-sheet.png")
+        write_picture(report.contact_sheet(root, best_first, names), root / "contact-sheet.png")
     with store.writing(root / "curve.png"):
         report.plot_curve(curve, names, root / "curve.png")
 
@@ -663,11 +671,18 @@ def _verifiers(given: Any, pipe: Any) -> list[Verifier]:
     if not many:
         raise ValueError("expected at least one verifier, got an empty list")
     device = str(getattr(pipe, "device", "cpu"))
+    many = [_in_full(one) if isinstance(one, str) else one for one in many]
     made = [registry.make_verifier(one, device) if isinstance(one, str) else as_verifier(one) for one in many]
     names = [one.name for one in made]
     if len(set(names)) != len(names):
         raise ValueError(f"expected verifiers with distinct names, got {', '.join(names)}")
     return made
+
+
+def _in_full(verifier: str) -> str:
+    """``FILE.py:FUNCTION`` with the file's full path: one verifier's file may change the working directory."""
+    file, colon, function = verifier.rpartition(":")
+    return f"{Path(file).absolute()}{colon}{function}" if file.endswith(".py") and Path(file).is_file() else verifier
 
 
 def _target(given: float | Mapping[str, float] | None, verifiers: Sequence[Verifier]) -> Target:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from noisewright import __version__, cli_schedule
+from noisewright.files import check_directory
 from noisewright.particle import ENSEMBLES, ensemble_weights, read_ensemble
 
 if TYPE_CHECKING:
@@ -223,9 +224,11 @@ def generate(
         "schedule": str(Path(schedule).resolve()) if Path(schedule).is_file() else schedule, "force": force,
         "guidance_scale": guidance_scale, "negative_prompt": negative_prompt, "height": height,
         "width": width, "seed": seed, "ensemble": ensemble,
-        "score_cache": None if score_cache is None else str(score_cache.resolve()),
+        "score_cache": None if score_cache is None else str(check_directory(score_cache, "--score-cache").resolve()),
         "batch_size": batch_size, "executor": executor, "device": device, "dtype": dtype,
     }  # fmt: skip
+    if out is not None:
+        check_directory(out)
     if dry_run:
         _dry_run(request, json)
         return None
@@ -330,6 +333,8 @@ def score(
     from noisewright.verifiers.cache import cached
 
     check_prompt(prompt)
+    if score_cache is not None:
+        score_cache = check_directory(score_cache, "--score-cache")
     _check_device(device, None)
     _hush()
     if not ensemble_weights(ensemble) and ensemble not in ENSEMBLES:
@@ -443,7 +448,12 @@ app.add_typer(cli_schedule.app, name="schedule")
 
 
 def _run(request: dict[str, Any], out: Path | None, as_json: bool) -> Ended | None:
-    """Plan and run what was asked for, in a new directory where none is given, and print what came of it."""
+    """Plan and run what was asked for, and print what came of it, with the directory as it was typed.
+
+    Where none was, a new one under ``runs`` is made when all is checked.
+    """
+    here = Path.cwd()  # a verifier may change the working directory
+    where = None if out is None else check_directory(out)
     _check_device(request["device"], request["dtype"])
     _check_names(request)
     from noisewright import api, terminal
@@ -453,22 +463,31 @@ def _run(request: dict[str, Any], out: Path | None, as_json: bool) -> Ended | No
         plan, notes = _plan(request)
     for note in notes:
         _warn(note)
-    claimed = None if out is not None else _new_directory(request["prompt"] or str(request["class_label"]))
-    out = out or claimed or Path()
-    with _naming(out, claimed), terminal.progress(_watched(as_json)) as update:
-        result = api.execute(plan, out, update, request)
-    return _finished(result, as_json)
+    claimed = None
+    if out is None or where is None:
+        out = claimed = _new_directory(here, request["prompt"] or str(request["class_label"]))
+        where = here / out
+    with _naming(where, out, claimed), terminal.progress(_watched(as_json)) as update:
+        result = api.execute(plan, where, update, request)
+    return _finished(result, out, as_json)
 
 
-def _finished(result: Result, as_json: bool) -> Ended | None:
+def _finished(result: Result, out: Path, as_json: bool) -> Ended | None:
     from noisewright import terminal
 
-    for text in result.warnings:
+    summary = _in_directory(out, result.to_json())
+    summary["warnings"] = [text.replace(str(result.run), str(out)) for text in summary["warnings"]]
+    for text in summary["warnings"]:
         _warn(text)
-    _report(result.to_json(), result.judges, as_json)
+    try:
+        _report(summary, result.judges, as_json)
+    except OSError:  # the terminal was closed: all is saved, and why it ended counts more
+        if not result.interrupted:
+            raise
+        _close_stdout()
     if not result.interrupted:
         return None
-    terminal.say(f"interrupted; the best so far is saved, continue with: noisewright resume {result.run}")
+    terminal.say(f"interrupted; the best so far is saved, continue with: noisewright resume {out}")
     return Ended(130)
 
 
@@ -483,10 +502,15 @@ def _report(summary: Mapping[str, Any], judges: Sequence[str], as_json: bool) ->
 
 def _recorded(run: Path, held: Mapping[str, Any]) -> dict[str, Any]:
     """The result of a finished run, as ``--json`` printed it."""
-    summary = dict(held["summary"])
+    return _in_directory(run, held["summary"])
+
+
+def _in_directory(run: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """A result with its paths below ``run``."""
+    found = dict(summary)
     for name in ("best", "baseline"):
-        summary[name] = {**summary[name], "file": str(run / summary[name]["file"])}
-    return {**summary, "run": str(run)}
+        found[name] = {**found[name], "file": str(run / Path(found[name]["file"]).name)}
+    return {**found, "run": str(run)}
 
 
 def _plan(request: Mapping[str, Any]) -> tuple[Plan, list[str]]:
@@ -634,16 +658,16 @@ def _located_value(key: str, value: str) -> str:
     return str(Path(value).resolve()) if there else value
 
 
-def _new_directory(prompt: str) -> Path:
-    """A new directory under ``runs``, which no other process gets: two starts in one second get two."""
+def _new_directory(here: Path, prompt: str) -> Path:
+    """A new directory ``runs/...`` in ``here``, which no other process gets: two starts in one second get two."""
     slug = re.sub(r"[^a-z0-9]+", "-", prompt.lower())[:40].strip("-") or "run"
     first = Path("runs") / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{slug}"
     path, number = first, 2
     try:
-        first.parent.mkdir(parents=True, exist_ok=True)
+        (here / first.parent).mkdir(parents=True, exist_ok=True)
         while True:
             try:
-                path.mkdir()
+                (here / path).mkdir()
                 return path
             except FileExistsError:
                 path, number = Path(f"{first}-{number}"), number + 1
@@ -652,20 +676,27 @@ def _new_directory(prompt: str) -> Path:
 
 
 @contextmanager
-def _naming(out: Path, claimed: Path | None = None) -> Iterator[None]:
-    """Name the run directory in whatever goes wrong; one that was ``claimed`` and stayed empty is removed."""
+def _naming(where: Path, out: Path, claimed: Path | None = None) -> Iterator[None]:
+    """Name the run directory in whatever goes wrong; one that was ``claimed`` and stayed empty is removed.
+
+    Args:
+        where: its full path.
+        out: as it was typed, for messages.
+        claimed: where this process made it.
+    """
     try:
-        yield
+        with _as_typed(where, out):
+            yield
     except KeyboardInterrupt:
-        begun = (out / "run.json").is_file()
+        begun = (where / "run.json").is_file()
         raise Interrupted(f"interrupted; continue with: noisewright resume {out}" if begun else "interrupted") from None
     except (ValueError, TypeError) as error:
         from noisewright.errors import VerifierFailed
 
         if claimed is not None:
             with suppress(OSError):
-                claimed.rmdir()
-        if isinstance(error, VerifierFailed) and (out / "run.json").is_file():
+                where.rmdir()
+        if isinstance(error, VerifierFailed) and (where / "run.json").is_file():
             raise VerifierFailed(f"{error}; the images are kept in {out}") from error
         raise
     except Exception as error:
@@ -674,6 +705,17 @@ def _naming(out: Path, claimed: Path | None = None) -> Iterator[None]:
         raise Failure(
             f"{type(error).__name__}: {error}; what was finished is in {out}, continue with: noisewright resume {out}"
         ) from error
+
+
+@contextmanager
+def _as_typed(where: Path, out: Path) -> Iterator[None]:
+    """Messages that name the run directory by its full path name it as it was typed."""
+    try:
+        yield
+    except Exception as error:
+        if len(error.args) == 1 and isinstance(error.args[0], str):
+            error.args = (error.args[0].replace(str(where), str(out)),)
+        raise
 
 
 def _dry_run(request: dict[str, Any], as_json: bool) -> None:
@@ -791,9 +833,22 @@ def _see_help(error: Any) -> str:
 
 
 def _is_broken_pipe(error: BaseException) -> bool:
-    """Whether the reader of our output went away; typer turns that into an exit of its own."""
+    """Whether the reader of our output went away, or the terminal; typer turns the first into an exit of its own."""
     context = error.__context__ if isinstance(error, SystemExit) else None
+    if isinstance(error, OSError) and error.errno == errno.EIO and error.filename is None:
+        return _is_gone(sys.__stdout__)
     return any(isinstance(one, OSError) and one.errno == errno.EPIPE for one in (error, context))
+
+
+def _is_gone(stream: Any) -> bool:
+    """Whether a stream was a terminal that has been closed."""
+    try:
+        os.ttyname(stream.fileno())
+    except OSError as error:
+        return error.errno == errno.EIO
+    except (ValueError, AttributeError):  # no stream, or none with a descriptor
+        return False
+    return False
 
 
 def _close_stdout() -> None:
@@ -823,23 +878,32 @@ def _quiet_libraries() -> Iterator[None]:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does: with the best so far saved.
+    """SIGTERM and SIGHUP (a closed terminal) end a run as Ctrl-C does: with the best so far saved.
 
-    SIGINT too is set here, because a shell script starts its background jobs with it ignored.
+    SIGINT too is set here, because a shell script starts its background jobs with it ignored. A SIGHUP that is ignored
+    stays so: that is what nohup asks for.
     """
+    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
+        if hangup in before:  # it comes from the kernel and from the shell, and must not end the saving
+            signal.signal(hangup, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers: list[int] = [signal.SIGINT, signal.SIGTERM]
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+        numbers.append(hangup)
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        signal.signal(number, stop)
     try:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def entry() -> NoReturn:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from noisewright import cli_schedule_show as shown
+from noisewright.files import check_directory, check_output
 
 if TYPE_CHECKING:
     from noisewright.sampler import Sampler
@@ -162,7 +162,7 @@ def measure(
     """
     given = images or [SELF]
     _check_images(given)
-    _check_out(out)
+    file, keep = check_output(out), check_directory(keep, "--keep")
     from noisewright.trajectory import measure as measuring
 
     measuring.check_count(count, stride)
@@ -193,7 +193,7 @@ def measure(
             settings={"guidance_scale": guidance_scale, "count": count, "prompts": len(known)}, begun=begun,
             progress=lambda n: tell(f"measuring: {n} of {count} images"),
         )  # fmt: skip
-    table.save(out)
+    table.save(file)
     begun.finish()
     if json:
         terminal.print_json({**shown.table_json(table), "file": str(out)})
@@ -262,7 +262,7 @@ def fit(
         raise ValueError("expected --errors FILE with --method vrg, got none")
     rule = _solver(solver)
     _check_start(start, steps)
-    _check_out(out)
+    file, keep = check_output(out), check_directory(keep, "--keep")
     from noisewright.trajectory import gits, vrg
 
     vrg.check_settings(gamma=gamma, penalty=penalty, target=target)
@@ -288,7 +288,7 @@ def fit(
     def written(found: Fitted, made_of: dict[str, Any]) -> ScheduleFile:
         made_of = {"method": method, "seed": seed, **made_of}
         made = ScheduleFile(found.schedule, rule.name, identity(sampler), made_of, found.figures)
-        write_schedule_file(out, made)
+        write_schedule_file(file, made)
         return made
 
     with _going_on(), terminal.waiting("fitting ...", _watched(json)) as tell:
@@ -364,7 +364,7 @@ def compare(
             _check_rule(one)
     rules = {one: _solver(solver or (files[one].solver if one in files else "ddim")) for one in schedules}
     _check_metrics(metric, features, reference)
-    _check_plot(plot)
+    picture, keep = _check_plot(plot), check_directory(keep, "--keep")
     wanted = _conditions(prompt, prompts)
     loaded = _loaded(model, guidance_scale, device, dtype)
     from noisewright.solvers import nfe
@@ -399,8 +399,8 @@ def compare(
         terminal.print_json({**about, "schedules": rows})
     else:
         shown.print_comparison(rows, by, about, keep_ends)
-    if plot is not None:
-        shown.plot(rows, by, plot)
+    if picture is not None:
+        shown.plot(rows, by, picture)
 
 
 # The methods of fit: a schedule, and what is told of how it was made
@@ -527,24 +527,12 @@ def _going_on() -> Iterator[None]:
         raise cli.Interrupted("interrupted; the same command goes on where it was") from None
 
 
-def _check_out(out: Path, option: str = "--out") -> None:
-    """Refuse a place that cannot be written, before anything is computed."""
-    if out.is_dir():
-        raise ValueError(f"expected a file as {option}, got the directory {out}")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"expected a file that can be written as {option}, got {out}: {error.strerror}") from None
-    if not os.access(out if out.exists() else out.parent, os.W_OK):
-        raise ValueError(f"expected a file that can be written as {option}, got {out}: no permission")
-
-
-def _check_plot(plot: Path | None) -> None:
+def _check_plot(plot: Path | None) -> Path | None:
     if plot is None:
-        return
+        return None
     if plot.suffix not in PLOTS:
         raise ValueError(f"expected a --plot that ends in {', '.join(PLOTS)}, got {plot}")
-    _check_out(plot, "--plot")
+    return check_output(plot, "--plot")
 
 
 def _loaded(model: str, guidance: float | None, device: str | None, dtype: str | None) -> Loaded:
@@ -739,12 +727,14 @@ def _check_metrics(names: str, features: str | None, reference: Path | None) -> 
 def _metrics(
     names: str, teacher_steps: int, features: str | None, reference: Path | None, device: str | None, kept: Kept
 ) -> list[Metric]:
-    from noisewright import registry
+    from noisewright import cli, registry
     from noisewright.samplers.pipeline import best_device
     from noisewright.trajectory.metrics import ByVerifier, Fid, Teacher
 
     found: list[Metric] = []
-    for name in _metric_names(names):
+    if reference is not None:
+        reference = registry.find_file(reference).absolute()  # before a metric of the user's may go elsewhere
+    for name in cli._located(_metric_names(names)) or []:
         if name == "teacher":
             found.append(Teacher(teacher_steps, kept))
         elif name == "fid":
@@ -752,7 +742,7 @@ def _metrics(
             from noisewright.features import FeatureNetwork
             from noisewright.statistics import FeatureStatistics, check_same_network
 
-            known = FeatureStatistics.load(registry.find_file(reference))
+            known = FeatureStatistics.load(reference)
             network = FeatureNetwork(registry.find_model(features), device or best_device())
             check_same_network(FeatureStatistics(network.fingerprint), known)
             found.append(Fid(network, known))

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from noisewright.files import write_picture
+
 if TYPE_CHECKING:
     from noisewright.trajectory.errors import ErrorTable
     from noisewright.trajectory.metrics import Metric
@@ -68,8 +70,7 @@ def plot(rows: Sequence[Mapping[str, Any]], by: Sequence[Metric], file: Path) ->
         axes.set_yticks(range(len(rows)), [row["schedule"] for row in rows] if place == 0 else [""] * len(rows))
         axes.invert_yaxis()
         axes.set_title(f"{one.name} ({'lower' if one.lower else 'higher'} is better)")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file)
+    write_picture(figure, file)
 
 
 def table_json(table: ErrorTable) -> dict[str, Any]:

@@ -93,10 +93,16 @@ def renoise(x: Tensor, schedule: Schedule, start: int, stop: int, noise: Tensor)
     """Carry a state back towards noise, from index ``start`` to an earlier index ``stop``, with the right marginal.
 
     ``x_k = (alpha_k/alpha_i) x_i + sqrt(sigma_k^2 - (alpha_k/alpha_i)^2 sigma_i^2) z`` (the forward process between
-    two levels; Song et al. 2021, Ma et al. 2025 section 3.2), for VP, flow and EDM levels.
+    two levels; Song et al. 2021, Ma et al. 2025 section 3.2), for VP, flow and EDM levels. To its own index a state is
+    carried by no noise at all, as the formula has it for every level above pure noise: it stays what it is, also at
+    index 0, where a flow model's alpha is 0 and the state is as the pipeline drew it.
     """
     if not 0 <= stop <= start <= schedule.steps:
         raise ValueError(f"expected 0 <= stop <= start <= {schedule.steps}, got stop {stop}, start {start}")
+    if stop == start:
+        return x.clone()
+    if schedule.alpha[start] == 0:  # nothing of an image is left at either level: fresh noise has the marginal
+        return schedule.sigma[stop] * noise
     ratio = schedule.alpha[stop] / schedule.alpha[start]
     spread = max(schedule.sigma[stop] ** 2 - ratio**2 * schedule.sigma[start] ** 2, 0.0)
     return ratio * x + math.sqrt(spread) * noise

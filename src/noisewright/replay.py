@@ -15,13 +15,14 @@ from torch import Tensor
 
 from noisewright import api, registry
 from noisewright.errors import RunMismatch, UnsupportedPipeline
+from noisewright.files import check_output, write_atomically
 from noisewright.metadata import encode_png, pixel_hash, read_image, read_recipe
 from noisewright.particle import Particle, from_lineage, noise_particle
 from noisewright.run import Run
 from noisewright.sampler import Sampler
 from noisewright.samplers.pipeline import PipelineSampler, fingerprint, load_pipeline
 from noisewright.schedule import Schedule
-from noisewright.store import Store, read_journal, write_atomically
+from noisewright.store import Store, read_journal
 
 NOT_SETTINGS = (
     "model", "pipeline", "fingerprint", "prompt", "num_inference_steps", "solver", "eta", "schedule", "levels", "dtype",
@@ -102,8 +103,9 @@ def replay(
         ValueError: on a file without a recipe, an unknown id, or settings that the model does not take.
         RunMismatch: where the model is another one.
     """
-    if out is not None and (out.is_dir() or not out.parent.is_dir()):
-        raise ValueError(f"expected --out FILE.png in a directory that exists, got {out}")
+    typed = out
+    if out is not None:
+        out = check_output(out, make_parent=False)
     pixels, recipe = read_recipe(find_image(source))
     sampler = rebuild(recipe, model, device, dtype)
     particle = _particle(recipe)
@@ -116,7 +118,8 @@ def replay(
         if again is not None and _distance(again, pixels) <= _distance(best, pixels):
             best, how = again, f"in a micro-batch of {size} at place {place}"
     batch = {"size": size, "place": place} if how != "alone" else {"size": 1, "place": 0}
-    written = _write(out, best, {**recipe, "sampler": sampler.description, "micro_batch": batch})
+    _write(out, best, {**recipe, "sampler": sampler.description, "micro_batch": batch})
+    written = None if typed is None else str(typed)
     reasons = () if np.array_equal(best, pixels) else _reasons(recipe, sampler, pixels, best, size, tried)
     return _compared(source, particle, pixels, best, how, tuple(reasons), written)
 
@@ -313,14 +316,13 @@ def _reasons(
     return reasons or ["other hardware, or another number of threads"]
 
 
-def _write(out: Path | None, found: np.ndarray, recipe: Mapping[str, Any]) -> str | None:
+def _write(out: Path | None, found: np.ndarray, recipe: Mapping[str, Any]) -> None:
     """The regenerated PNG with what made it; scores are those of the same pixels or they are left out."""
     if out is None:
-        return None
+        return
     hashed = pixel_hash(found)
     kept = {key: value for key, value in recipe.items() if key != "scores" or hashed == recipe.get("pixels")}
     try:
         write_atomically(out, encode_png(found, {**kept, "pixels": hashed, "versions": api.versions()}))
     except OSError as error:
         raise ValueError(f"expected a file that can be written, got {out}: {error.strerror or error}") from error
-    return str(out)

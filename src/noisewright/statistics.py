@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import math
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from noisewright.files import write_atomically
 from noisewright.frechet import RunningFrechet, frechet_distance
 
 log = logging.getLogger("noisewright")
@@ -126,20 +128,24 @@ class FeatureStatistics:
         """
         path = Path(path)
         check_suffix(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        covariance = self.covariance
         if path.suffix == ".npz":
             import numpy as np
 
+            buffer = io.BytesIO()
             np.savez(
-                path, count=self.count, mean=self.mean.numpy(), covariance=self.covariance.numpy(),
+                buffer, count=self.count, mean=self.mean.numpy(), covariance=covariance.numpy(),
                 fingerprint=self.fingerprint,
             )  # fmt: skip
+            data = buffer.getvalue()
         else:
-            from safetensors.torch import save_file
+            from safetensors.torch import save
 
             rows, columns = torch.triu_indices(len(self.mean), len(self.mean))
-            tensors = {"mean": self.mean.contiguous(), "upper": self.covariance[rows, columns].contiguous()}
-            save_file(tensors, path, {"count": str(self.count), "fingerprint": self.fingerprint})
+            tensors = {"mean": self.mean.contiguous(), "upper": covariance[rows, columns].contiguous()}
+            data = save(tensors, {"count": str(self.count), "fingerprint": self.fingerprint})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, data)
         return path
 
     @classmethod

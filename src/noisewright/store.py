@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from noisewright import journal
 from noisewright.errors import RunInterrupted, RunMismatch
+from noisewright.files import write_atomically as write_atomically  # which others take from here too
 from noisewright.locks import LOCK, let_go, locked
 
 if TYPE_CHECKING:  # reading a run (``noisewright show``) must not wait for torch
@@ -426,28 +426,6 @@ def read_text(file: Path) -> str:
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise ValueError(f"expected text in UTF-8, got {file}, which is something else") from None
-
-
-def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
-    """Write beside ``path`` and rename over it: a reader sees the old file or the new one, never a part."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _unused(root: Path) -> bool:

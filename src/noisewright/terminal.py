@@ -6,7 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -37,14 +37,38 @@ def out() -> Console:
     return Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else WIDE)
 
 
+class Spared:
+    """A stream that may go away (a terminal that is closed) without a word: what is told there must stop no work.
+
+    Args:
+        stream: what is written to.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self.stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
 def err() -> Console:
-    """Standard error."""
-    return Console(stderr=True, highlight=False)
+    """Standard error, where a bar or a spinner is drawn; the work goes on without it."""
+    file: Any = Spared(sys.stderr)
+    return Console(file=file, highlight=False)
 
 
 def say(text: str) -> None:
     """One line on standard error, after the program's name."""
-    sys.stderr.write(f"noisewright: {one_line(text)}\n")
+    Spared(sys.stderr).write(f"noisewright: {one_line(text)}\n")
 
 
 def one_line(text: object) -> str:

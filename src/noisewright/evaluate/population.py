@@ -17,6 +17,7 @@ from torch import Tensor
 from noisewright.evaluate.distribution import fid_interval, inception_score, kid, manifold
 from noisewright.evaluate.scoring import PIXELS_AT_ONCE, images_in
 from noisewright.features import AT_ONCE, Features, feature_network
+from noisewright.files import check_output
 from noisewright.metadata import decode_image, read_image
 from noisewright.statistics import SUFFIXES, FeatureStatistics, check_same_network, check_suffix
 
@@ -136,6 +137,7 @@ def evaluate_images(
         raise ValueError(f"expected {', '.join(OF_RUNS)} of a run, got {of!r}")
     if save_statistics is not None:
         check_suffix(save_statistics)
+    saved = check_output(save_statistics, "--save-statistics") if save_statistics is not None else None
     files = population(paths, of)
     known = FeatureStatistics.load(reference) if reference is not None and reference.suffix in SUFFIXES else None
     reference_files = population([reference], of) if reference is not None and known is None else []
@@ -166,13 +168,15 @@ def evaluate_images(
     if MANIFOLD & set(chosen) and rows is not None and other is not None:
         found = asdict(manifold(rows, other, k=neighbours))
         values.update({name: found[name] for name in chosen if name in found})
+    if saved is not None:
+        statistics.save(saved)
     return {
         "images": statistics.count,
         "reference_images": known.count if known is not None else None,
         "features": len(statistics.mean),
         "network": fingerprint,
         "metrics": values,
-        "statistics": str(statistics.save(save_statistics)) if save_statistics is not None else None,
+        "statistics": str(save_statistics) if save_statistics is not None else None,
         "errors": bad,
     }
 

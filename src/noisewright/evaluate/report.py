@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from noisewright.files import write_picture
+
 if TYPE_CHECKING:
     from noisewright.particle import Candidate
     from noisewright.run import CurvePoint
@@ -193,7 +195,7 @@ def plot_curve(curve: Sequence[CurvePoint], verifiers: Sequence[str], file: str 
         figure.legend(*left.get_legend_handles_labels(), loc="upper right", ncols=2, frameon=False, fontsize=9)
     figure.set_layout_engine("constrained", rect=(0.01, 0.0, 0.98, 0.93))
     if file is not None:
-        figure.savefig(file)
+        write_picture(figure, file)
     return figure
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noisewright.store import write_atomically
+from noisewright.files import write_atomically
 
 FORMAT, VERSION = "noisewright prediction errors", 1
 FEWEST_LEVELS = 5

@@ -18,8 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from noisewright.files import write_atomically
 from noisewright.sampler import Sampler
-from noisewright.store import write_atomically
 
 VERSION = 1
 """Part of every name: raised when what is computed changes though no setting does."""
