@@ -328,6 +328,19 @@ def test_evaluate_measures_what_the_functions_do(tmp_path):
     assert "density" not in values
 
 
+def test_a_tree_of_images_is_the_set_of_them(tmp_path):
+    flat, tree = pictures(tmp_path / "flat", 12), tmp_path / "tree"
+    for k, one in enumerate(sorted(flat.iterdir())):
+        place = tree / str(k % 3) / ("deeper" if k % 2 else "")
+        place.mkdir(parents=True, exist_ok=True)
+        (place / one.name).write_bytes(one.read_bytes())
+    found = evaluate_images([tree], Channels(), "fid", reference=flat, recursive=True)
+    assert (found["images"], found["reference_images"]) == (12, 12)
+    assert found["metrics"]["fid"] == pytest.approx(0, abs=SAME)
+    with pytest.raises(ValueError, match=r"got none; 12 files skipped: 12 in sub-directories \(--recursive"):
+        evaluate_images([tree], Channels(), "fid", reference=flat)
+
+
 def test_evaluate_with_saved_statistics_is_the_same_fid(tmp_path):
     first, second = pictures(tmp_path / "a", 40), pictures(tmp_path / "b", 50, seed=1)
     kept = tmp_path / "kept.safetensors"
@@ -405,7 +418,7 @@ def test_parquet_files_of_images(tmp_path, monkeypatch):
     assert all(np.array_equal(a, b) for a, b in zip(found, direct, strict=True))
     assert "row 10" in bad[0]
     with monkeypatch.context() as patch:
-        patch.setattr("noisewright.metadata.MOST_PIXELS", 3)
+        patch.setattr("noisewright.images.MOST_PIXELS", 3)
         bad = []
         assert list(image_batches([tmp_path / "set.parquet"], bad)) == []
         assert f"row 9 of {tmp_path / 'set.parquet'}: it has" in bad[9]
@@ -435,8 +448,9 @@ class Table:
 
 def test_a_caption_that_is_null_is_none(tmp_path, monkeypatch):
     parquet = types.SimpleNamespace(ParquetFile=Table)
-    monkeypatch.setitem(sys.modules, "pyarrow", types.SimpleNamespace(ArrowInvalid=OSError, parquet=parquet))
+    monkeypatch.setitem(sys.modules, "pyarrow", types.SimpleNamespace(ArrowException=OSError, parquet=parquet))
     file = tmp_path / "set.parquet"
+    file.write_bytes(b"PAR1")
     assert list(parquet_rows(file, ["prompt", "caption"])) == [(b"a", "cat"), (None, None)]
     assert list(parquet_rows(file, ["label"])) == [(b"a", "0"), (None, None)]
     assert list(parquet_rows(file)) == [(b"a", None), (None, None)]

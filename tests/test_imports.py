@@ -11,9 +11,9 @@ import noisewright
 
 ROOT = Path(noisewright.__file__).parent
 LAYERS = [
-    {"errors", "files", "clock", "schedule", "schedules", "solvers", "noise", "frechet"},
+    {"errors", "files", "reading", "clock", "schedule", "schedules", "solvers", "noise", "frechet"},
     {"sampler", "particle", "budget", "verifier", "statistics", "journal", "locks", "tensorfile", "pace"},
-    {"samplers", "verifiers", "metadata", "store", "executor", "shapes", "features", "pipelines"},
+    {"samplers", "verifiers", "metadata", "images", "store", "executor", "shapes", "features", "pipelines"},
     {"states", "ledger"},
     {"run"},
     {"search", "testing"},
@@ -21,7 +21,7 @@ LAYERS = [
     {"builtins", "registry"},
     {"api"},
     {"replay"},
-    {"terminal", "cli", "cli_schedule", "cli_schedule_show"},
+    {"terminal", "cli", "cli_score", "cli_schedule", "cli_schedule_show"},
     {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

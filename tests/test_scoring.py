@@ -117,7 +117,7 @@ def test_the_others_are_scored(bad, tmp_path, capsys):
 
 
 def test_the_largest_that_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("noisewright.metadata.MOST_PIXELS", 20)
+    monkeypatch.setattr("noisewright.images.MOST_PIXELS", 20)
     assert read_image(grey(tmp_path / "a.png", 1, (5, 4)))[0].shape == (4, 5, 3)
     with pytest.raises(ValueError, match="it has 7x3 pixels, at most 20 are read"):
         read_image(grey(tmp_path / "b.png", 1, (7, 3)))

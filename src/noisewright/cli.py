@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from noisewright import __version__, cli_schedule
+from noisewright import __version__, cli_schedule, cli_score
+from noisewright.cli_score import Ensemble, ScoreCache
 from noisewright.files import check_directory
-from noisewright.particle import ENSEMBLES, ensemble_weights, read_ensemble
 
 if TYPE_CHECKING:
     from noisewright.api import Plan, Result
@@ -133,17 +133,6 @@ Negative = Annotated[str | None, typer.Option(help="As in diffusers.", metavar="
 Height = Annotated[int | None, typer.Option(help="Pixels; by default the model's.", min=1, metavar="H")]
 Width = Annotated[int | None, typer.Option(help="Pixels; by default the model's.", min=1, metavar="W")]
 Seed = Annotated[int, typer.Option(help="Candidate k starts from the noise of seed S + k.", metavar="S")]
-Ensemble = Annotated[
-    str,
-    typer.Option(
-        help="How several verifiers become one value: rank, zsum, or the weights of a weighted sum, NAME=W,NAME=W.",
-        metavar="NAME|WEIGHTS",
-    ),
-]
-ScoreCache = Annotated[
-    Path | None,
-    typer.Option(help="Keep scores here, and ask for none that is kept already.", metavar="DIR"),
-]
 BatchSize = Annotated[
     int | None,
     typer.Option(help="Images at once, halved when memory runs out; by default by size.", min=1, metavar="N"),
@@ -313,108 +302,8 @@ def show(
         terminal.print_overview(found, top)
 
 
-@app.command()
-def score(
-    files: Annotated[list[Path], typer.Argument(metavar="FILES...", help="Images, or directories of images.")],
-    prompt: Annotated[str, typer.Option(help="What the images should show.", metavar="TEXT", show_default=False)],
-    verifier: Annotated[
-        list[str], typer.Option(help="A name from `list verifiers`; may be repeated.", metavar="NAME")
-    ],
-    ensemble: Ensemble = "rank",
-    score_cache: ScoreCache = None,
-    device: Device = None,
-    json: Json = False,
-) -> Ended | None:
-    """Score existing images, best first."""
-    from noisewright import registry, terminal
-    from noisewright.api import check_prompt
-    from noisewright.evaluate.scoring import images_in, score_files
-    from noisewright.samplers.pipeline import best_device
-    from noisewright.verifiers.cache import cached
-
-    check_prompt(prompt)
-    if score_cache is not None:
-        score_cache = check_directory(score_cache, "--score-cache")
-    _check_device(device, None)
-    _hush()
-    if not ensemble_weights(ensemble) and ensemble not in ENSEMBLES:
-        raise ValueError(registry.unknown("ensemble", ensemble, list(ENSEMBLES)))
-    verifiers = [registry.make_verifier(name, device or best_device()) for name in verifier]
-    ensemble = read_ensemble(ensemble, [one.name for one in verifiers])
-    if score_cache is not None:
-        verifiers = [cached(one, score_cache) for one in verifiers]
-    found, bad = score_files(images_in(files), prompt, verifiers, ensemble)
-    if not found:
-        raise ValueError("; ".join(bad))
-    if json:
-        terminal.print_json({"prompt": prompt, "verifiers": list(found[0]["scores"]), "images": found, "errors": bad})
-    else:
-        names = list(found[0]["scores"])
-        rows = [[*(terminal.number(one["scores"][name]) for name in names), one["file"]] for one in found]
-        terminal.out().print(terminal.table([*names, "file"], rows, right=range(len(names))))
-    for line in bad:
-        terminal.say(line)
-    return Ended(2) if bad else None
-
-
-@app.command()
-def evaluate(
-    images: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="IMAGES...",
-            help="Directories of images, .parquet files, runs or directories of runs.",
-            show_default=False,
-        ),
-    ],
-    features: Annotated[
-        str,
-        typer.Option(help="The feature network: a classifier or a CLIPModel.", metavar="ID|DIR", show_default=False),
-    ],
-    reference: Annotated[
-        Path | None,
-        typer.Option(help="Real images: a directory, a .parquet file, or saved statistics.", metavar="DIR|FILE"),
-    ] = None,
-    metrics: Annotated[
-        str | None,
-        typer.Option(
-            help="Of fid,kid,is,precision,recall,density,coverage; by default what can be measured of the first five.",
-            metavar="NAMES",
-        ),
-    ] = None,
-    of: Annotated[str, typer.Option(help="Which images of a run: best, baseline or all.", metavar="NAME")] = "best",
-    neighbours: Annotated[int, typer.Option(help="k of precision and recall.", min=1, metavar="K")] = 3,
-    interval: Annotated[bool, typer.Option("--interval", help="Add a bootstrap interval of the FID.")] = False,
-    save_statistics: Annotated[
-        Path | None,
-        typer.Option(help="Write mean and covariance here (.safetensors or .npz).", metavar="FILE"),
-    ] = None,
-    device: Device = None,
-    json: Json = False,
-) -> Ended | None:
-    """Measure a set of images: FID, KID, Inception Score, precision and recall.
-
-    Measures of thousands of images; values of two feature networks, or of two numbers of images, cannot be compared.
-    """
-    _check_device(device, None)
-    from noisewright import registry, terminal
-    from noisewright.evaluate.population import evaluate_images
-    from noisewright.samplers.pipeline import best_device
-
-    _hush()
-    with terminal.waiting("measuring ...", _watched(json)):
-        found = evaluate_images(
-            images, registry.find_model(features), metrics, of=of, neighbours=neighbours,
-            reference=None if reference is None else registry.find_file(reference), interval=interval,
-            save_statistics=save_statistics, device=device or best_device(),
-        )  # fmt: skip
-    if json:
-        terminal.print_json(found)
-    else:
-        terminal.print_metrics(found)
-    for line in found["errors"]:
-        terminal.say(line)
-    return Ended(2) if found["errors"] else None
+app.command()(cli_score.score)
+app.command()(cli_score.evaluate)
 
 
 @app.command("list")
@@ -907,7 +796,7 @@ def _stoppable() -> Iterator[None]:
 
 
 def entry() -> NoReturn:
-    """``python -m noisewright.cli``."""
+    """``python -m noisewright``: the process ends with the exit code."""
     sys.exit(main())
 
 

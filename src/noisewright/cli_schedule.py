@@ -137,6 +137,9 @@ def measure(
             help="Images that the model was made for, or self for its own; may be repeated.", metavar="PATH|self"
         ),
     ] = None,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", help="Read the directories in directories of images too.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Where to write the table.", metavar="FILE")] = Path("errors.json"),
     levels: Annotated[int, typer.Option(help="How many noise levels, even in time.", min=5, metavar="N")] = 50,
     count: Annotated[int, typer.Option(help="Images at most.", min=2, metavar="N")] = 1000,
@@ -157,8 +160,8 @@ def measure(
 ) -> None:
     """Measure how wrong a model's noise prediction is at each noise level, and how normal that error is.
 
-    What images show is read from .txt files beside them or a column prompt, caption, text or label, else from
-    --prompt; without any, the empty prompt. MODEL and the table go into every schedule that is fitted from it.
+    What images show is read from .txt or .caption files beside them or a column prompt, caption, text or label, else
+    from --prompt; without any, the empty prompt. MODEL and the table go into every schedule that is fitted from it.
     """
     given = images or [SELF]
     _check_images(given)
@@ -176,7 +179,7 @@ def measure(
     make = lru_cache(maxsize=RECENT)(loaded.sampler)
     paths = [Path(one) for one in given if one != SELF]
     begun = measuring.Progress(
-        Kept(keep), depends(make(known[0])), known, sources.stamps(paths), count, batch_size, levels, stride,
+        Kept(keep), depends(make(known[0])), known, sources.stamps(paths, recursive), count, batch_size, levels, stride,
         seed,
     )  # fmt: skip
     if begun.done:
@@ -186,7 +189,9 @@ def measure(
         examples = sources.own_samples(guided, known, count=count, batch=batch_size, seed=seed, skip=begun.done)
     else:
         default = known[0] if len(known) == 1 else None
-        examples = sources.from_files(paths, make, default, count=count, batch=batch_size, skip=begun.done)
+        examples = sources.from_files(
+            paths, make, default, count=count, batch=batch_size, skip=begun.done, recursive=recursive
+        )
     with _going_on(), terminal.waiting("measuring ...", _watched(json)) as tell:
         table = measuring.measure(
             make, examples, levels=levels, stride=stride, seed=seed, source=", ".join(given),
@@ -563,11 +568,10 @@ def _conditions(prompt: Sequence[str] | None, prompts: Path | None) -> list[str]
         raise ValueError("expected --prompt or --prompts, got both")
     if prompts is None:
         return list(prompt or [])
-    if not prompts.is_file():
-        raise ValueError(f"expected a file with a prompt a line, got {prompts}, which does not exist")
-    from noisewright.store import read_text
+    from noisewright.reading import read_text
 
-    found = [line.strip() for line in read_text(prompts).splitlines() if line.strip()]
+    lines = read_text(prompts, "a file with a prompt a line").split("\n")
+    found = [line.strip() for line in lines if line.strip()]
     if not found:
         raise ValueError(f"expected a prompt a line in {prompts}, got an empty file")
     return found

@@ -5,21 +5,19 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import logging
 import math
-import warnings
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin
 from torch import Tensor
 
+from noisewright.images import MOST_PIXELS as MOST_PIXELS
+from noisewright.images import read_image as read_image
 from noisewright.particle import compact, from_compact, from_lineage
-
-log = logging.getLogger("noisewright")
 
 RECIPE_VERSION = 2
 READABLE = (1, 2)
@@ -27,9 +25,6 @@ READABLE = (1, 2)
 
 LONG_RECIPE = 4096
 """Characters from which on a recipe is compressed: a long search's ancestry repeats itself."""
-
-MOST_PIXELS = 2**26
-"""Of an image file that is read: 8192 x 8192. A small file can hold an image that fills the memory."""
 
 
 def without_nan(value: Any) -> Any:
@@ -146,49 +141,3 @@ def read_recipe(path: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
         except (ValueError, TypeError, LookupError, AttributeError):
             raise ValueError(f"expected a lineage of verbs in the recipe of {path}, got a damaged one") from None
     return array, recipe
-
-
-def read_image(path: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
-    """The pixels (height, width, 3) uint8 and the text chunks of any image file.
-
-    Of an animation (GIF, WebP, PNG, several pages of a TIFF) it is the first frame, with a warning in the log.
-
-    Raises:
-        ValueError: in one line, where it is empty, has more than :data:`MOST_PIXELS` or cannot be read.
-    """
-    return decode_image(Path(path), str(path))
-
-
-def decode_image(source: Path | BinaryIO, name: str) -> tuple[np.ndarray, dict[str, Any]]:
-    """As :func:`read_image`, of a file or of an open one's bytes; ``name`` is for messages.
-
-    Raises:
-        ValueError: in one line.
-    """
-    try:
-        with warnings.catch_warnings():  # Pillow's, of damaged headers, and of a size that is checked here
-            warnings.simplefilter("ignore")
-            return _decoded(source, name)
-    except FileNotFoundError:
-        raise ValueError(f"expected an image file, got {name}, which does not exist") from None
-    except UnidentifiedImageError:
-        raise ValueError(f"expected a readable image, got {name}: cannot identify its format") from None
-    except Image.DecompressionBombError:
-        raise ValueError(f"expected a readable image, got {name}: at most {MOST_PIXELS} pixels are read") from None
-    except Exception as error:  # decoders raise whatever a damaged file leads them to
-        first = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ValueError(f"expected a readable image, got {name}: {first}") from None
-
-
-def _decoded(source: Path | BinaryIO, name: str) -> tuple[np.ndarray, dict[str, Any]]:
-    if isinstance(source, Path) and source.is_file() and source.stat().st_size == 0:
-        raise ValueError("it is empty (0 bytes)")
-    with Image.open(source) as opened:
-        if opened.width * opened.height > MOST_PIXELS:
-            raise ValueError(f"it has {opened.width}x{opened.height} pixels, at most {MOST_PIXELS} are read")
-        if getattr(opened, "is_animated", False) and opened.format != "MPO":  # a photograph with its preview
-            log.warning("%s is animated (%d frames): only the first is read", name, getattr(opened, "n_frames", 0))
-            opened.seek(0)
-        opened.load()
-        info = {str(key): value for key, value in opened.info.items()}
-        return np.ascontiguousarray(np.asarray(opened.convert("RGB"))), info

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from noisewright.files import write_atomically
 from noisewright.frechet import RunningFrechet, frechet_distance
+from noisewright.reading import open_regular
 
 log = logging.getLogger("noisewright")
 
@@ -157,8 +158,7 @@ class FeatureStatistics:
         """
         path = Path(path)
         check_suffix(path)
-        if not path.is_file():
-            raise ValueError(f"expected a file of statistics, got {path}, which does not exist")
+        open_regular(path, "a file of statistics").close()
         try:
             held = _read_npz(path) if path.suffix == ".npz" else _read_safetensors(path)
             found = cls(str(held["fingerprint"]))

@@ -416,16 +416,6 @@ def _lines_of(root: Path) -> list[bytes]:
     return journal.split(path.read_bytes())[0] if path.exists() else []
 
 
-def read_text(file: Path) -> str:
-    """The text of a file.
-
-    Raises:
-        ValueError: where it is no UTF-8, naming it.
-    """
-    try:
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise ValueError(f"expected text in UTF-8, got {file}, which is something else") from None
 
 
 def _unused(root: Path) -> bool:

@@ -77,7 +77,12 @@ def one_line(text: object) -> str:
 
 def print_json(found: Any) -> None:
     """One JSON value on standard output; numbers that JSON has not are null."""
-    sys.stdout.write(json.dumps(clean(found), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(clean(found), indent=1, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeError:  # an old terminal, or the name of a file that is no UTF-8
+        text = json.dumps(clean(found), indent=1, allow_nan=False)
+    sys.stdout.write(text + "\n")
 
 
 def clean(value: Any) -> Any:

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 
 from noisewright.evaluate.distribution import fid_interval, inception_score, kid, manifold
-from noisewright.evaluate.scoring import PIXELS_AT_ONCE, images_in
+from noisewright.evaluate.folders import images_in, is_run
+from noisewright.evaluate.scoring import PIXELS_AT_ONCE
 from noisewright.features import AT_ONCE, Features, feature_network
 from noisewright.files import check_output
-from noisewright.metadata import decode_image, read_image
+from noisewright.images import decode_image, read_image
+from noisewright.reading import open_regular, refused, shown
 from noisewright.statistics import SUFFIXES, FeatureStatistics, check_same_network, check_suffix
 
 METRICS = ("fid", "kid", "is", "precision", "recall", "density", "coverage")
@@ -48,30 +50,27 @@ def metric_names(text: str | None) -> tuple[str, ...] | None:
     return wanted
 
 
-def population(paths: Sequence[Path], of: str = "best") -> list[Path]:
+def population(paths: Sequence[Path], of: str = "best", recursive: bool = False, *, quiet: bool = False) -> list[Path]:
     """The files of a set: images, directories of images, .parquet files, runs and directories of runs.
 
     Args:
         paths: what was given.
         of: which images of a run count: ``best``, ``baseline`` or ``all`` its candidates.
+        recursive: read sub-directories too, whatever is in them.
+        quiet: say nothing of files that are skipped.
 
     Raises:
         ValueError: on a path that is not there or holds no images, or a run that has not ended.
     """
-    found: list[Path] = []
+    given: list[Path] = []
     for path in paths:
-        if not path.exists():
-            raise ValueError(f"expected images, a directory or a .parquet file, got {path}, which does not exist")
-        inside = sorted(one.parent for one in path.glob("*/run.json")) if path.is_dir() else []
-        for one in [path] if (path / "run.json").is_file() else inside or [path]:
-            picked = one / f"{of}.png"
-            if not (one / "run.json").is_file() or of == "all":
-                found += images_in([one])
-            elif picked.is_file():
-                found.append(picked)
-            else:
-                raise ValueError(f"expected {of}.png in the run {one}, got none: has it ended?")
-    return list(dict.fromkeys(found))
+        try:
+            path.stat()
+        except OSError as error:
+            raise refused(path, "images, a directory or a .parquet file", error) from None
+        inside = [] if recursive or is_run(path) else sorted(one.parent for one in path.glob("*/run.json"))
+        given += inside or [path]
+    return images_in(given, recursive, of=of, quiet=quiet)
 
 
 def image_batches(files: Sequence[Path], bad: list[str], size: int = AT_ONCE) -> Iterator[list[np.ndarray]]:
@@ -104,6 +103,7 @@ def evaluate_images(
     *,
     reference: Path | None = None,
     of: str = "best",
+    recursive: bool = False,
     neighbours: int = 3,
     interval: bool = False,
     save_statistics: Path | None = None,
@@ -119,6 +119,7 @@ def evaluate_images(
             coverage.
         reference: a directory, a .parquet file, a run, or saved statistics, which allow ``fid`` alone.
         of: which images of runs count.
+        recursive: read sub-directories too.
         neighbours: k of precision, recall, density and coverage.
         interval: add a bootstrap interval of the FID.
         save_statistics: write the set's statistics there.
@@ -138,9 +139,9 @@ def evaluate_images(
     if save_statistics is not None:
         check_suffix(save_statistics)
     saved = check_output(save_statistics, "--save-statistics") if save_statistics is not None else None
-    files = population(paths, of)
+    files = population(paths, of, recursive)
     known = FeatureStatistics.load(reference) if reference is not None and reference.suffix in SUFFIXES else None
-    reference_files = population([reference], of) if reference is not None and known is None else []
+    reference_files = population([reference], of, recursive) if reference is not None and known is None else []
     network = feature_network(features, device)
     fingerprint: str = getattr(network, "fingerprint", "")
     has_classes = bool(getattr(network, "labels", True))
@@ -271,23 +272,27 @@ def parquet_rows(file: Path, beside: Sequence[str] = ()) -> Iterator[tuple[Any, 
     Raises:
         ValueError: where it is no such file, or pyarrow is not installed.
     """
-    try:
-        from pyarrow import ArrowInvalid, parquet
-    except ImportError:
-        raise ValueError(f"reading {file} needs pyarrow: pip install 'noisewright[data]'") from None
-    try:
-        opened = parquet.ParquetFile(file)
-    except (OSError, ArrowInvalid) as error:
-        raise ValueError(f"expected a parquet file, got {file}: {next(iter(str(error).splitlines()), '')}") from None
-    with opened:
-        names = opened.schema_arrow.names
-        column = next((name for name in COLUMNS if name in names), None)
-        if column is None:
-            raise ValueError(f"expected a column {' or '.join(COLUMNS)} in {file}, got {', '.join(names)}")
-        said = next((name for name in beside if name in names), None)
-        wanted = [column] if said is None else [column, said]
-        for part in opened.iter_batches(batch_size=AT_ONCE, columns=wanted):
-            for row in part.to_pylist():
-                data = row[column].get("bytes") if isinstance(row[column], dict) else row[column]
-                note = None if said is None else row[said]
-                yield data, None if note is None else str(note)
+    with open_regular(file, "a parquet file") as source:
+        try:
+            from pyarrow import ArrowException, parquet
+        except ImportError:
+            raise ValueError(f"reading {shown(file)} needs pyarrow: pip install 'noisewright[data]'") from None
+        try:
+            yield from _rows_of(parquet.ParquetFile(source), file, beside)
+        except (OSError, ArrowException) as error:
+            first = next(iter(str(error).splitlines()), "")
+            raise ValueError(f"expected a parquet file, got {shown(file)}: {first}") from None
+
+
+def _rows_of(opened: Any, file: Path, beside: Sequence[str]) -> Iterator[tuple[Any, str | None]]:
+    names = opened.schema_arrow.names
+    column = next((name for name in COLUMNS if name in names), None)
+    if column is None:
+        raise ValueError(f"expected a column {' or '.join(COLUMNS)} in {shown(file)}, got {', '.join(names)}")
+    said = next((name for name in beside if name in names), None)
+    wanted = [column] if said is None else [column, said]
+    for part in opened.iter_batches(batch_size=AT_ONCE, columns=wanted):
+        for row in part.to_pylist():
+            data = row[column].get("bytes") if isinstance(row[column], dict) else row[column]
+            note = None if said is None else row[said]
+            yield data, None if note is None else str(note)

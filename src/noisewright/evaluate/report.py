@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image, ImageDraw, ImageFont
 
 from noisewright.files import write_picture
+from noisewright.images import read_image
 
 if TYPE_CHECKING:
     from noisewright.particle import Candidate
@@ -116,9 +117,8 @@ def fit(image: Image.Image, side: int) -> Image.Image:
 def _read(path: Path) -> Image.Image:
     """An image, or a grey field where it cannot be read: a lost file must not cost the whole sheet."""
     try:
-        with Image.open(path) as opened:
-            return opened.convert("RGB")
-    except (OSError, SyntaxError, ValueError):
+        return Image.fromarray(read_image(path)[0])
+    except ValueError:
         return Image.new("RGB", (TILE, TILE), "#d0d7de")
 
 

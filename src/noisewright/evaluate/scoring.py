@@ -4,62 +4,54 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from noisewright.errors import VerifierFailed
-from noisewright.metadata import read_image
+from noisewright.images import read_image
 from noisewright.particle import ensemble_values
 from noisewright.verifier import Verifier, score
 
 log = logging.getLogger("noisewright")
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 SCORED_AT_ONCE, PIXELS_AT_ONCE = 16, 2**25
-"""Images of one size that are held in memory, and their pixels (384 MB)."""
+"""Images of one size and prompt that a verifier is given together, and pixels that are held in memory (384 MB)."""
+
+WAITING = 256
+"""Images that wait for others of their size and prompt, at most."""
 
 FRUITLESS = 16
 """After so many images without a single number from a verifier it is given up."""
 
 
-def images_in(paths: Sequence[Path]) -> list[Path]:
-    """The paths, with every directory replaced by the images in it (of a run: its candidates).
-
-    Raises:
-        ValueError: on a directory without images.
-    """
-    found: list[Path] = []
-    for path in paths:
-        if not path.is_dir():
-            found.append(path)
-            continue
-        place = path / "images" if (path / "run.json").is_file() else path
-        inside = sorted(one for one in place.iterdir() if one.suffix.lower() in IMAGE_SUFFIXES and one.is_file())
-        if not inside:
-            raise ValueError(f"expected images in {path}, got none")
-        found += inside
-    return list(dict.fromkeys(found))
+Prompts = Callable[[Path, Mapping[str, Any]], str]
+"""The prompt of one file, from its path and what it says of itself; a ValueError in one line where it has none."""
 
 
 def score_files(
-    files: Sequence[Path], prompt: str, verifiers: Sequence[Verifier], ensemble: str = "rank"
+    files: Sequence[Path], prompt: str | Prompts, verifiers: Sequence[Verifier], ensemble: str = "rank"
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Score image files; neighbours of one size go to the verifiers together.
+    """Score image files; those of one size and prompt go to the verifiers together.
 
-    Where a verifier fails on an image its score is NaN, and the log says so.
+    Where a verifier fails on an image its score is NaN, and the log says so. The order is that of all images, whatever
+    their prompts.
 
     Args:
         files: images of any size.
-        prompt: what they should show.
+        prompt: what they should show, or what says it of each.
         verifiers: names distinct.
         ensemble: what several verifiers are sorted by, as :func:`noisewright.particle.read_ensemble` gives it.
 
     Returns:
-        ``file`` and ``scores`` of each, best first, and one line for each file that could not be read.
+        ``file``, ``scores`` and ``rank`` (from 1; None where no score says anything) of each, best first, where each
+        has its own prompt also ``prompt`` and ``prompt_rank`` (among those of the same prompt), and one line for each
+        file that could not be read or has no prompt.
 
     Raises:
         ValueError: on two verifiers of one name.
@@ -68,31 +60,46 @@ def score_files(
     names = [one.name for one in verifiers]
     if len(set(names)) != len(names):
         raise ValueError(f"expected verifiers with distinct names, got {', '.join(names)}")
-    found: list[dict[str, Any]] = []
+    scored: dict[int, dict[str, Any]] = {}
     bad: list[str] = []
     failed: dict[str, VerifierFailed] = {}  # the first failure of each verifier
     fruitful: set[str] = set()
-    for group, images in _alike(files, bad):
+    for asked, group, images in _alike(files, prompt, bad):
         columns: dict[str, list[float]] = {}
         for one in verifiers:
             try:
-                columns[one.name] = score(one, images, prompt)
+                columns[one.name] = score(one, images, asked)
             except VerifierFailed as error:
                 columns[one.name] = [math.nan] * len(group)
                 failed.setdefault(one.name, error)
             if not all(math.isnan(value) for value in columns[one.name]):
                 fruitful.add(one.name)
-        for row, path in enumerate(group):
-            found.append({"file": str(path), "scores": {name: values[row] for name, values in columns.items()}})
-        if len(found) >= FRUITLESS:
+        for row, number in enumerate(group):
+            scores = {name: values[row] for name, values in columns.items()}
+            own = {} if isinstance(prompt, str) else {"prompt": asked}
+            scored[number] = {"file": str(files[number]), **own, "scores": scores}
+        if len(scored) >= FRUITLESS:
             _check_fruitful(failed, fruitful)
     _check_fruitful(failed, fruitful)
+    found = [scored[number] for number in sorted(scored)]
     for name, failure in failed.items():
         without = sum(math.isnan(one["scores"][name]) for one in found)
         log.warning("%s (NaN for %d of %d images)", failure, without, len(found))
-    values = ensemble_values([list(one["scores"].values()) for one in found], ensemble)
+    return _ranked(found, ensemble_values([list(one["scores"].values()) for one in found], ensemble)), bad
+
+
+def _ranked(found: Sequence[dict[str, Any]], values: Sequence[float]) -> list[dict[str, Any]]:
+    """Best first, with their places."""
     order = sorted(range(len(found)), key=lambda n: math.inf if math.isnan(values[n]) else -values[n])
-    return [found[n] for n in order], bad
+    places: Counter[str] = Counter()
+    for place, number in enumerate(order, 1):
+        one = found[number]
+        says = math.isfinite(values[number])
+        one["rank"] = place if says else None
+        if "prompt" in one:
+            places[one["prompt"]] += 1
+            one["prompt_rank"] = places[one["prompt"]] if says else None
+    return [found[number] for number in order]
 
 
 def _check_fruitful(failed: Mapping[str, VerifierFailed], fruitful: Collection[str]) -> None:
@@ -102,22 +109,36 @@ def _check_fruitful(failed: Mapping[str, VerifierFailed], fruitful: Collection[s
             raise error
 
 
-def _alike(files: Sequence[Path], bad: list[str]) -> Iterator[tuple[list[Path], Tensor]]:
-    """Neighbouring images of one size, (batch, 3, height, width) in [0, 1]; ``bad`` collects the unreadable."""
-    group: list[Path] = []
-    held: list[Tensor] = []
-    for path in files:
+def _alike(files: Sequence[Path], prompt: str | Prompts, bad: list[str]) -> Iterator[tuple[str, list[int], Tensor]]:
+    """Images of one prompt and size, (batch, 3, height, width) in [0, 1], and their numbers.
+
+    They wait for each other within bounds; ``bad`` collects what is said of those that cannot be read.
+    """
+    waiting: dict[tuple[str, tuple[int, ...]], list[tuple[int, np.ndarray]]] = {}
+    count = pixels = 0
+    for number, path in enumerate(files):
         try:
-            array, _ = read_image(path)
+            array, info = read_image(path)
+            asked = prompt if isinstance(prompt, str) else prompt(path, info)
         except ValueError as error:
             bad.append(str(error))
             continue
-        image = torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 255
-        most = max(1, min(SCORED_AT_ONCE, PIXELS_AT_ONCE // (array.shape[0] * array.shape[1])))
-        if held and (held[0].shape != image.shape or len(held) >= most):
-            yield group, torch.stack(held)
-            group, held = [], []
-        group.append(path)
-        held.append(image)
-    if held:
-        yield group, torch.stack(held)
+        size = array.shape[0] * array.shape[1]
+        if count == WAITING or (count and pixels + size > PIXELS_AT_ONCE):
+            for (which, _), some in waiting.items():
+                yield which, *_batch(some)
+            waiting.clear()
+            count = pixels = 0
+        group = waiting.setdefault((asked, array.shape), [])
+        group.append((number, array))
+        count, pixels = count + 1, pixels + size
+        if len(group) == SCORED_AT_ONCE:
+            yield asked, *_batch(waiting.pop((asked, array.shape)))
+            count, pixels = count - SCORED_AT_ONCE, pixels - SCORED_AT_ONCE * size
+    for (which, _), some in waiting.items():
+        yield which, *_batch(some)
+
+
+def _batch(some: Sequence[tuple[int, np.ndarray]]) -> tuple[list[int], Tensor]:
+    images = torch.from_numpy(np.stack([array for _, array in some])).permute(0, 3, 1, 2).float() / 255
+    return [number for number, _ in some], images.contiguous()

@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from noisewright.evaluate.folders import sidecar
 from noisewright.evaluate.population import parquet_rows, population
-from noisewright.metadata import decode_image, read_image
+from noisewright.images import decode_image, read_image
+from noisewright.reading import read_text
 from noisewright.sampler import Sampler
-from noisewright.store import read_text
 
 log = logging.getLogger("noisewright")
 
@@ -24,7 +25,10 @@ Example = tuple[str, Tensor]
 """A condition (a prompt, or the name of a class) and clean states under it, (batch, ...)."""
 
 CONDITIONS = ("prompt", "caption", "text", "label")
-"""Columns of a .parquet file that say what an image shows; beside a picture, a .txt file of its name does."""
+"""Columns of a .parquet file that say what an image shows; beside a picture, a text file of its name does."""
+
+READING = 2
+"""Changes when the same files give other pixels, so that nothing is taken from what was measured before."""
 
 WINDOW = 512
 """Images that are sorted by condition at a time, at most."""
@@ -41,6 +45,7 @@ def from_files(
     count: int,
     batch: int,
     skip: int = 0,
+    recursive: bool = False,
 ) -> Iterator[Example]:
     """Encoded images of directories and .parquet files, grouped by condition.
 
@@ -51,11 +56,12 @@ def from_files(
         count: images at most.
         batch: states at once at most.
         skip: images in whole batches, measured before, that need not be encoded again.
+        recursive: read sub-directories too.
 
     Raises:
         ValueError: where there are no images, where one cannot be read, or on a latent layout that is packed.
     """
-    files = population(paths, "all")
+    files = population(paths, "all", recursive)
     resize = _Resizer()
     window: dict[str, list[np.ndarray]] = {}
     held = size = taken = passed = 0
@@ -115,12 +121,12 @@ def own_samples(
                 yield condition, sampler.denoise(sampler.noise(seeds), 0, sampler.schedule.steps, seeds=seeds)[0]
 
 
-def stamps(paths: Sequence[Path]) -> list[list[Any]]:
+def stamps(paths: Sequence[Path], recursive: bool = False) -> list[list[Any]]:
     """Names, sizes and times of the files of :func:`from_files`: what tells whether they are still the same."""
-    images = population(paths, "all")
-    notes = [note for note in (file.with_suffix(".txt") for file in images) if note.is_file()]
+    images = population(paths, "all", recursive, quiet=True)
+    notes = [note for note in map(sidecar, images) if note is not None]
     found = [(file, file.stat()) for file in [*images, *notes]]
-    return [[str(file.resolve()), about.st_size, about.st_mtime_ns] for file, about in found]
+    return [[READING], *([str(file.resolve()), about.st_size, about.st_mtime_ns] for file, about in found)]
 
 
 def encode(sampler: Sampler, images: Tensor) -> Tensor:
@@ -188,8 +194,8 @@ def _images(files: Sequence[Path]) -> Iterator[tuple[np.ndarray, str | None]]:
         if file.suffix == ".parquet":
             yield from _rows(file)
         else:
-            note = file.with_suffix(".txt")
-            yield read_image(file)[0], read_text(note).strip() if note.is_file() else None
+            note = sidecar(file)
+            yield read_image(file)[0], read_text(note).strip() if note is not None else None
 
 
 def _rows(file: Path) -> Iterator[tuple[np.ndarray, str | None]]:

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from noisewright.reading import read_text
 from noisewright.verifiers.clip import load_encoder
 from noisewright.verifiers.preprocess import BATCH, fingerprint_of, image_processor, to_pil
 from noisewright.verifiers.weights import CONFIG, IMAGES, WEIGHTS, add_network, files_of, pretrained
@@ -201,7 +202,8 @@ def _plain(text: object) -> str:
 def _read_labels(given: str | Sequence[str], name: str) -> list[str]:
     if isinstance(given, str):
         path = Path(given)
-        found = path.read_text("utf-8").splitlines() if path.suffix == ".txt" and path.is_file() else given.split(",")
+        listed = path.suffix == ".txt" and path.exists()
+        found = read_text(path, "a file of labels").splitlines() if listed else given.split(",")
     else:
         found = list(given)
     found = [one.strip() for one in found if one.strip()]
