@@ -43,6 +43,7 @@ from noisewright.samplers.native import (
     takes_generator,
     tried,
 )
+from noisewright.samplers.options import listening, unread_words, without_effect
 from noisewright.samplers.seam import Seam, checkpointed, entered, make_probe, without_guidance
 from noisewright.samplers.turns import turn
 from noisewright.schedule import KINDS, Estimate, Schedule, check_falling, estimate
@@ -53,6 +54,9 @@ NEEDED = ("latents", "generator", "num_inference_steps", "output_type")
 
 STEERING = ("eta", "s_churn", "s_tmin", "s_tmax", "s_noise", "use_clipped_model_output")
 """Arguments of a scheduler's step that steer its own rule."""
+
+LEVELS = ("timesteps", "sigmas")
+"""Arguments of a pipeline's call that say its levels one by one."""
 
 Output = TypeVar("Output")
 
@@ -122,13 +126,17 @@ class PipelineSampler:
         self._proven: set[str] = set()
         self.warnings: list[str] = []
         _check(self.pipe, type(pipe).__name__, self._settings, self._explicit)
-        self._prepare(num_inference_steps)
+        with turn(self.pipe), listening(self.pipe) as heard:
+            self._prepare(num_inference_steps)
+        notes = without_effect(self.pipe, self._settings, self._heard.extra, self._explicit)
+        self.warnings += [*notes, *unread_words(heard)]
 
     def _prepare(self, steps: int) -> None:
         if steps < 1:
             raise ValueError(f"expected at least 1 step, got {steps}")
         self._asked_steps = steps
         levels = self._read(steps)
+        self._check_levels_given()
         passed = {key: value for key, value in self._heard.extra.items() if key != "generator"}
         solver = self._given_solver or equal_solver(levels, self._prepared, passed, self._heard.scales)
         if self._given_schedule is not None and solver is None:
@@ -144,6 +152,17 @@ class PipelineSampler:
             check_step(self._prepared)
         self._chance = tried(self._prepared, passed) if solver is None else Chance(solver.stochastic)
         self.stochastic = self._chance.matters
+
+    def _check_levels_given(self) -> None:
+        """Refuse what is given twice: levels beside a schedule, arguments of a rule beside another rule in its place."""
+        twice: list[str] = []
+        if self._given_schedule is not None:
+            twice += [name for name in LEVELS if self._settings.get(name) is not None]
+        if self._given_solver is not None:
+            twice += [name for name in STEERING if name in self._explicit and self._settings.get(name) is not None]
+        for name in twice:
+            place = "schedule" if name in LEVELS else f"solver {self._given_solver.name}"  # type: ignore[union-attr]
+            raise ValueError(f"expected no {name} of the pipeline's beside a {place}, got {self._settings[name]!r}")
 
     def _levels(self, levels: Levels, steps: int) -> Schedule:
         """The levels to visit: those that were given, by a rule or one by one, or the pipeline's own."""
@@ -179,6 +198,9 @@ class PipelineSampler:
     def with_steps(self, steps: int) -> PipelineSampler:
         if isinstance(self._given_schedule, Schedule) and steps != self._given_schedule.steps:
             raise ValueError(f"expected the {self._given_schedule.steps} steps of the schedule given, got {steps}")
+        for name in LEVELS:
+            if steps != self._asked_steps and self._settings.get(name) is not None:
+                raise ValueError(f"expected no other number of steps beside {name}, which say it, got {steps}")
         other = copy.copy(self)  # shares the pipeline, the encoded prompt and the meter
         other._prepare(steps)
         return other
