@@ -28,7 +28,7 @@ def states(device: torch.device) -> dict[str, Any]:
         found[device.type] = module.get_rng_state_all() if everywhere else [module.get_rng_state()]
     # Only torch is imported for certain; the others are not loaded for this.
     if "numpy.random" in sys.modules:
-        found["numpy"] = np.random.get_state(legacy=False)  # noqa: NPY002 - the one that others may draw from
+        found["numpy"] = np.random.get_state(legacy=False)
     found["python"] = random.getstate()
     return found
 
@@ -39,7 +39,7 @@ def put_back(before: dict[str, Any]) -> None:
         if name == "torch":
             torch.set_rng_state(state)
         elif name == "numpy":
-            np.random.set_state(state)  # noqa: NPY002
+            np.random.set_state(state)
         elif name == "python":
             random.setstate(state)
         else:
@@ -73,49 +73,68 @@ def stir(names: list[str]) -> None:
         if name == "python":
             random.random()
         elif name == "numpy":
-            np.random.random()  # noqa: NPY002
+            np.random.random()
         else:
             torch.rand(1, device="cpu" if name == "torch" else name)
 
 
 def unaided(
-    work: Callable[[], Output], device: torch.device, who: str, proven: bool, say: Callable[[str], None]
-) -> Output:
+    work: Callable[[], Output], device: torch.device, who: str, known: dict[str, bool], verb: str,
+    say: Callable[[str], None],
+) -> Output:  # fmt: skip
     """Do ``work``, whose outcome must not depend on the process's own generators; they are as before afterwards.
 
     Where they were drawn from, the work is done again from another state of theirs: an equal outcome proves that what
-    was drawn did not matter. In a program of several threads it may have been another thread that drew, so that there
-    nothing is put back.
+    was drawn did not matter. If nothing is drawn this time, or other threads are busy, another thread may have drawn
+    what it needs, and nothing is put back.
 
     Args:
         work: gives a tensor, or a tensor and more; it can be done twice.
         device: where it works.
         who: what is named.
-        proven: whether such work was proved already not to depend on what it draws.
-        say: is told once it is proved.
+        known: by verb, whether it draws, for those that were proved not to need it; added to.
+        verb: what ``work`` does.
+        say: takes a warning.
 
     Raises:
         UnsupportedPipeline: where the outcome differs.
     """
-    alone = threading.active_count() == 1
-    before = states(device)
+    alone, before = others_wait(), states(device)
+    ours = known.get(verb, True)
     try:
         found = work()
         drawn = moved(before, states(device))
-        if proven or not drawn:
+        if not drawn or verb in known:
             return found
         stir(drawn)
+        between = states(device)
         again = work()
+        ours = bool(moved(between, states(device)))
     finally:
-        if alone:
+        if alone and ours and others_wait():
             put_back(before)
     if not _equal(found, again):
         raise UnsupportedPipeline(
             f"{who} draws from the random generator of {' and '.join(drawn)} that the whole process shares, so no seed "
             "names its images: expected randomness from the generator that it is given"
         )
-    say(f"{who} draws random numbers that no seed names; they do not matter for its images" if alone else "")
+    known[verb] = ours
+    if ours:
+        say(f"{who} draws random numbers that no seed names; they do not matter for its images")
     return found
+
+
+WAITING = ("threading", "queue", "selectors", "socket", "concurrent.futures.thread", "tqdm._monitor")
+"""Modules in which a thread that has nothing to do stands."""
+
+
+def others_wait() -> bool:
+    """Whether no other thread of this process is at work, as far as their stacks tell."""
+    if threading.active_count() == 1:
+        return True
+    own = threading.get_ident()
+    tops = [frame for thread, frame in sys._current_frames().items() if thread != own]
+    return all(frame.f_globals.get("__name__") in WAITING for frame in tops)
 
 
 def _equal(a: Any, b: Any) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import inspect
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -121,7 +120,8 @@ def tried(prepared: Any, given: Mapping[str, Any]) -> Chance:
         given: what the pipeline passes to ``step`` beside prediction, time and state, as far as is known.
 
     Raises:
-        UnsupportedPipeline: where what it draws matters, and comes from a generator of the process's own.
+        UnsupportedPipeline: where what it draws matters, and comes from a generator of the process's own; where its
+            steps leave something behind that a particle cannot take along.
     """
     name, device = type(prepared).__name__, prepared.timesteps.device
     before = chance.states(device)
@@ -137,6 +137,7 @@ def tried(prepared: Any, given: Mapping[str, Any]) -> Chance:
             if not torch.equal(states[0], states[-1]):
                 different = number
                 break
+        history_of(pair[0].scheduler, prepared)
         drawn = chance.moved(before, chance.states(device))
         if drawn:
             chance.stir(drawn)
@@ -152,7 +153,7 @@ def tried(prepared: Any, given: Mapping[str, Any]) -> Chance:
             raise
         return Chance(able, able, True)
     finally:
-        if threading.active_count() == 1:  # else what moved may be another thread's
+        if chance.others_wait():  # else what moved may be another thread's
             chance.put_back(before)
     return Chance(different is not None, different == 0, drew)
 
@@ -161,18 +162,18 @@ class _Trial:
     """A scheduler that walks its schedule with a made-up prediction."""
 
     def __init__(self, prepared: Any, given: Mapping[str, Any], generator: torch.Generator | None) -> None:
-        self._scheduler = copy.deepcopy(prepared)
+        self.scheduler = copy.deepcopy(prepared)
         self._given = {**given, **({"generator": generator} if generator is not None else {})}
         self._learned = str(prepared.config.get("variance_type") or "").startswith("learned")
         self.state = torch.linspace(-1, 1, 4 * 8 * 8, device=prepared.timesteps.device).reshape(1, 4, 8, 8)
         self.taken = 0
 
     def step(self, number: int) -> Tensor:
-        time = self._scheduler.timesteps[number]
-        scale = scaled_input(self._scheduler)
+        time = self.scheduler.timesteps[number]
+        scale = scaled_input(self.scheduler)
         asked = scale(self.state, time) if scale is not None else self.state
         prediction = 0.5 * (torch.cat([asked, asked], 1) if self._learned else asked)
-        state = self._scheduler.step(prediction, time, self.state, return_dict=False, **self._given)[0]
+        state = self.scheduler.step(prediction, time, self.state, return_dict=False, **self._given)[0]
         self.state = state.nan_to_num().clamp(-1e3, 1e3)  # made-up predictions may lead anywhere
         self.taken += 1
         return self.state

@@ -99,11 +99,13 @@ def unread_words(heard: Sequence[Read]) -> list[str]:
         if one.lost:
             more = f" ... ({len(one.lost)} words)" if len(one.lost) > SHOWN_WORDS else ""
             shown = " ".join(one.lost[:SHOWN_WORDS])[:200]
-            found.append(f"the text encoder reads {one.limit} tokens; it does not see the end of the text: {shown}{more}")
+            found.append(f"the text encoder reads {one.limit} tokens; it does not see the text's end: {shown}{more}")
     return list(dict.fromkeys(found))
 
 
-def without_effect(pipe: Any, settings: Mapping[str, Any], extra: Mapping[str, Any], explicit: Sequence[str]) -> list[str]:
+def without_effect(
+    pipe: Any, settings: Mapping[str, Any], extra: Mapping[str, Any], explicit: Sequence[str]
+) -> list[str]:
     """A sentence for each option that changes nothing, for a pipeline that was called with these settings a moment ago.
 
     Args:
@@ -120,9 +122,10 @@ def without_effect(pipe: Any, settings: Mapping[str, Any], extra: Mapping[str, A
             found.append(f"the negative prompt has no effect: guidance is off ({how})")
         if given.get("guidance_rescale"):
             found.append(f"guidance_rescale has no effect: guidance is off ({how})")
-    if "guidance_scale" in given and given["guidance_scale"] > 1 and _distilled(pipe, on):
-        found.append(f"guidance_scale {given['guidance_scale']:g} has no effect: this model was distilled without guidance")
-    if (given.get("true_cfg_scale") or 0) > 1 and not any(name in given for name in NEGATIVE):
+    scale = given.get("guidance_scale")
+    if isinstance(scale, (int, float)) and scale > 1 and _distilled(pipe, on):
+        found.append(f"guidance_scale {scale:g} has no effect: this model was distilled without guidance")
+    if given.get("true_cfg_scale") is not None and not any(name in given for name in NEGATIVE):
         found.append("true_cfg_scale has no effect without a negative prompt")
     if "eta" in explicit and given.get("eta") is not None and "eta" not in extra:
         found.append(f"eta has no effect: {type(pipe.scheduler).__name__} takes none")

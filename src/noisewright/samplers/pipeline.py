@@ -123,7 +123,7 @@ class PipelineSampler:
         self._model = model or _name(pipe)
         self._fingerprint: str | None = None
         self._explicit = tuple(pipe_kwargs or {})
-        self._proven: set[str] = set()
+        self._drawing: dict[str, bool] = {}
         self.warnings: list[str] = []
         _check(self.pipe, type(pipe).__name__, self._settings, self._explicit)
         with turn(self.pipe), listening(self.pipe) as heard:
@@ -154,7 +154,7 @@ class PipelineSampler:
         self.stochastic = self._chance.matters
 
     def _check_levels_given(self) -> None:
-        """Refuse what is given twice: levels beside a schedule, arguments of a rule beside another rule in its place."""
+        """Refuse what is given twice: levels beside a schedule, arguments of a rule beside another in its place."""
         twice: list[str] = []
         if self._given_schedule is not None:
             twice += [name for name in LEVELS if self._settings.get(name) is not None]
@@ -328,15 +328,11 @@ class PipelineSampler:
     def _ask(self, work: Callable[[], Output], verb: str, phase: str | None = None) -> Output:
         """Do ``work`` inside the pipeline, alone in there, and without help of the process's own random numbers."""
 
-        def proved(text: str) -> None:
-            self._proven.add(verb)
-            self._say(text)
-
         with turn(self.pipe), self.meter.phase(phase) if phase else nullcontext():
-            return unaided(work, self.device, type(self._found).__name__, verb in self._proven, proved)
+            return unaided(work, self.device, type(self._found).__name__, self._drawing, verb, self._say)
 
     def _say(self, text: str) -> None:
-        if text and text not in self.warnings:
+        if text not in self.warnings:
             self.warnings.append(text)
 
     def _predict(self, x: Tensor, index: int) -> Tensor:
@@ -433,8 +429,8 @@ class PipelineSampler:
             self._count(prediction, x)
             if self.stochastic and "generator" not in given:
                 self._say(
-                    f"{type(self._found).__name__} gives {type(scheduler).__name__} no generator, so that no seed names "
-                    "its plain image: noisewright draws the step noise from each seed's own generator"
+                    f"{type(self._found).__name__} gives {type(scheduler).__name__} no generator, so that no seed "
+                    "names its plain image: noisewright draws the step noise from each seed's own generator"
                 )
             more = {**given, "generator": generators} if generators else given
             after = scheduler.step(model_output=prediction, timestep=timestep, sample=sample, **more)

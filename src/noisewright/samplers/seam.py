@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -31,8 +30,8 @@ class Seam:
     Args:
         scheduler: the pipeline's own.
         times: what the loop runs over; None asks for the scheduler's own and then runs over none of them.
-        on_step: (guided prediction, time, sample, what else the pipeline passes to ``step``) -> the next sample, or what
-            the scheduler's own ``step`` gave; None where no step is expected.
+        on_step: (guided prediction, time, sample, what else the pipeline passes to ``step``) -> the next sample, or
+            what the scheduler's own ``step`` gave; None where no step is expected.
 
     Attributes:
         own_input: the scheduler's ``scale_model_input``, where the samples are in its own coordinates.

@@ -1,8 +1,9 @@
 """Who is inside a pipeline: one search at a time, and no plain call beside it.
 
-A call of a pipeline sets attributes of the object (guidance, interrupts, its scheduler's place), so two calls at once spoil
-each other's images. Searches in several threads take turns, a micro-batch each. A plain ``pipe(...)`` cannot be made to
-wait without a deadlock where it was started from inside the search; it is told, and so is a search beside a plain call.
+A call of a pipeline sets attributes of the object (guidance, interrupts, its scheduler's place), so two calls at once
+spoil each other's images. Searches in several threads take turns, a micro-batch each. A plain ``pipe(...)`` cannot be
+made to wait without a deadlock where it was started from inside the search; it is told, and so is a search beside a
+plain call.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import lru_cache
+from functools import lru_cache, wraps
 from types import FrameType
 from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
@@ -70,13 +71,14 @@ def reserved(pipe: Any) -> Iterator[Any]:
 
 
 @lru_cache(maxsize=64)
-def _closed(kind: type) -> type:
+def _closed(kind: Any) -> Any:
     """A pipeline's class but for its call, which is refused."""
 
+    @wraps(kind.__call__)  # other threads may ask for its signature meanwhile
     def __call__(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
         raise PipelineBusy(
-            f"expected {kind.__name__} to be free, got a plain call of it while a noisewright search is inside it: call "
-            "it when the search has ended, or give each its own pipeline object"
+            f"expected {kind.__name__} to be free, got a plain call of it while a noisewright search is inside it: "
+            "call it when the search has ended, or give each its own pipeline object"
         )
 
     body = {"__call__": __call__, "__module__": kind.__module__, "__doc__": kind.__doc__}
