@@ -71,7 +71,7 @@ def way(sampler, *cuts, seeds=(SEED,)):
 
 def everybodys():
     """What the process's own generators would draw next."""
-    numbers = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
+    numbers = np.random.get_state(legacy=False)["state"]
     return torch.get_rng_state().numpy().tobytes(), numbers["key"].tobytes(), numbers["pos"], random.getstate()
 
 
@@ -111,7 +111,7 @@ def test_every_scheduler_gives_the_plain_image_or_is_refused(kind, name, config)
     before = everybodys()
     try:
         expected = np.asarray(plain(pipe)).astype(int)
-    except Exception as error:  # noqa: BLE001 - whatever diffusers says of a scheduler that does not fit
+    except Exception as error:
         pytest.skip(f"plain diffusers fails too: {error}")
     seeded = everybodys() == before
     before = everybodys()
@@ -119,7 +119,11 @@ def test_every_scheduler_gives_the_plain_image_or_is_refused(kind, name, config)
         sampler = sampler_of(pipe)
         found = way(sampler)
     except UnsupportedPipeline as error:
-        assert "\n" not in str(error)
+        refused = str(error)
+    else:
+        refused = ""
+    if refused:
+        assert "\n" not in refused
         assert everybodys() == before
         return
     pixels = pixels_of(sampler.decode(found))[0].astype(int)
@@ -171,12 +175,12 @@ class ByTorch(Drawing):
 
 class ByNumpy(Drawing):
     def draw(self, sample):
-        return float(np.random.normal())  # noqa: NPY002
+        return float(np.random.normal())
 
 
 class ByPython(Drawing):
     def draw(self, sample):
-        return random.gauss(0, 1)  # noqa: S311
+        return random.gauss(0, 1)
 
 
 class InVain(Drawing):

@@ -118,8 +118,10 @@ def test_a_search_in_the_middle_of_a_plain_call_is_told_and_spoils_nothing(elsew
     sampler = PipelineSampler(pipe, PROMPT, num_inference_steps=STEPS, guidance_scale=9.0)
     noise, said = sampler.noise([5]), []
 
+    works = [lambda: sampler.denoise(noise, 0, STEPS), lambda: PipelineSampler(pipe, "x", num_inference_steps=2)]
+
     def beside(given, step, time, tensors):
-        for work in (lambda: sampler.denoise(noise, 0, STEPS), lambda: PipelineSampler(pipe, "x", num_inference_steps=2)):
+        for work in works:
             with pytest.raises(PipelineBusy, match="plain call of it that is running") as caught:
                 in_a_thread(work) if elsewhere else work()
             said.append(str(caught.value))

@@ -327,7 +327,6 @@ class PipelineSampler:
 
     def _ask(self, work: Callable[[], Output], verb: str, phase: str | None = None) -> Output:
         """Do ``work`` inside the pipeline, alone in there, and without help of the process's own random numbers."""
-
         with turn(self.pipe), self.meter.phase(phase) if phase else nullcontext():
             return unaided(work, self.device, type(self._found).__name__, self._drawing, verb, self._say)
 

@@ -55,7 +55,7 @@ def reserved(pipe: Any) -> Iterator[Any]:
     Raises:
         PipelineBusy: where a call of it is running already, in any thread.
     """
-    kind = type(pipe)
+    kind: Any = type(pipe)
     object.__setattr__(pipe, "__class__", _closed(kind))
     try:
         thread = _inside(pipe)
