@@ -388,7 +388,8 @@ def equal_seconds(arm: Arm, prompt: str, seed: int, limit: float, guidance: floa
     if arm.schedule is not None:
         made = with_schedule(made, arm.schedule, registry.make_solver(arm.solver or "ddim"))
     began = time.perf_counter()
-    result = nw.search(made, prompt, verifier=verifier(), budget=f"{limit:g} s", seed=seed, pictures=False)
+    limited = f"{limit:g} s"
+    result = nw.search(made, prompt, verifier=verifier(), judge=[], budget=limited, seed=seed, pictures=False)
     spent = time.perf_counter() - began
     pixels, _ = read_image(result.best.file)
     judged = grade(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255, prompt)[0]

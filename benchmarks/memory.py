@@ -9,7 +9,7 @@ import sys
 CHILD = """
 import resource, sys
 import noisewright as nw
-nw.search("noisewright/shapes", "a red circle", verifier="shapes-clip", budget=int(sys.argv[1]),
+nw.search("noisewright/shapes", "a red circle", verifier="shapes-clip", judge=[], budget=int(sys.argv[1]),
           num_inference_steps=int(sys.argv[2]))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

@@ -54,7 +54,9 @@ def main() -> None:
     verifier = registry.make_verifier("shapes-clip")
 
     def ours(pictures: bool) -> None:
-        nw.search(pipe, PROMPT, verifier=verifier, budget=given.count, batch_size=given.batch, pictures=pictures)
+        nw.search(
+            pipe, PROMPT, verifier=verifier, judge=[], budget=given.count, batch_size=given.batch, pictures=pictures
+        )
 
     ways = {
         "noisewright": lambda: ours(True),

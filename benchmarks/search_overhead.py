@@ -81,7 +81,7 @@ def one(pipe: Any, verifier: Any, name: str, args: dict[str, Any], images: int, 
     with tempfile.TemporaryDirectory() as directory:
         began = time.perf_counter()
         result = nw.search(
-            pipe, PROMPT, verifier=verifier, search=name.split(",")[0], search_args=args, batch_size=batch,
+            pipe, PROMPT, verifier=verifier, judge=[], search=name.split(",")[0], search_args=args, batch_size=batch,
             budget=f"{25 * images} nfe", out=directory, pictures=False,
         )  # fmt: skip
         wall = time.perf_counter() - began

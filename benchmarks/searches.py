@@ -145,7 +145,7 @@ def measure(
     settings = arguments(name, images, levels(pipe, steps))
     with tempfile.TemporaryDirectory() as directory:
         result = nw.search(
-            pipe, prompt, verifier=verifier, budget=budget, seed=given.seed + 1000 * number, out=directory,
+            pipe, prompt, verifier=verifier, judge=[], budget=budget, seed=given.seed + 1000 * number, out=directory,
             pictures=False, num_inference_steps=steps, **settings,
         )  # fmt: skip
         pixels, _ = read_image(result.best.file)

@@ -41,7 +41,7 @@ def measure(job: tuple[list[tuple[int, str]], argparse.Namespace]) -> list[dict]
     for number, prompt in some:
         with tempfile.TemporaryDirectory() as directory:
             result = nw.search(
-                pipe, prompt, verifier=verifier, budget=given.n, num_inference_steps=given.steps,
+                pipe, prompt, verifier=verifier, judge=[], budget=given.n, num_inference_steps=given.steps,
                 seed=given.seed + 1000 * number, out=directory, pictures=False,
             )  # fmt: skip
             made = [right(result.run / one.file, prompt) for one in result.candidates]

@@ -54,7 +54,8 @@ def speed(given: argparse.Namespace) -> None:
         batched, alone = (statistics.median(found) for found in rates.values())
         with tempfile.TemporaryDirectory() as directory:
             seconds = nw.search(
-                pipe, PROMPT, verifier=verifier, budget=64, out=directory, pictures=False, batch_size=given.batch
+                pipe, PROMPT, verifier=verifier, judge=[], budget=64, out=directory, pictures=False,
+                batch_size=given.batch,
             ).seconds
         share = seconds["verify"] / seconds["total"]
         print(f"{name:20}{batched:12.0f}{alone:10.0f}{batched / alone:8.2f}{share:22.1%}", flush=True)
@@ -72,7 +73,7 @@ def candidates(job: tuple[int, str, int]) -> dict[str, Any]:
     pipe, verifiers = loaded()
     with tempfile.TemporaryDirectory() as directory:
         result = nw.search(
-            pipe, prompt, verifier=verifiers, budget=count, seed=1000 * number, out=directory, pictures=False
+            pipe, prompt, verifier=verifiers, judge=[], budget=count, seed=1000 * number, out=directory, pictures=False
         )
     ordered = sorted(result.candidates, key=lambda one: one.seed)
     return {"prompt": prompt, "scores": {one.name: [c.scores[one.name] for c in ordered] for one in verifiers}}

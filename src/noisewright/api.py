@@ -30,7 +30,8 @@ from noisewright.particle import ENSEMBLES, Candidate, ensemble_weights, read_en
 from noisewright.run import CurvePoint, Run, Target, without_gradient
 from noisewright.sampler import Sampler
 from noisewright.samplers.classes import is_class_conditional, labels_of, read_class
-from noisewright.samplers.pipeline import PipelineSampler, load_pipeline
+from noisewright.samplers.pipeline import LEVELS, PipelineSampler, load_pipeline
+from noisewright.shapes.prompts import parse
 from noisewright.store import Store, digest_of, read_run
 from noisewright.verifier import Verifier, as_verifier
 from noisewright.verifiers.cache import cached
@@ -46,6 +47,9 @@ RESERVED = (
     "class_labels",
 )  # fmt: skip
 """Arguments of a pipeline's call that the search sets, or that would change what it sees."""
+
+NONE: tuple[list[str], ...] = ([], ["none"])
+"""What asks for no judge at all, where the model's card names one."""
 
 LARGEST_SEED = 2**63 - 1
 
@@ -207,7 +211,8 @@ def search(
         verifier: a name (``"clip"``, ``"clip:MODEL"``, ``"file.py:function"``), a function ``(images, prompt) ->
             scores`` with images (batch, 3, height, width) in [0, 1], an object of the protocol, or a list of these. By
             default what the model's card names, else ``clip``.
-        judge: the same, for verifiers that the search never sees; reported for baseline and best.
+        judge: the same, for verifiers that the search never sees; reported for baseline and best. By default the first
+            that the model's card names and that is no verifier here; none with ``"none"`` or an empty list.
         search: a name from ``noisewright list searches``; ``search_args`` are its own arguments.
         budget: ``"64 images"``, ``"1920 nfe"``, ``"30 s"``, or several; the first that runs out ends the search. The
             baseline and the final rendering are paid from it.
@@ -322,7 +327,8 @@ def make_plan(
     info = registry.card(getattr(pipe, "name_or_path", None))
     prompt, class_label = _condition(pipe, prompt, class_label, info)
     verifiers = _verifiers(verifier if verifier is not None else info.get("verifier", "clip"), pipe)
-    judges = _verifiers(judge, pipe) if judge is not None else []
+    judges, notes = _judges(judge, verifiers, prompt, info, pipe)
+    warnings += notes
     shared = {one.name for one in verifiers} & {one.name for one in judges}
     if shared:
         raise ValueError(f"expected a judge that the search never sees, got {', '.join(sorted(shared))} as both")
@@ -358,6 +364,17 @@ def make_plan(
             raise ValueError(f"expected a size whose noise fits in memory, got {height}x{width}") from None
     final = sampler
     asked = final.description["num_inference_steps"]
+    if search_steps == asked:
+        warnings.append(f"search_steps has no effect: the model takes {asked} steps anyway")
+    if force and (schedule is None or not Path(schedule).is_file()):
+        warnings.append("force has no effect without a schedule file")
+    if len(verifiers) == 1 and ensemble != "rank" and not ensemble_weights(ensemble):
+        warnings.append(f"ensemble {ensemble} has no effect with one verifier")
+    if eta == 0 and rule is None and sampler.stochastic:
+        warnings.append("eta 0 has no effect: the pipeline's own scheduler draws its noise whatever eta is")
+    if num_inference_steps is not None and any(pipe_kwargs.get(name) is not None for name in LEVELS):
+        warnings.append(f"num_inference_steps has no effect beside {' or '.join(LEVELS)} of the pipeline")
+    warnings += getattr(sampler, "warnings", [])
     if search_steps is not None and search_steps != asked:
         sampler = final.with_steps(search_steps)
         if FULL_STEPS in needs:
@@ -519,6 +536,8 @@ def _conclude(plan: Plan, run: Run, stopped: str, interrupted: bool, pictures: b
         store.write(status="interrupted", stopped=stopped)
         raise KeyboardInterrupt
     judged = run.judge() if not interrupted else {}
+    for text in getattr(run.final, "warnings", ()):  # what showed on the way
+        run.say(text)
     best, baseline = run.best, run.baseline or run.draft_baseline or run.best
     if run.baseline is None:
         run.say("interrupted before the baseline was rendered: what is shown as the baseline is " + (
@@ -683,6 +702,40 @@ def _in_full(verifier: str) -> str:
     """``FILE.py:FUNCTION`` with the file's full path: one verifier's file may change the working directory."""
     file, colon, function = verifier.rpartition(":")
     return f"{Path(file).absolute()}{colon}{function}" if file.endswith(".py") and Path(file).is_file() else verifier
+
+
+def _judges(
+    given: Any, verifiers: Sequence[Verifier], prompt: str, info: Mapping[str, Any], pipe: Any
+) -> tuple[list[Verifier], list[str]]:
+    """The judges that were asked for, or the first of the card's that is no verifier here and can judge this prompt.
+
+    Returns:
+        The judges, and a sentence where the card's cannot be asked.
+    """
+    if given is not None:
+        none = isinstance(given, (str, list, tuple)) and list(given if not isinstance(given, str) else [given]) in NONE
+        return [] if none else _verifiers(given, pipe), []
+    named = info.get("judge") or []
+    taken = {one.name for one in verifiers}
+    free = [one for one in ([named] if isinstance(named, str) else named) if registry.score_name(one) not in taken]
+    if not free:
+        return [], []
+    if free[0] == "shapes-oracle" and not _in_the_shapes_world(prompt):
+        return [], [f"{free[0]} is not asked: it reads only prompts of the shapes world, such as 'two red circles'"]
+    try:
+        judges = _verifiers(free[0], pipe)
+        _check_verifiers([], judges, prompt, "random")
+    except (ValueError, OSError, ImportError) as error:
+        return [], [f"{free[0]} is not asked: {next(iter(str(error).splitlines()), type(error).__name__)}"]
+    return judges, []
+
+
+def _in_the_shapes_world(prompt: str) -> bool:
+    try:
+        parse(prompt)
+    except ValueError:
+        return False
+    return True
 
 
 def _target(given: float | Mapping[str, float] | None, verifiers: Sequence[Verifier]) -> Target:

@@ -96,7 +96,7 @@ Judge = Annotated[
     list[str] | None,
     typer.Option(
         help="A verifier that the search never sees, reported for baseline and best; may be repeated. By default what "
-        "the model's card names.",
+        "the model's card names; none: none.",
         metavar="NAME",
     ),
 ]
@@ -349,9 +349,7 @@ def _run(request: dict[str, Any], out: Path | None, as_json: bool) -> Ended | No
 
     _hush()
     with terminal.waiting(f"loading {request['model']} ...", _watched(as_json)):
-        plan, notes = _plan(request)
-    for note in notes:
-        _warn(note)
+        plan = _plan(request)
     claimed = None
     if out is None or where is None:
         out = claimed = _new_directory(here, request["prompt"] or str(request["class_label"]))
@@ -402,40 +400,16 @@ def _in_directory(run: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
     return {**found, "run": str(run)}
 
 
-def _plan(request: Mapping[str, Any]) -> tuple[Plan, list[str]]:
-    """A checked plan of a request, and what the user should know of how it was read."""
-    from noisewright import api, registry
+def _plan(request: Mapping[str, Any]) -> Plan:
+    """A checked plan of a request."""
+    from noisewright import api
 
     arguments = {key: value for key, value in request.items() if key != "executor"}
-    judges, notes = _judges(registry.find_model(request["model"]), request)
-    arguments["judge"] = judges or None
+    arguments["judge"] = request["judge"] or None
     arguments["verifier"] = request["verifier"] or None
     arguments["search_args"] = _search_arguments(request["search_args"])
     arguments["target"] = _target(request["target"])
-    return api.make_plan(arguments.pop("model"), arguments.pop("prompt"), **arguments), notes
-
-
-def _judges(model: str, request: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """The judges that were asked for, or the first of the card's that is no verifier here and can judge this prompt."""
-    from noisewright import registry
-
-    if request["judge"]:
-        return list(request["judge"]), []
-    card = registry.card(model)
-    named = card.get("judge") or []
-    taken = {registry.score_name(one) for one in request["verifier"] or [card.get("verifier") or ""]}
-    free = [one for one in ([named] if isinstance(named, str) else named) if registry.score_name(one) not in taken]
-    if not free:
-        return [], []
-    name = free[0]
-    if name == "shapes-oracle":
-        from noisewright.shapes.prompts import parse
-
-        try:
-            parse(request["prompt"] or "")
-        except ValueError:
-            return [], [f"{name} is not asked: it reads only prompts of the shapes world, such as 'two red circles'"]
-    return [name], []
+    return api.make_plan(arguments.pop("model"), arguments.pop("prompt"), **arguments)
 
 
 def _search_arguments(given: Sequence[str]) -> dict[str, str]:
@@ -481,7 +455,8 @@ def _check_names(request: Mapping[str, Any]) -> None:
     if not Path(request["schedule"]).is_file():
         registry.entry("schedule", request["schedule"])
     registry.entry("search", request["search"])
-    for name in (*(request["verifier"] or ()), *(request["judge"] or ())):
+    judges = () if request["judge"] == ["none"] else request["judge"] or ()
+    for name in (*(request["verifier"] or ()), *judges):
         if ".py:" not in name:
             registry.entry("verifier", name.partition(":")[0])
     if request["solver"] is not None:
@@ -615,10 +590,10 @@ def _dry_run(request: dict[str, Any], as_json: bool) -> None:
 
     _hush()
     with terminal.waiting(f"loading {request['model']} ...", _watched(as_json)):
-        plan, notes = _plan(request)
+        plan = _plan(request)
     with terminal.waiting("timing one step ...", _watched(as_json)):
         found = forecast(plan)
-    for text in [*notes, *found["warnings"]]:
+    for text in found["warnings"]:
         _warn(text)
     if as_json:
         terminal.print_json(found)

@@ -17,6 +17,10 @@ class UnsupportedPipeline(ValueError):
     """A pipeline that the scheduler seam cannot enter."""
 
 
+class PipelineBusy(RuntimeError):
+    """A pipeline was called plainly while a search was inside it, or the other way round."""
+
+
 class NotDifferentiable(ValueError):
     """A gradient was asked of something that has none."""
 

@@ -26,7 +26,7 @@ from noisewright.store import Store, read_journal
 
 NOT_SETTINGS = (
     "model", "pipeline", "fingerprint", "prompt", "num_inference_steps", "solver", "eta", "schedule", "levels", "dtype",
-    "device",
+    "device", "none", "step_noise",
 )  # fmt: skip
 """What of a sampler's description is no argument of the pipeline's call."""
 
@@ -176,7 +176,11 @@ def rebuild(
         )
     if dtype is not None and dtype != made["dtype"]:
         pipe = load_pipeline(where, device=device, dtype=dtype)
-    settings = {key: value for key, value in made.items() if key not in NOT_SETTINGS}
+    none = made.get("none", ())  # explicit Nones; others were not given, or mean the default
+    settings = {key: value for key, value in made.items() if value is not None or key in none}
+    settings = {key: value for key, value in settings.items() if key not in NOT_SETTINGS}
+    if _solver(made) is None and made["eta"] is not None:
+        settings["eta"] = made["eta"]  # what the pipeline passes to its own scheduler
     named = {key: settings.pop(key, None) for key in NAMED_SETTINGS}
     found, solvers = "", [None, _solver(made)]  # the pipeline's own mostly maps to the recorded one
     levels = made.get("levels")

@@ -330,18 +330,21 @@ class StepNoises:
     def __init__(self, particle: Particle, shape: Sequence[int]) -> None:
         self._origin = particle.root
         self._shape = tuple(shape)
-        self._drawn = 0
         self.seed = int(self._origin.args["seed"]) if self._origin.verb == "noise" else None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._drawn = 0
         if self.seed is not None:
             self._generator = torch.Generator("cpu").manual_seed(self.seed)
             torch.randn(self._shape, generator=self._generator)
 
     def at(self, index: int) -> Tensor:
-        """The noise of the step from ``index``; never of an earlier step than the last one asked for."""
+        """The noise of the step from ``index``; an earlier step than the last one asked for begins again."""
         if self.seed is None:
             return gaussian(self._shape, self._origin.id, index)
         if index < self._drawn:
-            raise ValueError(f"expected a step from {self._drawn} on, got {index}")
+            self._begin()
         for _ in range(self._drawn, index):
             torch.randn(self._shape, generator=self._generator)
         self._drawn = index + 1

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -152,3 +154,32 @@ def _is_plain_ddim(scheduler: Any, times: Tensor) -> bool:
         return False
     stride = config["num_train_timesteps"] // len(times)
     return bool((times[:-1] - times[1:] == stride).all()) and float(times[-1]) - stride < 0
+
+
+def step_arguments(scheduler: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a pipeline passes to a scheduler's ``step`` that changes what it does: what differs from the defaults."""
+    defaults = {one.name: one.default for one in inspect.signature(scheduler.step).parameters.values()}
+    plain = (str, int, float, bool)
+    return {
+        name: value for name, value in given.items()
+        if name not in ("generator", "return_dict") and value is not None
+        and not (isinstance(value, plain) and value == defaults.get(name, inspect.Parameter.empty))
+    }  # fmt: skip
+
+
+def equal_solver(levels: Levels, scheduler: Any, given: Mapping[str, Any], scales: bool) -> Solver | None:
+    """The solver of ours that takes the scheduler's steps as this pipeline uses it, or None.
+
+    Args:
+        levels: from :func:`read_levels`.
+        scheduler: what they were read from.
+        given: what the pipeline passes to its ``step``.
+        scales: whether the pipeline multiplies its starting noise with the scheduler's ``init_noise_sigma``.
+    """
+    solver, others = levels.equal, step_arguments(scheduler, given)
+    if solver is None or (float(getattr(scheduler, "init_noise_sigma", 1.0)) != 1.0 and not scales):
+        return None
+    eta = others.pop("eta", 0.0)
+    if others or not isinstance(eta, (int, float)) or not 0 <= eta <= 1 or (eta and not isinstance(solver, Ddim)):
+        return None
+    return replace(solver, eta=float(eta)) if isinstance(solver, Ddim) and eta else solver

@@ -12,31 +12,53 @@ For one public ``pipe(...)`` call, ``pipe.scheduler`` is swapped for a probe: a 
 from __future__ import annotations
 
 import copy
-import hashlib
 import importlib
 import inspect
 import json
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from noisewright.clock import Level
 from noisewright.errors import NotDifferentiable, UnsupportedPipeline
 from noisewright.sampler import Meter, StepNoise, quantise
+from noisewright.samplers.chance import unaided
 from noisewright.samplers.classes import is_class_conditional, read_class
 from noisewright.samplers.fingerprint import fingerprint
-from noisewright.samplers.levels import Levels, read_levels
+from noisewright.samplers.levels import Levels, equal_solver, read_levels, step_arguments
+from noisewright.samplers.native import (
+    Chance,
+    check_step,
+    generators_of,
+    history_of,
+    kept_states,
+    keyed_generator,
+    resumed,
+    scaled_input,
+    takes_generator,
+    tried,
+)
+from noisewright.samplers.options import listening, unread_words, without_effect
 from noisewright.samplers.seam import Seam, checkpointed, entered, make_probe, without_guidance
+from noisewright.samplers.turns import turn
 from noisewright.schedule import KINDS, Estimate, Schedule, check_falling, estimate
 from noisewright.schedules import named_schedule
 from noisewright.solvers import AnySolver, Stages, advance, asked, asks_once, memory, nfe, splits, stages
 
 NEEDED = ("latents", "generator", "num_inference_steps", "output_type")
+
+STEERING = ("eta", "s_churn", "s_tmin", "s_tmax", "s_noise", "use_clipped_model_output")
+"""Arguments of a scheduler's step that steer its own rule."""
+
+LEVELS = ("timesteps", "sigmas")
+"""Arguments of a pipeline's call that say its levels one by one."""
+
+Output = TypeVar("Output")
 
 OWN_PIPELINES = {"ClassConditionalFlowPipeline": "noisewright.pipelines.class_flow"}
 """Classes that a ``model_index.json`` may name and that diffusers does not have, with their modules."""
@@ -58,7 +80,10 @@ class PipelineSampler:
         schedule: levels to use instead of the pipeline's, or the name of a rule that makes them
             (:mod:`noisewright.schedules`); needs a solver of ours.
         model: how the model is called in records.
-        pipe_kwargs: further arguments of the pipeline's call.
+        pipe_kwargs: further arguments of the pipeline's call, an explicit None included.
+
+    Attributes:
+        warnings: what the user should know, such as options without an effect; shared by copies, may grow.
 
     Raises:
         UnsupportedPipeline: where the seam cannot enter.
@@ -97,15 +122,23 @@ class PipelineSampler:
         self._given_schedule = None if schedule == "pipeline" else schedule
         self._model = model or _name(pipe)
         self._fingerprint: str | None = None
-        _check(self.pipe, type(pipe).__name__, self._settings)
-        self._prepare(num_inference_steps)
+        self._explicit = tuple(pipe_kwargs or {})
+        self._drawing: dict[str, bool] = {}
+        self.warnings: list[str] = []
+        _check(self.pipe, type(pipe).__name__, self._settings, self._explicit)
+        with turn(self.pipe), listening(self.pipe) as heard:
+            self._prepare(num_inference_steps)
+        notes = without_effect(self.pipe, self._settings, self._heard.extra, self._explicit)
+        self.warnings += [*notes, *unread_words(heard)]
 
     def _prepare(self, steps: int) -> None:
         if steps < 1:
             raise ValueError(f"expected at least 1 step, got {steps}")
         self._asked_steps = steps
         levels = self._read(steps)
-        solver = self._given_solver or levels.equal
+        self._check_levels_given()
+        passed = {key: value for key, value in self._heard.extra.items() if key != "generator"}
+        solver = self._given_solver or equal_solver(levels, self._prepared, passed, self._heard.scales)
         if self._given_schedule is not None and solver is None:
             raise ValueError(
                 f"a custom schedule needs a solver of noisewright's (ddim), got the pipeline's own "
@@ -114,7 +147,22 @@ class PipelineSampler:
         self.solver = solver
         self.schedule = self._levels(levels, steps)
         self._kind = levels.kind
-        self.stochastic = solver.stochastic if solver is not None else _draws_noise(self._prepared)
+        self._passed = passed
+        if solver is None:
+            check_step(self._prepared)
+        self._chance = tried(self._prepared, passed) if solver is None else Chance(solver.stochastic)
+        self.stochastic = self._chance.matters
+
+    def _check_levels_given(self) -> None:
+        """Refuse what is given twice: levels beside a schedule, arguments of a rule beside another in its place."""
+        twice: list[str] = []
+        if self._given_schedule is not None:
+            twice += [name for name in LEVELS if self._settings.get(name) is not None]
+        if self._given_solver is not None:
+            twice += [name for name in STEERING if name in self._explicit and self._settings.get(name) is not None]
+        for name in twice:
+            place = "schedule" if name in LEVELS else f"solver {self._given_solver.name}"  # type: ignore[union-attr]
+            raise ValueError(f"expected no {name} of the pipeline's beside a {place}, got {self._settings[name]!r}")
 
     def _levels(self, levels: Levels, steps: int) -> Schedule:
         """The levels to visit: those that were given, by a rule or one by one, or the pipeline's own."""
@@ -150,6 +198,9 @@ class PipelineSampler:
     def with_steps(self, steps: int) -> PipelineSampler:
         if isinstance(self._given_schedule, Schedule) and steps != self._given_schedule.steps:
             raise ValueError(f"expected the {self._given_schedule.steps} steps of the schedule given, got {steps}")
+        for name in LEVELS:
+            if steps != self._asked_steps and self._settings.get(name) is not None:
+                raise ValueError(f"expected no other number of steps beside {name}, which say it, got {steps}")
         other = copy.copy(self)  # shares the pipeline, the encoded prompt and the meter
         other._prepare(steps)
         return other
@@ -178,12 +229,27 @@ class PipelineSampler:
             **{key: value if _is_json(value) else repr(value) for key, value in self._settings.items()},
             "num_inference_steps": self._asked_steps,
             "solver": self.solver.name if self.solver is not None else type(self.pipe.scheduler).__name__,
-            "eta": getattr(self.solver, "eta", None),
+            "eta": self._eta,
             "schedule": self.schedule.digest,
             **levels,
+            **self._unlike_before(),
             "dtype": str(self.pipe.dtype).removeprefix("torch."),
             "device": str(self.device),
         }
+
+    @property
+    def _eta(self) -> float | None:
+        """The solver's, or what the pipeline passes to a scheduler whose own default is another."""
+        if self.solver is not None:
+            return getattr(self.solver, "eta", None)
+        return step_arguments(self._prepared, self._passed).get("eta")
+
+    def _unlike_before(self) -> dict[str, Any]:
+        """What tells a run from one of version 0.1 that was recorded with the same words and did something else."""
+        accepted = inspect.signature(type(self.pipe).__call__).parameters
+        none = [name for name in self._explicit if self._settings[name] is None and accepted[name].default is not None]
+        late = self.solver is None and self._chance.matters and not self._chance.from_start
+        return {**({"none": none} if none else {}), **({"step_noise": "seeded"} if late else {})}
 
     @property
     def device(self) -> torch.device:
@@ -192,8 +258,10 @@ class PipelineSampler:
     # The verbs
 
     def noise(self, seeds: Sequence[int]) -> Tensor:
-        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-        x = self._noise_from(generators)
+        def work() -> Tensor:
+            return self._noise_from([torch.Generator("cpu").manual_seed(seed) for seed in seeds])
+
+        x = self._ask(work, "noise")
         return x * self.schedule.start if self.solver is not None else x
 
     def denoise(
@@ -202,10 +270,13 @@ class PipelineSampler:
     ) -> tuple[Tensor, Any]:  # fmt: skip
         if not 0 <= start < stop <= self.schedule.steps:
             raise ValueError(f"expected 0 <= start < stop <= {self.schedule.steps}, got {start} to {stop}")
-        with self.meter.phase("denoise"):
+
+        def work() -> tuple[Tensor, Any]:
             if self.solver is None:
                 return self._denoise_natively(x, start, stop, state, noise, seeds)
             return self._denoise(x, start, stop, state, noise)
+
+        return self._ask(work, "denoise", "denoise")
 
     @property
     def can_preview(self) -> bool:
@@ -226,30 +297,15 @@ class PipelineSampler:
         return advance(self.solver, self.schedule, x, index, clean, state, noise)
 
     def predict(self, x: Tensor, index: int) -> Tensor:
-        schedule = self.schedule
-        found: list[Tensor] = []
-        with self.meter.phase("denoise"):
-            seam = self._seam(index, index + 1, None)
-            scheduler = self._resumed(None, index) if self.solver is None else None
-            if scheduler is not None:
-                seam.own_input = scheduler.scale_model_input
-
-            def on_step(prediction: Tensor, timestep: Any, sample: Tensor) -> Tensor:
-                self._count(prediction, x)
-                state = x.to(prediction.device)
-                one = estimate(prediction.float(), state, schedule.alpha[index], schedule.sigma[index], self._kind)
-                found.append(one.clean)
-                return sample
-
-            seam.on_step = on_step
-            self._call(seam, x)
-        return self._taken(found)
+        return self._ask(lambda: self._predict(x, index), "predict", "denoise")
 
     def decode(self, x: Tensor) -> Tensor:
-        with self.meter.phase("decode"):
+        def work() -> Tensor:
             images = self._call(Seam(self.pipe.scheduler, torch.empty(0), None), x, output_type="pt")
             self.meter.decodes += len(x)
             return quantise(images.detach().cpu())
+
+        return self._ask(work, "decode", "decode")
 
     @property
     def differentiable(self) -> bool:
@@ -258,12 +314,43 @@ class PipelineSampler:
     def trace(self, x: Tensor) -> Tensor:
         if not self.differentiable:
             raise NotDifferentiable("expected a deterministic solver of noisewright's for a gradient: --solver ddim")
-        with self.meter.phase("denoise"), torch.enable_grad(), checkpointed(self.pipe):
-            clean, _ = self._denoise(x, 0, self.schedule.steps, None, None, traced=True)
-            images = self._call(Seam(self.pipe.scheduler, torch.empty(0), None), clean, output_type="pt", traced=True)
-        return images.float().cpu()
+
+        def work() -> Tensor:
+            with torch.enable_grad(), checkpointed(self.pipe):
+                clean, _ = self._denoise(x, 0, self.schedule.steps, None, None, traced=True)
+                seam = Seam(self.pipe.scheduler, torch.empty(0), None)
+                return self._call(seam, clean, output_type="pt", traced=True)
+
+        return self._ask(work, "trace", "denoise").float().cpu()
 
     # How they enter
+
+    def _ask(self, work: Callable[[], Output], verb: str, phase: str | None = None) -> Output:
+        """Do ``work`` inside the pipeline, alone in there, and without help of the process's own random numbers."""
+        with turn(self.pipe), self.meter.phase(phase) if phase else nullcontext():
+            return unaided(work, self.device, type(self._found).__name__, self._drawing, verb, self._say)
+
+    def _say(self, text: str) -> None:
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+    def _predict(self, x: Tensor, index: int) -> Tensor:
+        schedule = self.schedule
+        found: list[Tensor] = []
+        seam = self._seam(index, index + 1, None)
+        if self.solver is None:
+            seam.own_input = scaled_input(resumed(self._prepared, None, index))
+
+        def on_step(prediction: Tensor, timestep: Any, sample: Tensor, given: dict[str, Any]) -> Tensor:
+            self._count(prediction, x)
+            state = x.to(prediction.device)
+            one = estimate(prediction.float(), state, schedule.alpha[index], schedule.sigma[index], self._kind)
+            found.append(one.clean)
+            return sample
+
+        seam.on_step = on_step
+        self._call(seam, x)
+        return self._taken(found)
 
     def _denoise(
         self, x: Tensor, start: int, stop: int, state: Any, noise: StepNoise | None, traced: bool = False
@@ -285,9 +372,10 @@ class PipelineSampler:
         step = begin()
         seen = next(step)  # what the network is asked about: the states, or samples on the way of a step
 
-        def on_step(prediction: Tensor, timestep: Any, sample: Tensor) -> Tensor:
+        def on_step(prediction: Tensor, timestep: Any, sample: Tensor, given: dict[str, Any]) -> Tensor:
             nonlocal index, now, state, step, seen
             self._count(prediction, x)
+            self._check_given(given)
             found = self._understood(prediction, seen, next(waiting), kind, seam)
             try:
                 seen = step.send(found)
@@ -325,37 +413,64 @@ class PipelineSampler:
     def _denoise_natively(
         self, x: Tensor, start: int, stop: int, state: Any, noise: StepNoise | None, seeds: Sequence[int | None] | None
     ) -> tuple[Tensor, Any]:
-        history = state["history"] if state is not None else None
-        scheduler = self._resumed(history, start)
-        step_arguments = inspect.signature(scheduler.step).parameters
-        extra: dict[str, Any] = {}
+        scheduler = resumed(self._prepared, None if state is None else state["history"], start)
+        generators: list[torch.Generator] = []
         if self.stochastic:
-            if "generator" not in step_arguments:
-                raise UnsupportedPipeline(
-                    f"{type(scheduler).__name__} draws step noise but takes no generator: choose --solver ddim"
-                )
-            extra["generator"] = self._step_generators(x, start, state, noise, seeds)
+            generators = self._step_generators(x, start, state, noise, seeds)
+        elif takes_generator(scheduler):  # what it draws, if it does, does not matter
+            generators = [torch.Generator("cpu").manual_seed(0) for _ in x]
+        fresh = [generator.get_state() for generator in generators]
         now = x.to(self.device, torch.float32)
         taken = 0
 
-        def on_step(prediction: Tensor, timestep: Any, sample: Tensor) -> Tensor:
+        def on_step(prediction: Tensor, timestep: Any, sample: Tensor, given: dict[str, Any]) -> Any:
             nonlocal now, taken
             self._count(prediction, x)
-            now = scheduler.step(prediction, timestep, sample, return_dict=False, **extra)[0]
+            if self.stochastic and "generator" not in given:
+                self._say(
+                    f"{type(self._found).__name__} gives {type(scheduler).__name__} no generator, so that no seed "
+                    "names its plain image: noisewright draws the step noise from each seed's own generator"
+                )
+            more = {**given, "generator": generators} if generators else given
+            after = scheduler.step(model_output=prediction, timestep=timestep, sample=sample, **more)
+            now = after[0] if isinstance(after, tuple) else after.prev_sample
             taken += 1
-            return now
+            return after
 
         seam = self._seam(start, stop, on_step)
-        seam.own_input = scheduler.scale_model_input
+        seam.own_input = scaled_input(scheduler)
         self._call(seam, x)
         if taken != stop - start:
             raise UnsupportedPipeline(
                 f"{type(self.pipe).__name__} took {taken} scheduler steps where {stop - start} were asked"
             )
-        after: dict[str, Any] = {"history": _history(scheduler, self._prepared)}
+        after: dict[str, Any] = {"history": history_of(scheduler, self._prepared)}
         if self.stochastic:
-            after["generators"] = torch.stack([generator.get_state() for generator in extra["generator"]])
+            after["generators"] = kept_states(generators)
+        elif not self._chance.draws and any(map(_differ, fresh, kept_states(generators) if generators else ())):
+            raise UnsupportedPipeline(
+                f"{type(scheduler).__name__} draws noise here, where it drew none when its steps were tried: choose "
+                "--solver ddim"
+            )
         return now.float().cpu(), after
+
+    def _check_given(self, given: dict[str, Any]) -> None:
+        """Refuse what the pipeline passes to ``step`` and our solver does not know.
+
+        Raises:
+            UnsupportedPipeline: in one line.
+        """
+        unknown = step_arguments(self._prepared, given)
+        if self._given_solver is not None or unknown.get("eta") == getattr(self.solver, "eta", None):
+            unknown.pop("eta", None)
+        if self._given_solver is not None:  # in place of the rule that these steer
+            unknown = {name: value for name, value in unknown.items() if name not in STEERING}
+        for name, value in unknown.items():
+            shown = value if isinstance(value, (int, float, str)) else type(value).__name__
+            raise UnsupportedPipeline(
+                f"{type(self._found).__name__} passes {name} = {shown} to its scheduler's step, which solver "
+                f"{self.solver.name if self.solver else 'none'} does not know"
+            )
 
     def _step_generators(
         self, x: Tensor, start: int, state: Any, noise: StepNoise | None, seeds: Sequence[int | None] | None
@@ -363,12 +478,9 @@ class PipelineSampler:
         """A generator for each row. From index 0 of a seeded state it goes on where the starting noise ended, as in
         plain diffusers; a later segment takes it up from ``state``; a branch is seeded from its own step noise.
         """
-        generators = []
         if state is not None:
-            for row in state["generators"]:
-                generators.append(torch.Generator("cpu"))
-                generators[-1].set_state(row.clone())  # a view crashes torch
-            return generators
+            return generators_of(state["generators"])
+        generators = []
         keyed = noise(start) if noise is not None else None
         for row in range(len(x)):
             seed = seeds[row] if seeds is not None else None
@@ -376,26 +488,16 @@ class PipelineSampler:
                 generator = torch.Generator("cpu").manual_seed(seed)
                 self._noise_from([generator])
             elif keyed is not None:
-                bits = hashlib.sha256(keyed[row].numpy().tobytes()).digest()[:8]
-                generator = torch.Generator("cpu").manual_seed(int.from_bytes(bits, "big") >> 1)
+                generator = keyed_generator(keyed[row])
             else:
                 raise ValueError("expected step noise or seeds for a stochastic scheduler, got neither")
             generators.append(generator)
         return generators
 
-    def _resumed(self, state: Any, start: int) -> Any:
-        """A private copy of the scheduler that stands at ``start`` with the history ``state``."""
-        scheduler = copy.deepcopy(self._prepared)
-        if state is not None:
-            scheduler.__dict__.update(copy.deepcopy(state))
-        elif start > 0 and hasattr(scheduler, "_step_index"):
-            scheduler._step_index = start
-        return scheduler
-
     def _noise_from(self, generators: list[torch.Generator]) -> Tensor:
         seam = Seam(self.pipe.scheduler, torch.empty(0), None)
         if self.solver is None:
-            seam.init_scale = float(self._prepared.init_noise_sigma)
+            seam.init_scale = float(getattr(self._prepared, "init_noise_sigma", 1.0))
         x = self._call(seam, None, generator=generators, batch=len(generators))
         return x.detach().float().cpu()
 
@@ -403,7 +505,8 @@ class PipelineSampler:
         """The pipeline's real schedule, resolution-dependent shifts included, from a call of zero steps."""
         seam = Seam(self.pipe.scheduler, None, None)
         generator = [torch.Generator("cpu").manual_seed(0)]
-        self._call(seam, None, generator=generator, batch=1, steps=steps)
+        self._ask(lambda: self._call(seam, None, generator=generator, batch=1, steps=steps), "read")
+        self._heard = seam
         if seam.prepared is None:
             raise UnsupportedPipeline(f"{type(self.pipe).__name__} never calls scheduler.set_timesteps")
         self._prepared = seam.prepared
@@ -429,7 +532,9 @@ class PipelineSampler:
     ) -> Tensor:  # fmt: skip
         count = len(x) if x is not None else int(batch or 1)
         accepted = inspect.signature(type(self.pipe).__call__).parameters
-        given: dict[str, Any] = {key: value for key, value in self._settings.items() if value is not None}
+        given: dict[str, Any] = {
+            key: value for key, value in self._settings.items() if value is not None or key in self._explicit
+        }
         given["output_type"] = output_type
         given["num_inference_steps"] = steps or max(1, 0 if seam.times is None else len(seam.times))
         if self.class_label is not None:
@@ -442,9 +547,9 @@ class PipelineSampler:
             given["latents"] = x.to(self.device, self.pipe.dtype)
         if generator is not None:
             given["generator"] = generator
-        with entered(self.pipe, make_probe(seam), self._encoded, self.meter, seam.branches):
-            call = type(self.pipe).__call__
-            output = getattr(call, "__wrapped__", call)(self.pipe, **given) if traced else self.pipe(**given)
+        extra = seam.extra if seam.times is None else None
+        with entered(self.pipe, make_probe(seam), self._encoded, self.meter, seam.branches, extra) as call:
+            output = (getattr(call, "__wrapped__", call) if traced else call)(self.pipe, **given)
         images = getattr(output, "images", None)
         if not isinstance(images, Tensor):
             raise UnsupportedPipeline(
@@ -506,7 +611,7 @@ def _condition(pipe: Any, prompt: str | None, label: str | int | None) -> tuple[
     return name if label is None or prompt is None else prompt, number
 
 
-def _check(pipe: Any, kind: str, settings: dict[str, Any]) -> None:
+def _check(pipe: Any, kind: str, settings: dict[str, Any], explicit: Sequence[str]) -> None:
     accepted = inspect.signature(type(pipe).__call__).parameters
     missing = [name for name in NEEDED if name not in accepted]
     if not {"prompt", "class_labels"} & set(accepted):
@@ -516,7 +621,7 @@ def _check(pipe: Any, kind: str, settings: dict[str, Any]) -> None:
             f"{kind} cannot be entered through its scheduler: its call has no {', '.join(missing)}"
         )
     for name, value in settings.items():
-        if value is not None and name not in accepted:
+        if (value is not None or name in explicit) and name not in accepted:
             raise ValueError(f"{kind} takes no {name}")
     for name in ("height", "width"):
         value = settings.get(name)
@@ -524,36 +629,8 @@ def _check(pipe: Any, kind: str, settings: dict[str, Any]) -> None:
             raise ValueError(f"expected a {name} above 0, got {value}")
 
 
-def _history(scheduler: Any, fresh: Any) -> dict[str, Any]:
-    """What a scheduler's steps changed in it: the multistep history."""
-    changed = {}
-    for key, value in scheduler.__dict__.items():
-        if key != "_internal_dict" and not _equal(value, fresh.__dict__.get(key)):
-            changed[key] = value
-    return changed
-
-
-def _equal(a: Any, b: Any) -> bool:
-    if torch.is_tensor(a) and torch.is_tensor(b):
-        return torch.equal(a, b)
-    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
-        return np.array_equal(a, b)
-    return a is b
-
-
-def _draws_noise(scheduler: Any) -> bool:
-    """Whether a scheduler's step draws noise, found by taking one step with two seeds."""
-    if "generator" not in inspect.signature(scheduler.step).parameters:
-        return bool(scheduler.config.get("stochastic_sampling", False))
-    results = []
-    for seed in (0, 1):
-        trial = copy.deepcopy(scheduler)
-        sample = torch.ones(1, 4, 8, 8)
-        time = trial.timesteps[0]
-        trial.scale_model_input(sample, time)
-        generator = torch.Generator("cpu").manual_seed(seed)
-        results.append(trial.step(sample * 0.5, time, sample, generator=generator, return_dict=False)[0])
-    return not torch.equal(results[0], results[1])
+def _differ(a: Tensor, b: Tensor) -> bool:
+    return not torch.equal(a, b)
 
 
 def _is_json(value: Any) -> bool:

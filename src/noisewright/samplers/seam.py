@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import copy
 import inspect
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from noisewright.errors import UnsupportedPipeline
 from noisewright.sampler import Meter
+from noisewright.samplers.turns import networks_of, reserved
 
 CLOSE = 0.02
 """Relative error within which a guided prediction is recognised: the halves are rounded to the model's dtype."""
-
-DENOISERS = ("unet", "transformer", "transformer_2", "prior", "decoder")
-
 
 class Seam:
     """What one ``pipe(...)`` call should do, and what came of it.
@@ -31,7 +30,8 @@ class Seam:
     Args:
         scheduler: the pipeline's own.
         times: what the loop runs over; None asks for the scheduler's own and then runs over none of them.
-        on_step: (guided prediction, time, sample) -> the next sample; None where no step is expected.
+        on_step: (guided prediction, time, sample, what else the pipeline passes to ``step``) -> the next sample, or
+            what the scheduler's own ``step`` gave; None where no step is expected.
 
     Attributes:
         own_input: the scheduler's ``scale_model_input``, where the samples are in its own coordinates.
@@ -39,9 +39,11 @@ class Seam:
         prepared: a copy of the scheduler after ``set_timesteps``, once the call asked for it.
         mu: what the call gave ``set_timesteps`` for a shift by the image's size, or None.
         branches: the network's own outputs, guided branches apart, where they are wanted; else None.
+        scales: whether the call asked what to multiply its starting noise with.
+        extra: what the call prepared to pass to ``step`` beside prediction, time and sample, where it says so before.
     """
 
-    def __init__(self, scheduler: Any, times: Tensor | None, on_step: Callable[..., Tensor] | None) -> None:
+    def __init__(self, scheduler: Any, times: Tensor | None, on_step: Callable[..., Any] | None) -> None:
         self.scheduler = scheduler
         self.times = times
         self.on_step = on_step
@@ -50,6 +52,8 @@ class Seam:
         self.prepared: Any = None
         self.mu: float | None = None
         self.branches: list[Tensor] | None = None
+        self.scales = False
+        self.extra: dict[str, Any] = {}
 
 
 class _StepOutput(dict):
@@ -63,6 +67,10 @@ class _StepOutput(dict):
 def make_probe(seam: Seam) -> Any:
     """A stand-in for the scheduler: its class, its config and its attributes, but our steps."""
     base = type(seam.scheduler)
+    if not hasattr(base, "step"):
+        raise UnsupportedPipeline(f"expected a scheduler with a step, got {base.__name__}")
+    parameters = inspect.signature(base.step)
+    rest = [one.name for one in parameters.parameters.values() if one.kind is one.VAR_KEYWORD]
 
     # The named parameters stay: pipelines read these signatures to learn what they may pass.
     def set_timesteps(
@@ -86,20 +94,31 @@ def make_probe(seam: Seam) -> Any:
     def scale_model_input(self: Any, sample: Tensor, timestep: Any = None, *args: Any, **kwargs: Any) -> Tensor:
         return sample if seam.own_input is None else seam.own_input(sample, timestep)
 
-    def step(
-        self: Any, model_output: Tensor, timestep: Any, sample: Tensor, return_dict: bool = True, **kwargs: Any
-    ) -> Any:
+    def step(self: Any, *args: Any, **kwargs: Any) -> Any:
         if seam.on_step is None:
             raise UnsupportedPipeline(f"expected no step in a call of zero steps, got one from {base.__name__}")
-        after = seam.on_step(model_output, timestep, sample)
-        return _StepOutput(after) if return_dict else (after,)
+        given = dict(parameters.bind(self, *args, **kwargs).arguments)
+        for name in rest:
+            given.update(given.pop(name, {}))
+        prediction, time, sample = (given.pop(name, None) for name in ("model_output", "timestep", "sample"))
+        as_dict = given.get("return_dict", True)
+        after = seam.on_step(prediction, time, sample, dict(islice(given.items(), 1, None)))  # all but self
+        if not isinstance(after, Tensor):
+            return after
+        return _StepOutput(after) if as_dict else (after,)
+
+    step.__signature__ = parameters  # type: ignore[attr-defined]
+
+    def init_noise_sigma(self: Any) -> float:
+        seam.scales = True
+        return seam.init_scale
 
     body = {
         "set_timesteps": set_timesteps,
         "scale_model_input": scale_model_input,
         "step": step,
         "set_begin_index": lambda self, begin_index=0: None,
-        "init_noise_sigma": property(lambda self: seam.init_scale, lambda self, value: None),
+        "init_noise_sigma": property(init_noise_sigma, lambda self, value: None),
         "order": 1,
     }
     probe: Any = object.__new__(type(base.__name__, (base,), body))
@@ -119,9 +138,12 @@ def _batch_of(module: Any, args: tuple, kwargs: dict) -> int:
 
 @contextmanager
 def entered(
-    pipe: Any, probe: Any, encoded: dict[str, Any], meter: Meter, branches: list[Tensor] | None = None
-) -> Iterator[None]:
+    pipe: Any, probe: Any, encoded: dict[str, Any], meter: Meter, branches: list[Tensor] | None = None,
+    extra: dict[str, Any] | None = None,
+) -> Iterator[Callable[..., Any]]:  # fmt: skip
     """The pipeline with our scheduler, a remembered prompt, its network counted, no progress bar; then as before.
+
+    Gives the pipeline's own call, unbound: that of the object is closed to everybody else.
 
     Args:
         pipe: the pipeline.
@@ -129,12 +151,18 @@ def entered(
         encoded: what was encoded before, which is added to.
         meter: counts the network's passes.
         branches: where the network's outputs are put, if they are wanted.
+        extra: where is put what the call prepares to pass to ``step``, if that is wanted.
+
+    Raises:
+        PipelineBusy: where the pipeline is in the middle of a call.
     """
+    thread = threading.get_ident()
     scheduler, bar = pipe.scheduler, getattr(pipe, "_progress_bar_config", None)
     encode, own_encode = getattr(pipe, "encode_prompt", None), pipe.__dict__.get("encode_prompt")
 
     def count(module: Any, args: tuple, kwargs: dict) -> None:
-        meter.forwards += _batch_of(module, args, kwargs)
+        if threading.get_ident() == thread:  # another pipeline may have the same network, in another thread
+            meter.forwards += _batch_of(module, args, kwargs)
 
     def remembered(*args: Any, **kwargs: Any) -> Any:
         assert encode is not None  # noqa: S101 - set below only where it exists
@@ -144,35 +172,59 @@ def entered(
                 encoded[key] = encode(*args, **kwargs)
         return encoded[key]
 
-    networks = [net for name in DENOISERS if isinstance(net := getattr(pipe, name, None), torch.nn.Module)]
+    networks = networks_of(pipe)
 
     def keep(module: Any, args: tuple, output: Any) -> None:
         one = output[0] if isinstance(output, (tuple, list)) else getattr(output, "sample", output)
-        if branches is not None and isinstance(one, Tensor):
+        if branches is not None and isinstance(one, Tensor) and threading.get_ident() == thread:
             branches.append(one)
 
-    hooks = [net.register_forward_pre_hook(count, with_kwargs=True) for net in networks]
-    if branches is not None:
-        hooks += [net.register_forward_hook(keep) for net in networks]
-    # Past DiffusionPipeline.__setattr__, which would write the probe's class into the pipeline's config.
-    object.__setattr__(pipe, "scheduler", probe)
-    if encode is not None:
-        object.__setattr__(pipe, "encode_prompt", remembered)
-    pipe.set_progress_bar_config(disable=True)
+    with reserved(pipe) as call, _noted(pipe, extra):
+        hooks = [net.register_forward_pre_hook(count, with_kwargs=True) for net in networks]
+        if branches is not None:
+            hooks += [net.register_forward_hook(keep) for net in networks]
+        # Past DiffusionPipeline.__setattr__, which would write the probe's class into the pipeline's config.
+        object.__setattr__(pipe, "scheduler", probe)
+        if encode is not None:
+            object.__setattr__(pipe, "encode_prompt", remembered)
+        pipe.set_progress_bar_config(disable=True)
+        try:
+            yield call
+        finally:
+            for hook in hooks:
+                hook.remove()
+            object.__setattr__(pipe, "scheduler", scheduler)
+            if own_encode is not None:
+                object.__setattr__(pipe, "encode_prompt", own_encode)
+            elif encode is not None:
+                pipe.__dict__.pop("encode_prompt", None)
+            if bar is None:
+                pipe.__dict__.pop("_progress_bar_config", None)
+            else:
+                pipe._progress_bar_config = bar
+
+
+@contextmanager
+def _noted(pipe: Any, extra: dict[str, Any] | None) -> Iterator[None]:
+    """Writes into ``extra`` what the pipeline prepares to pass to its scheduler's step."""
+    prepare, own = getattr(pipe, "prepare_extra_step_kwargs", None), pipe.__dict__.get("prepare_extra_step_kwargs")
+    if extra is None or prepare is None:
+        yield
+        return
+
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        found = prepare(*args, **kwargs)
+        extra.update(found)
+        return found
+
+    object.__setattr__(pipe, "prepare_extra_step_kwargs", noting)
     try:
         yield
     finally:
-        for hook in hooks:
-            hook.remove()
-        object.__setattr__(pipe, "scheduler", scheduler)
-        if own_encode is not None:
-            object.__setattr__(pipe, "encode_prompt", own_encode)
-        elif encode is not None:
-            pipe.__dict__.pop("encode_prompt", None)
-        if bar is None:
-            pipe.__dict__.pop("_progress_bar_config", None)
+        if own is not None:
+            object.__setattr__(pipe, "prepare_extra_step_kwargs", own)
         else:
-            pipe._progress_bar_config = bar
+            pipe.__dict__.pop("prepare_extra_step_kwargs", None)
 
 
 def without_guidance(prediction: Tensor, outputs: Sequence[Tensor], scale: float) -> Tensor | None:
@@ -206,7 +258,7 @@ def without_guidance(prediction: Tensor, outputs: Sequence[Tensor], scale: float
 @contextmanager
 def checkpointed(pipe: Any) -> Iterator[None]:
     """The pipeline's network with gradient checkpointing: only its inputs are held, its activations made again."""
-    networks = [net for name in DENOISERS if isinstance(net := getattr(pipe, name, None), torch.nn.Module)]
+    networks = networks_of(pipe)
     own = [net.__dict__.get("forward") for net in networks]
 
     def wrapped(forward: Callable[..., Any]) -> Callable[..., Any]:
