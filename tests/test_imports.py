@@ -11,7 +11,8 @@ import noisewright
 
 ROOT = Path(noisewright.__file__).parent
 LAYERS = [
-    {"errors", "files", "clock", "schedule", "schedules", "solvers", "noise", "frechet"},
+    {"errors", "files", "clock", "schedule", "schedules", "solvers", "noise", "frechet", "inside",
+     "model_files"},
     {"sampler", "particle", "budget", "verifier", "statistics", "journal", "locks", "tensorfile", "pace"},
     {"samplers", "verifiers", "metadata", "store", "executor", "shapes", "features", "pipelines"},
     {"states", "ledger"},
@@ -109,7 +110,7 @@ def test_the_mathematics_needs_torch_only():
 
 def test_diffusers_is_imported_by_the_seam_and_by_pipelines_of_our_own():
     found = {name for name, tree in ALL.items() if any(t.split(".")[0] == "diffusers" for t in imports(tree))}
-    assert found == {"samplers.pipeline", "pipelines.class_flow", "pipelines.dit"}
+    assert found == {"samplers.load", "pipelines.class_flow", "pipelines.dit"}
 
 
 def test_torchvision_is_imported_nowhere():
