@@ -19,7 +19,7 @@ LAYERS = [
     {"run"},
     {"search", "testing"},
     {"evaluate", "trajectory"},
-    {"builtins", "registry"},
+    {"builtins", "registry", "card", "trust"},
     {"api"},
     {"replay"},
     {"terminal", "cli", "cli_schedule", "cli_schedule_show"},

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from noisewright import __version__, registry
+from noisewright import __version__, registry, trust
 from noisewright.budget import Budget, parse_budget
 from noisewright.builtins import FULL_STEPS, PREVIEWS, STEP_NOISE
 from noisewright.errors import BudgetExhausted, TargetReached, out_of_memory
@@ -321,7 +321,9 @@ def make_plan(
         pipe = load(str(pipe), device=device, dtype=dtype)
     info = registry.card(getattr(pipe, "name_or_path", None))
     prompt, class_label = _condition(pipe, prompt, class_label, info)
-    verifiers = _verifiers(verifier if verifier is not None else info.get("verifier", "clip"), pipe)
+    if verifier is None:
+        verifier = trust.of_card(info, "verifier", getattr(pipe, "name_or_path", "")) or "clip"
+    verifiers = _verifiers(verifier, pipe)
     judges = _verifiers(judge, pipe) if judge is not None else []
     shared = {one.name for one in verifiers} & {one.name for one in judges}
     if shared:

@@ -158,6 +158,13 @@ Dtype = Annotated[
     str | None,
     typer.Option(help="float32, float16 or bfloat16; by default float32 on a CPU, else bfloat16.", metavar="NAME"),
 ]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Import the files, call the servers, fetch the models and use the directories that it names.",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the planned cost, generate nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 RunDirectory = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]
@@ -237,7 +244,11 @@ def generate(
 
 @app.command()
 def resume(
-    run: RunDirectory, budget: BudgetOption = None, target: TargetOption = None, json: Json = False
+    run: RunDirectory,
+    budget: BudgetOption = None,
+    target: TargetOption = None,
+    trust: Trust = False,
+    json: Json = False,
 ) -> Ended | None:
     """Continue a run, or give it a larger budget.
 
@@ -257,6 +268,8 @@ def resume(
     if not changed and is_concluded(run):
         _report(_recorded(run, held), [one["name"] for one in held["spec"].get("judges", [])], json)
         return None
+    if not trust:
+        _check_trust(run, request)
     return _run({**request, **changed}, run, json)
 
 
@@ -271,6 +284,7 @@ def replay(
     ] = None,
     device: Device = None,
     dtype: Annotated[str | None, typer.Option(help="By default what made the image.", metavar="NAME")] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Fetch the model that the image names.")] = False,
     json: Json = False,
 ) -> Ended | None:
     """Regenerate an image from its recipe.
@@ -283,7 +297,7 @@ def replay(
 
     _hush()
     with terminal.waiting("regenerating ...", _watched(json)):
-        found = replays.replay(source, out=out, model=model, device=device, dtype=dtype)
+        found = replays.replay(source, out=out, model=model, device=device, dtype=dtype, trust=trust)
     if json:
         terminal.print_json(found.to_json())
     else:
@@ -526,19 +540,30 @@ def _plan(request: Mapping[str, Any]) -> tuple[Plan, list[str]]:
     return api.make_plan(arguments.pop("model"), arguments.pop("prompt"), **arguments), notes
 
 
+def _check_trust(run: Path, request: Mapping[str, Any]) -> None:
+    """Refuse what a run directory may not name by itself, before anything is imported or compared."""
+    from noisewright import api, trust
+
+    trust.check_run(run, request, trust.plan_settings(api.make_plan))
+
+
 def _judges(model: str, request: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """The judges that were asked for, or the first of the card's that is no verifier here and can judge this prompt."""
-    from noisewright import registry
+    from noisewright import registry, trust
 
     if request["judge"]:
         return list(request["judge"]), []
     card = registry.card(model)
+    if not request["verifier"]:
+        trust.of_card(card, "verifier", model)
     named = card.get("judge") or []
-    taken = {registry.score_name(one) for one in request["verifier"] or [card.get("verifier") or ""]}
+    verifiers = request["verifier"] or card.get("verifier") or []
+    taken = {registry.score_name(one) for one in ([verifiers] if isinstance(verifiers, str) else verifiers)}
     free = [one for one in ([named] if isinstance(named, str) else named) if registry.score_name(one) not in taken]
     if not free:
         return [], []
     name = free[0]
+    trust.check_card_name(name, "judge", model)
     if name == "shapes-oracle":
         from noisewright.shapes.prompts import parse
 

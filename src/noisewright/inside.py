@@ -15,7 +15,8 @@ def inside(root: str | Path, name: str | Path) -> Path:
     """
     text = str(name)
     parts = PureWindowsPath(text).parts  # both kinds of slash, and drives
-    bad = not text or "\0" in text or ".." in parts or Path(text).is_absolute() or PureWindowsPath(text).anchor
+    rooted = Path(text).is_absolute() or PureWindowsPath(text).anchor != ""
+    bad = not text or "\0" in text or ".." in parts or rooted
     if not bad:
         try:
             found = (Path(root) / text).resolve()

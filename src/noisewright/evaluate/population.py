@@ -18,6 +18,7 @@ from noisewright.evaluate.distribution import fid_interval, inception_score, kid
 from noisewright.evaluate.scoring import PIXELS_AT_ONCE, images_in
 from noisewright.features import AT_ONCE, Features, feature_network
 from noisewright.files import check_output
+from noisewright.inside import inside
 from noisewright.metadata import decode_image, read_image
 from noisewright.statistics import SUFFIXES, FeatureStatistics, check_same_network, check_suffix
 
@@ -62,12 +63,15 @@ def population(paths: Sequence[Path], of: str = "best") -> list[Path]:
     for path in paths:
         if not path.exists():
             raise ValueError(f"expected images, a directory or a .parquet file, got {path}, which does not exist")
-        inside = sorted(one.parent for one in path.glob("*/run.json")) if path.is_dir() else []
-        for one in [path] if (path / "run.json").is_file() else inside or [path]:
-            picked = one / f"{of}.png"
-            if not (one / "run.json").is_file() or of == "all":
+        runs = sorted(one.parent for one in path.glob("*/run.json")) if path.is_dir() else []
+        for one in [path] if (path / "run.json").is_file() else runs or [path]:
+            if not (one / "run.json").is_file():
                 found += images_in([one])
-            elif picked.is_file():
+                continue
+            picked = one / f"{of}.png"
+            if of == "all":
+                found += [inside(one, file.relative_to(one)) for file in images_in([one])]
+            elif inside(one, picked.name).is_file():
                 found.append(picked)
             else:
                 raise ValueError(f"expected {of}.png in the run {one}, got none: has it ended?")
