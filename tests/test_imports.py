@@ -11,8 +11,7 @@ import noisewright
 
 ROOT = Path(noisewright.__file__).parent
 LAYERS = [
-    {"errors", "files", "clock", "schedule", "schedules", "solvers", "noise", "frechet", "inside",
-     "model_files"},
+    {"errors", "files", "clock", "schedule", "schedules", "solvers", "noise", "frechet"} | {"inside", "model_files"},
     {"sampler", "particle", "budget", "verifier", "statistics", "journal", "locks", "tensorfile", "pace"},
     {"samplers", "verifiers", "metadata", "store", "executor", "shapes", "features", "pipelines"},
     {"states", "ledger"},

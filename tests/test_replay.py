@@ -26,7 +26,8 @@ def run(tmp_path_factory):
 def replayed(capsys, source, *more, code):
     capsys.readouterr()
     file = Path(str(source))
-    if file.suffix == ".png" and "--model" not in more and not any((one / "run.json").is_file() for one in file.parents):
+    sent = file.suffix == ".png" and not any((one / "run.json").is_file() for one in file.parents)
+    if sent and "--model" not in more:
         more = [*more, "--model", MODEL[0]]  # by itself a file does not say where a local model is
     assert cli.main(["replay", str(source), *map(str, more), "--json"]) == code
     return json.loads(capsys.readouterr().out)

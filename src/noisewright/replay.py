@@ -176,8 +176,7 @@ def find_recorded_model(recipe: Mapping[str, Any], image: Path, trust: bool = Fa
     name = recipe["sampler"].get("model")
     if not isinstance(name, str):
         raise ValueError(f"expected the name of a model in the recipe of {image}, got {type(name).__name__}")
-    run = next((one for one in (image.parent, image.parent.parent) if api.is_run(one)), None)
-    told = _model_of(run) if run is not None else None
+    told = next(filter(None, map(_model_of, (image.parent, image.parent.parent))), None)
     if told is not None and public_name(told) == public_name(name) and Path(told).is_dir():
         return told
     if registry.bundled(name) is not None or Path(name).is_dir():
@@ -193,7 +192,9 @@ def find_recorded_model(recipe: Mapping[str, Any], image: Path, trust: bool = Fa
 
 
 def _model_of(run: Path) -> str | None:
-    """The model that a run's own settings name, with its path."""
+    """The model that the settings of a run in a directory name, with its path; None where there is no run."""
+    if not (run / "run.json").is_file() or not api.is_run(run):
+        return None
     spec = read_run(run).get("spec")
     sampler = spec.get("sampler") if isinstance(spec, dict) else None
     model = sampler.get("model") if isinstance(sampler, dict) else None
