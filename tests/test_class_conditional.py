@@ -243,10 +243,11 @@ def test_a_replay_has_its_class(tmp_path, folders, name, label):
     found = replay(f"{tmp_path / 'run'}:best")
     assert found.identical, found.to_text()
     recipe = read_recipe(tmp_path / "run" / "best.png")[1]
-    sampler = rebuild(recipe)
+    assert recipe["sampler"]["model"] == folders[name].name  # by itself an image does not say where
+    sampler = rebuild(recipe, str(folders[name]))
     assert (sampler.class_label, sampler.prompt) == (1, label)
     recipe["sampler"]["class_label"] = 2
-    assert float((images_of(rebuild(recipe), [0]) - images_of(sampler, [0])).abs().max()) > 0.02
+    assert float((images_of(rebuild(recipe, str(folders[name])), [0]) - images_of(sampler, [0])).abs().max()) > 0.02
 
 
 def test_the_command_line(tmp_path, monkeypatch, capsys, folders):

@@ -540,3 +540,23 @@ def test_load_pipeline_refuses_in_one_line(tmp_path):
     with pytest.raises(ValueError, match="could not be loaded") as caught:
         load_pipeline(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_images_that_a_safety_checker_blacked_out_are_known(monkeypatch):
+    def checked(images, device, dtype):
+        flags = [row % 2 == 1 for row in range(len(images))]
+        for row, flag in enumerate(flags):
+            if flag:
+                images[row] = 0.0
+        return images, flags
+
+    pipe = pipe_of("sd")
+    monkeypatch.setattr(pipe, "run_safety_checker", checked)
+    sampler = PipelineSampler(pipe, PROMPT, num_inference_steps=2)
+    assert sampler.flagged == []
+    x, _ = sampler.denoise(sampler.noise([0, 1, 2]), 0, 2)
+    images = sampler.decode(x)
+    assert sampler.flagged == [False, True, False]
+    assert images.flatten(1).std(1).tolist()[1] == 0
+    sampler.decode(x[:1])
+    assert sampler.flagged == [False]

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,11 +9,14 @@ import tiny
 from noisewright import cli
 from noisewright.metadata import encode_png, read_recipe
 
+MODEL = []
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run of five candidates in micro-batches of three, with its model beside it."""
     root = tmp_path_factory.mktemp("replay")
+    MODEL[:] = [root / "model"]
     tiny.sd().save_pretrained(root / "model", safe_serialization=True)
     given = ["generate", "a cat", "--model", str(root / "model"), "--verifier", "brightness", "--steps", "3"]
     assert cli.main([*given, "--budget", "5 images", "--batch-size", "3", "--out", str(root / "run"), "--json"]) == 0
@@ -21,6 +25,10 @@ def run(tmp_path_factory):
 
 def replayed(capsys, source, *more, code):
     capsys.readouterr()
+    file = Path(str(source))
+    sent = file.suffix == ".png" and not any((one / "run.json").is_file() for one in file.parents)
+    if sent and "--model" not in more:
+        more = [*more, "--model", MODEL[0]]  # by itself a file does not say where a local model is
     assert cli.main(["replay", str(source), *map(str, more), "--json"]) == code
     return json.loads(capsys.readouterr().out)
 
@@ -66,7 +74,7 @@ def test_tampered_pixels_are_found(run, capsys, tmp_path):
     assert found["max_difference"] > 0
     assert found["changed"] == pytest.approx(1 / pixels.shape[0] / pixels.shape[1])
     assert "changed after it was made" in found["reasons"][0]
-    assert cli.main(["replay", str(tmp_path / "edited.png")]) == 1
+    assert cli.main(["replay", str(tmp_path / "edited.png"), "--model", str(MODEL[0])]) == 1
     assert capsys.readouterr().out.startswith("different: ")
 
 

@@ -169,7 +169,7 @@ def test_a_search_asks_for_no_image_that_an_earlier_one_asked_for(tmp_path):
 def test_generate_keeps_scores_where_it_is_told(tmp_path, capsys):
     given = ["generate", "a red circle", "--budget", "2 images", "--steps", "1", "--verifier", "brightness"]
     assert cli.main([*given, "--score-cache", str(tmp_path / "kept"), "--out", str(tmp_path / "run")]) == 0
-    assert cli.main(["resume", str(tmp_path / "run"), "--budget", "3 images"]) == 0  # with the cache, too
+    assert cli.main(["resume", str(tmp_path / "run"), "--budget", "3 images", "--trust"]) == 0  # with the cache, too
     pictures = [read_image(file)[0] for file in (tmp_path / "run" / "images").glob("*.png")]
     images = torch.stack([torch.from_numpy(one.copy()).permute(2, 0, 1) / 255 for one in pictures])
     keys = [key_of(image, "a red circle", Brightness.fingerprint) for image in image_hashes(images)]

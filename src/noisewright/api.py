@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from noisewright import __version__, registry
+from noisewright import __version__, registry, trust
 from noisewright.budget import Budget, parse_budget
 from noisewright.builtins import FULL_STEPS, PREVIEWS, STEP_NOISE
 from noisewright.errors import BudgetExhausted, TargetReached, out_of_memory
@@ -326,7 +326,9 @@ def make_plan(
         pipe = load(str(pipe), device=device, dtype=dtype)
     info = registry.card(getattr(pipe, "name_or_path", None))
     prompt, class_label = _condition(pipe, prompt, class_label, info)
-    verifiers = _verifiers(verifier if verifier is not None else info.get("verifier", "clip"), pipe)
+    if verifier is None:
+        verifier = trust.of_card(info, "verifier", getattr(pipe, "name_or_path", "")) or "clip"
+    verifiers = _verifiers(verifier, pipe)
     judges, notes = _judges(judge, verifiers, prompt, info, pipe)
     warnings += notes
     shared = {one.name for one in verifiers} & {one.name for one in judges}
@@ -715,9 +717,9 @@ def _judges(
     if given is not None:
         none = isinstance(given, (str, list, tuple)) and list(given if not isinstance(given, str) else [given]) in NONE
         return [] if none else _verifiers(given, pipe), []
-    named = info.get("judge") or []
+    named = trust.of_card(info, "judge", getattr(pipe, "name_or_path", ""))
     taken = {one.name for one in verifiers}
-    free = [one for one in ([named] if isinstance(named, str) else named) if registry.score_name(one) not in taken]
+    free = [one for one in named if registry.score_name(one) not in taken]
     if not free:
         return [], []
     if free[0] == "shapes-oracle" and not _in_the_shapes_world(prompt):

@@ -147,6 +147,13 @@ Dtype = Annotated[
     str | None,
     typer.Option(help="float32, float16 or bfloat16; by default float32 on a CPU, else bfloat16.", metavar="NAME"),
 ]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Import the files, call the servers, fetch the models and use the directories that it names.",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the planned cost, generate nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 RunDirectory = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]
@@ -226,7 +233,11 @@ def generate(
 
 @app.command()
 def resume(
-    run: RunDirectory, budget: BudgetOption = None, target: TargetOption = None, json: Json = False
+    run: RunDirectory,
+    budget: BudgetOption = None,
+    target: TargetOption = None,
+    trust: Trust = False,
+    json: Json = False,
 ) -> Ended | None:
     """Continue a run, or give it a larger budget.
 
@@ -246,6 +257,8 @@ def resume(
     if not changed and is_concluded(run):
         _report(_recorded(run, held), [one["name"] for one in held["spec"].get("judges", [])], json)
         return None
+    if not trust:
+        _check_trust(run, request)
     return _run({**request, **changed}, run, json)
 
 
@@ -260,6 +273,7 @@ def replay(
     ] = None,
     device: Device = None,
     dtype: Annotated[str | None, typer.Option(help="By default what made the image.", metavar="NAME")] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Fetch the model that the image names.")] = False,
     json: Json = False,
 ) -> Ended | None:
     """Regenerate an image from its recipe.
@@ -272,7 +286,7 @@ def replay(
 
     _hush()
     with terminal.waiting("regenerating ...", _watched(json)):
-        found = replays.replay(source, out=out, model=model, device=device, dtype=dtype)
+        found = replays.replay(source, out=out, model=model, device=device, dtype=dtype, trust=trust)
     if json:
         terminal.print_json(found.to_json())
     else:
@@ -410,6 +424,13 @@ def _plan(request: Mapping[str, Any]) -> Plan:
     arguments["search_args"] = _search_arguments(request["search_args"])
     arguments["target"] = _target(request["target"])
     return api.make_plan(arguments.pop("model"), arguments.pop("prompt"), **arguments)
+
+
+def _check_trust(run: Path, request: Mapping[str, Any]) -> None:
+    """Refuse what a run directory may not name by itself, before anything is imported or compared."""
+    from noisewright import api, trust
+
+    trust.check_run(run, request, trust.plan_settings(api.make_plan))
 
 
 def _search_arguments(given: Sequence[str]) -> dict[str, str]:

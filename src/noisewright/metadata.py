@@ -6,9 +6,10 @@ import hashlib
 import io
 import json
 import math
+import re
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,10 @@ from torch import Tensor
 from noisewright.images import MOST_PIXELS as MOST_PIXELS
 from noisewright.images import read_image as read_image
 from noisewright.particle import compact, from_compact, from_lineage
+
+PATH = re.compile(r"(file://)?(/|~|[A-Za-z]:[\\/]|\\\\).*[/\\\w]", re.DOTALL)
+PROSE = ("model", "class_label")
+"""Settings that are no paths, besides those with ``prompt`` in their name."""
 
 RECIPE_VERSION = 2
 READABLE = (1, 2)
@@ -52,9 +57,10 @@ def encode_png(array: np.ndarray, recipe: dict[str, Any]) -> bytes:
 
     Args:
         array: the pixels.
-        recipe: see :func:`parameters_line`; stored whole as JSON in the chunk ``noisewright``, its lineage as
-            text (:class:`noisewright.particle.Lineages`) or as :func:`read_recipe` gives it.
+        recipe: see :func:`parameters_line`; stored as :func:`public` has it, as JSON in the chunk ``noisewright``. Its
+            lineage as text (:class:`noisewright.particle.Lineages`) or as :func:`read_recipe` gives it.
     """
+    recipe = public(recipe)
     chunks = PngImagePlugin.PngInfo()
     chunks.add_itxt("parameters", parameters_line(recipe, array.shape[1], array.shape[0]))
     chunks.add(b"iTXt", _text_chunk("noisewright", _recipe_text(recipe)))
@@ -92,7 +98,7 @@ def parameters_line(recipe: dict[str, Any], width: int, height: int) -> str:
         pairs.append(("CFG scale", sampler["guidance_scale"]))
     if recipe.get("seed") is not None:
         pairs.append(("Seed", recipe["seed"]))
-    pairs += [("Size", f"{width}x{height}"), ("Model", _public_name(sampler["model"]))]
+    pairs += [("Size", f"{width}x{height}"), ("Model", public_name(sampler["model"]))]
     if recipe.get("search"):
         pairs.append(("Search", recipe["search"]))
     scores = recipe.get("scores", {}).items()
@@ -105,9 +111,37 @@ def parameters_line(recipe: dict[str, Any], width: int, height: int) -> str:
     return "\n".join(lines)
 
 
-def _public_name(model: str) -> str:
-    """A hub id as it is; of a directory only its own name, since images are shared."""
-    return model if model.count("/") == 1 and not model.startswith((".", "/", "~")) else Path(model).name
+def public(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A recipe without the places of files on this machine, since images are shared and paths name people.
+
+    The model is called by its :func:`public_name`, and so is any other setting that is a whole path; prompts stay as
+    they are. ``run.json`` keeps the paths.
+    """
+    sampler = recipe.get("sampler")
+    if not isinstance(sampler, dict):
+        return recipe
+    found = {key: value if key in PROSE or "prompt" in key else _without_paths(value) for key, value in sampler.items()}
+    if isinstance(sampler.get("model"), str):
+        found["model"] = public_name(sampler["model"])
+    return {**recipe, "sampler": found}
+
+
+def public_name(model: str) -> str:
+    """A hub id as it is; of a directory only its own name."""
+    parts = PureWindowsPath(model).parts if "\\" in model else Path(model).parts
+    is_id = len(parts) == 2 and model.count("/") == 1 and not model.startswith((".", "/", "~"))
+    if model.startswith("noisewright/") or (is_id and not Path(model).is_dir()):
+        return model
+    return parts[-1] if parts and parts[-1] != ".." else Path(model).resolve().name or "model"
+
+
+def _without_paths(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_paths(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_paths(one) for one in value]
+    is_path = isinstance(value, str) and PATH.match(value) is not None
+    return public_name(value.removeprefix("file://")) if is_path else value
 
 
 def _quoted(value: Any) -> str:

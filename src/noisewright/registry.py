@@ -10,7 +10,6 @@ import difflib
 import importlib
 import importlib.util
 import inspect
-import json
 import logging
 import re
 import sys
@@ -107,6 +106,8 @@ def _read(text: str, hint: Any) -> Any:
     if list in kinds:
         from noisewright.metadata import read_recipe
 
+        if not Path(text).is_file():  # nor a pipe, which would be waited for
+            raise ValueError(f"expected an image file, got {text}, which does not exist")
         return read_recipe(Path(text))[1]["lineage"]
     return None if text.lower() == "none" and type(None) in kinds else text
 
@@ -248,7 +249,8 @@ def bundled(name: str) -> Path | None:
     """The directory of a bundled model such as ``noisewright/shapes``, or None."""
     owner, _, rest = str(name).partition("/")
     path = MODELS / rest
-    return path if owner == "noisewright" and rest and "/" not in rest and path.is_dir() else None
+    plain = re.fullmatch(r"\w[\w.-]*", rest) is not None  # no "..", no further folder
+    return path if owner == "noisewright" and plain and path.is_dir() else None
 
 
 def find_model(name: str) -> str:
@@ -280,12 +282,7 @@ def find_file(name: str | Path) -> Path:
 
 
 def card(directory: str | Path | None) -> dict[str, Any]:
-    """``noisewright.json`` beside a model's ``model_index.json``: its defaults, words, verifier and judge; or {}."""
-    path = Path(directory or "") / "noisewright.json"
-    if not directory or not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text())
-    except ValueError:
-        raise ValueError(f"expected JSON in {path}, got a damaged file") from None
-    return found if isinstance(found, dict) else {}
+    """``noisewright.json`` beside a model's ``model_index.json``, checked (:mod:`noisewright.card`); {} without one."""
+    from noisewright.card import read_card
+
+    return read_card(directory)

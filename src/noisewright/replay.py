@@ -14,15 +14,17 @@ import torch
 from torch import Tensor
 
 from noisewright import api, registry
+from noisewright import trust as trusting
 from noisewright.errors import RunMismatch, UnsupportedPipeline
 from noisewright.files import check_output, write_atomically
-from noisewright.metadata import encode_png, pixel_hash, read_image, read_recipe
+from noisewright.inside import inside
+from noisewright.metadata import encode_png, pixel_hash, public_name, read_image, read_recipe
 from noisewright.particle import Particle, from_lineage, noise_particle
 from noisewright.run import Run
 from noisewright.sampler import Sampler
 from noisewright.samplers.pipeline import PipelineSampler, fingerprint, load_pipeline
 from noisewright.schedule import Schedule
-from noisewright.store import Store, read_journal
+from noisewright.store import Store, read_journal, read_run
 
 NOT_SETTINGS = (
     "model", "pipeline", "fingerprint", "prompt", "num_inference_steps", "solver", "eta", "schedule", "levels", "dtype",
@@ -87,6 +89,7 @@ def replay(
     model: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    trust: bool = False,
 ) -> Replay:
     """Regenerate the candidate of a PNG, or of ``RUN:ID``.
 
@@ -95,9 +98,10 @@ def replay(
     Args:
         source: a PNG, or a run directory and an id or the beginning of one, ``best`` or ``baseline``.
         out: where to write the regenerated PNG.
-        model: where the model is now; by default what the recipe names.
+        model: where the model is now; by default what the recipe names, or of a local one the run.json beside it.
         device: by default the recorded kind where it is here, else the best there is.
         dtype: by default the recorded one.
+        trust: download a model that the recipe names and that is not here.
 
     Raises:
         ValueError: on a file without a recipe, an unknown id, or settings that the model does not take.
@@ -106,7 +110,10 @@ def replay(
     typed = out
     if out is not None:
         out = check_output(out, make_parent=False)
-    pixels, recipe = read_recipe(find_image(source))
+    image = find_image(source)
+    pixels, recipe = read_recipe(image)
+    if model is None:
+        model = find_recorded_model(recipe, image, trust)
     sampler = rebuild(recipe, model, device, dtype)
     particle = _particle(recipe)
     best, how = _regenerate(sampler, [particle], particle, recipe), "alone"
@@ -139,7 +146,7 @@ def find_image(source: str) -> Path:
     if not colon or not Path(run).is_dir():
         raise ValueError(f"expected a PNG or RUN:ID, got {source!r}, which does not exist")
     if key in ("best", "baseline"):
-        return Path(run) / f"{key}.png"
+        return inside(run, f"{key}.png")
     if not api.is_run(run):
         raise ValueError(f"expected a run directory (with run.json), got {run}")
     files: dict[str, str] = {}
@@ -150,7 +157,48 @@ def find_image(source: str) -> Path:
     if len(found) != 1:
         what = f"expected the id of one candidate of {run}, got {key!r}"
         raise ValueError(f"{what}, which fits {len(found)}" + (f": {', '.join(found[:4])}" if found else ""))
-    return Path(run) / files[found[0]]
+    return inside(run, files[found[0]])
+
+
+def find_recorded_model(recipe: Mapping[str, Any], image: Path, trust: bool = False) -> str:
+    """Where the model of a recipe is: a bundled one, a directory, a hub id, or what the run beside the image says.
+
+    An image names a local model by its directory's own name alone. Whichever it is, its fingerprint is compared.
+
+    Args:
+        recipe: of the image.
+        image: the file.
+        trust: whether a hub id may be downloaded.
+
+    Raises:
+        ValueError: where it is not found, or would have to be downloaded.
+    """
+    name = recipe["sampler"].get("model")
+    if not isinstance(name, str):
+        raise ValueError(f"expected the name of a model in the recipe of {image}, got {type(name).__name__}")
+    told = next(filter(None, map(_model_of, (image.parent, image.parent.parent))), None)
+    if told is not None and public_name(told) == public_name(name) and Path(told).is_dir():
+        return told
+    if registry.bundled(name) is not None or Path(name).is_dir():
+        return name
+    if public_name(name) != name or "/" not in name:
+        where = f", which is no longer at {told}" if told else " on somebody's disk"
+        raise ValueError(f"expected --model DIR for {image}, whose model is {public_name(name)!r}{where}")
+    if not trust and not trusting.is_cached(registry.find_model(name)):
+        raise ValueError(
+            f"{image} names the model {name}, which is not in the hub's cache: --trust downloads it, or --model ID|DIR"
+        )
+    return name
+
+
+def _model_of(run: Path) -> str | None:
+    """The model that the settings of a run in a directory name, with its path; None where there is no run."""
+    if not (run / "run.json").is_file() or not api.is_run(run):
+        return None
+    spec = read_run(run).get("spec")
+    sampler = spec.get("sampler") if isinstance(spec, dict) else None
+    model = sampler.get("model") if isinstance(sampler, dict) else None
+    return model if isinstance(model, str) else None
 
 
 def rebuild(
@@ -181,6 +229,9 @@ def rebuild(
     settings = {key: value for key, value in settings.items() if key not in NOT_SETTINGS}
     if _solver(made) is None and made["eta"] is not None:
         settings["eta"] = made["eta"]  # what the pipeline passes to its own scheduler
+    for key in api.RESERVED:
+        if key in settings:
+            raise ValueError(f"expected no {key} in a recipe, which noisewright sets itself")
     named = {key: settings.pop(key, None) for key in NAMED_SETTINGS}
     found, solvers = "", [None, _solver(made)]  # the pipeline's own mostly maps to the recorded one
     levels = made.get("levels")

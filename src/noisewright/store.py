@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from noisewright import journal
 from noisewright.errors import RunInterrupted, RunMismatch
 from noisewright.files import write_atomically as write_atomically  # which others take from here too
+from noisewright.inside import inside
 from noisewright.locks import LOCK, let_go, locked
 
 if TYPE_CHECKING:  # reading a run (``noisewright show``) must not wait for torch
@@ -134,6 +135,8 @@ class Store:
         """
         root = Path(root)
         read_run(root)
+        for name in ("journal.jsonl", "journal.jsonl.bad", LOCK):
+            inside(root, name)  # a link elsewhere would be mended, and written to
         with _writable(root):
             lock = locked(root)
             try:
@@ -252,8 +255,8 @@ class Store:
             digest: of its bytes, where that is known: then it need not be decoded.
         """
         try:
-            data = (self.root / relative).read_bytes()
-        except OSError:
+            data = inside(self.root, relative).read_bytes()
+        except (OSError, ValueError):  # gone, or a place outside of the run
             return False
         if digest is not None and digest_of(data) == digest:
             return True
@@ -268,7 +271,7 @@ class Store:
         from noisewright.metadata import pixel_hash, read_image
 
         try:
-            array, _ = read_image(self.root / relative)
+            array, _ = read_image(inside(self.root, relative))
         except ValueError:
             return None
         if pixel_hash(array) != pixels:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from noisewright.images import suffixes
+from noisewright.inside import inside
 from noisewright.reading import refused, shown
 
 log = logging.getLogger("noisewright")
@@ -54,11 +55,11 @@ def images_in(paths: Sequence[Path], recursive: bool = False, *, of: str = "all"
             found.append(path)
             continue
         before = skipped.total()
-        inside = _inside(path, known, skipped, recursive, of)
-        if not inside:
+        there = _inside(path, known, skipped, recursive, of)
+        if not there:
             others = f"; {_what(skipped)}" if skipped.total() > before else ""
             raise ValueError(f"expected images in {shown(path)}, got none{others}")
-        found += inside
+        found += there
     if skipped.total() and not quiet:
         log.warning("%s", _what(skipped))
     return list(dict.fromkeys(found))
@@ -74,8 +75,8 @@ def run_images(run: Path, of: str) -> list[Path]:
         found, _ = _listed(run / "images", suffixes(), Counter())
         if not found:
             raise ValueError(f"expected images in {shown(run)}, got none")
-        return sorted(found)
-    picked = run / f"{of}.png"
+        return sorted(inside(run, file.relative_to(run)) for file in found)
+    picked = inside(run, f"{of}.png")
     if not picked.is_file():
         raise ValueError(f"expected {of}.png in the run {shown(run)}, got none: has it ended?")
     return [picked]

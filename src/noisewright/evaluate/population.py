@@ -68,8 +68,8 @@ def population(paths: Sequence[Path], of: str = "best", recursive: bool = False,
             path.stat()
         except OSError as error:
             raise refused(path, "images, a directory or a .parquet file", error) from None
-        inside = [] if recursive or is_run(path) else sorted(one.parent for one in path.glob("*/run.json"))
-        given += inside or [path]
+        runs = [] if recursive or is_run(path) else sorted(one.parent for one in path.glob("*/run.json"))
+        given += runs or [path]
     return images_in(given, recursive, of=of, quiet=quiet)
 
 

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from noisewright.files import write_picture
 from noisewright.images import read_image
+from noisewright.inside import inside
 
 if TYPE_CHECKING:
     from noisewright.particle import Candidate
@@ -30,7 +31,7 @@ TILE = 192
 
 MOST_COLUMNS = 8
 MARGIN, GAP, LINE, TEXT = 20, 14, 17, 13
-PAPER, INK, FAINT, ACCENT = "#ffffff", "#1b1f24", "#6a737d", "#d9480f"
+PAPER, INK, FAINT, ACCENT, LOST = "#ffffff", "#1b1f24", "#6a737d", "#d9480f", "#d0d7de"
 
 
 def prepare() -> None:
@@ -59,7 +60,7 @@ def contact_sheet(root: Path, candidates: Sequence[Candidate], names: Sequence[s
     shown = list(candidates)[:MOST_TILES]
     if not shown:
         raise ValueError("expected at least one candidate, got none")
-    first = fit(_read(root / shown[0].file), TILE)
+    first = fit(_read_inside(root, shown[0].file), TILE)
     width, height = max(first.width, TILE * 2 // 3), max(first.height, 24)
     columns = min(MOST_COLUMNS, math.ceil(math.sqrt(len(shown))))
     rows = math.ceil(len(shown) / columns)
@@ -68,7 +69,7 @@ def contact_sheet(root: Path, candidates: Sequence[Candidate], names: Sequence[s
     draw = ImageDraw.Draw(sheet)
     for number, one in enumerate(shown):
         left, top = MARGIN + number % columns * cell[0], MARGIN + number // columns * cell[1]
-        tile = first if number == 0 else fit(_read(root / one.file), TILE)
+        tile = first if number == 0 else fit(_read_inside(root, one.file), TILE)
         sheet.paste(tile, (left + (width - tile.width) // 2, top + (height - tile.height) // 2))
         if number == 0:
             draw.rectangle((left - 4, top - 4, left + width + 3, top + height + 3), outline=ACCENT, width=3)
@@ -119,7 +120,15 @@ def _read(path: Path) -> Image.Image:
     try:
         return Image.fromarray(read_image(path)[0])
     except ValueError:
-        return Image.new("RGB", (TILE, TILE), "#d0d7de")
+        return Image.new("RGB", (TILE, TILE), LOST)
+
+
+def _read_inside(root: Path, name: str) -> Image.Image:
+    """As :func:`_read`, of a file that a run names: one outside of its directory is lost too."""
+    try:
+        return _read(inside(root, name))
+    except ValueError:
+        return Image.new("RGB", (TILE, TILE), LOST)
 
 
 def format_score(value: float) -> str:

@@ -12,13 +12,10 @@ For one public ``pipe(...)`` call, ``pipe.scheduler`` is swapped for a probe: a 
 from __future__ import annotations
 
 import copy
-import importlib
 import inspect
-import json
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -31,6 +28,9 @@ from noisewright.samplers.chance import unaided
 from noisewright.samplers.classes import is_class_conditional, read_class
 from noisewright.samplers.fingerprint import fingerprint
 from noisewright.samplers.levels import Levels, equal_solver, read_levels, step_arguments
+from noisewright.samplers.load import OWN_PIPELINES as OWN_PIPELINES
+from noisewright.samplers.load import best_device as best_device
+from noisewright.samplers.load import load_pipeline as load_pipeline
 from noisewright.samplers.native import (
     Chance,
     check_step,
@@ -60,9 +60,6 @@ LEVELS = ("timesteps", "sigmas")
 
 Output = TypeVar("Output")
 
-OWN_PIPELINES = {"ClassConditionalFlowPipeline": "noisewright.pipelines.class_flow"}
-"""Classes that a ``model_index.json`` may name and that diffusers does not have, with their modules."""
-
 
 class PipelineSampler:
     """A :class:`noisewright.sampler.Sampler` over a diffusers pipeline object, which is left as it was found.
@@ -84,6 +81,7 @@ class PipelineSampler:
 
     Attributes:
         warnings: what the user should know, such as options without an effect; shared by copies, may grow.
+        flagged: for each image decoded last, whether the pipeline's safety checker blacked it out; empty without one.
 
     Raises:
         UnsupportedPipeline: where the seam cannot enter.
@@ -124,6 +122,8 @@ class PipelineSampler:
         self._fingerprint: str | None = None
         self._explicit = tuple(pipe_kwargs or {})
         self._drawing: dict[str, bool] = {}
+        self._flags: list[bool] = []
+        self.flagged: list[bool] = []
         self.warnings: list[str] = []
         _check(self.pipe, type(pipe).__name__, self._settings, self._explicit)
         with turn(self.pipe), listening(self.pipe) as heard:
@@ -302,6 +302,7 @@ class PipelineSampler:
     def decode(self, x: Tensor) -> Tensor:
         def work() -> Tensor:
             images = self._call(Seam(self.pipe.scheduler, torch.empty(0), None), x, output_type="pt")
+            self.flagged = self._flags if len(self._flags) == len(x) else []
             self.meter.decodes += len(x)
             return quantise(images.detach().cpu())
 
@@ -550,6 +551,8 @@ class PipelineSampler:
         extra = seam.extra if seam.times is None else None
         with entered(self.pipe, make_probe(seam), self._encoded, self.meter, seam.branches, extra) as call:
             output = (getattr(call, "__wrapped__", call) if traced else call)(self.pipe, **given)
+        flags = getattr(output, "nsfw_content_detected", None) or getattr(output, "nsfw_detected", None) or []
+        self._flags = [bool(one) for one in flags]
         images = getattr(output, "images", None)
         if not isinstance(images, Tensor):
             raise UnsupportedPipeline(
@@ -639,57 +642,3 @@ def _is_json(value: Any) -> bool:
 
 def _name(pipe: Any) -> str:
     return str(getattr(pipe, "name_or_path", "") or type(pipe).__name__)
-
-
-def load_pipeline(directory_or_id: str | Path, *, device: str | None = None, dtype: str | None = None) -> Any:
-    """Load a diffusers pipeline from a directory or a hub id, safetensors only.
-
-    Args:
-        directory_or_id: as ``DiffusionPipeline.from_pretrained`` takes it.
-        device: ``cpu``, ``cuda``, ``mps``; by default the best there is.
-        dtype: ``float32``, ``float16``, ``bfloat16``; by default float32 on a CPU, bfloat16 elsewhere.
-
-    Raises:
-        ValueError: in one line, what is wrong with it.
-    """
-    from diffusers import DiffusionPipeline
-    from diffusers.utils import logging as diffusers_logging
-    from safetensors import SafetensorError
-
-    device = device or best_device()
-    dtype = dtype or ("float32" if device == "cpu" else "bfloat16")
-    path = Path(directory_or_id)
-    if path.is_dir():
-        if not (path / "model_index.json").is_file():
-            raise ValueError(f"expected a diffusers pipeline (a directory with model_index.json), got {path}")
-        pickles = sorted(p for p in path.rglob("*") if p.suffix in {".bin", ".ckpt", ".pt", ".pth"})
-        if pickles and not any(path.rglob("*.safetensors")):
-            raise ValueError(
-                f"expected safetensors weights, got the pickle {pickles[0].relative_to(path)} in {path}: "
-                "pickles can run code, so they are refused"
-            )
-    diffusers_logging.disable_progress_bar()
-    try:
-        pipe = (_own_class(path) or DiffusionPipeline).from_pretrained(
-            str(directory_or_id), torch_dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
-        )
-    except (
-        OSError, ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError, SafetensorError
-    ) as error:  # fmt: skip
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ValueError(f"model {str(directory_or_id)!r} could not be loaded: {first}") from error
-    return pipe.to(device)
-
-
-def _own_class(directory: Path) -> Any:
-    """Our class of a pipeline directory, or None where diffusers has it."""
-    index = directory / "model_index.json"
-    name = json.loads(index.read_text(encoding="utf-8")).get("_class_name") if index.is_file() else None
-    module = OWN_PIPELINES.get(name) if isinstance(name, str) else None
-    return getattr(importlib.import_module(module), str(name)) if module else None
-
-
-def best_device() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"

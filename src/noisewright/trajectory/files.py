@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from noisewright.metadata import public_name
 from noisewright.sampler import Sampler
 from noisewright.schedule import Schedule
 from noisewright.store import write_atomically
@@ -63,7 +64,9 @@ def identity(sampler: Sampler) -> dict[str, Any]:
     """What a schedule or an error table belongs to: the model's name and fingerprint, and what it predicts."""
     about = sampler.description
     prediction = getattr(sampler, "_kind", None) or about.get("kind") or "unknown"
-    return {"model": about.get("model"), "fingerprint": about.get("fingerprint"), "prediction": prediction}
+    name = about.get("model")  # files are shared: of a directory its own name
+    model = public_name(name) if isinstance(name, str) else name
+    return {"model": model, "fingerprint": about.get("fingerprint"), "prediction": prediction}
 
 
 def diffusers_arguments(schedule: Schedule) -> dict[str, list[float]]:

@@ -51,8 +51,8 @@ def files_of(model: str | Path, needs: Sequence[Sequence[str]], given_as: str) -
     """
     text = str(model)
     owner, _, rest = text.partition("/")
-    if owner == "noisewright" and not Path(text).is_dir():
-        if not rest or "/" in rest or rest.startswith(".") or not (MODELS / rest).is_dir():
+    if owner == "noisewright" and (not Path(text).is_dir() or _in_package(rest)):
+        if not _in_package(rest):
             raise ValueError(f"verifier model {text!r} could not be loaded: noisewright comes with no such model")
         model = MODELS / rest
     path = Path(model)
@@ -67,6 +67,11 @@ def files_of(model: str | Path, needs: Sequence[Sequence[str]], given_as: str) -
             f"verifier model {text!r} could not be loaded: expected a directory or a hub id OWNER/NAME, got {kind}"
         )
     return _from_hub(text, needs, given_as)
+
+
+def _in_package(name: str) -> bool:
+    """Whether a name is that of a bundled model, which no directory of the same name stands in for."""
+    return bool(name) and "/" not in name and not name.startswith(".") and (MODELS / name).is_dir()
 
 
 def is_hub_id(text: str) -> bool:
