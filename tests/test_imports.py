@@ -12,7 +12,7 @@ import noisewright
 ROOT = Path(noisewright.__file__).parent
 LAYERS = [
     {"errors", "files", "reading", "clock", "schedule", "schedules", "solvers", "noise", "frechet"},
-    {"sampler", "particle", "budget", "verifier", "statistics", "journal", "locks", "tensorfile", "pace"},
+    {"sampler", "particle", "budget", "verifier", "statistics", "journal", "locks", "tensorfile", "pace", "identity"},
     {"samplers", "verifiers", "metadata", "images", "store", "executor", "shapes", "features", "pipelines"},
     {"states", "ledger"},
     {"run"},
