@@ -69,9 +69,16 @@ def digest_of(*values: Any) -> str:
 
 def is_content(recorded: Any) -> bool:
     """Whether a record holds a hash somewhere, so that its value has to be given again."""
-    if isinstance(recorded, dict):
-        return any(key in CONTENT or is_content(one) for key, one in recorded.items())
-    return isinstance(recorded, list) and any(is_content(one) for one in recorded)
+    waiting = [recorded]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            if any(key in CONTENT for key in one):
+                return True
+            waiting.extend(one.values())
+        elif isinstance(one, list):
+            waiting.extend(one)
+    return False
 
 
 def original(recorded: Any, name: str = "a value") -> Any:

@@ -11,10 +11,10 @@ from noisewright.errors import RunMismatch
 from noisewright.identity import as_text, canonical, is_content, original
 from noisewright.samplers.fingerprint import is_older, same_model
 
-TEXTS = ("prompt", "negative_prompt")
+TEXT = re.compile(r"(negative_)?prompt(_\d)?")
 """Arguments that are texts, whatever they look like."""
 
-OBJECT = re.compile(r"<.* at 0x[0-9a-f]+>|(tensor|array|Parameter containing:\ntensor)\(.*\)", re.DOTALL)
+OBJECT = re.compile(r"<.* at 0x[0-9A-Fa-f]+>|\b(tensor|array)\(.*\)", re.DOTALL)
 """What earlier versions recorded of an argument that is no number or text: Python's ``repr``, shortened."""
 
 
@@ -65,7 +65,7 @@ def restored(recorded: Mapping[str, Any], given: Mapping[str, Any] | None, older
         if key in given:
             _compare(key, value, given[key], older)
             found[key] = given[key]
-        elif older and isinstance(value, str) and key not in TEXTS:
+        elif older and isinstance(value, str) and not TEXT.fullmatch(key):
             found[key] = _from_text(key, value)
         elif not older and is_content(value):
             raise ValueError(_again(key, "a hash"))
@@ -78,7 +78,7 @@ def _compare(key: str, recorded: Any, value: Any, older: bool) -> None:
     now = canonical(value, key)
     if older:
         shown = older_settings({key: value})[key]
-        addresses = isinstance(recorded, str) and " at 0x" in recorded  # which tell nothing: the pixels will
+        addresses = isinstance(recorded, str) and " at 0x" in recorded.lower()  # they tell nothing: the pixels will
         if shown == recorded or addresses or now == recorded:
             return
     elif now == recorded:
