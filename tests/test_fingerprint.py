@@ -16,11 +16,15 @@ from diffusers.hooks import apply_group_offloading
 from tokenizers.normalizers import NFD
 from transformers import CLIPImageProcessor
 
+import noisewright as nw
 import tiny
+from noisewright.cli_schedule import _check_table
 from noisewright.samplers import contents
 from noisewright.samplers.contents import cache_file, digest_of_network, tensors_of
 from noisewright.samplers.fingerprint import fingerprint, is_older, older_fingerprint, same_model
 from noisewright.samplers.pipeline import PipelineSampler, load_pipeline
+from noisewright.trajectory.errors import ErrorTable, LevelError
+from noisewright.trajectory.files import ScheduleFile, identity, load_for, write_schedule_file
 
 SEED = 12
 PLACES = 60
@@ -485,6 +489,34 @@ def test_older_fingerprints_are_still_made(make):
     pipe = make()
     assert older_fingerprint(pipe) == as_it_was(pipe)
     assert same_model(as_it_was(pipe), fingerprint(pipe))
+
+
+def test_files_with_an_older_fingerprint_are_taken(tmp_path):
+    pipe = tiny.sd()
+    sampler = PipelineSampler(pipe, "a cat", num_inference_steps=4)
+    older = {**identity(sampler), "fingerprint": older_fingerprint(pipe)}
+    write_schedule_file(tmp_path / "s.json", ScheduleFile(sampler.schedule, "ddim", older))
+    assert load_for(tmp_path / "s.json", sampler) == sampler.schedule
+    other = PipelineSampler(tiny.sd(seed=1), "a cat", num_inference_steps=4)
+    with pytest.raises(ValueError, match="--force"):
+        load_for(tmp_path / "s.json", other)
+    levels = tuple(LevelError(s, s, *[1.0] * 9) for s in (9.0, 7.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.5))
+    table = ErrorTable(levels, 1, "self", older, {"levels": len(levels)})
+    _check_table(ErrorTable.load(table.save(tmp_path / "errors.json")), identity(sampler), force=False)
+    with pytest.raises(ValueError, match="--force"):
+        _check_table(table, identity(other), force=False)
+
+
+@pytest.mark.parametrize(
+    ("model", "file"),
+    [("noisewright/shapes", "schedules/errors-*.json"), ("noisewright/cifar10", "schedules-cifar10/fits/dmn-5-*.json")],
+)
+def test_results_in_the_repository_are_those_of_the_bundled_models(model, file):
+    results = Path(__file__).parent.parent / "benchmarks" / "results"
+    recorded = [json.loads(one.read_text())["fingerprint"] for one in results.glob(file)]
+    assert recorded
+    pipe = nw.load(model, device="cpu")
+    assert all(is_older(one) and same_model(one, fingerprint(pipe)) for one in recorded)
 
 
 def test_an_older_fingerprint_is_the_same_model():
