@@ -27,8 +27,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from noisewright.files import write_atomically
 from noisewright.identity import add_bytes, as_text, bytes_of, canonical
-from noisewright.store import write_atomically
 
 SMALL = 2**25
 """Bytes of weights that are hashed each time: it takes 20 ms."""
