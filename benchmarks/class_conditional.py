@@ -140,7 +140,8 @@ def main() -> None:
     classifier, judge, _ = loaded()
     check_same_network(FeatureStatistics(classifier.fingerprint), reference)
     # Whatever else the slots depend on goes into the name of their directory.
-    model = sampler_of(0, given.steps, given.guidance, given.dtype).description["fingerprint"]
+    sampler = sampler_of(0, given.steps, given.guidance, given.dtype)
+    model = sampler.description["fingerprint"].older()  # by which the slots that are kept were named
     networks = (model, classifier.fingerprint, judge.fingerprint)
     settings = (given.candidates, given.steps, given.guidance, given.dtype, *networks)
     given.out /= hashlib.sha256(repr(settings).encode()).hexdigest()[:16]

@@ -654,8 +654,10 @@ def _read_errors(file: Path | None) -> ErrorTable | None:
 
 
 def _check_table(table: ErrorTable, about: Mapping[str, Any], force: bool) -> None:
+    from noisewright.samplers.fingerprint import same_model
+
     for name in ("fingerprint", "prediction"):
-        if not force and table.identity.get(name) != about.get(name):
+        if not force and not same_model(table.identity.get(name), about.get(name)):
             raise ValueError(
                 f"expected an error table of {about.get('model')} ({name} {about.get(name)}), got one of "
                 f"{table.identity.get('model')} ({name} {table.identity.get(name)}): --force takes it all the same"

@@ -22,7 +22,9 @@ from noisewright.metadata import encode_png, pixel_hash, public_name, read_image
 from noisewright.particle import Particle, from_lineage, noise_particle
 from noisewright.run import Run
 from noisewright.sampler import Sampler
-from noisewright.samplers.pipeline import PipelineSampler, fingerprint, load_pipeline
+from noisewright.samplers.fingerprint import fingerprint, is_older, same_model
+from noisewright.samplers.pipeline import PipelineSampler, load_pipeline
+from noisewright.samplers.settings import restored
 from noisewright.schedule import Schedule
 from noisewright.store import Store, read_journal, read_run
 
@@ -89,6 +91,7 @@ def replay(
     model: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    pipe_kwargs: Mapping[str, Any] | None = None,
     trust: bool = False,
 ) -> Replay:
     """Regenerate the candidate of a PNG, or of ``RUN:ID``.
@@ -101,11 +104,14 @@ def replay(
         model: where the model is now; by default what the recipe names, or of a local one the run.json beside it.
         device: by default the recorded kind where it is here, else the best there is.
         dtype: by default the recorded one.
+        pipe_kwargs: tensors, arrays and images among the arguments of the pipeline's call, of which a recipe holds only
+            a hash: it is compared.
         trust: download a model that the recipe names and that is not here.
 
     Raises:
-        ValueError: on a file without a recipe, an unknown id, or settings that the model does not take.
-        RunMismatch: where the model is another one.
+        ValueError: on a file without a recipe, an unknown id, or settings that the model does not take, or that are
+            needed again.
+        RunMismatch: where the model is another one, or an argument.
     """
     typed = out
     if out is not None:
@@ -114,7 +120,7 @@ def replay(
     pixels, recipe = read_recipe(image)
     if model is None:
         model = find_recorded_model(recipe, image, trust)
-    sampler = rebuild(recipe, model, device, dtype)
+    sampler = rebuild(recipe, model, device, dtype, pipe_kwargs)
     particle = _particle(recipe)
     best, how = _regenerate(sampler, [particle], particle, recipe), "alone"
     size, place = int(recipe["micro_batch"]["size"]), int(recipe["micro_batch"]["place"])
@@ -202,31 +208,33 @@ def _model_of(run: Path) -> str | None:
 
 
 def rebuild(
-    recipe: Mapping[str, Any], model: str | None = None, device: str | None = None, dtype: str | None = None
-) -> PipelineSampler:
-    """The sampler that a recipe describes.
+    recipe: Mapping[str, Any], model: str | None = None, device: str | None = None, dtype: str | None = None,
+    pipe_kwargs: Mapping[str, Any] | None = None,
+) -> PipelineSampler:  # fmt: skip
+    """The sampler that a recipe describes; the arguments are :func:`replay`'s.
 
     Raises:
-        RunMismatch: where the model is another one, or its scheduler gives other noise levels.
+        RunMismatch: where the model is another one, or an argument, or its scheduler gives other noise levels.
         ValueError: where the model does not load or does not take the settings.
     """
     made = recipe["sampler"]
     if "pipeline" not in made:
         maker = made.get("model", "another sampler")
         raise ValueError(f"expected an image of a diffusers pipeline, got one of {maker}")
+    none = made.get("none", ())  # explicit Nones; others were not given, or mean the default
+    settings = {key: value for key, value in made.items() if value is not None or key in none}
+    settings = {key: value for key, value in settings.items() if key not in NOT_SETTINGS}
+    settings = restored(settings, pipe_kwargs, is_older(made["fingerprint"]))
     name = model or made["model"]
     where, device = registry.find_model(name), device or _device(made["device"])
     pipe = load_pipeline(where, device=device, dtype=made["dtype"])  # a fingerprint holds for one dtype
     now = fingerprint(pipe)
-    if now != made["fingerprint"]:
+    if not same_model(made["fingerprint"], now):
         raise RunMismatch(
             f"expected the model with fingerprint {made['fingerprint']} that made the image, got {now} from {name}"
         )
     if dtype is not None and dtype != made["dtype"]:
         pipe = load_pipeline(where, device=device, dtype=dtype)
-    none = made.get("none", ())  # explicit Nones; others were not given, or mean the default
-    settings = {key: value for key, value in made.items() if value is not None or key in none}
-    settings = {key: value for key, value in settings.items() if key not in NOT_SETTINGS}
     if _solver(made) is None and made["eta"] is not None:
         settings["eta"] = made["eta"]  # what the pipeline passes to its own scheduler
     for key in api.RESERVED:

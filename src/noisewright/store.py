@@ -195,6 +195,9 @@ class Store:
         Raises:
             RunMismatch: naming the first setting that differs.
         """
+        about = spec.get("sampler", {})
+        if hasattr(about, "as_recorded"):  # by the rules of the version that recorded the run
+            spec = {**spec, "sampler": about.as_recorded(self.run["spec"].get("sampler", {}))}
         before, now = _comparable(self.run["spec"]), _comparable(spec)
         for key in sorted({*before, *now}):
             if before.get(key) != now.get(key):

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from noisewright.model_files import BRINGS_CODE, check_folder, check_weights, read_json
+from noisewright.samplers.contents import loaded_from
 
 OWN_PIPELINES = {"ClassConditionalFlowPipeline": "noisewright.pipelines.class_flow"}
 """Classes that a ``model_index.json`` may name and that diffusers does not have, with their modules."""
@@ -53,7 +54,11 @@ def load_pipeline(directory_or_id: str | Path, *, device: str | None = None, dty
     ) as error:  # fmt: skip
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ValueError(f"model {name!r} could not be loaded: {first}") from error
-    return pipe.to(device)
+    pipe = pipe.to(device)
+    for one in pipe.components.values():
+        if isinstance(one, torch.nn.Module):
+            loaded_from(one, dtype)
+    return pipe
 
 
 class _Refused(ValueError):

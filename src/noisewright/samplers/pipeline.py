@@ -16,6 +16,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -23,10 +24,11 @@ from torch import Tensor
 
 from noisewright.clock import Level
 from noisewright.errors import NotDifferentiable, UnsupportedPipeline
+from noisewright.identity import canonical, copied
 from noisewright.sampler import Meter, StepNoise, quantise
 from noisewright.samplers.chance import unaided
 from noisewright.samplers.classes import is_class_conditional, read_class
-from noisewright.samplers.fingerprint import fingerprint
+from noisewright.samplers.fingerprint import Fingerprint, fingerprint
 from noisewright.samplers.levels import Levels, equal_solver, read_levels, step_arguments
 from noisewright.samplers.load import OWN_PIPELINES as OWN_PIPELINES
 from noisewright.samplers.load import best_device as best_device
@@ -45,6 +47,7 @@ from noisewright.samplers.native import (
 )
 from noisewright.samplers.options import listening, unread_words, without_effect
 from noisewright.samplers.seam import Seam, checkpointed, entered, make_probe, without_guidance
+from noisewright.samplers.settings import Description, older_settings
 from noisewright.samplers.turns import turn
 from noisewright.schedule import KINDS, Estimate, Schedule, check_falling, estimate
 from noisewright.schedules import named_schedule
@@ -59,6 +62,10 @@ LEVELS = ("timesteps", "sigmas")
 """Arguments of a pipeline's call that say its levels one by one."""
 
 Output = TypeVar("Output")
+
+
+_AFTER_SETTINGS = ("eta",)
+"""Arguments of the pipeline's call whose place in a description another value takes."""
 
 
 class PipelineSampler:
@@ -119,13 +126,15 @@ class PipelineSampler:
         self._given_solver = solver
         self._given_schedule = None if schedule == "pipeline" else schedule
         self._model = model or _name(pipe)
-        self._fingerprint: str | None = None
+        self._fingerprint: Fingerprint | None = None
         self._explicit = tuple(pipe_kwargs or {})
         self._drawing: dict[str, bool] = {}
         self._flags: list[bool] = []
         self.flagged: list[bool] = []
         self.warnings: list[str] = []
         _check(self.pipe, type(pipe).__name__, self._settings, self._explicit)
+        self._recorded = {key: canonical(value, key) for key, value in self._settings.items()}
+        self._settings = copied(self._settings)  # what is recorded is what is used, whatever becomes of the caller's
         with turn(self.pipe), listening(self.pipe) as heard:
             self._prepare(num_inference_steps)
         notes = without_effect(self.pipe, self._settings, self._heard.extra, self._explicit)
@@ -220,13 +229,13 @@ class PipelineSampler:
         label = {} if self.class_label is None else {"class_label": self.class_label}
         given = self._given_schedule
         levels = {} if given is None else {"levels": given if isinstance(given, str) else given.to_json()}
-        return {
+        found = {
             "model": self._model,
             "pipeline": type(self._found).__name__,
             "fingerprint": self._fingerprint,
             "prompt": self.prompt,
             **label,
-            **{key: value if _is_json(value) else repr(value) for key, value in self._settings.items()},
+            **copied(self._recorded),
             "num_inference_steps": self._asked_steps,
             "solver": self.solver.name if self.solver is not None else type(self.pipe.scheduler).__name__,
             "eta": self._eta,
@@ -236,6 +245,10 @@ class PipelineSampler:
             "dtype": str(self.pipe.dtype).removeprefix("torch."),
             "device": str(self.device),
         }
+        about = Description(found)
+        own = {key: value for key, value in self._settings.items() if key not in _AFTER_SETTINGS}
+        about.older = partial(older_settings, own)
+        return about
 
     @property
     def _eta(self) -> float | None:
@@ -534,7 +547,7 @@ class PipelineSampler:
         count = len(x) if x is not None else int(batch or 1)
         accepted = inspect.signature(type(self.pipe).__call__).parameters
         given: dict[str, Any] = {
-            key: value for key, value in self._settings.items() if value is not None or key in self._explicit
+            key: copied(value) for key, value in self._settings.items() if value is not None or key in self._explicit
         }
         given["output_type"] = output_type
         given["num_inference_steps"] = steps or max(1, 0 if seam.times is None else len(seam.times))
@@ -634,10 +647,6 @@ def _check(pipe: Any, kind: str, settings: dict[str, Any], explicit: Sequence[st
 
 def _differ(a: Tensor, b: Tensor) -> bool:
     return not torch.equal(a, b)
-
-
-def _is_json(value: Any) -> bool:
-    return value is None or isinstance(value, (str, int, float, bool))
 
 
 def _name(pipe: Any) -> str:

@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from noisewright.errors import UnsupportedPipeline
 from noisewright.sampler import Meter
+from noisewright.samplers.prompts import remembering
 from noisewright.samplers.turns import networks_of, reserved
 
 CLOSE = 0.02
@@ -164,14 +165,6 @@ def entered(
         if threading.get_ident() == thread:  # another pipeline may have the same network, in another thread
             meter.forwards += _batch_of(module, args, kwargs)
 
-    def remembered(*args: Any, **kwargs: Any) -> Any:
-        assert encode is not None  # noqa: S101 - set below only where it exists
-        key = repr((args, sorted(kwargs.items(), key=lambda item: item[0])))
-        if key not in encoded:
-            with meter.phase("encode"):
-                encoded[key] = encode(*args, **kwargs)
-        return encoded[key]
-
     networks = networks_of(pipe)
 
     def keep(module: Any, args: tuple, output: Any) -> None:
@@ -186,7 +179,7 @@ def entered(
         # Past DiffusionPipeline.__setattr__, which would write the probe's class into the pipeline's config.
         object.__setattr__(pipe, "scheduler", probe)
         if encode is not None:
-            object.__setattr__(pipe, "encode_prompt", remembered)
+            object.__setattr__(pipe, "encode_prompt", remembering(pipe, encode, encoded, meter))
         pipe.set_progress_bar_config(disable=True)
         try:
             yield call

@@ -11,6 +11,7 @@ from typing import Any
 
 from noisewright.metadata import public_name
 from noisewright.sampler import Sampler
+from noisewright.samplers.fingerprint import same_model
 from noisewright.schedule import Schedule
 from noisewright.store import write_atomically
 from noisewright.trajectory.errors import read_json
@@ -53,7 +54,7 @@ class ScheduleFile:
             ValueError: naming both.
         """
         for name in SAME:
-            if not force and self.identity.get(name) != other.get(name):
+            if not force and not same_model(self.identity.get(name), other.get(name)):
                 raise ValueError(
                     f"expected a schedule made for {other.get('model')} ({name} {other.get(name)}), got one for "
                     f"{self.identity.get('model')} ({name} {self.identity.get(name)}): --force takes it all the same"
