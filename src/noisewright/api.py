@@ -384,7 +384,7 @@ def make_plan(
     if PREVIEWS in needs and not getattr(sampler, "can_preview", True):
         kind = sampler.pipe.scheduler.config.get("prediction_type")  # type: ignore[attr-defined]
         raise ValueError(f"expected a prediction that previews can be made of for {search}, got {kind!r}")
-    _rehearse(function, sampler, verifiers, arguments, seed)
+    _rehearse(function, sampler, verifiers, arguments, seed, limits)
     if limits == Budget():
         raise ValueError("expected a budget such as '64 images', got none")
     renders = 1 if sampler is final else 2
@@ -436,12 +436,13 @@ class _Rehearsed(Exception):
 class _Rehearsal:
     """What a search sees of a run before its first verb, which ends the rehearsal."""
 
-    def __init__(self, sampler: Sampler, verifiers: Sequence[Verifier], seed: int) -> None:
+    def __init__(self, sampler: Sampler, verifiers: Sequence[Verifier], seed: int, budget: Budget) -> None:
         self.without_gradient = without_gradient(sampler, verifiers)
         self.schedule = sampler.schedule
         self.steps = sampler.schedule.steps
         self.stochastic = sampler.stochastic
         self.seed = seed
+        self.budget = budget
         self._sampler = sampler
 
     @property
@@ -458,10 +459,11 @@ def _rehearse(
     verifiers: Sequence[Verifier],
     arguments: Mapping[str, Any],
     seed: int,
+    budget: Budget,
 ) -> None:
     """Let a search check its arguments, before anything is spent."""
     with contextlib.suppress(_Rehearsed):
-        function(_Rehearsal(sampler, verifiers, seed), **arguments)
+        function(_Rehearsal(sampler, verifiers, seed, budget), **arguments)
 
 
 def execute(
