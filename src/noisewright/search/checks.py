@@ -1,22 +1,20 @@
 """What the searches ask of their arguments, each in one line: expected and got."""
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
+from noisewright.bounds import short
 from noisewright.run import Run
 
 BLOCK = 5040
-"""How many particles are made at once where there may be any number: a multiple of all micro-batch sizes up to 10 and of
-12, 14, 15 and 16, so that these are cut as they would be from one list."""
+"""How many particles are made at once where there may be any number: a multiple of all micro-batch sizes up to 10 and
+of 12, 14, 15 and 16, so that these are cut as they would be from one list."""
 
 FEWEST, MOST = 1000, 100_000
 """So many particles at a time are taken with any budget, and never more."""
 
 FOR_AN_IMAGE, FOR_A_SECOND = 64, 1000
 """How many particles at a time an image and a second of the budget may be spent on."""
-
-LONGEST = 60
-"""Characters of a value in a message."""
 
 
 def at_least(least: int, **values: int | None) -> None:
@@ -57,18 +55,6 @@ def at_once(run: Run, **values: int | None) -> None:
         if value is not None and value > most:
             name = name.replace("_times_", " * ")
             raise ValueError(f"expected {name} of at most {most} with a budget of {run.budget}, got {short(value)}")
-
-
-def short(value: Any) -> str:
-    """A value for a message: numbers of very many digits by their size, long texts by their beginning."""
-    if isinstance(value, int) and abs(value) >= 10**15:
-        return f"about {'-' * (value < 0)}1e+{math.floor(math.log10(abs(value)))}"
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, tuple):
-        value = ", ".join(map(short, value[:LONGEST])) or "none"
-    text = str(value)
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
 def inside(low: float, high: float, closed: Literal["both", "left", "right", "no"] = "both", **values: float) -> None:

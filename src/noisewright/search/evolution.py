@@ -2,10 +2,11 @@
 
 import math
 
+from noisewright.bounds import short
 from noisewright.noise import uniform
 from noisewright.particle import Candidate, Particle
 from noisewright.run import Run
-from noisewright.search.checks import at_least, at_once, inside, short
+from noisewright.search.checks import at_least, at_once, inside
 
 
 def evolution(

@@ -82,8 +82,8 @@ def fk(
     found = run.finish(states)
     final = numbers(run.value(found))
     scale = temperature or deviation(final) / 2 or 1.0
-    return list(zip(found, normalised([w + in_units(r, scale) - g for w, r, g in zip(weights, final, product, strict=True)]),
-                    strict=True))  # fmt: skip
+    last = [w + in_units(r, scale) - g for w, r, g in zip(weights, final, product, strict=True)]
+    return list(zip(found, normalised(last), strict=True))
 
 
 def branches(run: Run, states: Sequence[Particle], chosen: Sequence[int]) -> list[Particle]:

@@ -4,10 +4,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
+from noisewright.bounds import short
 from noisewright.noise import seed_of
 from noisewright.particle import Candidate, Particle, from_lineage
 from noisewright.run import Run
-from noisewright.search.checks import at_least, at_once, inside, short
+from noisewright.search.checks import at_least, at_once, inside
 
 MOST_DIMENSIONS = 512
 """CMA-ES decomposes a matrix of their square again and again."""
