@@ -25,8 +25,8 @@ MOST_LEVELS = 1000
 """Of a measurement, and of a teacher's grid: the times that models are trained at."""
 
 MOST_EVALUATIONS = 100_000
-SEEDS = 2**63 - 1 - 2**32
-"""A first seed is below it, so that there are four thousand million more."""
+LARGEST_FIRST_SEED = 2**63 - 2**32 - 1
+"""So that there are four thousand million more after it."""
 
 LONGEST = 60
 """Characters of a value in a message."""

@@ -48,7 +48,7 @@ FEWEST_STEPS = {"dmn": 2, "search": 2}
 MOST: dict[str, int] = {
     "steps": bounds.MOST_STEPS, "teacher_steps": bounds.MOST_STEPS, "levels": bounds.MOST_LEVELS,
     "nodes": bounds.MOST_LEVELS + 1, "samples": bounds.MOST_SAMPLES, "evaluations": bounds.MOST_EVALUATIONS,
-    "batch_size": bounds.MOST_IN_A_BATCH, "seed": bounds.SEEDS - 1,
+    "batch_size": bounds.MOST_IN_A_BATCH, "seed": bounds.LARGEST_FIRST_SEED,
 }  # fmt: skip
 """What the numbers of these commands may be at most."""
 
