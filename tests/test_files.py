@@ -249,9 +249,7 @@ NEEDS_SUFFIX = {"evaluate --save-statistics": ".npz", "compare --plot": ".png"}
 
 @pytest.mark.parametrize("kind", ["pipe", "link to a device", "/dev/stdout"])
 @pytest.mark.parametrize("name", list(commands("", "")))
-def test_commands_refuse_places_that_are_no_file_before_anything_is_computed(
-    name, kind, tmp_path, monkeypatch, capsys
-):
+def test_commands_refuse_places_that_are_no_file_before_anything_is_computed(name, kind, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for module in (api, replay, pipeline):
         monkeypatch.setattr(module, "load_pipeline", lambda *_, **__: pytest.fail("a model was loaded"))

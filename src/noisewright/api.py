@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 from noisewright import __version__, registry, trust
+from noisewright.bounds import LARGEST_SIDE, MOST_IN_A_BATCH, MOST_STEPS, MOST_VERIFIERS, at_most, no_longer, no_more
 from noisewright.budget import Budget, parse_budget
 from noisewright.builtins import FULL_STEPS, PREVIEWS, STEP_NOISE
 from noisewright.errors import BudgetExhausted, TargetReached, out_of_memory
@@ -39,9 +40,6 @@ from noisewright.verifiers.cache import cached
 log = logging.getLogger("noisewright")
 
 DEFAULT_BUDGET = "16 images"
-LONGEST_PROMPT = 5000
-"""Characters. Text encoders read 77 to 512 tokens; more than this is a mistake, such as a file in place of a prompt."""
-
 RESERVED = (
     "latents", "generator", "num_images_per_prompt", "output_type", "return_dict", "callback_on_step_end",
     "class_labels",
@@ -297,6 +295,12 @@ def make_plan(
                         ("batch_size", batch_size)):  # fmt: skip
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise ValueError(f"expected {name} of at least 1, got {value!r}")
+    at_most(MOST_STEPS, num_inference_steps=num_inference_steps, search_steps=search_steps)
+    at_most(MOST_IN_A_BATCH, batch_size=batch_size)
+    at_most(LARGEST_SIDE, height=height, width=width)
+    no_longer(class_label=class_label, negative_prompt=negative_prompt)
+    for given, what in ((verifier, "verifiers"), (judge, "judges")):
+        no_more(MOST_VERIFIERS, what, given if isinstance(given, (list, tuple)) else [given])
     if not ensemble_weights(ensemble) and ensemble not in ENSEMBLES:
         raise ValueError(registry.unknown("ensemble", str(ensemble), list(ENSEMBLES)))
     limits = parse_budget(DEFAULT_BUDGET if budget is None else budget)
@@ -351,6 +355,7 @@ def make_plan(
     else:
         default = info.get("default", {})
         steps = num_inference_steps or default.get("num_inference_steps") or _default_steps(pipe)
+        at_most(MOST_STEPS, num_inference_steps=steps)
         scale = guidance_scale if guidance_scale is not None else default.get("guidance_scale")
         try:
             sampler = PipelineSampler(
@@ -384,7 +389,7 @@ def make_plan(
     if PREVIEWS in needs and not getattr(sampler, "can_preview", True):
         kind = sampler.pipe.scheduler.config.get("prediction_type")  # type: ignore[attr-defined]
         raise ValueError(f"expected a prediction that previews can be made of for {search}, got {kind!r}")
-    _rehearse(function, sampler, verifiers, arguments, seed)
+    _rehearse(function, sampler, verifiers, arguments, seed, limits)
     if limits == Budget():
         raise ValueError("expected a budget such as '64 images', got none")
     renders = 1 if sampler is final else 2
@@ -436,12 +441,13 @@ class _Rehearsed(Exception):
 class _Rehearsal:
     """What a search sees of a run before its first verb, which ends the rehearsal."""
 
-    def __init__(self, sampler: Sampler, verifiers: Sequence[Verifier], seed: int) -> None:
+    def __init__(self, sampler: Sampler, verifiers: Sequence[Verifier], seed: int, budget: Budget) -> None:
         self.without_gradient = without_gradient(sampler, verifiers)
         self.schedule = sampler.schedule
         self.steps = sampler.schedule.steps
         self.stochastic = sampler.stochastic
         self.seed = seed
+        self.budget = budget
         self._sampler = sampler
 
     @property
@@ -458,10 +464,11 @@ def _rehearse(
     verifiers: Sequence[Verifier],
     arguments: Mapping[str, Any],
     seed: int,
+    budget: Budget,
 ) -> None:
     """Let a search check its arguments, before anything is spent."""
     with contextlib.suppress(_Rehearsed):
-        function(_Rehearsal(sampler, verifiers, seed), **arguments)
+        function(_Rehearsal(sampler, verifiers, seed, budget), **arguments)
 
 
 def execute(
@@ -675,8 +682,7 @@ def check_prompt(prompt: str | None) -> None:
         raise TypeError(f"expected a prompt as text, got {type(prompt).__name__}")
     if not prompt.strip():
         raise ValueError("expected a prompt, got an empty one")
-    if len(prompt) > LONGEST_PROMPT:
-        raise ValueError(f"expected a prompt of at most {LONGEST_PROMPT} characters, got {len(prompt)}")
+    no_longer(prompt=prompt)
 
 
 def _unknown_words(prompt: str, info: dict[str, Any]) -> list[str]:

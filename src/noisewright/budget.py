@@ -19,6 +19,9 @@ UNITS = {
 }  # fmt: skip
 IN_SECONDS = {"minutes": 60.0, "hours": 3600.0}
 
+MOST = 1e15
+"""Of any unit, in a budget: more is a mistake, and numbers up to there are exact."""
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -37,8 +40,13 @@ class Budget:
     def __post_init__(self) -> None:
         for unit in ("images", "nfe", "seconds"):
             value = getattr(self, unit)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise ValueError(f"expected a budget above 0 {unit}, got {value:g}")
+            if value is None:
+                continue
+            if not value > 0:
+                raise ValueError(f"expected a budget above 0 {unit}, got {max(value, -MOST):g}")
+            if not value <= MOST:
+                got = f"{value:g}" if isinstance(value, float) else f"about 1e+{math.floor(math.log10(value))}"
+                raise ValueError(f"expected a budget of at most {MOST:g} {unit}, got {got}")
 
     def __str__(self) -> str:
         units = (("images", self.images), ("nfe", self.nfe), ("seconds", self.seconds))

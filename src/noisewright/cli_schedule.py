@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from noisewright import bounds
 from noisewright import cli_schedule_show as shown
 from noisewright.files import check_directory, check_output
 
@@ -43,6 +44,16 @@ TAKEN_BY = {
 """Parameters of ``fit`` that some methods have no use for, with those that take them."""
 
 FEWEST_STEPS = {"dmn": 2, "search": 2}
+
+MOST: dict[str, int] = {
+    "steps": bounds.MOST_STEPS, "teacher_steps": bounds.MOST_STEPS, "levels": bounds.MOST_LEVELS,
+    "nodes": bounds.MOST_LEVELS + 1, "samples": bounds.MOST_SAMPLES, "evaluations": bounds.MOST_EVALUATIONS,
+    "batch_size": bounds.MOST_IN_A_BATCH, "seed": bounds.LARGEST_FIRST_SEED,
+}  # fmt: skip
+"""What the numbers of these commands may be at most."""
+
+MOST_PROMPT_BYTES = 100 * 2**20
+"""Of a file of prompts."""
 
 SELF = "self"
 SPARE_SEEDS = 1_000_000
@@ -164,6 +175,7 @@ def measure(
     from --prompt; without any, the empty prompt. MODEL and the table go into every schedule that is fitted from it.
     """
     given = images or [SELF]
+    _check_sizes(levels=levels, batch_size=batch_size, seed=seed, samples=count if given == [SELF] else 0)
     _check_images(given)
     file, keep = check_output(out), check_directory(keep, "--keep")
     from noisewright.trajectory import measure as measuring
@@ -265,6 +277,10 @@ def fit(
     _check_taken(ctx, method)
     if method == "vrg" and errors is None:
         raise ValueError("expected --errors FILE with --method vrg, got none")
+    _check_sizes(
+        steps=steps, nodes=nodes, samples=samples, evaluations=evaluations, teacher_steps=teacher_steps, seed=seed,
+        batch_size=batch_size,
+    )  # fmt: skip
     rule = _solver(solver)
     _check_start(start, steps)
     file, keep = check_output(out), check_directory(keep, "--keep")
@@ -275,6 +291,10 @@ def fit(
         gits.check_settings(steps, nodes=nodes, cost=cost, factor=factor)
     elif method == "search" and len(_check_metrics(metric, features, reference)) != 1:
         raise ValueError(f"expected one --metric to search by, got {metric!r}")
+    if method == "dmn":
+        from noisewright.trajectory.dmn import MOST_DMN_STEPS
+
+        bounds.at_most(MOST_DMN_STEPS, **{"--steps": steps})
     if steps < FEWEST_STEPS.get(method, 1):
         raise ValueError(f"expected at least {FEWEST_STEPS[method]} steps for {method}, got {steps}")
     table = _read_errors(errors)
@@ -360,6 +380,7 @@ def compare(
     from noisewright.schedule import ending_clean
     from noisewright.trajectory.files import read_schedule_file
 
+    _check_sizes(samples=samples, steps=steps, teacher_steps=teacher_steps, seed=seed, batch_size=batch_size)
     files = {one: read_schedule_file(one) for one in schedules if _is_file(one)}
     count = steps or next((one.schedule.steps for one in files.values()), None)
     if count is None:
@@ -532,6 +553,12 @@ def _going_on() -> Iterator[None]:
         raise cli.Interrupted("interrupted; the same command goes on where it was") from None
 
 
+def _check_sizes(**given: int | None) -> None:
+    """Refuse numbers that nothing can be made of, before anything is."""
+    for name, value in given.items():
+        bounds.at_most(MOST[name], **{f"--{name.replace('_', '-')}": value})
+
+
 def _check_plot(plot: Path | None) -> Path | None:
     if plot is None:
         return None
@@ -567,11 +594,16 @@ def _conditions(prompt: Sequence[str] | None, prompts: Path | None) -> list[str]
     if prompt and prompts is not None:
         raise ValueError("expected --prompt or --prompts, got both")
     if prompts is None:
+        bounds.no_longer(**{"--prompt": max(prompt or [""], key=len)})
         return list(prompt or [])
     from noisewright.reading import read_text
 
+    if prompts.is_file() and prompts.stat().st_size > MOST_PROMPT_BYTES:
+        raise ValueError(f"expected a file of at most {MOST_PROMPT_BYTES >> 20} MB of prompts, got {prompts}")
     lines = read_text(prompts, "a file with a prompt a line").split("\n")
     found = [line.strip() for line in lines if line.strip()]
+    bounds.no_more(bounds.MOST_PROMPTS, f"prompts in {prompts}", found)
+    bounds.no_longer(prompt=max(found, key=len, default=""))
     if not found:
         raise ValueError(f"expected a prompt a line in {prompts}, got an empty file")
     return found
@@ -709,6 +741,7 @@ def _metric_names(names: str) -> list[str]:
     found = list(dict.fromkeys(one.strip() for one in names.split(",") if one.strip()))
     if not found:
         raise ValueError("expected a metric (teacher, fid or a verifier), got none")
+    bounds.no_more(bounds.MOST_VERIFIERS, "metrics", found)
     return found
 
 

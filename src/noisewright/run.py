@@ -497,6 +497,10 @@ class Run:
                 return count
             if self.budget.seconds is not None and not self._is_timed(kind):
                 count = 1  # nothing is known yet of how long one takes
+            count = affordable(  # at most, before anything is kept back: more need not be tried one by one
+                self.budget, self._used(), count, nfe_each=nfe_each, images_each=images_each, seconds_each=0.0,
+                reserve=Spent(),
+            )  # fmt: skip
             while count > 0:  # what is kept back depends on how much of it this batch does
                 reserve = self._reserve(group[done : done + count], nfe_each, images_each)
                 fits = affordable(

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from noisewright.bounds import MOST_STEPS, no_more
 from noisewright.clock import Clock, Level, vp_level
 
 STRAIGHT = 1e-4
@@ -55,6 +56,7 @@ class Schedule:
                 f"expected N times and N + 1 levels, got {len(self.t)} times, {len(self.alpha)} alphas "
                 f"and {len(self.sigma)} sigmas"
             )
+        no_more(2 * MOST_STEPS, "noise levels", self.t)  # some schedulers visit each level twice
         if not self.t:
             raise ValueError("expected at least one step, got an empty schedule")
         if not all(math.isfinite(v) for v in (*self.t, *self.alpha, *self.sigma, self.start)):

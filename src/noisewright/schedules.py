@@ -11,9 +11,11 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 
+from noisewright.bounds import MOST_STEPS, at_most
 from noisewright.clock import Clock, Level
 from noisewright.schedule import Schedule, along
 
@@ -140,6 +142,7 @@ def named_schedule(name: str, clock: Clock, steps: int, start: float = 1.0) -> S
         raise ValueError(f"unknown schedule {name!r}: expected one of {', '.join(RULES)}{hint}")
     if steps < 1:
         raise ValueError(f"expected at least 1 step, got {steps}")
+    at_most(MOST_STEPS, steps=steps)
     try:
         return along(clock, RULES[name](clock, steps), start)
     except ValueError as error:
@@ -174,13 +177,19 @@ def _table(clock: Clock, table: Sequence[float], steps: int) -> list[Level]:
     return found
 
 
+@cache
+def _beta_mass() -> tuple[torch.Tensor, torch.Tensor]:
+    """Ends of small parts of the lower half, in ``x^0.6``, and the density's integral from 0 to each but the first."""
+    ends = torch.linspace(0, 0.5**BETA, BETA_POINTS, dtype=torch.float64)
+    height = (1 - ends ** (1 / BETA)) ** (BETA - 1)
+    return ends, torch.cumulative_trapezoid(height, ends)
+
+
 def _beta_quantile(part: float) -> float:
     """The quantile of Beta(0.6, 0.6), by integration of the density in ``x^0.6``, where it is smooth."""
     if part > 0.5:
         return 1 - _beta_quantile(1 - part)
-    ends = torch.linspace(0, 0.5**BETA, BETA_POINTS, dtype=torch.float64)
-    height = (1 - ends ** (1 / BETA)) ** (BETA - 1)
-    mass = torch.cumulative_trapezoid(height, ends)
+    ends, mass = _beta_mass()
     place = int(torch.searchsorted(mass, 2 * part * mass[-1]))
     below = float(mass[place - 1]) if place > 0 else 0.0
     inside = (2 * part * float(mass[-1]) - below) / (float(mass[place]) - below)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from noisewright.bounds import MOST_STEPS, at_most
 from noisewright.clock import Level
 from noisewright.errors import NotDifferentiable
 from noisewright.sampler import Meter, StepNoise, quantise
@@ -84,6 +85,7 @@ class MixtureSampler:
     def _set_steps(self, steps: int) -> None:
         if steps < 1:
             raise ValueError(f"expected at least 1 step, got {steps}")
+        at_most(MOST_STEPS, steps=steps)
         self.schedule = vp_schedule(steps) if self.kind == "vp" else flow_schedule(steps)
 
     def with_steps(self, steps: int) -> MixtureSampler:

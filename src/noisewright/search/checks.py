@@ -3,14 +3,58 @@
 import math
 from typing import Literal
 
+from noisewright.bounds import short
 from noisewright.run import Run
+
+BLOCK = 5040
+"""How many particles are made at once where there may be any number: a multiple of all micro-batch sizes up to 10 and
+of 12, 14, 15 and 16, so that these are cut as they would be from one list."""
+
+FEWEST, MOST = 1000, 100_000
+"""So many particles at a time are taken with any budget, and never more."""
+
+FOR_AN_IMAGE, FOR_A_SECOND = 64, 1000
+"""How many particles at a time an image and a second of the budget may be spent on."""
 
 
 def at_least(least: int, **values: int | None) -> None:
     """Raise a ValueError for a value below ``least``; None passes."""
     for name, value in values.items():
         if value is not None and value < least:
-            raise ValueError(f"expected {name} of at least {least}, got {value}")
+            raise ValueError(f"expected {name} of at least {least}, got {short(value)}")
+
+
+def widest(run: Run) -> int:
+    """How many particles at a time the run's budget could be of use to.
+
+    A step of each costs at least one NFE, and no machine makes more than a thousand a second. A budget in images says
+    nothing of how many are looked at for an image; more than 64 are a mistake.
+    """
+    budget = run.budget
+    limits = [
+        None if budget.images is None else FOR_AN_IMAGE * budget.images,
+        budget.nfe,
+        None if budget.seconds is None else math.ceil(FOR_A_SECOND * budget.seconds),
+    ]
+    return min(MOST, max(FEWEST, min((one for one in limits if one is not None), default=MOST)))
+
+
+def block(run: Run) -> int:
+    """How many particles to make at once where there may be any number: no more than there can be images of."""
+    limits = (BLOCK, run.budget.images, run.budget.nfe)
+    return min(one for one in limits if one is not None)
+
+
+def at_once(run: Run, **values: int | None) -> None:
+    """Raise a ValueError for particles at a time (or rounds without an image) beyond what the budget could use.
+
+    Whatever number of images is finished one after the other needs no such check: the budget ends it.
+    """
+    most = widest(run)
+    for name, value in values.items():
+        if value is not None and value > most:
+            name = name.replace("_times_", " * ")
+            raise ValueError(f"expected {name} of at most {most} with a budget of {run.budget}, got {short(value)}")
 
 
 def inside(low: float, high: float, closed: Literal["both", "left", "right", "no"] = "both", **values: float) -> None:
@@ -20,7 +64,7 @@ def inside(low: float, high: float, closed: Literal["both", "left", "right", "no
         above = value > high or (value == high and closed in ("left", "no"))
         if below or above or math.isnan(value):
             left, right = "[" if closed in ("both", "left") else "(", "]" if closed in ("both", "right") else ")"
-            raise ValueError(f"expected {name} in {left}{low:g}, {high:g}{right}, got {value:g}")
+            raise ValueError(f"expected {name} in {left}{low:g}, {high:g}{right}, got {short(value)}")
 
 
 def needs_step_noise(run: Run, search: str) -> None:
@@ -37,8 +81,8 @@ def fractions(run: Run, **values: tuple[float, ...]) -> list[int]:
     """
     ((name, given),) = values.items()
     if not given or any(not 0 < value < 1 for value in given) or list(given) != sorted(set(given)):
-        raise ValueError(f"expected {name} as rising fractions in (0, 1), got {', '.join(map(str, given)) or 'none'}")
+        raise ValueError(f"expected {name} as rising fractions in (0, 1), got {short(tuple(given))}")
     indices = [max(1, min(run.steps - 1, round(value * run.steps))) for value in given]
     if run.steps < 2 or len(set(indices)) < len(indices):
-        raise ValueError(f"expected {name} at different steps, got {given} of {run.steps} steps")
+        raise ValueError(f"expected {name} at different steps, got {short(tuple(given))} of {run.steps} steps")
     return indices

@@ -2,10 +2,11 @@
 
 import math
 
+from noisewright.bounds import short
 from noisewright.noise import uniform
 from noisewright.particle import Candidate, Particle
 from noisewright.run import Run
-from noisewright.search.checks import at_least, inside
+from noisewright.search.checks import at_least, at_once, inside
 
 
 def evolution(
@@ -40,15 +41,16 @@ def evolution(
     """
     at_least(2, population=population)
     at_least(0, elites=elites)
+    at_once(run, population=population)
     inside(0, 1, tournament=tournament, mutation=mutation, closed="right")
     inside(0, 1, back=back, closed="no")
     if elites >= population:
-        raise ValueError(f"expected fewer elites than the population of {population}, got {elites}")
+        raise ValueError(f"expected fewer elites than the population of {population}, got {short(elites)}")
     if not at or list(at) != sorted(set(at)) or not all(0 <= point < 1 for point in at):
-        raise ValueError(f"expected at as rising fractions in [0, 1), got {', '.join(map(str, at)) or 'none'}")
+        raise ValueError(f"expected at as rising fractions in [0, 1), got {short(tuple(at))}")
     indices = [min(round(point * run.steps), run.steps - 1) for point in at]
     if len(set(indices)) < len(indices):
-        raise ValueError(f"expected at as different steps, got {', '.join(map(str, at))} of {run.steps} steps")
+        raise ValueError(f"expected at as different steps, got {short(tuple(at))} of {run.steps} steps")
     steps_back = max(1, round(back * run.steps))
     alive = _roll_out(run, run.noise(population), indices)
     for number, index in enumerate(indices):

@@ -1,13 +1,16 @@
 """Feynman-Kac steering (Singhal et al. 2025, arXiv 2501.06848): a particle filter towards high scores."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
 from noisewright.noise import uniform
 from noisewright.particle import Candidate, Particle
 from noisewright.run import Run
-from noisewright.search.checks import at_least, fractions, inside, needs_step_noise
+from noisewright.search.checks import at_least, at_once, fractions, inside, needs_step_noise
+
+HUGE = 1e300
 
 
 def fk(
@@ -46,6 +49,7 @@ def fk(
         The finished particles with their normalised weights.
     """
     at_least(1, particles=particles)
+    at_once(run, particles=particles)
     inside(0, 1, ess=ess)
     indices = fractions(run, at=at)
     if temperature is not None and not temperature > 0:
@@ -59,7 +63,7 @@ def fk(
         states = run.denoise(states, index)
         scores = numbers(run.value(run.preview(states)))
         scale = temperature or deviation(scores) / 2 or 1.0
-        for k, score in enumerate(score / scale for score in scores):
+        for k, score in enumerate(in_units(score, scale) for score in scores):
             history[k] = [*history[k], score]
             log_potential = {
                 "diff": score - before[k], "max": max(history[k]), "add": sum(history[k])
@@ -78,13 +82,14 @@ def fk(
     found = run.finish(states)
     final = numbers(run.value(found))
     scale = temperature or deviation(final) / 2 or 1.0
-    return list(zip(found, normalised([w + r / scale - g for w, r, g in zip(weights, final, product, strict=True)]),
-                    strict=True))  # fmt: skip
+    last = [w + in_units(r, scale) - g for w, r, g in zip(weights, final, product, strict=True)]
+    return list(zip(found, normalised(last), strict=True))
 
 
 def branches(run: Run, states: Sequence[Particle], chosen: Sequence[int]) -> list[Particle]:
     """The chosen states; each further copy of one is a fork."""
-    copies = [run.fork(state, max(0, chosen.count(k) - 1)) for k, state in enumerate(states)]
+    counts = Counter(chosen)
+    copies = [run.fork(state, max(0, counts[k] - 1)) for k, state in enumerate(states)]
     taken: set[int] = set()
     made = []
     for k in chosen:
@@ -108,13 +113,19 @@ def normalised(weights: Sequence[float]) -> list[float]:
     """exp(weights), summing to 1."""
     most = max(weights)
     shares = [math.exp(weight - most) for weight in weights]
-    return [share / sum(shares) for share in shares]
+    total = sum(shares)
+    return [share / total for share in shares]
 
 
 def numbers(scores: Sequence[float]) -> list[float]:
     """Scores with the missing (-inf) set to the lowest there is, so that weights stay finite."""
     finite = [score for score in scores if math.isfinite(score)]
     return [score if math.isfinite(score) else min(finite, default=0.0) for score in scores]
+
+
+def in_units(score: float, scale: float) -> float:
+    """A score in units of ``scale``, finite however small that is, so that weights can be compared."""
+    return max(-HUGE, min(HUGE, score / scale))
 
 
 def deviation(scores: Sequence[float]) -> float:

@@ -2,7 +2,7 @@
 
 from noisewright.errors import NotDifferentiable
 from noisewright.run import Run
-from noisewright.search.checks import at_least, inside
+from noisewright.search.checks import at_least, at_once, inside
 
 
 def gradient(
@@ -42,6 +42,7 @@ def gradient(
         NotDifferentiable: where there is no gradient, before anything is spent.
     """
     at_least(1, starts=starts, iterations=iterations, every=every)
+    at_once(run, starts=starts, **({"every": every} if every < iterations else {"iterations": iterations}))
     inside(0, 1, momentum=momentum, closed="left")
     inside(0, float("inf"), rate=rate, clip=clip, closed="no")
     inside(0, float("inf"), norm_weight=norm_weight, closed="left")

@@ -1,9 +1,10 @@
 """Successive halving on previews (Jamieson and Talwalkar 2016; for diffusion arXiv 2607.21591, 2511.22242)."""
 
 import math
+from bisect import bisect_left, bisect_right
 
 from noisewright.run import Run
-from noisewright.search.checks import at_least, fractions, inside
+from noisewright.search.checks import at_least, at_once, fractions, inside
 
 
 def halving(
@@ -31,6 +32,7 @@ def halving(
     """
     at_least(1, n=n)
     at_least(4, pilot=pilot)
+    at_once(run, n=n)
     inside(-1, 1, threshold=threshold)
     indices = fractions(run, cuts=cuts)
     if len(keep) != len(cuts):
@@ -71,4 +73,6 @@ def spearman(one: list[float], other: list[float]) -> float:
 
 
 def _ranks(values: list[float]) -> list[float]:
-    return [sum(v < value for v in values) + (sum(v == value for v in values) - 1) / 2 for value in values]
+    rising = sorted(values)
+    places = [(bisect_left(rising, value), bisect_right(rising, value)) for value in values]
+    return [low + (high - low - 1) / 2 for low, high in places]

@@ -1,10 +1,11 @@
 """Search over paths (Ma et al. 2025, section 3.1): carry good states back towards noise, branch, come down again."""
 
+import math
 from collections.abc import Sequence
 
 from noisewright.particle import Candidate, Particle
 from noisewright.run import Run
-from noisewright.search.checks import at_least, inside
+from noisewright.search.checks import at_least, at_once, inside
 
 
 def paths(
@@ -40,6 +41,9 @@ def check(run: Run, width: int, children: int, level: float, up: float, down: fl
     inside(0, 1, level=level, up=up, down=down, closed="no")
     if down <= up:
         raise ValueError(f"expected down above up, so that a round comes nearer to clean, got {down:g} and {up:g}")
+    at_once(run, width=width, children=children, width_times_children=width * children)
+    to_clean = math.ceil(min(level / (down - up), float(2**53)))
+    at_once(run, rounds=to_clean if rounds is None else min(rounds, to_clean))
     if level + up >= 1:
         raise ValueError(f"expected level + up below 1 (pure noise), got {level + up:g}")
     if not 0 < run.schedule.nearest(level) < run.steps:

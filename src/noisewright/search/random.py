@@ -1,9 +1,10 @@
 """Random search, best of N (Ma et al. 2025, section 3.1): fresh noise each time, keep the best."""
 
 from noisewright.run import Run
+from noisewright.search.checks import at_least, block
 
 ROUND = 256
-"""How many noises are asked for at once; it has no effect on which candidates there are."""
+"""How many noises are asked for at once without an n; it has no effect on which candidates there are."""
 
 
 def random(run: Run, n: int | None = None) -> None:
@@ -17,10 +18,9 @@ def random(run: Run, n: int | None = None) -> None:
         run: the verbs.
         n: how many candidates; by default as many as the budget allows.
     """
-    if n is not None:
-        if n < 1:
-            raise ValueError(f"expected n of at least 1, got {n}")
-        run.finish(run.noise(n))
-        return
-    while True:
-        run.finish(run.noise(ROUND))
+    at_least(1, n=n)
+    made = 0
+    while n is None or made < n:
+        count = ROUND if n is None else min(block(run), n - made)
+        run.finish(run.noise(count))
+        made += count

@@ -1,7 +1,7 @@
 """Rollover budget forcing (Kim et al. 2025, arXiv 2503.19385): stop at the first better proposal, save the rest."""
 
 from noisewright.run import Preview, Run
-from noisewright.search.checks import at_least, inside, needs_step_noise
+from noisewright.search.checks import at_least, at_once, inside, needs_step_noise
 
 
 def rbf(run: Run, quota: int = 4, first: int = 8, batch: int = 4, begin: float = 0.4) -> None:
@@ -24,6 +24,7 @@ def rbf(run: Run, quota: int = 4, first: int = 8, batch: int = 4, begin: float =
         begin: the fraction of the steps that are made plainly before, in [0, 1).
     """
     at_least(1, quota=quota, first=first, batch=batch)
+    at_once(run, quota=quota, first=first)
     inside(0, 1, begin=begin, closed="left")
     if quota > 1:
         needs_step_noise(run, "rbf")

@@ -4,10 +4,14 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
+from noisewright.bounds import short
 from noisewright.noise import seed_of
 from noisewright.particle import Candidate, Particle, from_lineage
 from noisewright.run import Run
-from noisewright.search.checks import at_least, inside
+from noisewright.search.checks import at_least, at_once, inside
+
+MOST_DIMENSIONS = 512
+"""CMA-ES decomposes a matrix of their square again and again."""
 
 
 def refine(
@@ -44,14 +48,17 @@ def refine(
     """
     at_least(1, generations=generations, elites=elites)
     at_least(2, population=population, dimensions=dimensions)
+    at_once(run, population=population)
     inside(0, 1, cosine=cosine, closed="no")
     inside(0, 1, shrink=shrink, closed="right")
     if elites > population and method == "es":
-        raise ValueError(f"expected at most {population} elites (the population), got {elites}")
+        raise ValueError(f"expected at most {population} elites (the population), got {short(elites)}")
     begin = _noise_of(run, start) if start is not None else None
     if method == "cmaes":
         if dimensions >= run.noise_size:
-            raise ValueError(f"expected dimensions below the {run.noise_size} of the noise, got {dimensions}")
+            raise ValueError(f"expected dimensions below the {run.noise_size} of the noise, got {short(dimensions)}")
+        if dimensions > MOST_DIMENSIONS:
+            raise ValueError(f"expected at most {MOST_DIMENSIONS} dimensions, got {short(dimensions)}")
         import numpy as np
         from cmaes import CMA
 

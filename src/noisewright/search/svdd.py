@@ -2,9 +2,10 @@
 
 import math
 
+from noisewright.bounds import short
 from noisewright.noise import uniform
 from noisewright.run import Preview, Run
-from noisewright.search.checks import at_least, inside, needs_step_noise
+from noisewright.search.checks import at_least, at_once, inside, needs_step_noise
 from noisewright.search.fk import normalised, numbers
 
 
@@ -31,12 +32,13 @@ def svdd(
         begin: the fraction of the steps that are made plainly before, in [0, 1).
     """
     at_least(1, proposals=proposals, block=block, width=width)
+    at_once(run, proposals=proposals, width=width, proposals_times_width=proposals * width)
     inside(0, 1, begin=begin, closed="left")
     if not temperature >= 0:
         raise ValueError(f"expected a temperature of at least 0, got {temperature:g}")
     first = round(begin * run.steps)
     if first + block >= run.steps and proposals > 1:
-        raise ValueError(f"expected begin + block below the {run.steps} steps, got {first} + {block}")
+        raise ValueError(f"expected begin + block below the {run.steps} steps, got {first} + {short(block)}")
     if proposals == 1:
         run.finish(run.noise(width))
         return

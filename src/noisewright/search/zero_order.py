@@ -5,7 +5,7 @@ from typing import Literal
 
 from noisewright.particle import Candidate
 from noisewright.run import Run
-from noisewright.search.checks import at_least, inside
+from noisewright.search.checks import at_least, at_once, inside
 
 
 def zero_order(
@@ -36,6 +36,7 @@ def zero_order(
         shrink: what the angle is multiplied with, in (0, 1).
     """
     at_least(1, neighbours=neighbours, rounds=rounds, patience=patience)
+    at_once(run, neighbours=neighbours)
     inside(-1, 1, cosine=cosine, closed="left")
     inside(0, 1, shrink=shrink, closed="no")
     climb(run, run.finish(run.noise(1))[0], neighbours, cosine, rounds, on_failure, patience, shrink)

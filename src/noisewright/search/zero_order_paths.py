@@ -1,7 +1,8 @@
 """Zero-order search on the start, then search over paths from the winner ("both" in the field's teaching)."""
 
+from noisewright.bounds import short
 from noisewright.run import Run
-from noisewright.search.checks import at_least, inside
+from noisewright.search.checks import at_least, at_once, inside
 from noisewright.search.paths import check, descend
 from noisewright.search.zero_order import climb
 
@@ -24,9 +25,11 @@ def zero_order_paths(
         width, children, level, up, down: of paths; ``path_rounds`` are its rounds.
     """
     at_least(1, neighbours=neighbours, rounds=rounds)
+    at_once(run, neighbours=neighbours)
     inside(-1, 1, cosine=cosine, closed="left")
     if width > 1 + neighbours * rounds:
-        raise ValueError(f"expected at most the {1 + neighbours * rounds} noises of the first part, got width {width}")
+        first = short(1 + neighbours * rounds)
+        raise ValueError(f"expected at most the {first} noises of the first part, got width {short(width)}")
     check(run, width, children, level, up, down, path_rounds)
     seen = climb(run, run.finish(run.noise(1))[0], neighbours, cosine, rounds)
     winners = run.top(seen, width)

@@ -20,6 +20,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from noisewright.bounds import at_most
 from noisewright.trajectory.path import ModelPath, spaced
 from noisewright.trajectory.vrg import Fitted
 
@@ -28,6 +29,9 @@ Array = np.ndarray
 FLOOR = 0.1
 """The smallest gap of a fit, in even gaps (or half of its start's smallest, if that is less). It costs 0.3 % of the
 bound at 20 steps and nothing at 10; without it the third and fourth of 20 levels come within one time of each other."""
+
+MOST_DMN_STEPS = 200
+"""The search for a minimum takes a thousand evaluations a step, each in time proportional to the steps."""
 
 
 def objective(nodes: Array, *, power: float = 1.0, independent: int = 3) -> Array:
@@ -120,7 +124,7 @@ def minimise(
         return nodes_of(grid[[int(found.argmin())]])[0] if found.min() < best else start
     mean, sigma, spent = np.zeros(size), 0.3, 0
     while spent < evaluations:
-        search = CMA(mean=mean, sigma=sigma, seed=seed + spent, population_size=4 * size)
+        search = CMA(mean=mean, sigma=sigma, seed=(seed + spent) % 2**32, population_size=4 * size)
         while spent < evaluations and not search.should_stop():
             points = np.stack([search.ask() for _ in range(search.population_size)])
             found = value(points)
@@ -165,6 +169,7 @@ def fit_dmn(
     """
     if steps < 2:
         raise ValueError(f"expected at least 2 steps for dmn, got {steps}")
+    at_most(MOST_DMN_STEPS, steps=steps)
     p = 1.0 if power is None else power
     path, q = replace(path, end=end), independent
     most = 1000 * steps if evaluations is None else evaluations

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from noisewright.bounds import MOST_LEVELS, at_most, short
 from noisewright.sampler import Sampler
 from noisewright.solvers import Ddim
 from noisewright.trajectory.kept import Kept, depends
@@ -53,8 +54,9 @@ def check_settings(steps: int, *, nodes: int = 61, cost: str = "dev", factor: fl
         raise ValueError(f"expected {', '.join(COSTS)} as the cost of a jump, got {cost!r}")
     if nodes < 4:
         raise ValueError(f"expected a teacher of at least 4 nodes, got {nodes}")
+    at_most(MOST_LEVELS + 1, nodes=nodes)
     if not 1 <= steps <= nodes - 1:
-        raise ValueError(f"expected 1 to {nodes - 1} steps on a teacher of {nodes} nodes, got {steps}")
+        raise ValueError(f"expected 1 to {nodes - 1} steps on a teacher of {nodes} nodes, got {short(steps)}")
     if not (math.isfinite(factor) and factor > 0):
         raise ValueError(f"expected a finite factor of later steps above 0, got {factor}")
 

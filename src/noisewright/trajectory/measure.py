@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from noisewright.bounds import MOST_LEVELS, at_most
 from noisewright.noise import gaussian
 from noisewright.sampler import Sampler
 from noisewright.solvers import Ddim
@@ -176,6 +177,7 @@ def measured_levels(path: ModelPath, count: int) -> list[float]:
     """
     if count < 5:
         raise ValueError(f"expected at least 5 levels to measure at, got {count}")
+    at_most(MOST_LEVELS, levels=count)
     first, last = path.time(path.low), path.time(path.high)
     times = [last + (first - last) * k / (count - 1) for k in range(count)]
     return [path.high, *(path.level(time) for time in times[1:-1]), path.low]

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from noisewright.bounds import MOST_SAMPLES, at_most
 from noisewright.evaluate import bootstrap
 from noisewright.evaluate.distribution import fid_change_interval, fid_interval
 from noisewright.sampler import Sampler
@@ -54,6 +55,7 @@ def subjects(
     """
     if not prompts or count < 1:
         raise ValueError(f"expected at least one prompt and one sample, got {len(prompts)} and {count}")
+    at_most(MOST_SAMPLES, samples=count)
     found, first = [], seed
     for number, prompt in enumerate(prompts[:count]):
         share = count // len(prompts) + (number < count % len(prompts)) if len(prompts) <= count else 1

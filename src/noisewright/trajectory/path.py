@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from noisewright.bounds import MOST_STEPS, at_most
 from noisewright.clock import Clock
 from noisewright.sampler import Sampler
 from noisewright.samplers.mixture import MixtureSampler
@@ -173,6 +174,7 @@ def spaced(name: str, path: ModelPath, steps: int, high: float | None = None) ->
         raise ValueError(f"expected {', '.join(SPACINGS)}, got {name!r}")
     if steps < 1:
         raise ValueError(f"expected at least 1 step, got {steps}")
+    at_most(MOST_STEPS, steps=steps)
     top = path.high if high is None else high
     if name == "logsnr":
         levels = np.exp(np.linspace(math.log(top), math.log(path.low), steps + 1))[:-1]

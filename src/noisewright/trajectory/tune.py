@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from cmaes import CMA
 
+from noisewright.bounds import MOST_EVALUATIONS, at_most
 from noisewright.schedule import Schedule
 from noisewright.solvers import AnySolver
 from noisewright.trajectory.kept import Kept
@@ -122,6 +123,7 @@ def tune(
         ValueError: where a noise is in both sets, or where the start has no value for some image.
         Interrupted: on Ctrl-C, with the best so far.
     """
+    at_most(MOST_EVALUATIONS, evaluations=evaluations)
     _check_apart(tuning, reporting)
     path = ending_with(path, schedule)
     bend = Bend(path, tuple(path.levels_of(schedule)), free_start)
@@ -137,7 +139,7 @@ def tune(
 
     climb = Climb(bend, schedule, value, metric.lower, progress)
     try:
-        climb.run(evaluations, CMA(mean=np.zeros(bend.size), sigma=sigma, seed=seed))
+        climb.run(evaluations, CMA(mean=np.zeros(bend.size), sigma=sigma, seed=seed % 2**32))
     except KeyboardInterrupt:
         raise Interrupted(Fitted(climb.best, {"metric": metric.name, **climb.figures, "interrupted": True})) from None
     first, last = (measured(one, solver, reporting, [metric], kept)[metric.name] for one in (schedule, climb.best))
