@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image, PngImagePlugin
@@ -19,6 +20,7 @@ from noisewright.evaluate.population import population
 from noisewright.evaluate.scoring import score_files
 from noisewright.images import read_image
 from noisewright.metadata import encode_png
+from noisewright.verifier import as_verifier
 from noisewright.verifiers.pixels import Brightness
 
 SETTINGS = "Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 8x8"
@@ -335,8 +337,6 @@ def test_tables(tmp_path, name, monkeypatch):
     assert source(tmp_path / "a.png", {}) == "a cat"
     assert source(tmp_path / "sub" / "b.png", {}) == "a dog"
     monkeypatch.chdir(tmp_path / "sub")
-    from pathlib import Path
-
     assert source(Path("b.png"), {}) == "a dog"
     with pytest.raises(ValueError, match=r"expected a row for .*b\.png in"):
         source(tmp_path / "b.png", {})
@@ -475,6 +475,18 @@ def test_names_that_are_alike_long_or_many(tmp_path):
     assert sorting.copy_by_rank(found, tmp_path / "out") is None
     names = sorted(one.name for one in (tmp_path / "out").iterdir())
     assert names == ["00001_x.png", "00002_x.png", "00003_" + "ü" * 122 + ".png"]
+
+
+def test_a_verifier_that_changes_the_directory_moves_no_file(folder):
+    def wanders(images, prompt):
+        os.chdir("/")
+        return images.mean((1, 2, 3))
+
+    sorting.claim(Path("out"))
+    found, bad = score_files(images_in([Path("in")]), lambda path, info: path.stem, [as_verifier(wanders)])
+    assert (len(found), bad) == (4, [])
+    assert sorting.copy_by_rank(found, Path("out")) is None
+    assert len(list((folder / "out").iterdir())) == 4
 
 
 def test_a_full_disk_loses_no_score_and_leaves_no_part(folder, capsys, monkeypatch):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +70,8 @@ def score_files(
         columns: dict[str, list[float]] = {}
         for one in verifiers:
             try:
-                columns[one.name] = score(one, images, asked)
+                with _staying_here():
+                    columns[one.name] = score(one, images, asked)
             except VerifierFailed as error:
                 columns[one.name] = [math.nan] * len(group)
                 failed.setdefault(one.name, error)
@@ -86,6 +89,17 @@ def score_files(
         without = sum(math.isnan(one["scores"][name]) for one in found)
         log.warning("%s (NaN for %d of %d images)", failure, without, len(found))
     return _ranked(found, ensemble_values([list(one["scores"].values()) for one in found], ensemble)), bad
+
+
+@contextmanager
+def _staying_here() -> Iterator[None]:
+    """A verifier that changes the working directory does not move the files that are still to be read."""
+    here = os.getcwd()
+    try:
+        yield
+    finally:
+        if os.getcwd() != here:
+            os.chdir(here)
 
 
 def _ranked(found: Sequence[dict[str, Any]], values: Sequence[float]) -> list[dict[str, Any]]:
