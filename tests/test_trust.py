@@ -345,7 +345,10 @@ def test_files_of_a_run_are_held_inside_it(name, run, capsys, tmp_path):
     (run / "folder").symlink_to(tmp_path)
     os.mkfifo(run / "pipe")
     name = name.format(tmp=tmp_path)
-    lines = [{**line, "files": [name, *line["files"][1:]]} if line["verb"] == "finish" else line for line in read_journal(run)]
+    lines = read_journal(run)
+    for line in lines:
+        if line["verb"] == "finish":
+            line["files"][0] = name
     (run / "journal.jsonl").write_bytes(b"".join(map(seal, lines)))
     refused(capsys, ["replay", f"{run}:{key}"], "expected")
     store = Store.open(run)

@@ -127,6 +127,8 @@ class Result:
 
     def save(self, directory: str | Path) -> Path:
         """Copy the run directory to ``directory`` (which must be new or empty)."""
+        if Path(directory).is_file():
+            raise ValueError(f"expected a new or empty directory, got the file {directory}")
         target = check_directory(directory, "directory")
         if target.resolve() == self.run.resolve():
             return target
