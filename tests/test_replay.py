@@ -8,6 +8,7 @@ from PIL import Image, PngImagePlugin
 import tiny
 from noisewright import cli
 from noisewright.metadata import encode_png, read_recipe
+from noisewright.particle import Lineages, Particle, from_lineage, noise_particle
 
 MODEL = []
 
@@ -142,3 +143,15 @@ def test_edited_lineage_is_refused(run, capsys, tmp_path):
     recipe["lineage"][0]["args"]["seed"] += 1
     (tmp_path / "edited.png").write_bytes(encode_png(pixels, recipe))
     refused(capsys, ["replay", tmp_path / "edited.png"], "edited")
+
+
+@pytest.mark.parametrize("ancestors", [10, 1_000, 30_000])
+def test_a_recipe_of_any_length_is_read(tmp_path, ancestors):
+    particle = noise_particle(3, 4)
+    for number in range(ancestors):
+        particle = Particle("vary", (particle,), {"cosine": 0.9, "draw": number}, 0, 4)
+    sampler = {"num_inference_steps": 4, "solver": "ddim", "model": "m", "prompt": "p"}
+    recipe = {"recipe_version": 2, "id": particle.id, "sampler": sampler, "lineage": Lineages().text(particle),
+              "micro_batch": {"size": 1, "place": 0}, "versions": {"noisewright": "0"}}  # fmt: skip
+    (tmp_path / "one.png").write_bytes(encode_png(np.zeros((8, 8, 3), np.uint8), recipe))
+    assert from_lineage(read_recipe(tmp_path / "one.png")[1]["lineage"]) == particle

@@ -31,6 +31,9 @@ READABLE = (1, 2)
 LONG_RECIPE = 4096
 """Characters from which on a recipe is compressed: a long search's ancestry repeats itself."""
 
+MOST_PACKED = 2**20 - 2**12
+"""Readers refuse to unpack a longer text (Pillow at 1 MiB), so that one stays as it is."""
+
 
 def without_nan(value: Any) -> Any:
     """A JSON-ready value with null for every number that JSON has no word for."""
@@ -82,7 +85,7 @@ def _recipe_text(recipe: Mapping[str, Any]) -> str:
 
 def _text_chunk(key: str, text: str) -> bytes:
     """The data of an iTXt chunk (PNG specification, 11.3.3.4), compressed where it is long."""
-    packed = len(text) > LONG_RECIPE
+    packed = LONG_RECIPE < len(text) < MOST_PACKED
     data = zlib.compress(text.encode(), 1) if packed else text.encode()
     return key.encode("latin-1") + bytes([0, packed, 0, 0, 0]) + data
 
