@@ -11,7 +11,7 @@ import noisewright
 
 ROOT = Path(noisewright.__file__).parent
 LAYERS = [
-    {"errors", "files", "bounds", "reading", "clock", "schedule", "schedules", "solvers", "noise", "frechet"}
+    {"errors", "texts", "files", "bounds", "reading", "clock", "schedule", "schedules", "solvers", "noise", "frechet"}
     | {"inside", "model_files"},
     {"sampler", "particle", "budget", "verifier", "statistics", "journal", "locks", "tensorfile", "pace", "identity"},
     {"samplers", "verifiers", "metadata", "images", "store", "executor", "shapes", "features", "pipelines"},

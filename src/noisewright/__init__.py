@@ -7,11 +7,15 @@ result.best.image
 
 from typing import TYPE_CHECKING, Any
 
+from noisewright.texts import guard_log
+
 __version__ = "0.1.0"
 __all__ = ["Result", "__version__", "load", "search"]
 
 if TYPE_CHECKING:
     from noisewright.api import Result, load, search
+
+guard_log()
 
 
 def __getattr__(name: str) -> Any:
