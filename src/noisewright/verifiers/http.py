@@ -6,6 +6,10 @@ The request is ``POST URL`` with ``Content-Type: application/json`` and the body
 
 and the answer, with status 200, is ``{"scores": [0.7, null, ...]}``: one number for each image in the order of the
 request, higher is better, null where there is none.
+
+A server that asks for a key gets one with ``http://HOST/PATH,key_env=NAME``: the variable NAME holds it, so that no
+record does. It is sent as ``Authorization: Bearer KEY``; ``key_as=x-api-key`` sends it as that header,
+``key_as=?api_key`` as that parameter of the query.
 """
 
 from __future__ import annotations
@@ -16,21 +20,46 @@ import http.client
 import io
 import json
 import math
+import re
+import socket
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from PIL import Image
 from torch import Tensor
 
 from noisewright.errors import VerifierFailed
 from noisewright.metadata import pixels_of
-from noisewright.verifiers.retry import LOCAL_HOSTS, BackOff, Transient, is_transient, one_line, retry_after
+from noisewright.texts import clean
+from noisewright.verifiers.addresses import checked_url, key_for
+from noisewright.verifiers.retry import (
+    LARGEST_ANSWER,
+    BackOff,
+    LateError,
+    TimeIsUp,
+    Transient,
+    deadline,
+    is_local,
+    is_transient,
+    one_line,
+    retry_after,
+    seconds_left,
+    within,
+)
 
-LARGEST_ANSWER = 2**24
-"""Bytes."""
+LONGEST_SECONDS = 300.0
+"""Of one call, all tries together, where nothing else is said; five requests where these may take longer."""
+
+MOST_SECONDS = 1e8
+"""Three years: what an operating system takes for a time-out."""
+
+_HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
+_PARAMETER = re.compile(r"\?[A-Za-z0-9_.-]+")
 
 
 class HttpVerifier:
@@ -42,52 +71,81 @@ class HttpVerifier:
     Args:
         url: ``http://HOST[:PORT]/PATH`` or ``https://...``.
         name: what the scores are called; by default the host.
-        timeout: seconds that the server may be silent.
+        timeout: seconds that one request may take.
+        deadline: seconds that one call may take, all tries together.
+        key_env: the environment variable that holds the server's key.
+        key_as: how the key is sent: ``bearer``, the name of a header, or ``?`` and the name of a parameter.
         back_off: how often and when a request is tried again.
 
     Raises:
-        ValueError: on a URL that is not of this form, or that holds a password (URLs are kept in records).
+        ValueError: on a URL that is not of this form, or that holds a password or a key (URLs are kept in records), or
+            on a key that is not there or would be sent in the clear.
     """
 
     def __init__(
-        self, url: str, *, name: str | None = None, timeout: float = 120.0, back_off: BackOff | None = None
+        self,
+        url: str,
+        *,
+        name: str | None = None,
+        timeout: float = 120.0,
+        deadline: float | None = None,
+        key_env: str | None = None,
+        key_as: str | None = None,
+        back_off: BackOff | None = None,
     ) -> None:
         checked_url(url)
-        if timeout <= 0:
-            raise ValueError(f"expected a timeout of more than 0 seconds, got {timeout}")
+        self.timeout = checked_seconds("timeout", timeout)
+        longest = max(LONGEST_SECONDS, 5 * timeout)
+        self.deadline = longest if deadline is None else checked_seconds("deadline", deadline)
         self.url = url
         self.host = str(urlsplit(url).hostname)
         self.name = name or self.host
-        self.timeout = timeout
         self.back_off = back_off or BackOff()
         self.fingerprint = hashlib.sha256(f"http-1 {self.url}".encode()).hexdigest()[:16]
+        if key_as is not None and key_env is None:
+            raise ValueError("expected key_env=NAME beside key_as, got none")
+        self._key_as = "bearer" if key_as is None else key_as
+        if not _HEADER.fullmatch(self._key_as) and not _PARAMETER.fullmatch(self._key_as):
+            raise ValueError(f"expected key_as of bearer, HEADER or ?PARAMETER, got {clean(self._key_as, 40)!r}")
+        self._key = None if key_env is None else key_for(url, key_env)
 
     def __call__(self, images: Tensor, prompt: str) -> Sequence[float]:
         body = json.dumps({"prompt": prompt, "images": [base64_png(array) for array in pixels_of(images)]}).encode()
+        shown = clean(self.url)
         try:
-            answer = self.back_off.run(lambda number: self._post(body))
+            with deadline(self.deadline):
+                answer = self.back_off.run(lambda number: self._ask(body))
         except Transient as error:
+            if seconds_left() <= 0:
+                raise TimeIsUp(f"verifier {self.name}: no time was left to wait for {shown}: {error}") from error
             if error.status == 500:  # perhaps of one image: the others are worth a request of their own
                 raise ValueError(str(error)) from error
             tries = "once" if self.back_off.tries == 1 else f"{self.back_off.tries} times"
-            raise VerifierFailed(f"verifier {self.name}: {self.url} failed {tries}: {error}") from error
+            raise VerifierFailed(f"verifier {self.name}: {shown} failed {tries}: {error}") from error
         try:
             return _scores(answer, len(images))
         except ValueError as error:
-            raise VerifierFailed(f"verifier {self.name}: {error} from {self.url}") from None
+            raise VerifierFailed(f"verifier {self.name}: {error} from {shown}") from None
 
-    def _post(self, body: bytes) -> bytes:
-        """The body of the answer.
+    def _ask(self, body: bytes) -> bytes:
+        """:meth:`_post`, for no longer than a request may take."""
+        opened: list[http.client.HTTPConnection] = []
+        try:
+            return within(min(self.timeout, seconds_left()), lambda: self._post(body, opened), partial(_shut, opened))
+        except LateError as error:
+            raise Transient(str(error)) from None
+
+    def _post(self, body: bytes, opened: list[http.client.HTTPConnection]) -> bytes:
+        """The body of the answer; connections are put into ``opened``.
 
         Raises:
             Transient: where it may help to try again.
             ValueError: where it will not, or only image by image.
         """
-        request = urllib.request.Request(  # noqa: S310 - the scheme is checked
-            self.url, body, {"Content-Type": "application/json", "Accept": "application/json"}
-        )
+        url, headers = self._addressed()
+        request = urllib.request.Request(url, body, headers)  # noqa: S310 - the scheme is checked
         try:
-            with _opener(self.host).open(request, timeout=self.timeout) as answer:
+            with _opener(self.host, opened).open(request, timeout=self.timeout) as answer:
                 found = bytes(answer.read(LARGEST_ANSWER + 1))
                 missing = answer.length  # of what Content-Length promised; a read of so many bytes does not check it
         except urllib.error.HTTPError as error:
@@ -96,11 +154,11 @@ class HttpVerifier:
                     asked = retry_after(error.headers.get("Retry-After"))
                     raise Transient(f"HTTP status {error.code}", asked, error.code) from None
                 if 300 <= error.code < 400:
-                    where = error.headers.get("Location")
+                    where = clean(error.headers.get("Location"), 200)
                     raise VerifierFailed(
-                        f"verifier {self.name}: {self.url} sends requests on to {where}: give that address"
+                        f"verifier {self.name}: {clean(self.url)} sends requests on to {where}: give that address"
                     ) from None
-                said = one_line(Exception(error.read(500).decode(errors="replace")))
+                said = _said(error)
             raise ValueError(f"HTTP status {error.code}: {said}") from None
         except (OSError, http.client.HTTPException) as error:
             inner = getattr(error, "reason", error)
@@ -111,33 +169,55 @@ class HttpVerifier:
             raise Transient(f"the answer was cut {missing} bytes before its end")
         return found
 
+    def _addressed(self) -> tuple[str, dict[str, str]]:
+        """The address and the headers of a request, with the key."""
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        if self._key is None:
+            return self.url, headers
+        if self._key_as.startswith("?"):
+            whole, _, _ = self.url.partition("#")
+            mark = "&" if "?" in whole else "?"
+            return f"{whole}{mark}{self._key_as[1:]}={quote(self._key, safe='')}", headers
+        if self._key_as.lower() == "bearer":
+            return self.url, {**headers, "Authorization": f"Bearer {self._key}"}
+        return self.url, {**headers, self._key_as: self._key}
 
-def over_http(model: str = "", name: str = "http", timeout: float = 120.0) -> HttpVerifier:
+
+def over_http(
+    model: str = "",
+    name: str = "http",
+    timeout: float = 120.0,
+    deadline: float | None = None,
+    key_env: str | None = None,
+    key_as: str | None = None,
+) -> HttpVerifier:
     """What is typed as ``http://...``, which the registry cuts into a name and a model; options as ``,name=NAME``."""
-    return HttpVerifier(f"http:{model}", name=None if name == "http" else name, timeout=timeout)
+    own = None if name == "http" else name
+    return HttpVerifier(f"http:{model}", name=own, timeout=timeout, deadline=deadline, key_env=key_env, key_as=key_as)
 
 
-def over_https(model: str = "", name: str = "https", timeout: float = 120.0) -> HttpVerifier:
+def over_https(
+    model: str = "",
+    name: str = "https",
+    timeout: float = 120.0,
+    deadline: float | None = None,
+    key_env: str | None = None,
+    key_as: str | None = None,
+) -> HttpVerifier:
     """What is typed as ``https://...``; see :func:`over_http`."""
-    return HttpVerifier(f"https:{model}", name=None if name == "https" else name, timeout=timeout)
+    own = None if name == "https" else name
+    return HttpVerifier(f"https:{model}", name=own, timeout=timeout, deadline=deadline, key_env=key_env, key_as=key_as)
 
 
-def checked_url(url: str) -> str:
-    """``url`` where it is one of a server.
+def checked_seconds(what: str, given: float) -> float:
+    """A number of seconds.
 
     Raises:
-        ValueError: on another scheme, no host, or a password in it.
+        ValueError: where it is not more than 0, or no number.
     """
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        parts, host = urlsplit(""), None
-    if parts.scheme not in ("http", "https") or not host or any(mark.isspace() for mark in url):
-        raise ValueError(f"expected a URL such as http://localhost:8000/score, got {url!r}")
-    if parts.username or parts.password:
-        raise ValueError(f"expected a URL without a user or password, which records would keep, got one for {host}")
-    return url
+    if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 < given <= MOST_SECONDS:
+        raise ValueError(f"expected a {what} of more than 0 seconds, got {str(given)[:40]}")
+    return float(given)
 
 
 def base64_png(array: Any) -> str:
@@ -154,11 +234,41 @@ class _Stay(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _opener(host: str) -> urllib.request.OpenerDirector:
-    handlers: list[Any] = [_Stay]
-    if host in LOCAL_HOSTS:
+def _opener(host: str, opened: list[http.client.HTTPConnection]) -> urllib.request.OpenerDirector:
+    """Sends requests, and puts the connections that it opens into ``opened``."""
+    handlers: list[Any] = [_Stay, _kept(urllib.request.HTTPHandler, opened), _kept(urllib.request.HTTPSHandler, opened)]
+    if is_local(host):
         handlers.append(urllib.request.ProxyHandler({}))
     return urllib.request.build_opener(*handlers)
+
+
+def _kept(kind: type[Any], opened: list[http.client.HTTPConnection]) -> Any:
+    """A handler of urllib whose connections can be ended from another thread."""
+
+    def do_open(self: Any, made: Callable[..., http.client.HTTPConnection], request: Any, **more: Any) -> Any:
+        def kept(*given: Any, **options: Any) -> http.client.HTTPConnection:
+            opened.append(made(*given, **options))
+            return opened[-1]
+
+        return kind.do_open(self, kept, request, **more)
+
+    return type(kind.__name__, (kind,), {"do_open": do_open})()
+
+
+def _shut(opened: list[http.client.HTTPConnection]) -> None:
+    """End connections that another thread waits for."""
+    for one in opened:
+        if one.sock is not None:
+            with suppress(OSError):
+                one.sock.shutdown(socket.SHUT_RDWR)
+
+
+def _said(error: urllib.error.HTTPError) -> str:
+    """The start of what a server says of a failure."""
+    try:
+        return clean(error.read(2000), 200)
+    except (OSError, http.client.HTTPException) as other:
+        return one_line(other)
 
 
 def _scores(answer: bytes, count: int) -> list[float]:
@@ -173,7 +283,7 @@ def _scores(answer: bytes, count: int) -> list[float]:
         found = None
     given = found.get("scores") if isinstance(found, dict) else found
     if not isinstance(given, list) or not all(_is_score(one) for one in given):
-        start = one_line(Exception(answer[:80].decode(errors="replace")))
+        start = clean(answer[:2000], 80)
         raise ValueError(f"expected JSON such as {{'scores': [0.7, ...]}}, got {start!r}")
     if len(given) != count:
         raise ValueError(f"expected {count} scores, got {len(given)}")

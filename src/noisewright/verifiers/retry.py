@@ -1,21 +1,105 @@
-"""Trying again over a network: how long to wait, and what to say of a failure."""
+"""Asking over a network: how long to wait, when to try again, and what to say of a failure.
+
+All waiting for servers ends with the nearest :func:`deadline` around it: a verifier sets one for each of its calls, and
+whoever calls a verifier may set a nearer one, such as what is left of a budget in seconds::
+
+    with deadline(12.5):
+        scores = verifier(images, prompt)  # an answer, or TimeIsUp after 12.5 seconds
+"""
 
 from __future__ import annotations
 
 import math
 import random
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
 from typing import TypeVar
+
+from noisewright.errors import VerifierFailed
+from noisewright.texts import clean
 
 T = TypeVar("T")
 
 TRANSIENT = frozenset({408, 409, 425, 429})
 """Statuses that may pass, besides those of 500 and more."""
 
-LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+LARGEST_ANSWER = 2**24
+"""Bytes of an answer that are read."""
+
+_until: ContextVar[float] = ContextVar("until", default=math.inf)
+
+
+class TimeIsUp(VerifierFailed):
+    """The deadline that the caller of a verifier had set came before the answer: the verifier need not be bad."""
+
+
+@contextmanager
+def deadline(seconds: float | None) -> Iterator[None]:
+    """Let what is asked of servers inside wait no longer than this, all tries together.
+
+    The nearest of several deadlines holds. It belongs to the context (:mod:`contextvars`): a thread has it that is
+    started with a copy of it.
+
+    Args:
+        seconds: from now; None or infinity sets none.
+    """
+    until = math.inf if seconds is None else time.monotonic() + max(seconds, 0.0)
+    token = _until.set(min(_until.get(), until))
+    try:
+        yield
+    finally:
+        _until.reset(token)
+
+
+def seconds_left() -> float:
+    """Until the nearest :func:`deadline` around; 0 after it, infinity without one."""
+    return max(_until.get() - time.monotonic(), 0.0)
+
+
+class LateError(Exception):
+    """Something took longer than it was given."""
+
+
+def within(seconds: float, work: Callable[[], T], leave: Callable[[], object] = lambda: None) -> T:
+    """``work()`` in a thread of its own, whatever it waits for (a name, a connection, byte after byte of a header).
+
+    Args:
+        seconds: how long it is waited for.
+        work: what to do.
+        leave: called where it is waited for no longer, to have the thread end soon.
+
+    Raises:
+        LateError: where it takes longer; what ``work`` raises is raised here.
+    """
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            with deadline(seconds):
+                done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    # Not an executor, whose threads are waited for when Python ends.
+    threading.Thread(target=copy_context().run, args=(run,), name="noisewright-request", daemon=True).start()
+    try:
+        return done.result(min(seconds, threading.TIMEOUT_MAX))
+    except TimeoutError:  # also what a socket raises
+        if done.done():
+            raise
+        leave()
+        raise LateError(f"no answer within {seconds:.3g} seconds") from None
+    except BaseException:  # Ctrl-C
+        if not done.done():
+            leave()
+        raise
 
 
 class Transient(Exception):
@@ -59,15 +143,18 @@ class BackOff:
         """Call ``work`` with the number of the try, from 1, until it does not raise :class:`Transient`.
 
         Raises:
-            Transient: the last one.
+            Transient: the last one; the first after which the :func:`deadline` allows no other try.
         """
         for number in range(1, self.tries + 1):
+            if seconds_left() <= 0:
+                raise Transient("no time was left to ask")
             try:
                 return work(number)
             except Transient as error:
-                if number == self.tries:
+                wait = self.seconds(number, error.wait)
+                if number == self.tries or wait >= seconds_left():
                     raise
-                pause(self.seconds(number, error.wait))
+                pause(wait)
         raise ValueError(f"expected at least one try, got {self.tries}")
 
 
@@ -85,12 +172,21 @@ def retry_after(text: str | None) -> float | None:
     except ValueError:
         try:
             seconds = parsedate_to_datetime(text).timestamp() - time.time()
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError, OSError):
             return None
     return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
+def is_local(host: str | None) -> bool:
+    """Whether a host's name means this machine, whose traffic nobody else sees and which no proxy can reach."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
 def one_line(error: BaseException, most: int = 200) -> str:
-    """What an error says, in one line of at most ``most`` characters; its class where it says nothing."""
-    text = " ".join(str(error).split())
-    return text[:most] if text else type(error).__name__
+    """What an error says, in one clean line of at most ``most`` characters; its class where it says nothing."""
+    return clean(error, most)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from noisewright.verifiers.ratings import read_scores
+
 RUBRIC_VERSION = "1"
 """Part of every fingerprint and cache key; raise it with any change to what is asked."""
 
@@ -22,6 +24,7 @@ ASPECTS = {
 }
 """The keys of an answer, in order, with what each is about."""
 
+OVERALL = "overall_score"
 LOWEST, HIGHEST = 0, 10
 
 _ONE = {
@@ -60,26 +63,13 @@ def yes_question(prompt: str) -> str:
     return f'Does this figure show "{prompt}"? Please answer Yes or No.'
 
 
-def read_rating(text: str) -> dict[str, dict[str, Any]]:
-    """The six ``{"score", "explanation"}`` of a rubric answer; text around the JSON object is let pass.
+def read_rating(text: str, aspect: str = OVERALL) -> dict[str, dict[str, Any]]:
+    """The ``{"score", "explanation"}`` of a rubric answer by aspect, in order; ``aspect`` is always there.
+
+    A judge that gives a single score gives the overall one. See :mod:`noisewright.verifiers.ratings` for what is let
+    pass.
 
     Raises:
         ValueError: saying what is wrong with it, in one line.
     """
-    first, last = text.find("{"), text.rfind("}")
-    try:
-        found = json.loads(text[first : last + 1]) if first >= 0 else None
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise ValueError(f"expected a JSON object, got {' '.join(text.split())[:60]!r}")
-    return {name: _read_one(name, found.get(name)) for name in ASPECTS}
-
-
-def _read_one(name: str, given: Any) -> dict[str, Any]:
-    value = given.get("score") if isinstance(given, dict) else None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"expected {name} with a score that is a number, got {str(given)[:60]}")
-    if not LOWEST <= value <= HIGHEST:  # nan is not either
-        raise ValueError(f"expected {name} with a score in [{LOWEST}, {HIGHEST}], got {str(value)[:20]}")
-    return {"score": float(value), "explanation": str(given.get("explanation", ""))}
+    return read_scores(text, list(ASPECTS), aspect, OVERALL, (LOWEST, HIGHEST))

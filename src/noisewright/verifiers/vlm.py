@@ -21,6 +21,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -29,12 +30,20 @@ from torch import Tensor
 
 from noisewright.errors import VerifierFailed
 from noisewright.metadata import pixels_of
+from noisewright.texts import clean
 from noisewright.verifiers.cache import Shelf, image_hashes, key_of
-from noisewright.verifiers.rubric import ASPECTS, RUBRIC_VERSION, SCHEMA, read_rating, rubric_question, yes_question
+from noisewright.verifiers.retry import TimeIsUp, seconds_left
+from noisewright.verifiers.rubric import (
+    ASPECTS,
+    OVERALL,
+    RUBRIC_VERSION,
+    SCHEMA,
+    read_rating,
+    rubric_question,
+    yes_question,
+)
 
 log = logging.getLogger("noisewright")
-
-OVERALL = "overall_score"
 
 Answer = dict[str, Any] | Exception
 """The record of one image, or why there is none."""
@@ -117,7 +126,7 @@ class VlmVerifier:
 
     def __call__(self, images: Tensor, prompt: str) -> Sequence[float]:
         keys = self._keys(images, prompt)
-        known = self._shelf.get(keys)
+        known = self._known(keys)
         new = {key: keys.index(key) for key in keys if key not in known}  # equal images: one request
         errors: list[Exception] = []
         if new:
@@ -129,7 +138,8 @@ class VlmVerifier:
                     known[key] = answer
                     self._shelf.put({key: answer})
         if errors and not any(key in known for key in keys):
-            raise VerifierFailed(f"verifier {self.name}: {errors[0]}") from errors[0]
+            kind = VerifierFailed if seconds_left() > 0 else TimeIsUp
+            raise kind(f"verifier {self.name}: {errors[0]}") from errors[0]
         if errors:
             bad = sum(key not in known for key in keys)
             log.warning("verifier %s: %s (NaN for %d of %d images)", self.name, errors[0], bad, len(keys))
@@ -138,7 +148,8 @@ class VlmVerifier:
     def details(self, images: Tensor, prompt: str) -> list[dict[str, Any] | None]:
         """The whole answers about images that were scored before: JSON-ready, None where there is none.
 
-        Of a rubric: ``{aspect: {"score", "explanation"}}``; of the form yes: ``{"yes": probability}``. Asks nothing.
+        Of a rubric: ``{aspect: {"score", "explanation"}}``, of as many aspects as the judge gave; of the form yes:
+        ``{"yes": probability}``. Asks nothing.
         """
         keys = self._keys(images, prompt)
         known = self._shelf.get(keys)
@@ -147,6 +158,11 @@ class VlmVerifier:
     def _keys(self, images: Tensor, prompt: str) -> list[str]:
         return [key_of(image, prompt, self._asked) for image in image_hashes(images)]
 
+    def _known(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Answers of before that have the score: a judge may give some aspects only."""
+        known = self._shelf.get(keys)
+        return {key: one for key, one in known.items() if self.form == "yes" or self.aspect in one}
+
     def _score(self, answer: dict[str, Any]) -> float:
         return float(answer["yes"] if self.form == "yes" else answer[self.aspect]["score"])
 
@@ -154,7 +170,7 @@ class VlmVerifier:
         if self.form == "yes":
             found = self.backend.yes(images, yes_question(prompt))
             return (one if isinstance(one, Exception) else {"yes": one} for one in found)
-        return self.backend.read(images, rubric_question(prompt), SCHEMA, read_rating)
+        return self.backend.read(images, rubric_question(prompt), SCHEMA, partial(read_rating, aspect=self.aspect))
 
 
 # Names
@@ -169,6 +185,8 @@ def make_vlm(
     workers: int | None = None,
     tries: int | None = None,
     timeout: float | None = None,
+    deadline: float | None = None,
+    key_env: str | None = None,
     temperature: float | Literal["none"] | None = None,
     prices: str | None = None,
 ) -> VlmVerifier:
@@ -180,7 +198,7 @@ def make_vlm(
         device: where a local model runs.
         aspect: which of the rubric's keys is the score.
         cache: a directory where answers are kept.
-        workers, tries, timeout, temperature: of :class:`~noisewright.verifiers.vlm_server.Server`.
+        workers, tries, timeout, deadline, key_env, temperature: of :class:`~noisewright.verifiers.vlm_server.Server`.
         prices: ``INPUT,OUTPUT`` for a million tokens, for the cost count.
 
     Raises:
@@ -189,7 +207,10 @@ def make_vlm(
     if aspect != OVERALL and name == "vlm":
         name = f"{name}-{aspect}"
     VlmVerifier(_Nothing(), aspect=aspect, cache=cache)  # what is wrong with these costs no model
-    options = {"workers": workers, "tries": tries, "timeout": timeout, "temperature": temperature, "prices": prices}
+    options = {
+        "workers": workers, "tries": tries, "timeout": timeout, "deadline": deadline, "key_env": key_env,
+        "temperature": temperature, "prices": prices,
+    }  # fmt: skip
     backend = _backend(model, "vlm", device, {key: value for key, value in options.items() if value is not None})
     return VlmVerifier(backend, aspect=aspect, name=name, cache=cache)
 
@@ -202,11 +223,16 @@ def make_vqa(
     workers: int | None = None,
     tries: int | None = None,
     timeout: float | None = None,
+    deadline: float | None = None,
+    key_env: str | None = None,
     prices: str | None = None,
 ) -> VlmVerifier:
     """``vqa:MODEL``: the probability of "Yes", 0 to 1; the arguments are those of :func:`make_vlm`."""
     VlmVerifier(_Nothing(), form="yes", cache=cache)
-    options = {"workers": workers, "tries": tries, "timeout": timeout, "prices": prices}
+    options = {
+        "workers": workers, "tries": tries, "timeout": timeout, "deadline": deadline, "key_env": key_env,
+        "prices": prices,
+    }  # fmt: skip
     backend = _backend(model, "vqa", device, {key: value for key, value in options.items() if value is not None})
     return VlmVerifier(backend, form="yes", name=name, cache=cache)
 
@@ -220,11 +246,13 @@ def _backend(model: str, kind: str, device: str, options: dict[str, Any]) -> Bac
     if not model or model.endswith("#") or ("://" in model and "#" not in model):
         raise ValueError(
             f"expected a model such as {kind}:gpt-4o-mini, {kind}:http://localhost:8000/v1#MODEL or "
-            f"{kind}:Qwen/Qwen2.5-VL-3B-Instruct, got {kind + ':' + model if model else kind!r}"
+            f"{kind}:Qwen/Qwen2.5-VL-3B-Instruct, got {clean(kind + ':' + model if model else kind)!r}"
         )
     if not is_server(model):
         if options:
-            raise ValueError(f"expected no {next(iter(options))} for a model that runs here, got {model!r} with one")
+            raise ValueError(
+                f"expected no {next(iter(options))} for a model that runs here, got {clean(model)!r} with one"
+            )
         from noisewright.verifiers.vlm_local import LocalModel
 
         return LocalModel(model, device=device)

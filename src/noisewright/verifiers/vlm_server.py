@@ -4,25 +4,46 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import queue
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import numpy as np
 
-from noisewright.verifiers.http import base64_png, checked_url
-from noisewright.verifiers.retry import LOCAL_HOSTS, BackOff, Transient, is_transient, one_line, retry_after
+from noisewright.texts import clean, remember_secret
+from noisewright.verifiers.addresses import KEY, URL, checked_url, key_for, origin, own_server
+from noisewright.verifiers.completions import BadAnswerError, FatalError, probability_of, text_of
+from noisewright.verifiers.http import base64_png, checked_seconds
+from noisewright.verifiers.retry import (
+    LARGEST_ANSWER,
+    BackOff,
+    LateError,
+    Transient,
+    deadline,
+    is_local,
+    is_transient,
+    one_line,
+    retry_after,
+    seconds_left,
+    within,
+)
 
-OPENAI_URL = "https://api.openai.com/v1"
-KEY, URL = "OPENAI_API_KEY", "OPENAI_BASE_URL"
 NO_KEY = "none"
-"""Sent to servers that ask for no key, since the client wants to send one."""
+"""Sent to servers that get no key, since the client wants to send one."""
+
+CUSTOM_HEADERS = "OPENAI_CUSTOM_HEADERS"
+"""Headers that the client reads from the environment: they are for the server of the environment alone."""
+
+LONGEST_SECONDS = 300.0
+"""Of one call, where nothing else is said, however few its images; with more images, ``timeout`` for each round."""
 
 FATAL = frozenset({401, 404})
 """Statuses that every other request will get too."""
@@ -32,6 +53,18 @@ REDIRECTS = range(300, 400)
 
 CANDIDATES = 20
 """Most likely first tokens that are asked for, among which "Yes" and "No" are looked for."""
+
+COMPRESSED = 64
+"""How much less of a compressed answer is read than of a plain one, which is what was asked for."""
+
+FORMATS = re.compile(r"response.?format|json.?schema|structured.?output|guided.?(?:json|decoding)", re.IGNORECASE)
+"""What a server names that does not take ``response_format``."""
+
+REFUSED_FORMATS = frozenset({400, 404, 415, 422, 500, 501})
+"""Statuses with which servers refuse what they do not know."""
+
+LARGEST_MESSAGE = 10_000
+"""Characters of an error that are looked at."""
 
 T = TypeVar("T")
 
@@ -69,15 +102,18 @@ class Server:
     Statuses 408, 409, 425, 429 and from 500, cut connections, time-outs and answers that cannot be used are asked for
     again, with exponential waits, or as long as ``Retry-After`` says. Answers come in the order of the images.
 
-    The key is read from ``OPENAI_API_KEY`` and from nowhere else, and is sent over https or to this machine only; other
-    servers, and this machine's where there is no key, get a placeholder.
+    The key of ``OPENAI_API_KEY`` is sent to the server that it was given for alone, that of ``OPENAI_BASE_URL`` or else
+    OpenAI's; another server gets one with ``key_env``, or a placeholder. Keys are sent over https or to this machine.
 
     Args:
         model: as the server calls it.
         base_url: of the server; by default that of ``OPENAI_BASE_URL``, or OpenAI's.
+        key_env: the environment variable that holds this server's key.
         workers: requests at once.
         tries: how often one image is asked about at most.
-        timeout: seconds that the server may be silent.
+        timeout: seconds that one request may take.
+        deadline: seconds that one call may take, all images and tries together; by default ``timeout`` for each round
+            of ``workers`` images, and at least :data:`LONGEST_SECONDS`.
         temperature: of sampling; None leaves it to the server (some models refuse any but their own).
         prices: for a million input and a million output tokens; only for the cost count.
         back_off: the waits between tries, in place of ``tries``.
@@ -91,9 +127,11 @@ class Server:
         model: str,
         *,
         base_url: str | None = None,
+        key_env: str | None = None,
         workers: int = 4,
         tries: int = 5,
         timeout: float = 60.0,
+        deadline: float | None = None,
         temperature: float | None = 0.0,
         prices: tuple[float, float] | None = None,
         back_off: BackOff | None = None,
@@ -101,11 +139,11 @@ class Server:
         for what, value in (("workers", workers), ("tries", tries)):
             if value < 1:
                 raise ValueError(f"expected {what} of at least 1, got {value}")
-        if not timeout > 0:
-            raise ValueError(f"expected a timeout of more than 0 seconds, got {timeout}")
         if prices is not None and not all(price >= 0 for price in prices):
             raise ValueError(f"expected prices of at least 0, got {prices}")
-        url = checked_url(base_url or os.environ.get(URL) or OPENAI_URL).rstrip("/")
+        self.timeout = checked_seconds("timeout", timeout)
+        self.deadline = None if deadline is None else checked_seconds("deadline", deadline)
+        url, query = _server(base_url)
         self.model = model
         self.url = url
         self.workers = workers
@@ -113,7 +151,9 @@ class Server:
         self.temperature = temperature
         self.usage = Usage(prices=prices)
         self.fingerprint = hashlib.sha256(json.dumps(["server-1", url, model, temperature]).encode()).hexdigest()[:16]
-        self._client = _client(url, timeout)
+        self._key_env = key_env
+        self._client = _client(url, self.timeout, key_for(url, key_env), query)
+        self._takes_format = True
         self._lock = threading.Lock()
 
     def read(
@@ -126,11 +166,11 @@ class Server:
         form = {"type": "json_schema", "json_schema": {"name": "rating", "strict": True, "schema": schema}}
 
         def one(image: np.ndarray, refused: str | None) -> Any:
-            text = _text(self._complete(image, question, refused, response_format=form))
+            text = text_of(self._formatted(image, question, refused, form))
             try:
                 return parse(text)
             except ValueError as error:
-                raise _BadAnswerError(str(error)) from error
+                raise BadAnswerError(str(error)) from error
 
         return self._each(images, one)
 
@@ -144,7 +184,7 @@ class Server:
         def one(image: np.ndarray, refused: str | None) -> float:
             longest = "max_completion_tokens" if is_openai(self.url) else "max_tokens"
             options = {"logprobs": True, "top_logprobs": CANDIDATES, longest: 1}
-            return _probability(self._complete(image, question, None, **options))
+            return probability_of(self._complete(image, question, None, **options))
 
         return self._each(images, one)
 
@@ -158,7 +198,7 @@ class Server:
                 return fatal[0] if fatal else Transient("stopped")
             try:
                 return self._tried(image, work, stop)
-            except _FatalError as error:
+            except FatalError as error:
                 fatal.append(error)
                 return error
             except Exception as error:
@@ -177,14 +217,27 @@ class Server:
                     return
                 answers[row].set_result(safely(images[row]))
 
+        workers = min(self.workers, len(images))
+        rounds = -(-len(images) // max(workers, 1))
+        with deadline(self.deadline or max(LONGEST_SECONDS, rounds * self.timeout)):
+            contexts = [copy_context() for _ in range(workers)]
         # Not an executor, whose threads are waited for when Python ends: a silent server would hold it up after Ctrl-C.
-        for _ in range(min(self.workers, len(images))):
-            threading.Thread(target=take, name="noisewright-judge", daemon=True).start()
+        for context in contexts:
+            threading.Thread(target=context.run, args=(take,), name="noisewright-judge", daemon=True).start()
         try:
             for one in answers:
                 yield one.result()
         finally:  # also when Ctrl-C came, or nobody wants the rest
             stop.set()
+
+    def _formatted(self, image: np.ndarray, question: str, refused: str | None, form: dict[str, Any]) -> Any:
+        """A completion in a form; in none, from the first time on that the server does not take it."""
+        if self._takes_format:
+            try:
+                return self._complete(image, question, refused, response_format=form)
+            except _NoFormatError:
+                self._takes_format = False
+        return self._complete(image, question, refused)
 
     def _tried(self, image: np.ndarray, work: Callable[[np.ndarray, str | None], T], stop: threading.Event) -> T:
         refused: str | None = None
@@ -192,10 +245,10 @@ class Server:
         def once(number: int) -> T:
             nonlocal refused
             if stop.is_set():
-                raise _FatalError("stopped")
+                raise FatalError("stopped")
             try:
                 return work(image, refused)
-            except _BadAnswerError as error:
+            except BadAnswerError as error:
                 refused = str(error)
                 raise Transient(refused) from error
 
@@ -207,7 +260,7 @@ class Server:
         Raises:
             Transient: where it may help to ask again.
             ValueError: where it will not, for this image.
-            _FatalError: for any image.
+            FatalError: for any image.
         """
         import openai
 
@@ -222,12 +275,21 @@ class Server:
         with self._lock:
             self.usage.requests += 1
         messages: Any = [{"role": "user", "content": content}]
+        seconds = min(self.timeout, seconds_left())
+        create = partial(self._client.chat.completions.create, model=self.model, messages=messages, timeout=seconds)
         try:
-            found = self._client.chat.completions.create(model=self.model, messages=messages, **options)
+            found = within(seconds, lambda: create(**options))
         except openai.APIStatusError as error:
-            raise self._status(error) from error
+            raise self._status(error, "response_format" in options) from error
         except openai.APIConnectionError as error:  # a time-out too
-            raise Transient(f"{self.url}: {one_line(error.__cause__ or error)}") from error
+            reason = error.__cause__ or error
+            if isinstance(reason, _TooLongError):
+                raise ValueError(f"{self.url}: {reason}") from error
+            raise Transient(f"{self.url}: {one_line(reason)}") from error
+        except LateError as error:
+            raise Transient(f"{self.url}: {error}") from error
+        except _TooLongError as error:
+            raise ValueError(f"{self.url}: {error}") from error
         except (openai.APIError, ValueError) as error:  # a body that is no JSON
             raise Transient(f"{self.url}: {one_line(error)}") from error
         counted = getattr(found, "usage", None)
@@ -236,88 +298,110 @@ class Server:
             self.usage.output_tokens += getattr(counted, "completion_tokens", 0) or 0
         return found
 
-    def _status(self, error: Any) -> Exception:
-        """What a status of 400 and more means."""
-        if error.status_code in REDIRECTS:
-            where = error.response.headers.get("location")
-            return _FatalError(f"{self.url} sends requests on to {where}: give that address")
-        text = f"{self.url}: HTTP status {error.status_code}: {one_line(error)}"
-        if error.status_code in FATAL or error.code == "insufficient_quota":
-            return _FatalError(text)
-        if is_transient(error.status_code):
-            return Transient(text, retry_after(error.response.headers.get("retry-after")), error.status_code)
+    def _status(self, error: Any, formatted: bool) -> Exception:
+        """What a status of 300 and more means."""
+        status, headers = error.status_code, error.response.headers
+        if status in REDIRECTS:
+            return FatalError(
+                f"{self.url} sends requests on to {clean(headers.get('location'), 200)}: give that address"
+            )
+        if formatted and status in REFUSED_FORMATS and FORMATS.search(f"{error} {error.body}"[:LARGEST_MESSAGE]):
+            return _NoFormatError()
+        text = f"{self.url}: HTTP status {status}: {one_line(error)}"
+        if status in FATAL or error.code == "insufficient_quota":
+            return FatalError(f"{text}{self._keyless() if status == 401 else ''}")
+        if is_transient(status):
+            return Transient(text, retry_after(headers.get("retry-after")), status)
         return ValueError(text)
 
+    def _keyless(self) -> str:
+        """Why a server that wants a key got none, where it got none."""
+        if self._client.api_key != NO_KEY or not os.environ.get(KEY):
+            return ""
+        if origin(self.url) == origin(own_server()[0]):
+            return f" (no key was sent, since {self.url} is not https)"
+        return f" (no key was sent: {KEY} is for {own_server()[0]}; name this server's with key_env=NAME)"
 
-class _FatalError(Exception):
-    """A failure that every other request would share."""
+
+class _NoFormatError(Exception):
+    """A server that takes no ``response_format``."""
 
 
-class _BadAnswerError(Exception):
-    """An answer that cannot be used, with the reason."""
+class _TooLongError(Exception):
+    """An answer of more bytes than anyone would read."""
 
 
-def _client(url: str, timeout: float) -> Any:
+def _server(base_url: str | None) -> tuple[str, dict[str, str]]:
+    """A server's address as it may be recorded, and what its requests have as a query."""
+    if not base_url:
+        return own_server()
+    parts = urlsplit(checked_url(base_url))
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, "", "")).rstrip("/"), dict(parse_qsl(parts.query))
+
+
+def _client(url: str, timeout: float, key: str | None, query: dict[str, str]) -> Any:
     """The ``openai`` client of a server, without its own retries; OpenAI alone hears of organization and project."""
-    host = str(urlsplit(url).hostname)
-    key = os.environ.get(KEY)
-    if not key and url == OPENAI_URL:
-        raise ValueError(f"expected an API key in {KEY} for {url} (or another server in {URL}), got none")
-    if not key and host not in LOCAL_HOSTS and url.startswith("https:"):
-        raise ValueError(f"expected an API key in {KEY} for {url}, got none")
-    if host not in LOCAL_HOSTS and not url.startswith("https:"):
-        key = None
+    parts, foreign = urlsplit(url), origin(url) != origin(own_server()[0])
+    if key is None and parts.scheme == "https" and not is_local(parts.hostname):
+        if not foreign:
+            raise ValueError(f"expected an API key in {KEY} for {url} (or another server in {URL}), got none")
+        if not os.environ.get(KEY):
+            raise ValueError(f"expected an API key in {KEY} for {url}, named with key_env={KEY} (or NAME), got none")
     try:
         import openai
     except ImportError:
         raise ValueError("expected the openai package for this verifier: pip install 'noisewright[judge]'") from None
-    http = openai.DefaultHttpxClient(follow_redirects=False, trust_env=host not in LOCAL_HOSTS)
-    found = openai.OpenAI(api_key=key or NO_KEY, base_url=url, max_retries=0, timeout=timeout, http_client=http)
+    named = [line.partition(":") for line in os.environ.get(CUSTOM_HEADERS, "").split("\n")]
+    for _, _, value in named:
+        remember_secret(value.strip().rpartition(" ")[2])
+
+    def sent(request: Any) -> None:
+        """Takes from a request what the client adds to all of them, whoever they go to."""
+        request.headers["Accept-Encoding"] = "identity"
+        if foreign:
+            for name, colon, _ in named:
+                if colon and name.strip() in request.headers:
+                    del request.headers[name.strip()]
+            request.headers["Authorization"] = f"Bearer {key or NO_KEY}"
+
+    http = openai.DefaultHttpxClient(
+        follow_redirects=False,
+        trust_env=not is_local(parts.hostname),
+        event_hooks={"request": [sent], "response": [_bounded]},
+    )
+    found = openai.OpenAI(
+        api_key=key or NO_KEY, base_url=url, max_retries=0, timeout=timeout, http_client=http, default_query=query
+    )
+    found.admin_api_key = None
     if not is_openai(url):  # both are read from the environment
         found.organization = found.project = None
     return found
+
+
+def _bounded(response: Any) -> None:
+    """Lets a response be read up to a number of bytes, and until the deadline."""
+    stream = response.stream
+    most = LARGEST_ANSWER // (COMPRESSED if response.headers.get("content-encoding", "identity") != "identity" else 1)
+    base: Any = next(kind for kind in type(stream).__mro__ if kind.__name__ == "SyncByteStream")  # whosever httpx it is
+
+    class Bounded(base):  # type: ignore[misc]  # whose type is known at run time only
+        def __iter__(self) -> Iterator[bytes]:
+            read = 0
+            for part in stream:
+                read += len(part)
+                if read > most:
+                    raise _TooLongError(f"expected an answer of at most {most} bytes, got more")
+                if seconds_left() <= 0:
+                    raise TimeoutError("the answer took too long")
+                yield part
+
+        def close(self) -> None:
+            stream.close()
+
+    response.stream = Bounded()
 
 
 def is_openai(url: str) -> bool:
     """Whether a server is OpenAI's own, of whatever region."""
     parts = urlsplit(url)
     return parts.scheme == "https" and f".{parts.hostname}".endswith(".api.openai.com")
-
-
-def _text(found: Any) -> str:
-    """The text of a completion.
-
-    Raises:
-        _BadAnswerError: where there is none.
-    """
-    try:
-        choice = found.choices[0]
-        text, refusal = choice.message.content, choice.message.refusal
-    except (AttributeError, IndexError, TypeError):
-        raise _BadAnswerError("expected a chat completion, got something else") from None
-    if not isinstance(text, str) or not text.strip():
-        raise _BadAnswerError(f"expected a text, got {refusal or 'none'}")
-    return text
-
-
-def _probability(found: Any) -> float:
-    """P(Yes) / (P(Yes) + P(No)) of the first token of a completion.
-
-    Raises:
-        _FatalError: where the server gives no log-probabilities, which it will not for the other images either.
-        _BadAnswerError: where there is another reason for none.
-    """
-    total = {"yes": 0.0, "no": 0.0}
-    try:
-        given = found.choices[0].logprobs
-        if given is None:
-            raise _FatalError("expected log-probabilities of the first token, got none from this server")
-        for one in given.content[0].top_logprobs:
-            word = one.token.strip().lower()
-            if word in total:
-                total[word] += math.exp(one.logprob)
-    except (AttributeError, IndexError, TypeError, OverflowError):
-        raise _BadAnswerError("expected log-probabilities of the first token, got something else") from None
-    if not sum(total.values()) > 0:
-        raise _BadAnswerError("expected Yes or No among the likely first tokens, got neither")
-    return total["yes"] / sum(total.values())
