@@ -34,6 +34,7 @@ from noisewright.samplers.classes import is_class_conditional, labels_of, read_c
 from noisewright.samplers.pipeline import LEVELS, PipelineSampler, load_pipeline
 from noisewright.shapes.prompts import parse
 from noisewright.store import Store, digest_of, read_run
+from noisewright.texts import clean
 from noisewright.verifier import Verifier, as_verifier
 from noisewright.verifiers.cache import cached
 
@@ -623,7 +624,7 @@ def _mark_failed(store: Store, error: BaseException) -> None:
     """Say in run.json why it ended; a disk that is full stays silent here, the first error is the one to show."""
     try:
         first = next(iter(str(error).splitlines()), type(error).__name__)
-        store.write(status="failed", stopped=f"{type(error).__name__}: {first}")
+        store.write(status="failed", stopped=clean(f"{type(error).__name__}: {first}", 1000))
     except (OSError, RuntimeError):
         log.debug("run.json could not be updated", exc_info=True)
 

@@ -27,6 +27,7 @@ import typer
 from noisewright import __version__, cli_schedule, cli_score
 from noisewright.cli_score import Ensemble, ScoreCache
 from noisewright.files import check_directory
+from noisewright.texts import LONGEST, clean
 
 if TYPE_CHECKING:
     from noisewright.api import Plan, Result
@@ -290,7 +291,7 @@ def replay(
     if json:
         terminal.print_json(found.to_json())
     else:
-        typer.echo(found.to_text())
+        typer.echo(clean(found.to_text(), LONGEST, lines=True))
     return None if found.identical else Ended(1)
 
 
@@ -682,7 +683,7 @@ def _command(arguments: list[str]) -> int:
 def _explained(error: BaseException) -> int:
     """One line on standard error, and the exit code."""
     if os.environ.get(DEBUG):
-        traceback.print_exception(error)
+        sys.stderr.write(clean("".join(traceback.format_exception(error)), LONGEST, lines=True) + "\n")
     if _is_broken_pipe(error):
         _close_stdout()
         return 1
@@ -709,7 +710,7 @@ def _explained(error: BaseException) -> int:
 
 def _say(text: str) -> None:
     with suppress(OSError):
-        sys.stderr.write(f"noisewright: {' '.join(text.split())}\n")
+        sys.stderr.write(f"noisewright: {clean(text, 3000)}\n")
 
 
 def _see_help(error: Any) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from noisewright.files import write_picture
+from noisewright.texts import clean
 
 if TYPE_CHECKING:
     from noisewright.trajectory.errors import ErrorTable
@@ -132,7 +133,7 @@ def schedule(made: Any, file: Path, as_json: bool) -> None:
     figures = ", ".join(f"{key} {_short(value)}" for key, value in made.figures.items())
     for name, text in (("model", made.identity.get("model")), ("solver", f"{made.solver}, {one.steps} steps"),
                        ("made", settings), ("figures", figures or "none"), ("file", file)):  # fmt: skip
-        typer.echo(f"{name:<9}{text}")
+        typer.echo(f"{name:<9}{clean(text, 3000)}")
     for name, values in diffusers.items():
         typer.echo(f"{name:<10}= [{', '.join(f'{value:.6g}' for value in values)}]")
 

@@ -36,6 +36,7 @@ from noisewright.sampler import DifferentiableSampler, Meter, Sampler
 from noisewright.schedule import Schedule
 from noisewright.states import States, carry
 from noisewright.store import Store, digest_of
+from noisewright.texts import clean, clean_all
 from noisewright.verifier import Verifier, score, score_whole
 
 FRUITLESS = 16
@@ -323,6 +324,7 @@ class Run:
 
     def say(self, text: str) -> None:
         """Tell the person something about the run, once."""
+        text = clean(text, 1000)
         if text not in self.warnings:
             self.warnings.append(text)
 
@@ -369,7 +371,7 @@ class Run:
             return
         record: dict[str, Any] = {"verb": "judge", "judge": judge.name, "ids": list(ids), "scores": found}
         if hasattr(judge, "details") and all(whole):
-            record["details"] = judge.details(images.clone(), self.prompt)
+            record["details"] = clean_all(judge.details(images.clone(), self.prompt))
         self._append({**record, "seconds": {"verify": round(time.perf_counter() - began, 6)}})
 
     def failures(self) -> list[str]:
@@ -718,7 +720,7 @@ class Run:
         for verifier in self.verifiers:
             found[verifier.name] = self._scores(verifier, images, previews, patient=True, whole=whole)
             if hasattr(verifier, "details") and all(whole):
-                details[verifier.name] = verifier.details(images.clone(), self.prompt)
+                details[verifier.name] = clean_all(verifier.details(images.clone(), self.prompt))
         took = round(time.perf_counter() - began, 6)
         self._pixels = images.shape[-1] * images.shape[-2]
         if self.budget.seconds is not None and not self._judging_seconds:

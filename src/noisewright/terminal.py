@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -15,6 +16,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
+from noisewright import texts
+
 if TYPE_CHECKING:
     from noisewright.budget import Budget, Spent
     from noisewright.run import Run
@@ -23,6 +26,14 @@ BARS = "▁▂▃▄▅▆▇█"
 PLAIN_BARS = "_.-=+*#@"
 WIDE = 160
 """Columns of a table that goes to a file or a pipe, where nothing needs wrapping."""
+
+LONGEST_LINE = 3000
+"""Characters of a message."""
+
+UNPRINTED = re.compile(
+    r"[\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
+"""What a terminal may obey, or nobody sees, of what JSON leaves as it is."""
 
 LINEAGE_WORDS = {
     "noise": "noise of seed {seed}",
@@ -72,7 +83,12 @@ def say(text: str) -> None:
 
 
 def one_line(text: object) -> str:
-    return " ".join(str(text).split())
+    return texts.clean(text, LONGEST_LINE)
+
+
+def shown(text: str) -> Text:
+    """One line for people of what may come from a file or a server; its spaces stay."""
+    return Text(texts.clean(text, texts.LONGEST, lines=True).replace("\n", " "))
 
 
 def print_json(found: Any) -> None:
@@ -82,7 +98,7 @@ def print_json(found: Any) -> None:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeError:  # an old terminal, or the name of a file that is no UTF-8
         text = json.dumps(clean(found), indent=1, allow_nan=False)
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(UNPRINTED.sub(lambda mark: json.dumps(mark[0])[1:-1], text) + "\n")
 
 
 def clean(value: Any) -> Any:
@@ -125,7 +141,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence
     for column, header in enumerate(headers):
         made.add_column(header, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(Text(cell) for cell in row))
+        made.add_row(*(shown(cell) for cell in row))
     return made
 
 
@@ -141,7 +157,7 @@ def print_result(summary: Mapping[str, Any], judges: Sequence[str]) -> None:
     console = out()
     console.print(table(["", "", "baseline", "best", "change"], rows, right=(2, 3, 4)))
     for name, text in cost_lines(summary):
-        console.print(Text(f"{name:<9}{text}"))
+        console.print(shown(f"{name:<9}{text}"))
     root = summary["run"]
     console.print(Text(""))
     for name in ("before-after.png", "best.png", "baseline.png", "contact-sheet.png", "curve.png"):
@@ -166,16 +182,16 @@ def print_overview(found: Mapping[str, Any], top: int) -> None:
     searched = f"{found['search']}, seed {found['seed']}, budget {budget}"
     for name, text in (("run", found["run"]), ("prompt", found["prompt"]), ("model", found["model"]),
                        ("search", searched), ("status", _status(found))):  # fmt: skip
-        console.print(Text(f"{name:<9}{text}"))
+        console.print(shown(f"{name:<9}{text}"))
     if found["candidates"]:
         console.print(_candidates(found, top))
         _print_curve(console, found)
-        console.print(Text(f"{'lineage':<9}{lineage_text(found['best']['lineage'])} (the best)"))
+        console.print(shown(f"{'lineage':<9}{lineage_text(found['best']['lineage'])} (the best)"))
     else:
         console.print(Text("no scored candidate yet"))
     for name, text in cost_lines({**found, "stopped": None}):
-        console.print(Text(f"{name:<9}{text}"))
-    console.print(Text(f"{'continue':<9}{found['resume']}"))
+        console.print(shown(f"{name:<9}{text}"))
+    console.print(shown(f"{'continue':<9}{found['resume']}"))
 
 
 def _status(found: Mapping[str, Any]) -> str:
@@ -206,7 +222,7 @@ def _print_curve(console: Console, found: Mapping[str, Any]) -> None:
     values = [point["value"] for point in found["curve"]]
     if values:
         ends = f"{number(values[0])} {sparkline(values)} {number(values[-1])}"
-        console.print(Text(f"{'curve':<9}{ends} (best so far, {plural(len(values), 'candidate')})"))
+        console.print(shown(f"{'curve':<9}{ends} (best so far, {plural(len(values), 'candidate')})"))
 
 
 def print_metrics(found: Mapping[str, Any]) -> None:
@@ -230,13 +246,13 @@ def print_entries(found: Sequence[Mapping[str, Any]]) -> None:
     """What ``list`` found: a name, its line, and its details below."""
     console = out()
     for one in found:
-        console.print(Text(f"{one['name']:<20}{one['summary']}"))
+        console.print(shown(f"{one['name']:<20}{one['summary']}"))
         details = {key: value for key, value in one.items() if key not in ("name", "summary", "arguments")}
         if "arguments" in one:
             texts = [key if value is None else f"{key}={value}" for key, value in one["arguments"].items()]
             details["arguments"] = ", ".join(texts) or "none"
         for key, value in details.items():
-            console.print(Text(f"{'':<20}{key}: {value}"), style="dim")
+            console.print(shown(f"{'':<20}{key}: {value}"), style="dim")
 
 
 def print_forecast(found: Mapping[str, Any]) -> None:
@@ -260,7 +276,7 @@ def print_forecast(found: Mapping[str, Any]) -> None:
     ]  # fmt: skip
     console = out()
     for name, text in lines:
-        console.print(Text(f"{name:<9}{text}"))
+        console.print(shown(f"{name:<9}{text}"))
     console.print(Text("dry run: nothing was generated"))
 
 

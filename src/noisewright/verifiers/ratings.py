@@ -68,7 +68,7 @@ def read_scores(
     if len(text) > LONGEST:
         raise ValueError(f"expected an answer of at most {LONGEST} characters, got {len(text)}")
     text = _unwrapped(without_reasoning(text))
-    objects = list(objects_in(text))
+    objects, outside = objects_in(text)
     named = [found for one in objects for found in _named(one, aspects)]
     if named:
         return _checked(_agreed(named), aspects, wanted, scale)
@@ -76,7 +76,7 @@ def read_scores(
         if objects:
             raise ValueError(f"expected {wanted} with a score that is a number, got none of that name")
         raise ValueError(f"expected a JSON object, got {clean(text, 60)!r}")
-    return {overall: _only(text, objects, overall, scale)}
+    return {overall: _only(text, objects, outside, overall, scale)}
 
 
 def without_reasoning(text: str) -> str:
@@ -103,25 +103,33 @@ def _unwrapped(text: str) -> str:
     return str(found).strip()
 
 
-def objects_in(text: str) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a text that are in no other; other braces are let pass where they are closed.
+def objects_in(text: str) -> tuple[list[dict[str, Any]], str]:
+    """The JSON objects of a text that are in no other, and the text around them.
+
+    Other braces are let pass where they are closed and no part of JSON, whose inner objects mean nothing by themselves.
 
     Raises:
-        ValueError: on a brace that is not closed, or an object that gives one key two values.
+        ValueError: on a brace that is not closed, broken JSON, or an object that gives one key two values.
     """
-    at = text.find("{")
-    while at >= 0:
+    objects, around, at = list[dict[str, Any]](), list[str](), 0
+    while (start := text.find("{", at)) >= 0:
+        around.append(text[at:start])
         try:
-            found, end = _DECODER.raw_decode(text, at)
+            found, at = _DECODER.raw_decode(text, start)
         except (json.JSONDecodeError, RecursionError):
-            found, end = None, _closed(text, at)
-            if end < 0:
+            at = _closed(text, start)
+            if at < 0:
                 raise ValueError(f"expected a JSON object, got one that is cut off: {clean(text, 60)!r}") from None
-        if isinstance(found, dict):
-            yield found
-        at = text.find("{", end)
+            around.append(text[start:at])
+        else:
+            objects.append(found)
+    outside = " ".join([*around, text[at:]])
+    if _KEY.search(outside):
+        raise ValueError(f"expected a JSON object, got a broken one: {clean(text, 60)!r}")
+    return objects, outside
 
 
+_KEY = re.compile(r"[\"']\s{0,9}:")
 _BRACES = re.compile(r'\\.|["{}]', re.DOTALL)
 
 
@@ -229,7 +237,9 @@ def _reason(given: Any) -> str:
     return next((clean(given[key], EXPLAINED) for key in REASONS if isinstance(given.get(key), str)), "")
 
 
-def _only(text: str, objects: Sequence[dict[str, Any]], overall: str, scale: tuple[float, float]) -> dict[str, Any]:
+def _only(
+    text: str, objects: Sequence[dict[str, Any]], outside: str, overall: str, scale: tuple[float, float]
+) -> dict[str, Any]:
     """The score of an answer that names no aspect and has but one."""
     if not objects:
         bare = _BARE.fullmatch(text)
@@ -241,7 +251,7 @@ def _only(text: str, objects: Sequence[dict[str, Any]], overall: str, scale: tup
     if not ours:
         raise ValueError(f"expected {overall} with a score that is a number, got none of that name")
     read = [_one(overall, value, reason, scale) for value, reason, _ in given]
-    said = [float(found[1]) for found in _SAID.finditer(_outside(text))]
+    said = [float(found[1]) for found in _SAID.finditer(outside)]
     if len({one["score"] for one in read} | set(said)) > 1:
         raise ValueError(f"expected one score, got {len(read) + len(said)} that differ")
     return _one(overall, *ours[0], scale)
@@ -261,12 +271,3 @@ def _scores(value: Any, is_whole: bool = True, depth: int = 0) -> Iterator[tuple
             yield from _scores(given, is_whole and _plain(key) in WRAPPERS, depth + 1)
         elif _plain(key) in SCORE_KEYS:
             yield given, _reason(value), is_whole
-
-
-def _outside(text: str) -> str:
-    """A text without its JSON objects."""
-    parts, at = [], 0
-    while (start := text.find("{", at)) >= 0:
-        parts.append(text[at:start])
-        at = max(_closed(text, start), start + 1)
-    return " ".join([*parts, text[at:]])
