@@ -20,6 +20,8 @@ class Reply:
         status, headers: of the answer.
         after: seconds before anything is sent.
         cut: how many bytes of the body are sent before the connection is closed; None: all.
+        drip: seconds between any two bytes of the body.
+        drip_head: the same before the body, in a header that never ends.
     """
 
     body: Any = ""
@@ -27,6 +29,8 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     after: float = 0.0
     cut: int | None = None
+    drip: float = 0.0
+    drip_head: float = 0.0
 
 
 @dataclass
@@ -44,6 +48,7 @@ class Loopback:
         self.answer = answer
         self.seen: list[Seen] = []
         self.busy = self.most_busy = 0
+        self.closed = threading.Event()
         self._lock = threading.Lock()
         outer = self
 
@@ -68,17 +73,30 @@ class Loopback:
             self.most_busy = max(self.busy, self.most_busy)
         try:
             reply = self.answer(seen, number)
-            time.sleep(reply.after)
+            self.closed.wait(reply.after)
             body = reply.body.encode() if isinstance(reply.body, str) else json.dumps(reply.body).encode()
             if reply.cut is not None:
                 handler.close_connection = True
                 if reply.cut == 0:
                     return
+            if reply.drip_head:
+                handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+                while not self.closed.is_set():
+                    handler.wfile.write(b"x")
+                    time.sleep(reply.drip_head)
+                return
             handler.send_response(reply.status)
             headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **reply.headers}
             for key, value in headers.items():
                 handler.send_header(key, value)
             handler.end_headers()
+            if reply.drip:
+                for at in range(len(body)):
+                    if self.closed.is_set():
+                        return
+                    handler.wfile.write(body[at : at + 1])
+                    time.sleep(reply.drip)
+                return
             handler.wfile.write(body if reply.cut is None else body[: reply.cut])
         except (BrokenPipeError, ConnectionResetError):
             pass  # the client had enough
@@ -96,6 +114,7 @@ def serving(answer):
     try:
         yield loopback
     finally:
+        loopback.closed.set()
         loopback.server.shutdown()
         loopback.server.server_close()
         thread.join()

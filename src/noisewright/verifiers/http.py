@@ -113,10 +113,10 @@ class HttpVerifier:
         body = json.dumps({"prompt": prompt, "images": [base64_png(array) for array in pixels_of(images)]}).encode()
         shown = clean(self.url)
         try:
-            with deadline(self.deadline):
+            with deadline(self.deadline, own=True):
                 answer = self.back_off.run(lambda number: self._ask(body))
         except Transient as error:
-            if seconds_left() <= 0:
+            if error.time_is_up:
                 raise TimeIsUp(f"verifier {self.name}: no time was left to wait for {shown}: {error}") from error
             if error.status == 500:  # perhaps of one image: the others are worth a request of their own
                 raise ValueError(str(error)) from error

@@ -33,7 +33,8 @@ TRANSIENT = frozenset({408, 409, 425, 429})
 LARGEST_ANSWER = 2**24
 """Bytes of an answer that are read."""
 
-_until: ContextVar[float] = ContextVar("until", default=math.inf)
+_until: ContextVar[tuple[float, bool]] = ContextVar("until", default=(math.inf, False))
+"""The nearest deadline, and whether a verifier set it for itself."""
 
 
 class TimeIsUp(VerifierFailed):
@@ -41,7 +42,7 @@ class TimeIsUp(VerifierFailed):
 
 
 @contextmanager
-def deadline(seconds: float | None) -> Iterator[None]:
+def deadline(seconds: float | None, *, own: bool = False) -> Iterator[None]:
     """Let what is asked of servers inside wait no longer than this, all tries together.
 
     The nearest of several deadlines holds. It belongs to the context (:mod:`contextvars`): a thread has it that is
@@ -49,9 +50,10 @@ def deadline(seconds: float | None) -> Iterator[None]:
 
     Args:
         seconds: from now; None or infinity sets none.
+        own: whether a verifier sets it for itself, so that it has failed where it ends with this one.
     """
     until = math.inf if seconds is None else time.monotonic() + max(seconds, 0.0)
-    token = _until.set(min(_until.get(), until))
+    token = _until.set(min(_until.get(), (until, own)))
     try:
         yield
     finally:
@@ -60,7 +62,7 @@ def deadline(seconds: float | None) -> Iterator[None]:
 
 def seconds_left() -> float:
     """Until the nearest :func:`deadline` around; 0 after it, infinity without one."""
-    return max(_until.get() - time.monotonic(), 0.0)
+    return max(_until.get()[0] - time.monotonic(), 0.0)
 
 
 class LateError(Exception):
@@ -82,7 +84,7 @@ def within(seconds: float, work: Callable[[], T], leave: Callable[[], object] = 
 
     def run() -> None:
         try:
-            with deadline(seconds):
+            with deadline(seconds, own=True):
                 done.set_result(work())
         except BaseException as error:
             done.set_exception(error)
@@ -109,7 +111,12 @@ class Transient(Exception):
         reason: one line.
         wait: seconds that the server asked for, or None.
         status: the HTTP status, where there was one.
+
+    Attributes:
+        time_is_up: whether there was no other try because of a :func:`deadline` that a verifier's caller set.
     """
+
+    time_is_up = False
 
     def __init__(self, reason: str, wait: float | None = None, status: int | None = None) -> None:
         super().__init__(reason)
@@ -147,15 +154,22 @@ class BackOff:
         """
         for number in range(1, self.tries + 1):
             if seconds_left() <= 0:
-                raise Transient("no time was left to ask")
+                raise _late(Transient("no time was left to ask"))
             try:
                 return work(number)
             except Transient as error:
                 wait = self.seconds(number, error.wait)
-                if number == self.tries or wait >= seconds_left():
+                if wait >= seconds_left():
+                    raise _late(error) from error.__cause__
+                if number == self.tries:
                     raise
                 pause(wait)
         raise ValueError(f"expected at least one try, got {self.tries}")
+
+
+def _late(error: Transient) -> Transient:
+    error.time_is_up = not _until.get()[1]
+    return error
 
 
 def is_transient(status: int) -> bool:

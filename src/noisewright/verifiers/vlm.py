@@ -32,7 +32,7 @@ from noisewright.errors import VerifierFailed
 from noisewright.metadata import pixels_of
 from noisewright.texts import clean
 from noisewright.verifiers.cache import Shelf, image_hashes, key_of
-from noisewright.verifiers.retry import TimeIsUp, seconds_left
+from noisewright.verifiers.retry import TimeIsUp
 from noisewright.verifiers.rubric import (
     ASPECTS,
     OVERALL,
@@ -138,7 +138,7 @@ class VlmVerifier:
                     known[key] = answer
                     self._shelf.put({key: answer})
         if errors and not any(key in known for key in keys):
-            kind = VerifierFailed if seconds_left() > 0 else TimeIsUp
+            kind = TimeIsUp if any(getattr(one, "time_is_up", False) for one in errors) else VerifierFailed
             raise kind(f"verifier {self.name}: {errors[0]}") from errors[0]
         if errors:
             bad = sum(key not in known for key in keys)

@@ -219,7 +219,7 @@ class Server:
 
         workers = min(self.workers, len(images))
         rounds = -(-len(images) // max(workers, 1))
-        with deadline(self.deadline or max(LONGEST_SECONDS, rounds * self.timeout)):
+        with deadline(self.deadline or max(LONGEST_SECONDS, rounds * self.timeout), own=True):
             contexts = [copy_context() for _ in range(workers)]
         # Not an executor, whose threads are waited for when Python ends: a silent server would hold it up after Ctrl-C.
         for context in contexts:
