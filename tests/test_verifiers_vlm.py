@@ -109,6 +109,70 @@ def test_the_six_keys_and_a_schema_that_strict_mode_takes():
         assert set(one["required"]) == set(one["properties"])
 
 
+NO_FORMAT = [
+    Reply({"error": {"message": "Unknown parameter: 'response_format'."}}, 400),
+    Reply({"detail": [{"loc": ["body", "response_format"], "msg": "Extra inputs are not permitted"}]}, 422),
+    Reply({"error": {"message": "json_schema is not supported by this model", "code": 400}}, 400),
+    Reply("x" * 3000 + " response_format", 400),
+    Reply({"error": {"message": "structured outputs: not implemented"}}, 501),
+]
+
+
+@pytest.mark.parametrize("refusal", NO_FORMAT, ids=range(len(NO_FORMAT)))
+def test_a_server_that_takes_no_response_format_is_asked_without_it(refusal):
+    with serving(lambda seen, number: refusal if "response_format" in seen.body else graded(seen)) as server:
+        verifier = judge(server, BackOff(tries=1), workers=1)
+        assert score(verifier, IMAGES[:3], "x") == [0, 2, 4]
+        assert score(verifier, IMAGES[3:], "x") == [6, 8, 10]
+    assert ["response_format" in seen.body for seen in server.seen] == [True] + 6 * [False]
+    assert verifier.usage.requests == 7
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [Reply({"error": {"message": "image too large"}}, 400), Reply({"error": {"message": "response_format"}}, 401)],
+)
+def test_other_refusals_are_not_taken_for_that(reply):
+    with serving(lambda seen, number: reply) as server, pytest.raises(VerifierFailed, match="HTTP status 40"):
+        score(judge(server, workers=1), IMAGES[:1], "x")
+    assert len(server.seen) == 1
+
+
+def test_a_server_that_refuses_both_ways_is_asked_twice():
+    with serving(lambda seen, number: NO_FORMAT[0]) as server:
+        with pytest.raises(VerifierFailed, match="HTTP status 400"):
+            score(judge(server, workers=1), IMAGES[:1], "x")
+        assert ["response_format" in seen.body for seen in server.seen] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [{"type": "text", "text": json.dumps(rating(7))}],
+        [{"type": "text", "text": json.dumps(rating(7))[:30]}, {"type": "text", "text": json.dumps(rating(7))[30:]}],
+        [{"type": "reasoning", "text": json.dumps(rating(3))}, {"type": "text", "text": json.dumps(rating(7))}],
+        [{"type": "thinking", "thinking": [{"type": "text", "text": "{"}]}, {"type": "output_text", "text": "7"}],
+        [
+            {"type": "text", "text": f"<think>{json.dumps(rating(2))}</think>"},
+            {"type": "text", "text": '{"score": "7"}'},
+        ],
+    ],
+    ids=["one", "two", "reasoning", "thinking", "tags"],
+)
+def test_content_as_a_list_of_parts(parts):
+    with serving(lambda seen, number: Reply(chat(parts))) as server:
+        assert score(judge(server, BackOff(tries=1)), IMAGES[:1], "x") == [7]
+
+
+def test_a_single_score_is_the_overall_one_and_other_aspects_are_asked_for(tmp_path):
+    with serving(lambda seen, number: Reply(chat({"score": 7})) if number == 0 else graded(seen)) as server:
+        assert score(judge(server, cache=tmp_path), IMAGES[:1], "x") == [7]
+        assert score(judge(server, cache=tmp_path, aspect="accuracy_to_prompt"), IMAGES[:1], "x") == [1.5]
+        assert len(server.seen) == 2
+        assert score(judge(server, cache=tmp_path, aspect="visual_quality_and_realism"), IMAGES[:1], "x") == [0]
+        assert len(server.seen) == 2
+
+
 def test_answers_out_of_order_keep_their_images():
     def slow_first(seen, number):
         return Reply(graded(seen).body, after=0.3 - 0.05 * grey(seen) / 40)
@@ -133,6 +197,9 @@ BAD = {
     "empty": Reply(""),
     "other json": Reply({"choices": []}),
     "null": Reply("null"),
+    "deep": Reply("[" * 100_000),
+    "messages of texts": Reply({"choices": [{"message": "7"}]}),
+    "choices by name": Reply({"choices": {"0": chat(rating(5))["choices"][0]}}),
     "no text": Reply(chat("")),
     "refusal": Reply({**chat("x"), "choices": [{"message": {"content": None, "refusal": "I cannot"}}]}),
     "text": Reply(chat("I would say eight of ten.")),
@@ -279,6 +346,16 @@ def test_tokens_and_cost_are_counted():
     assert usage.cost == pytest.approx((600 * 0.5 + 120 * 2.0) / 1e6)
     with serving(lambda seen, number: graded(seen)) as server:
         assert judge(server).usage.cost is None
+
+
+@pytest.mark.parametrize(
+    "usage", ["100", None, {"prompt_tokens": "12"}, {"prompt_tokens": -1, "completion_tokens": True}, [1]]
+)
+def test_a_bill_that_is_none_costs_no_answer(usage):
+    with serving(lambda seen, number: Reply({**graded(seen).body, "usage": usage})) as server:
+        verifier = judge(server)
+        assert score(verifier, IMAGES[:2], "x") == [0, 2]
+    assert (verifier.usage.input_tokens, verifier.usage.output_tokens) == (0, 0)
 
 
 def test_ctrl_c_keeps_what_was_answered_and_asks_no_more():

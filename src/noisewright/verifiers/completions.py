@@ -93,6 +93,6 @@ def probability_of(found: Any) -> float:
                 total[word] += math.exp(one.logprob)
     except (AttributeError, IndexError, TypeError, OverflowError):
         raise BadAnswerError("expected log-probabilities of the first token, got something else") from None
-    if not sum(total.values()) > 0:
+    if not 0 < sum(total.values()) < math.inf:
         raise BadAnswerError("expected Yes or No among the likely first tokens, got neither")
     return total["yes"] / sum(total.values())

@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import numpy as np
 
-from noisewright.texts import clean, remember_secret
+from noisewright.texts import clean, guard_log, remember_secret
 from noisewright.verifiers.addresses import KEY, URL, checked_url, key_for, origin, own_server
 from noisewright.verifiers.completions import BadAnswerError, FatalError, probability_of, text_of
 from noisewright.verifiers.http import base64_png, checked_seconds
@@ -290,12 +290,12 @@ class Server:
             raise Transient(f"{self.url}: {error}") from error
         except _TooLongError as error:
             raise ValueError(f"{self.url}: {error}") from error
-        except (openai.APIError, ValueError) as error:  # a body that is no JSON
+        except (openai.APIError, ValueError, RecursionError) as error:  # a body that is no JSON
             raise Transient(f"{self.url}: {one_line(error)}") from error
         counted = getattr(found, "usage", None)
         with self._lock:
-            self.usage.input_tokens += getattr(counted, "prompt_tokens", 0) or 0
-            self.usage.output_tokens += getattr(counted, "completion_tokens", 0) or 0
+            self.usage.input_tokens += _count(getattr(counted, "prompt_tokens", 0))
+            self.usage.output_tokens += _count(getattr(counted, "completion_tokens", 0))
         return found
 
     def _status(self, error: Any, formatted: bool) -> Exception:
@@ -321,6 +321,11 @@ class Server:
         if origin(self.url) == origin(own_server()[0]):
             return f" (no key was sent, since {self.url} is not https)"
         return f" (no key was sent: {KEY} is for {own_server()[0]}; name this server's with key_env=NAME)"
+
+
+def _count(given: Any) -> int:
+    """A number of tokens; 0 of what is none, for an answer is worth more than its bill."""
+    return given if isinstance(given, int) and not isinstance(given, bool) and 0 <= given < 2**53 else 0
 
 
 class _NoFormatError(Exception):
@@ -364,6 +369,9 @@ def _client(url: str, timeout: float, key: str | None, query: dict[str, str]) ->
                     del request.headers[name.strip()]
             request.headers["Authorization"] = f"Bearer {key or NO_KEY}"
 
+    if query:  # which the client's own log shows
+        for library in ("httpx", "httpx2"):
+            guard_log(library)
     http = openai.DefaultHttpxClient(
         follow_redirects=False,
         trust_env=not is_local(parts.hostname),
