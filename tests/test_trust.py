@@ -250,6 +250,11 @@ def test_with_trust_the_server_is_called(run, capsys):
         assert server.seen
 
 
+def test_a_run_without_a_judge_goes_on(run):
+    asked(run, judge=["none"])
+    assert cli.main(["resume", str(run), "--budget", "3 images", "--json"]) == 0
+
+
 def test_scores_are_written_only_where_a_person_says(run, capsys, tmp_path):
     asked(run, score_cache=str(tmp_path / "elsewhere"))
     refused(capsys, ["resume", run, "--budget", "3 images"], "--trust", "elsewhere")
