@@ -254,11 +254,11 @@ def test_the_cards_judge_is_asked_by_python_and_by_the_command_line(carded, card
     assert json.loads(capsys.readouterr().out)["judges"] == judges
 
 
-def test_a_judge_of_the_card_that_cannot_be_asked_is_said(carded, tmp_path):
+def test_a_judge_of_the_card_that_cannot_be_asked_is_said(carded):
     foreign = nw.search(carded(judge="shapes-oracle"), "two red zebras", **JUDGED)
     assert foreign.judges == ()
     assert [one for one in foreign.warnings if "shapes-oracle is not asked" in one]
-    missing = api.make_plan(carded(judge=f"clip:{tmp_path / 'nowhere'}"), PROMPT, **JUDGED)
+    missing = api.make_plan(carded(judge="clip-classifier"), PROMPT, **JUDGED)
     assert missing.judges == []
     assert [one for one in missing.warnings if "is not asked" in one]
 

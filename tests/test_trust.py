@@ -9,13 +9,12 @@ import pytest
 import tiny
 from hostile import code, edit, hub_in, listening, refused, with_code, with_recipe
 from loopback import Reply, serving
-from noisewright import cli, registry, trust
+from noisewright import cli, journal, registry, trust
 from noisewright.builtins import ENTRIES, Entry
 from noisewright.evaluate.population import population
 from noisewright.inside import inside
-from noisewright.journal import seal
 from noisewright.samplers.load import load_pipeline
-from noisewright.store import Store, read_journal
+from noisewright.store import Store, digest_of, read_journal
 
 
 @pytest.fixture
@@ -251,6 +250,11 @@ def test_with_trust_the_server_is_called(run, capsys):
         assert server.seen
 
 
+def test_a_run_without_a_judge_goes_on(run):
+    asked(run, judge=["none"])
+    assert cli.main(["resume", str(run), "--budget", "3 images", "--json"]) == 0
+
+
 def test_scores_are_written_only_where_a_person_says(run, capsys, tmp_path):
     asked(run, score_cache=str(tmp_path / "elsewhere"))
     refused(capsys, ["resume", run, "--budget", "3 images"], "--trust", "elsewhere")
@@ -329,7 +333,7 @@ def test_show_reads_and_does_nothing_more(run, marker, port, capsys, tmp_path):
 
 
 def first_image(run):
-    line = next(json.loads(one) for one in (run / "journal.jsonl").read_text().splitlines() if '"finish"' in one)
+    line = next(one for one in read_journal(run) if one["verb"] == "finish")
     return line["ids"][0], line["files"][0]
 
 
@@ -345,15 +349,14 @@ def test_files_of_a_run_are_held_inside_it(name, run, capsys, tmp_path):
     (run / "folder").symlink_to(tmp_path)
     os.mkfifo(run / "pipe")
     name = name.format(tmp=tmp_path)
-    lines = read_journal(run)
-    for line in lines:
-        if line["verb"] == "finish":
-            line["files"][0] = name
-    (run / "journal.jsonl").write_bytes(b"".join(map(seal, lines)))
+    lines = json.loads(json.dumps(read_journal(run)).replace(json.dumps(file), json.dumps(name)))
+    (run / "journal.jsonl").write_bytes(b"".join(journal.seal(one) for one in lines))  # as good as written by us
     refused(capsys, ["replay", f"{run}:{key}"], "expected")
     store = Store.open(run)
-    assert not store.holds(name, "")
-    assert store.image(name, "") is None
+    pixels = next(one["pixels"][0] for one in lines if one["verb"] == "finish")
+    assert not store.holds(name, pixels)
+    assert not store.holds(name, pixels, digest_of((tmp_path / "secret.png").read_bytes()))
+    assert store.image(name, pixels) is None
     store.close()
     if name not in (".", "images"):
         with pytest.raises(ValueError, match="inside"):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import stat
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 
 def inside(root: str | Path, name: str | Path) -> Path:
@@ -14,22 +15,32 @@ def inside(root: str | Path, name: str | Path) -> Path:
             is there and is neither a file nor a directory.
     """
     text = str(name)
-    parts = PureWindowsPath(text).parts  # both kinds of slash, and drives
-    rooted = Path(text).is_absolute() or PureWindowsPath(text).anchor != ""
-    bad = not text or "\0" in text or ".." in parts or rooted
-    if not bad:
-        try:
-            found = (Path(root) / text).resolve()
-            bad = not found.is_relative_to(Path(root).resolve())
-            kind = found.stat().st_mode
-            bad = bad or not (stat.S_ISREG(kind) or stat.S_ISDIR(kind))
-        except FileNotFoundError:
-            pass
-        except (OSError, RuntimeError):  # a name that is too long, a loop of links, a file for a directory
-            bad = True
-    if bad:
+    parts = text.replace("\\", "/").split("/")
+    rooted = Path(text).is_absolute() or "\\" in text or text[1:2] == ":"  # a drive, or a path of another system
+    if not text or "\0" in text or ".." in parts or rooted or not _holds(str(root), parts):
         raise ValueError(f"expected a file inside {root}, got {text[:80]!r}")
     return Path(root) / text
+
+
+def _holds(root: str, parts: list[str]) -> bool:
+    """Whether a path of plain names leads to a place in a directory: looked at name by name, links only in full."""
+    place = root
+    for part in parts:
+        place = os.path.join(place, part)
+        try:
+            kind = os.lstat(place).st_mode
+            if stat.S_ISLNK(kind):
+                found = Path(root, *parts).resolve()
+                return found.is_relative_to(Path(root).resolve()) and (not found.exists() or _is_plain(found))
+        except FileNotFoundError:
+            return True
+        except (OSError, RuntimeError):  # a name that is too long, a loop of links, a file for a directory
+            return False
+    return stat.S_ISREG(kind) or stat.S_ISDIR(kind)
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() or path.is_dir()
 
 
 def leading_out(root: str | Path) -> list[str]:
