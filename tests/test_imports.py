@@ -12,7 +12,7 @@ import noisewright
 ROOT = Path(noisewright.__file__).parent
 LAYERS = [
     {"errors", "clock", "schedule", "schedules", "solvers", "noise", "frechet"},
-    {"sampler", "particle", "budget", "verifier", "statistics"},
+    {"sampler", "particle", "budget", "verifier", "statistics", "schemas"},
     {"samplers", "verifiers", "metadata", "store", "executor", "shapes", "features", "pipelines"},
     {"states"},
     {"run"},

@@ -15,6 +15,9 @@ import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
+from noisewright.schemas.files import check_recipe
+from noisewright.schemas.reading import parse_json, short
+
 log = logging.getLogger("noisewright")
 
 RECIPE_VERSION = 1
@@ -101,17 +104,11 @@ def read_recipe(path: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
     text = info.get("noisewright")
     if text is None:
         raise ValueError(f"expected a PNG with a noisewright recipe, got {path} without one")
-    try:
-        recipe = json.loads(text)
-    except ValueError:
-        raise ValueError(f"expected a JSON recipe in {path}, got a damaged one") from None
-    if not isinstance(recipe, dict) or recipe.get("recipe_version") != RECIPE_VERSION:
-        found = recipe.get("recipe_version") if isinstance(recipe, dict) else None
-        raise ValueError(f"expected a recipe of version {RECIPE_VERSION}, got {found!r} in {path}")
-    missing = [key for key in ("id", "sampler", "lineage", "micro_batch", "versions") if not recipe.get(key)]
-    if missing:
-        raise ValueError(f"expected a recipe with {', '.join(missing)} in {path}, got a damaged one")
-    return array, recipe
+    recipe = parse_json(text, f"the recipe of {path}") if isinstance(text, str) else None
+    found = recipe.get("recipe_version") if isinstance(recipe, dict) else None
+    if type(found) is not int or found != RECIPE_VERSION:
+        raise ValueError(f"expected a recipe of version {RECIPE_VERSION}, got {short(found)} in {path}")
+    return array, check_recipe(recipe, f"the recipe of {path}")
 
 
 def read_image(path: str | Path) -> tuple[np.ndarray, dict[str, Any]]:

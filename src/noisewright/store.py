@@ -256,19 +256,20 @@ def read_run(root: str | Path) -> dict[str, Any]:
     """``run.json`` of a run directory.
 
     Raises:
-        ValueError: where there is none, it is damaged, or its schema is newer than this library.
+        ValueError: in one line, where there is none, it is damaged, or its schema is newer than this library.
     """
+    from noisewright.schemas.files import check_run
+    from noisewright.schemas.reading import read_json, short
+
     path = Path(root) / "run.json"
     try:
-        run = json.loads(path.read_text())
-    except OSError:
+        run = read_json(path, "a run directory (with run.json)")
+    except FileNotFoundError:
         raise ValueError(f"expected a run directory (with run.json), got {root}") from None
-    except ValueError:
-        raise ValueError(f"expected JSON in {path}, got a damaged file") from None
-    if not isinstance(run, dict) or run.get("schema_version") != SCHEMA_VERSION:
-        found = run.get("schema_version") if isinstance(run, dict) else None
-        raise ValueError(f"expected a run of schema {SCHEMA_VERSION}, got {found!r} in {path}")
-    return run
+    found = run.get("schema_version") if isinstance(run, dict) else None
+    if type(found) is not int or found != SCHEMA_VERSION:
+        raise ValueError(f"expected a run of schema {SCHEMA_VERSION}, got {short(found)} in {path}")
+    return check_run(run, str(path))
 
 
 def read_journal(root: str | Path) -> list[dict[str, Any]]:

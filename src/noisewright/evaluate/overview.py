@@ -9,6 +9,8 @@ from typing import Any
 
 from noisewright.budget import PHASES
 from noisewright.particle import ensemble_values, number_or_nan
+from noisewright.schemas.files import check_shown
+from noisewright.schemas.journal import check_journal
 from noisewright.store import read_journal, read_run
 
 
@@ -38,8 +40,8 @@ def overview(root: str | Path) -> dict[str, Any]:
     """
     root = Path(root)
     run = read_run(root)
-    spec = run["spec"]
-    read = _read(read_journal(root))
+    spec = check_shown(run, str(root / "run.json"))
+    read = _read(check_journal(read_journal(root), str(root / "journal.jsonl")))
     names = [one["name"] for one in spec["verifiers"]]
     drafts = spec.get("search_steps_taken", spec["search_steps"])
     full = [key for key in read.scored if read.made[key]["steps"] != drafts]
