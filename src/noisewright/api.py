@@ -31,6 +31,9 @@ from noisewright.run import CurvePoint, Run, Target, without_gradient
 from noisewright.sampler import Sampler
 from noisewright.samplers.classes import is_class_conditional, labels_of, read_class
 from noisewright.samplers.pipeline import PipelineSampler, load_pipeline
+from noisewright.schemas.checked import sayable
+from noisewright.schemas.reading import short
+from noisewright.schemas.request import as_path, check_arguments
 from noisewright.store import Store, read_run, write_atomically
 from noisewright.verifier import Verifier, as_verifier
 from noisewright.verifiers.cache import cached
@@ -46,8 +49,6 @@ RESERVED = (
     "class_labels",
 )  # fmt: skip
 """Arguments of a pipeline's call that the search sets, or that would change what it sees."""
-
-LARGEST_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class Result:
 
     def save(self, directory: str | Path) -> Path:
         """Copy the run directory to ``directory`` (which must be new or empty)."""
-        target = Path(directory)
+        target = as_path("a directory", directory)
         if target.resolve() == self.run.resolve():
             return target
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -144,7 +145,20 @@ def load(model: str = "noisewright/shapes", *, device: str | None = None, dtype:
     Raises:
         ValueError: in one line, what is wrong with the name or the files.
     """
-    return load_pipeline(registry.find_model(model), device=device, dtype=dtype)
+    asked = check_arguments(device=device, dtype=dtype)
+    name = registry.find_model(str(as_path("a model", model)))
+    check_device(asked.device)
+    return load_pipeline(name, device=asked.device, dtype=asked.dtype)
+
+
+def check_device(name: str | None) -> None:
+    """Raise a ValueError for a device that is not here."""
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise ValueError(
+            f"expected a device that torch has here (cpu, cuda, mps, ...), got {short(name)}"
+        ) from None
 
 
 @dataclass
@@ -238,6 +252,7 @@ def search(
         VerifierFailed: where a verifier fails; what was made stays in the run directory.
         UnsupportedPipeline: where the pipeline cannot be entered through its scheduler.
     """
+    asked = check_arguments(out=out, progress=progress, pictures=pictures)
     plan = make_plan(
         pipe, prompt, class_label=class_label, verifier=verifier, judge=judge, search=search, search_args=search_args,
         budget=budget, target=target, num_inference_steps=num_inference_steps, search_steps=search_steps,
@@ -245,10 +260,12 @@ def search(
         eta=eta, schedule=schedule, force=force, seed=seed, ensemble=ensemble, score_cache=score_cache,
         batch_size=batch_size, device=device, dtype=dtype, **pipe_kwargs,
     )  # fmt: skip
-    if out is None:
+    if asked.out is not None:
+        out = asked.out
+    else:
         out = tempfile.mkdtemp(prefix="noisewright-")
         atexit.register(shutil.rmtree, out, ignore_errors=True)
-    return execute(plan, out, progress, pictures=pictures)
+    return execute(plan, out, progress, pictures=asked.pictures)
 
 
 def make_plan(
@@ -284,12 +301,20 @@ def make_plan(
     warnings: list[str] = []
     if prompt is not None or class_label is None:
         check_prompt(prompt)
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED - 2**32:
-        raise ValueError(f"expected a seed in [0, 2**63 - 2**32), got {seed!r}")
-    for name, value in (("num_inference_steps", num_inference_steps), ("search_steps", search_steps),
-                        ("batch_size", batch_size)):  # fmt: skip
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ValueError(f"expected {name} of at least 1, got {value!r}")
+    asked = check_arguments(
+        class_label=class_label, search=search, search_args=search_args, target=target,
+        num_inference_steps=num_inference_steps, search_steps=search_steps, guidance_scale=guidance_scale,
+        negative_prompt=negative_prompt, height=height, width=width, solver=solver, eta=eta, schedule=schedule,
+        force=force, seed=seed, ensemble=ensemble, score_cache=score_cache, batch_size=batch_size, device=device,
+        dtype=dtype,
+    )  # fmt: skip
+    class_label, search, search_args, target = asked.class_label, asked.search, asked.search_args, asked.target
+    num_inference_steps, search_steps, batch_size = asked.num_inference_steps, asked.search_steps, asked.batch_size
+    guidance_scale, negative_prompt, seed = asked.guidance_scale, asked.negative_prompt, asked.seed
+    height, width, solver, eta, schedule = asked.height, asked.width, asked.solver, asked.eta, asked.schedule
+    force, ensemble, score_cache, device, dtype = (
+        asked.force, asked.ensemble, asked.score_cache, asked.device, asked.dtype
+    )  # fmt: skip
     if not ensemble_weights(ensemble) and ensemble not in ENSEMBLES:
         raise ValueError(registry.unknown("ensemble", str(ensemble), list(ENSEMBLES)))
     limits = parse_budget(DEFAULT_BUDGET if budget is None else budget)
@@ -635,6 +660,8 @@ def check_prompt(prompt: str | None) -> None:
         raise ValueError("expected a prompt (or a class label, for a class-conditional model), got none")
     if not isinstance(prompt, str):
         raise TypeError(f"expected a prompt as text, got {type(prompt).__name__}")
+    if not sayable(prompt):
+        raise ValueError(f"expected a prompt without NUL and half surrogate pairs, got {short(prompt)}")
     if not prompt.strip():
         raise ValueError("expected a prompt, got an empty one")
     if len(prompt) > LONGEST_PROMPT:

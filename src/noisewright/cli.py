@@ -240,19 +240,22 @@ def resume(
 
     After a crash or Ctrl-C it goes on where it stopped, and makes nothing twice. A budget is that of the whole run.
     """
+    from noisewright.schemas.files import check_request, check_shown
     from noisewright.store import read_run
 
     held = read_run(run)
     request = held.get("request")
-    if not isinstance(request, dict):
+    if request is None:
         raise ValueError(
             f"expected a run of the command line, got {run}, which was started from Python: "
             f"call noisewright.search(..., out={str(run)!r}) with its arguments to continue it"
         )
+    request = check_request(request, str(run / "run.json"))
     changed = {"budget": budget, "target": list(target or [])}
     changed = {name: value for name, value in changed.items() if value and value != request.get(name)}
     complete = all((run / name).exists() for name in ("best.png", "baseline.png"))
-    if held.get("status") == "done" and not changed and complete:
+    if held["status"] == "done" and not changed and complete:
+        check_shown(held, str(run / "run.json"))
         _report(_recorded(run, held), [one["name"] for one in held["spec"].get("judges", [])], json)
         return None
     return _run({**request, **changed}, run, json)

@@ -21,6 +21,8 @@ from noisewright.run import Run
 from noisewright.sampler import Sampler
 from noisewright.samplers.pipeline import PipelineSampler, fingerprint, load_pipeline
 from noisewright.schedule import Schedule
+from noisewright.schemas.journal import check_journal
+from noisewright.schemas.reading import inside
 from noisewright.store import Store, read_journal, write_atomically
 
 NOT_SETTINGS = (
@@ -136,18 +138,18 @@ def find_image(source: str) -> Path:
     if not colon or not Path(run).is_dir():
         raise ValueError(f"expected a PNG or RUN:ID, got {source!r}, which does not exist")
     if key in ("best", "baseline"):
-        return Path(run) / f"{key}.png"
+        return inside(run, f"{key}.png")
     if not api.is_run(run):
         raise ValueError(f"expected a run directory (with run.json), got {run}")
     files: dict[str, str] = {}
-    for record in read_journal(run):
+    for record in check_journal(read_journal(run), str(Path(run) / "journal.jsonl")):
         if record["verb"] == "finish":
             files.update(zip(record["ids"], record["files"], strict=True))
     found = [one for one in files if key and one.startswith(key)]
     if len(found) != 1:
         what = f"expected the id of one candidate of {run}, got {key!r}"
         raise ValueError(f"{what}, which fits {len(found)}" + (f": {', '.join(found[:4])}" if found else ""))
-    return Path(run) / files[found[0]]
+    return inside(run, files[found[0]])
 
 
 def rebuild(
@@ -200,19 +202,13 @@ def _solver(made: Mapping[str, Any]) -> Any:
 
 def _device(recorded: str) -> str | None:
     """The recorded kind of device where it is here, else None: the best there is."""
-    kind = torch.device(recorded).type
+    kind = recorded.partition(":")[0]
     here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     return kind if here.get(kind, False) else None
 
 
 def _particle(recipe: Mapping[str, Any]) -> Particle:
-    try:
-        particle = from_lineage(recipe["lineage"])
-    except (KeyError, TypeError, IndexError):
-        raise ValueError("expected a lineage of verbs in the recipe, got a damaged one") from None
-    if particle.id != recipe["id"]:
-        raise ValueError(f"expected a lineage that leads to {recipe['id']}, got one to {particle.id}: it was edited")
-    return particle
+    return from_lineage(recipe["lineage"])  # which read_recipe has checked
 
 
 # Regenerating

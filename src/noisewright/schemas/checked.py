@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -34,8 +35,16 @@ def wrong(expected: str) -> PydanticCustomError:
     return PydanticCustomError("expected", "{expected}", {"expected": expected})
 
 
+HALF_PAIR = re.compile("[\\ud800-\\udfff\\0]")
+
+
+def sayable(text: str) -> bool:
+    """Whether a text can be written down: no NUL, no half of a surrogate pair."""
+    return HALF_PAIR.search(text) is None
+
+
 def _sayable(text: str) -> str:
-    if "\0" in text or any("\ud800" <= one <= "\udfff" for one in text):
+    if not sayable(text):
         raise wrong("text without NUL and half surrogate pairs")
     return text
 
@@ -69,8 +78,6 @@ def text(most: int = MOST_TEXT, least: int = 0) -> Any:
 
 def matching(pattern: str, expected: str) -> Any:
     """The type of a text that a pattern matches whole; ``expected`` says it in words."""
-    import re
-
     known = re.compile(pattern)
 
     def check(value: str) -> str:

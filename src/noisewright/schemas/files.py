@@ -246,6 +246,17 @@ class ShownJson(TypedDict):
     file: matching(r"(best|baseline)\.png", "best.png or baseline.png")
 
 
+class SecondsJson(TypedDict):
+    """Of a whole run, by phase."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+    encode: Seconds
+    denoise: Seconds
+    decode: Seconds
+    verify: Seconds
+    total: Seconds
+
+
 class SummaryJson(TypedDict):
     """What a finished run came to."""
 
@@ -255,7 +266,7 @@ class SummaryJson(TypedDict):
     nfe: Count
     forwards: Count
     images: Count
-    seconds: Annotated[dict[Name, Seconds], Field(strict=True, max_length=20)]
+    seconds: SecondsJson
     stopped: Text | None
     warnings: Texts
 
