@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import json
 import logging
+import numbers
 import platform
 import re
 import shutil
@@ -330,10 +331,10 @@ def make_plan(
 
     for name in RESERVED:
         if name in pipe_kwargs:
-            raise ValueError(f"expected no {name}, which noisewright sets itself, got {pipe_kwargs[name]!r}")
+            raise ValueError(f"expected no {name}, which noisewright sets itself, got {short(pipe_kwargs[name])}")
     if (device or dtype) and not isinstance(pipe, (str, Path)):
         given = "device" if device else "dtype"
-        raise ValueError(f"expected no {given} beside a pipeline that is loaded already, got {device or dtype!r}")
+        raise ValueError(f"expected no {given} beside a pipeline that is loaded already, got {short(device or dtype)}")
     if (height is None) != (width is None):  # some pipelines ignore one without the other
         raise ValueError("expected height and width together, got one of them")
     if isinstance(pipe, (str, Path)):
@@ -619,7 +620,7 @@ def _condition(
     if isinstance(pipe, Sampler) or not is_class_conditional(pipe):
         if class_label is not None:
             what = "is a sampler, which has its own" if isinstance(pipe, Sampler) else "is not class-conditional"
-            raise ValueError(f"expected no class_label, since {kind} {what}, got {class_label!r}")
+            raise ValueError(f"expected no class_label, since {kind} {what}, got {short(class_label)}")
         check_prompt(prompt)
         return str(prompt), None
     labels = labels_of(pipe, info.get("labels"))
@@ -631,7 +632,7 @@ def _condition(
         return name, number
     number, name = read_class(pipe, class_label, labels)
     if prompt is not None and read_class(pipe, prompt, labels)[0] != number:
-        raise ValueError(f"expected one class, got the class_label {class_label!r} and the prompt {prompt!r}")
+        raise ValueError(f"expected one class, got the class_label {short(class_label)} and the prompt {short(prompt)}")
     return name, number
 
 
@@ -692,26 +693,28 @@ def _target(given: float | Mapping[str, float] | None, verifiers: Sequence[Verif
     names = [one.name for one in verifiers]
     if given is None:
         return Target()
-    if isinstance(given, Mapping):
-        for name in given:
-            if name not in names:
-                raise ValueError(registry.unknown("verifier", str(name), names))
-        return Target({name: float(value) for name, value in given.items()})
-    if len(names) > 1:
+    goals = given if isinstance(given, Mapping) else {names[0]: given}
+    for name, value in goals.items():
+        if name not in names:
+            raise ValueError(registry.unknown("verifier", str(name), names))
+        number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if not number or not abs(value) < float("inf"):
+            raise (ValueError if number else TypeError)(f"expected a finite target for {name}, got {short(value)}")
+    if len(names) > 1 and not isinstance(given, Mapping):
         raise ValueError(
             f"expected a target for each verifier by name ({names[0]}=SCORE), got {given:g}: a rank has no scale"
         )
-    return Target({names[0]: float(given)})
+    return Target({name: float(value) for name, value in goals.items()})
 
 
 def _check_sampler(sampler: Sampler, prompt: str, settings: Mapping[str, Any]) -> None:
     """A sampler brings its prompt and its settings; others must not be asked for in vain."""
     own = sampler.description.get("prompt")
     if own != prompt:
-        raise ValueError(f"expected the prompt of the sampler, {own!r}, got {prompt!r}")
+        raise ValueError(f"expected the prompt of the sampler, {short(own)}, got {short(prompt)}")
     given = [name for name, value in settings.items() if value is not None]
     if given:
-        raise ValueError(f"expected no {given[0]} beside a sampler, which has its own, got {settings[given[0]]!r}")
+        raise ValueError(f"expected no {given[0]} beside a sampler, which has its own, got {short(settings[given[0]])}")
 
 
 def _default_steps(pipe: Any) -> int:

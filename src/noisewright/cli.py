@@ -26,6 +26,7 @@ import typer
 
 from noisewright import __version__, cli_schedule
 from noisewright.particle import ENSEMBLES, ensemble_weights, read_ensemble
+from noisewright.schemas.reading import short
 
 if TYPE_CHECKING:
     from noisewright.api import Plan, Result
@@ -531,7 +532,7 @@ def _search_arguments(given: Sequence[str]) -> dict[str, str]:
     for text in given:
         name, equals, value = text.partition("=")
         if not equals:
-            raise ValueError(f"expected --search-arg NAME=VALUE, got {text!r}")
+            raise ValueError(f"expected --search-arg NAME=VALUE, got {short(text)}")
         found[name.strip().replace("-", "_")] = value.strip()
     return found
 
@@ -544,13 +545,13 @@ def _target(given: Sequence[str]) -> float | dict[str, float] | None:
         try:
             number = float(value)
         except ValueError:
-            raise ValueError(f"expected --target SCORE or NAME=SCORE, got {text!r}") from None
+            raise ValueError(f"expected --target SCORE or NAME=SCORE, got {short(text)}") from None
         if not abs(number) < float("inf"):
-            raise ValueError(f"expected a --target that a score can reach, got {text!r}")
+            raise ValueError(f"expected a --target that a score can reach, got {short(text)}")
         if not name and len(given) == 1:
             return number
         if not name:
-            raise ValueError(f"expected --target NAME=SCORE where there are several, got {text!r}")
+            raise ValueError(f"expected --target NAME=SCORE where there are several, got {short(text)}")
         named[name] = number
     return named or None
 
@@ -591,7 +592,7 @@ def _check_device(device: str | None, dtype: str | None) -> None:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError):
-        raise ValueError(f"expected a device that torch has here (cpu, cuda, mps, ...), got {device!r}") from None
+        raise ValueError(f"expected a device that torch has here (cpu, cuda, mps, ...), got {short(device)}") from None
 
 
 def _located_directory(name: str) -> str:

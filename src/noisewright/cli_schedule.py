@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from noisewright import cli_schedule_show as shown
+from noisewright.schemas.reading import short
 
 if TYPE_CHECKING:
     from noisewright.sampler import Sampler
@@ -269,7 +270,7 @@ def fit(
     if method == "gits":
         gits.check_settings(steps, nodes=nodes, cost=cost, factor=factor)
     elif method == "search" and len(_check_metrics(metric, features, reference)) != 1:
-        raise ValueError(f"expected one --metric to search by, got {metric!r}")
+        raise ValueError(f"expected one --metric to search by, got {short(metric)}")
     if steps < FEWEST_STEPS.get(method, 1):
         raise ValueError(f"expected at least {FEWEST_STEPS[method]} steps for {method}, got {steps}")
     table = _read_errors(errors)

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from noisewright.schemas.reading import cut, short
+
 
 def particle_id(verb: str, parents: tuple[str, ...], args: dict[str, Any]) -> str:
     """The 16 hex digits that name what ``verb`` makes of ``parents`` with ``args``."""
@@ -220,11 +222,14 @@ def ensemble_weights(given: str | Mapping[str, float]) -> dict[str, float]:
     for key, value in pairs:
         name = str(key).strip()
         try:
+            if isinstance(value, bool):
+                raise TypeError
             weights[name] = float(value)
-        except (TypeError, ValueError):
-            raise ValueError(f"expected a number as the weight of {name or 'a verifier'}, got {value!r}") from None
+        except (TypeError, ValueError, OverflowError):
+            whose = cut(name) or "a verifier"
+            raise ValueError(f"expected a number as the weight of {whose}, got {short(value)}") from None
     if not all(math.isfinite(value) for value in weights.values()) or not any(weights.values()):
-        raise ValueError(f"expected finite weights that are not all 0, got {given}")
+        raise ValueError(f"expected finite weights that are not all 0, got {short(given)}")
     return weights
 
 
@@ -244,7 +249,7 @@ def read_ensemble(given: str | Mapping[str, float], names: Sequence[str]) -> str
     if len(names) < 2:
         raise ValueError(f"expected several verifiers for a weighted sum, got {', '.join(names)} alone")
     if set(weights) != set(names) or any("," in name for name in names):
-        raise ValueError(f"expected a weight for each of {', '.join(names)}, got one for {', '.join(weights)}")
+        raise ValueError(f"expected a weight for each of {', '.join(names)}, got one for {cut(', '.join(weights))}")
     return ",".join(f"{name}={weights[name]!r}" for name in names)
 
 

@@ -22,7 +22,7 @@ from noisewright.sampler import Sampler
 from noisewright.samplers.pipeline import PipelineSampler, fingerprint, load_pipeline
 from noisewright.schedule import Schedule
 from noisewright.schemas.journal import check_journal
-from noisewright.schemas.reading import inside
+from noisewright.schemas.reading import inside, short
 from noisewright.store import Store, read_journal, write_atomically
 
 NOT_SETTINGS = (
@@ -136,7 +136,7 @@ def find_image(source: str) -> Path:
         raise ValueError(f"expected IMAGE or RUN:ID, got the directory {source} (the best is {source}:best)")
     run, colon, key = source.rpartition(":")
     if not colon or not Path(run).is_dir():
-        raise ValueError(f"expected a PNG or RUN:ID, got {source!r}, which does not exist")
+        raise ValueError(f"expected a PNG or RUN:ID, got {short(source)}, which does not exist")
     if key in ("best", "baseline"):
         return inside(run, f"{key}.png")
     if not api.is_run(run):
@@ -147,7 +147,7 @@ def find_image(source: str) -> Path:
             files.update(zip(record["ids"], record["files"], strict=True))
     found = [one for one in files if key and one.startswith(key)]
     if len(found) != 1:
-        what = f"expected the id of one candidate of {run}, got {key!r}"
+        what = f"expected the id of one candidate of {run}, got {short(key)}"
         raise ValueError(f"{what}, which fits {len(found)}" + (f": {', '.join(found[:4])}" if found else ""))
     return inside(run, files[found[0]])
 

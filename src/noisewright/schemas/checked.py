@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
 from noisewright.schemas.reading import short
@@ -71,13 +71,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def text(most: int = MOST_TEXT, least: int = 0) -> Any:
-    """The type of a text of ``least`` to ``most`` characters."""
-    return Annotated[str, StringConstraints(strict=True, min_length=least, max_length=most), AfterValidator(_sayable)]
-
-
-def matching(pattern: str, expected: str) -> Any:
-    """The type of a text that a pattern matches whole; ``expected`` says it in words."""
+def matching(pattern: str, expected: str) -> AfterValidator:
+    """Of a text that a pattern matches whole; ``expected`` says it in words."""
     known = re.compile(pattern)
 
     def check(value: str) -> str:
@@ -85,27 +80,34 @@ def matching(pattern: str, expected: str) -> Any:
             raise wrong(expected)
         return value
 
-    return Annotated[str, StringConstraints(strict=True, max_length=MOST_TEXT), AfterValidator(check)]
+    return AfterValidator(check)
 
 
 def whole(least: int = 0, most: int = LARGEST_COUNT) -> Any:
-    """The type of a whole number in [``least``, ``most``]."""
-    return Annotated[int, Field(strict=True, ge=least, le=most)]
+    """Of a whole number in [``least``, ``most``]."""
+    return Field(strict=True, ge=least, le=most)
 
 
-Text = text()
-Name = text(500, 1)
+Sayable = Annotated[str, Field(strict=True), AfterValidator(_sayable)]
+Text = Annotated[Sayable, Field(max_length=MOST_TEXT)]
+Name = Annotated[Sayable, Field(min_length=1, max_length=500)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0)]
-Count = whole()
-Steps = whole(1, MOST_STEPS)
-Index = whole(0, MOST_STEPS)
-Seed = whole(0, LARGEST_SEED)
-Draw = whole(0, LARGEST_COUNT)
-Id = matching(r"[0-9a-f]{16}", "an id of 16 hex digits")
-Hash = matching(r"[0-9a-f]{64}", "a SHA-256 of 64 hex digits")
-ImageFile = matching(r"images/[0-9A-Za-z][0-9A-Za-z._-]{0,99}\.png", "a file images/NAME.png inside the run directory")
+Share = Annotated[float, Field(strict=True, ge=0, le=1)]
+Count = Annotated[int, whole()]
+Steps = Annotated[int, whole(1, MOST_STEPS)]
+Index = Annotated[int, whole(0, MOST_STEPS)]
+Seed = Annotated[int, whole(0, LARGEST_SEED)]
+Draw = Annotated[int, whole()]
+BatchSize = Annotated[int, whole(1, MOST_BATCH)]
+Id = Annotated[Sayable, matching(r"[0-9a-f]{16}", "an id of 16 hex digits")]
+Hash = Annotated[Sayable, matching(r"[0-9a-f]{64}", "a SHA-256 of 64 hex digits")]
+ImageFile = Annotated[
+    Sayable,
+    matching(r"images/[0-9A-Za-z][0-9A-Za-z._-]{0,99}\.png", "a file images/NAME.png inside the run directory"),
+]
 Plain = Annotated[Any, AfterValidator(_plain)]
+PLAIN: TypeAdapter[Any] = TypeAdapter(Plain)
 PlainObject = Annotated[dict[str, Any], Field(strict=True), AfterValidator(_plain)]
 
 
@@ -179,14 +181,12 @@ def _expected(kind: str, context: Mapping[str, Any], message: str) -> str:
 def _path(loc: Sequence[int | str], value: Any) -> list[int | str]:
     """The keys of pydantic's place that are there: it also names branches of unions."""
     found: list[int | str] = []
+    held: Any = value
     for part in loc:
-        if isinstance(value, Mapping) and part in value:
-            value = value[part]
-        elif isinstance(value, (list, tuple)) and isinstance(part, int) and part < len(value):
-            value = value[part]
-        else:
-            continue
-        found.append(part)
+        places: Any = held if isinstance(held, Mapping) else range(len(held) if isinstance(held, (list, tuple)) else 0)
+        if part in places:
+            held = held[part]
+            found.append(part)
     return found
 
 

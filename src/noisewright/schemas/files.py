@@ -14,6 +14,8 @@ from noisewright.schemas.checked import (
     MOST_SIDE,
     MOST_STEPS,
     OPEN,
+    PLAIN,
+    BatchSize,
     Count,
     Hash,
     Id,
@@ -21,8 +23,10 @@ from noisewright.schemas.checked import (
     Number,
     Plain,
     PlainObject,
+    Sayable,
     Seconds,
     Seed,
+    Share,
     Steps,
     Text,
     checked,
@@ -35,12 +39,15 @@ from noisewright.schemas.reading import short
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 """What a pipeline may be loaded in; float64 by those who hold one in Python."""
 
-Digest = matching(r"[0-9a-f]{16}", "a hash of 16 hex digits")
-Device = matching(r"[a-z]{1,20}(:[0-9]{1,3})?", "a device such as cpu or cuda:0")
+Digest = Annotated[Sayable, matching(r"[0-9a-f]{16}", "a hash of 16 hex digits")]
+Device = Annotated[Sayable, matching(r"[a-z]{1,20}(:[0-9]{1,3})?", "a device such as cpu or cuda:0")]
+Picture = Annotated[Sayable, matching(r"(best|baseline)\.png", "best.png or baseline.png")]
+ClassNumber = Annotated[int, whole(0, 2**31)]
+Limit = Annotated[int, whole(1)]
 Scores = Annotated[dict[Name, Number | None], Field(strict=True, max_length=200)]
 Versions = Annotated[dict[Name, Text], Field(strict=True, max_length=100)]
 Texts = Annotated[list[Text], Field(strict=True, max_length=1000)]
-Side = whole(1, MOST_SIDE)
+Side = Annotated[int, whole(1, MOST_SIDE)]
 Levels = Annotated[list[Number], Field(strict=True, max_length=MOST_STEPS + 1)]
 
 
@@ -75,14 +82,14 @@ class PipelineJson(TypedDict):
     pipeline: Name
     fingerprint: Name
     prompt: Text
-    class_label: NotRequired[whole(0, 2**31) | None]
+    class_label: NotRequired[ClassNumber | None]
     guidance_scale: NotRequired[Number | None]
     negative_prompt: NotRequired[Text | None]
     height: NotRequired[Side | None]
     width: NotRequired[Side | None]
     num_inference_steps: Steps
     solver: Name
-    eta: Annotated[float, Field(strict=True, ge=0, le=1)] | None
+    eta: Share | None
     schedule: Digest
     levels: NotRequired[Name | LevelsJson]
     dtype: Literal["float32", "float16", "bfloat16", "float64"]
@@ -92,9 +99,10 @@ class PipelineJson(TypedDict):
 # Recipes
 
 
-class MadeByJson(SamplerJson):
+class MadeByJson(TypedDict):
     """The sampler of a recipe, as far as the chunk ``parameters`` tells of it."""
 
+    __pydantic_config__ = OPEN  # type: ignore[misc]
     model: Text
     prompt: Text
     num_inference_steps: Steps
@@ -105,15 +113,15 @@ class MicroBatch(TypedDict):
     """How many images were made at once, and which of them this is."""
 
     __pydantic_config__ = CLOSED  # type: ignore[misc]
-    size: whole(1, MOST_BATCH)
-    place: whole(0, MOST_BATCH - 1)
+    size: BatchSize
+    place: Annotated[int, whole(0, MOST_BATCH - 1)]
 
 
 class RecipeJson(TypedDict):
     """The chunk ``noisewright`` of a PNG."""
 
     __pydantic_config__ = OPEN  # type: ignore[misc]
-    recipe_version: whole(1, 1)
+    recipe_version: Limit
     id: Id
     seed: NotRequired[Seed | None]
     sampler: MadeByJson
@@ -128,7 +136,6 @@ class RecipeJson(TypedDict):
 
 RECIPE: TypeAdapter[Any] = TypeAdapter(RecipeJson)
 PIPELINE: TypeAdapter[Any] = TypeAdapter(PipelineJson)
-PLAIN: TypeAdapter[Any] = TypeAdapter(Plain)
 
 
 def check_recipe(value: Any, where: str) -> dict[str, Any]:
@@ -150,20 +157,23 @@ def check_recipe(value: Any, where: str) -> dict[str, Any]:
     last, made = check_lineage(found["lineage"], where)
     if last != found["id"]:
         raise ValueError(f"expected a lineage that leads to {found['id']}, got one to {last} in {where}: it was edited")
-    if made.index != made.steps:
-        raise ValueError(f"expected an image of all {made.steps} steps in {where}, got one of {made.index}")
+    if made.at != made.steps:
+        raise ValueError(f"expected an image of all {made.steps} steps in {where}, got one of {made.at}")
     if found.get("seed") != made.seed:
         raise ValueError(f"expected the seed {made.seed} of its lineage in {where}, got {found.get('seed')}")
     return found
 
 
 def check_levels(sampler: dict[str, Any], where: str) -> None:
-    """Refuse levels of which there are not N times and N + 1 scales."""
+    """Refuse levels of which there are not N times and N + 1 scales, or whose scales are none."""
     levels = sampler.get("levels")
     if isinstance(levels, dict):
         counts = [len(levels[name]) for name in ("t", "alpha", "sigma")]
         if not 0 < counts[0] == counts[1] - 1 == counts[2] - 1:
             raise ValueError(f"expected N times and N + 1 alphas and sigmas in {where}, got {short(counts)}")
+        for alpha, sigma in zip(levels["alpha"], levels["sigma"], strict=True):
+            if alpha < 0 or sigma < 0 or alpha + sigma <= 0:
+                raise ValueError(f"expected alpha and sigma of at least 0 in {where}, got {alpha:g} and {sigma:g}")
 
 
 # run.json
@@ -181,8 +191,8 @@ class BudgetJson(TypedDict):
     """Limits; null or no key is none."""
 
     __pydantic_config__ = CLOSED  # type: ignore[misc]
-    images: NotRequired[whole(1) | None]
-    nfe: NotRequired[whole(1) | None]
+    images: NotRequired[Limit | None]
+    nfe: NotRequired[Limit | None]
     seconds: NotRequired[Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None]
 
 
@@ -201,7 +211,7 @@ class SpecJson(TypedDict):
     ensemble: NotRequired[Text]
     budget: NotRequired[BudgetJson]
     target: NotRequired[Annotated[dict[Name, Number], Field(strict=True, max_length=100)]]
-    batch_size: NotRequired[whole(1)]
+    batch_size: NotRequired[Limit]
 
 
 class RequestJson(TypedDict):
@@ -230,7 +240,7 @@ class RequestJson(TypedDict):
     seed: Seed
     ensemble: Text
     score_cache: NotRequired[Text | None]
-    batch_size: whole(1) | None
+    batch_size: Limit | None
     executor: NotRequired[Name]
     device: Text | None
     dtype: Text | None
@@ -243,7 +253,7 @@ class ShownJson(TypedDict):
     id: Id
     seed: Seed | None
     scores: Scores
-    file: matching(r"(best|baseline)\.png", "best.png or baseline.png")
+    file: Picture
 
 
 class SecondsJson(TypedDict):
@@ -275,7 +285,7 @@ class RunJson(TypedDict):
     """``run.json``."""
 
     __pydantic_config__ = OPEN  # type: ignore[misc]
-    schema_version: whole(1, 100)
+    schema_version: Limit
     status: Literal["running", "done", "failed", "interrupted"]
     stopped: NotRequired[Text | None]
     created: NotRequired[Text | None]

@@ -11,6 +11,7 @@ from typing_extensions import TypedDict
 from noisewright.schemas.checked import (
     CLOSED,
     MOST_BATCH,
+    BatchSize,
     Count,
     Hash,
     Id,
@@ -23,7 +24,6 @@ from noisewright.schemas.checked import (
     Seed,
     Steps,
     checked,
-    whole,
     wrong,
 )
 from noisewright.schemas.lineage import Lineage, Made, check_line
@@ -121,7 +121,7 @@ class Shrink(_Record):
     """Memory ran out: micro-batches are of this size from here on."""
 
     verb: Literal["shrink"]
-    batch_size: whole(1, MOST_BATCH)
+    batch_size: BatchSize
 
 
 Record = Annotated[
@@ -187,6 +187,8 @@ def check_journal(values: Sequence[Any], where: str) -> list[dict[str, Any]]:
         elif record["verb"] in ("score", "judge"):
             unknown = [key for key in record["ids"] if key not in made]
             if unknown:
-                raise ValueError(f"expected scores of what was made before in line {number} of {where}, got {unknown[0]}")
+                raise ValueError(
+                    f"expected scores of what was made before in line {number} of {where}, got {unknown[0]}"
+                )
         found.append(record)
     return found

@@ -81,48 +81,62 @@ class _Line(TypedDict):
 
 
 class Noise(_Line):
+    """A starting noise of a seed."""
+
     verb: Literal["noise"]
     args: _NoiseArgs
 
 
 class Vary(_Line):
+    """A rotated starting noise."""
+
     verb: Literal["vary"]
     args: _VaryArgs
 
 
 class Blend(_Line):
+    """The weighted mean of starting noises."""
+
     verb: Literal["blend"]
     args: _BlendArgs
 
 
 class Place(_Line):
+    """A point of a slice of noise around another."""
+
     verb: Literal["place"]
     args: _PlaceArgs
 
 
 class Fork(_Line):
+    """A copy with noise of its own."""
+
     verb: Literal["fork"]
     args: _ForkArgs
 
 
 class Denoise(_Line):
+    """A state on its way, or at its end."""
+
     verb: Literal["denoise"]
     args: _DenoiseArgs
 
 
 class Renoise(_Line):
+    """A state carried back."""
+
     verb: Literal["renoise"]
     args: _RenoiseArgs
 
 
 class Ascend(_Line):
+    """A starting noise after a step of gradient ascent."""
+
     verb: Literal["ascend"]
     args: _AscendArgs
 
 
-Line = Annotated[
-    Noise | Vary | Blend | Place | Fork | Denoise | Renoise | Ascend, Field(discriminator="verb")
-]
+Line = Annotated[Noise | Vary | Blend | Place | Fork | Denoise | Renoise | Ascend, Field(discriminator="verb")]
 """How one particle was made: the verb, its arguments, what of, and where on its schedule that stands."""
 
 Lineage = Annotated[list[Line], Field(strict=True, min_length=1, max_length=MOST_LINES)]
@@ -134,7 +148,7 @@ LINEAGE: TypeAdapter[Any] = TypeAdapter(Lineage)
 class Made(NamedTuple):
     """What is known of a particle: where it stands, of how many steps, and the seed that makes it, if one does."""
 
-    index: int
+    at: int
     steps: int
     seed: int | None
 
@@ -155,7 +169,7 @@ def check_lineage(value: Any, where: str) -> tuple[str, Made]:
     checked(LINEAGE, value, f"the lineage in {where}")
     made: dict[str, Made] = {}
     last = ""
-    for number, line in enumerate(value, start=1):  # as they are: an id is a hash of exactly that
+    for number, line in enumerate(value, start=1):  # as they were read: an id is a hash of exactly that
         last = check_line(line, made, last, f"line {number} of the lineage in {where}")
     return last, made[last]
 
@@ -191,7 +205,7 @@ def check_line(line: dict[str, Any], made: dict[str, Made], last: str, where: st
     if len(lengths) != 1:
         raise ValueError(f"expected parents of one number of steps in {where}, got {short(sorted(lengths))}")
     steps = lengths.pop()
-    _check_index(verb, args, index, [one.index for one in before], steps, where)
+    _check_index(verb, args, index, [one.at for one in before], steps, where)
     seed = args["seed"] if verb == "noise" else before[0].seed if verb == "denoise" else None
     made[found] = Made(index, steps, seed)
     return found

@@ -27,7 +27,11 @@ def short(value: Any, most: int = 60) -> str:
 
     Plain values look as Python writes them; of anything else it is the name of its type.
     """
-    text = _quoted(value, most, 2)
+    return cut(_quoted(value, most, 2), most)
+
+
+def cut(text: str, most: int = 60) -> str:
+    """A text in at most ``most`` characters, without quotes."""
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
@@ -36,11 +40,12 @@ def _quoted(value: Any, most: int, depth: int) -> str:
     if value is None or kind in (bool, float):
         return repr(value)
     if kind is int:  # the digits of a huge one are refused by Python, and say nothing
-        return repr(value) if value.bit_length() < 200 else f"a number of {int(value.bit_length() * 0.30103) + 1} digits"
+        bits = value.bit_length()
+        return repr(value) if bits < 200 else f"a number of {int(bits * 0.30103) + 1} digits"
     if kind in (str, bytes):
         return repr(value[:most]) + ("..." if len(value) > most else "")
     if kind in (list, tuple, set, frozenset, dict):
-        marks = {list: "[]", tuple: "()", dict: "{}"}.get(kind, "{}")
+        marks = "[]" if kind is list else "()" if kind is tuple else "{}"
         if depth == 0 or not value:
             return marks if not value else f"{marks[0]}...{marks[1]}"
         return marks[0] + _members(value, most, depth - 1) + marks[1]

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from noisewright.schemas.checked import LARGEST_SEED, MOST_BATCH, MOST_SIDE, MOST_STEPS, explained, text
+from noisewright.schemas.checked import LARGEST_SEED, MOST_BATCH, MOST_SIDE, MOST_STEPS, Sayable, explained
 from noisewright.schemas.reading import short
 
 MOST_PIXELS = 2**26
@@ -25,12 +25,12 @@ def _number(value: Any) -> Any:
     """Numbers of numpy and others as Python's own; booleans stay what they are, and are refused."""
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):
         return int(value)
-    if isinstance(value, numbers.Real) and not isinstance(value, (bool, float)) or type(value).__module__ == "numpy":
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
         try:
-            return value.item() if type(value).__module__ == "numpy" else float(value)
-        except (OverflowError, ValueError, AttributeError):
+            return float(value)
+        except OverflowError:
             return value
-    return value
+    return _flag(value)
 
 
 def _flag(value: Any) -> Any:
@@ -59,11 +59,13 @@ def _is(said: str, default: Any = None, **bounds: Any) -> Any:
 Whole = Annotated[int, Field(strict=True), BeforeValidator(_number)]
 Real = Annotated[float, Field(strict=True, allow_inf_nan=False), BeforeValidator(_number)]
 Flag = Annotated[bool, Field(strict=True), BeforeValidator(_flag)]
-FilePath = Annotated[text(LONGEST_PATH, 1), BeforeValidator(_path)]
-Name = text(LONGEST_PATH)
+FilePath = Annotated[Sayable, Field(min_length=1, max_length=LONGEST_PATH), BeforeValidator(_path)]
+Name = Annotated[Sayable, Field(max_length=LONGEST_PATH)]
+Negative = Annotated[Sayable, Field(max_length=LONGEST_NEGATIVE)]
 Dtype = Annotated[Literal["float32", "float16", "bfloat16", "float64"], BeforeValidator(_torch_name)]
-DeviceName = Annotated[text(100, 1), BeforeValidator(_torch_name)]
-Weights = Annotated[dict[text(500, 1), Real], BeforeValidator(_mapping)]
+DeviceName = Annotated[Sayable, Field(min_length=1, max_length=100), BeforeValidator(_torch_name)]
+Weights = Annotated[dict[Name, Any], BeforeValidator(_mapping)]
+"""Numbers by name, which are looked at where the names are known."""
 
 
 class Request(BaseModel):
@@ -83,7 +85,7 @@ class Request(BaseModel):
     num_inference_steps: Whole | None = _is("num_inference_steps of at least 1", ge=1, le=MOST_STEPS)
     search_steps: Whole | None = _is("search_steps of at least 1", ge=1, le=MOST_STEPS)
     guidance_scale: Real | None = _is("a finite number as guidance_scale")
-    negative_prompt: text(LONGEST_NEGATIVE) | None = _is("a negative_prompt as text")
+    negative_prompt: Negative | None = _is("a negative_prompt as text")
     height: Whole | None = _is("a height above 0", ge=1, le=MOST_SIDE)
     width: Whole | None = _is("a width above 0", ge=1, le=MOST_SIDE)
     solver: Name | None = _is("a solver as a name")

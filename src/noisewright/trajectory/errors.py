@@ -21,6 +21,9 @@ from noisewright.store import write_atomically
 
 FORMAT, VERSION = "noisewright prediction errors", 1
 FEWEST_LEVELS = 5
+HIGHEST = 1e9
+"""Of levels s = sigma / alpha: of an alpha that float32 tells from 0."""
+
 FEWEST_IMAGES = 8
 """At a level; of fewer it is not said whether their errors are Gaussian."""
 
@@ -113,10 +116,10 @@ class ErrorTable:
                     f"expected a whole number of images at each level of the error table, got {one.images} at "
                     f"s = {one.s}"
                 )
-            if one.s <= 0 or one.mean_square < 0:
+            if not 0 < one.s <= HIGHEST or one.mean_square < 0:
                 raise ValueError(
-                    f"expected a level s above 0 and a mean square of at least 0 in the error table, got {one.s} and "
-                    f"{one.mean_square}"
+                    f"expected a level s in (0, {HIGHEST:g}] and a mean square of at least 0 in the error table, got "
+                    f"{one.s} and {one.mean_square}"
                 )
         for one, other in pairwise(self.levels):
             if other.s >= one.s:

@@ -79,7 +79,7 @@ def diffusers_arguments(schedule: Schedule) -> dict[str, list[float]]:
     if schedule.straight:
         sigmas = [sigma for _, sigma in pairs[:-1]]
     else:
-        sigmas = [sigma / alpha for alpha, sigma in pairs]
+        sigmas = [sigma / alpha if alpha > 0 else math.inf for alpha, sigma in pairs]
     return {"timesteps": list(schedule.t), "sigmas": sigmas}
 
 

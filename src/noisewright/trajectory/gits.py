@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from noisewright.sampler import Sampler
+from noisewright.schemas.reading import short
 from noisewright.solvers import Ddim
 from noisewright.trajectory.kept import Kept, depends
 from noisewright.trajectory.path import ModelPath, path_of, with_schedule
@@ -50,7 +51,7 @@ def check_settings(steps: int, *, nodes: int = 61, cost: str = "dev", factor: fl
         ValueError: on another cost, too few nodes, more steps than jumps, or a factor that is not above 0 and finite.
     """
     if cost not in COSTS:
-        raise ValueError(f"expected {', '.join(COSTS)} as the cost of a jump, got {cost!r}")
+        raise ValueError(f"expected {', '.join(COSTS)} as the cost of a jump, got {short(cost)}")
     if nodes < 4:
         raise ValueError(f"expected a teacher of at least 4 nodes, got {nodes}")
     if not 1 <= steps <= nodes - 1:
