@@ -13,7 +13,7 @@ ROOT = Path(noisewright.__file__).parent
 LAYERS = [
     {"errors", "texts", "files", "bounds", "reading", "clock", "schedule", "schedules", "solvers", "noise", "frechet"}
     | {"inside", "model_files"},
-    {"sampler", "particle", "budget", "verifier", "statistics", "journal", "locks", "tensorfile", "pace", "identity"},
+    {"sampler", "particle", "budget", "schemas", "verifier", "statistics", "journal", "locks", "tensorfile", "pace", "identity"},
     {"samplers", "verifiers", "metadata", "images", "store", "executor", "shapes", "features", "pipelines"},
     {"states", "ledger"},
     {"run"},

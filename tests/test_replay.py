@@ -150,6 +150,7 @@ def test_a_recipe_of_any_length_is_read(tmp_path, ancestors):
     particle = noise_particle(3, 4)
     for number in range(ancestors):
         particle = Particle("vary", (particle,), {"cosine": 0.9, "draw": number}, 0, 4)
+    particle = Particle("denoise", (particle,), {"to": 4}, 4, 4)
     sampler = {"num_inference_steps": 4, "solver": "ddim", "model": "m", "prompt": "p"}
     recipe = {"recipe_version": 2, "id": particle.id, "sampler": sampler, "lineage": Lineages().text(particle),
               "micro_batch": {"size": 1, "place": 0}, "versions": {"noisewright": "0"}}  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
+import numbers
 import platform
 import re
 import shutil
@@ -32,6 +33,9 @@ from noisewright.run import CurvePoint, Run, Target, without_gradient
 from noisewright.sampler import Sampler
 from noisewright.samplers.classes import is_class_conditional, labels_of, read_class
 from noisewright.samplers.pipeline import LEVELS, PipelineSampler, load_pipeline
+from noisewright.schemas.checked import sayable
+from noisewright.schemas.reading import short
+from noisewright.schemas.request import as_path, check_arguments
 from noisewright.shapes.prompts import parse
 from noisewright.store import Store, digest_of, read_run
 from noisewright.texts import clean
@@ -49,8 +53,6 @@ RESERVED = (
 
 NONE: tuple[list[str], ...] = ([], ["none"])
 """What asks for no judge at all, where the model's card names one."""
-
-LARGEST_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,8 @@ class Result:
 
     def save(self, directory: str | Path) -> Path:
         """Copy the run directory to ``directory`` (which must be new or empty)."""
-        if Path(directory).is_file():
+        directory = as_path("a directory", directory)
+        if directory.is_file():
             raise ValueError(f"expected a new or empty directory, got the file {directory}")
         target = check_directory(directory, "directory")
         if target.resolve() == self.run.resolve():
@@ -149,7 +152,20 @@ def load(model: str = "noisewright/shapes", *, device: str | None = None, dtype:
     Raises:
         ValueError: in one line, what is wrong with the name or the files.
     """
-    return load_pipeline(registry.find_model(model), device=device, dtype=dtype)
+    asked = check_arguments(device=device, dtype=dtype)
+    name = registry.find_model(str(as_path("a model", model)))
+    check_device(asked.device)
+    return load_pipeline(name, device=asked.device, dtype=asked.dtype)
+
+
+def check_device(name: str | None) -> None:
+    """Raise a ValueError for a device that is not here."""
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise ValueError(
+            f"expected a device that torch has here (cpu, cuda, mps, ...), got {short(name)}"
+        ) from None
 
 
 @dataclass
@@ -244,8 +260,9 @@ def search(
         VerifierFailed: where a verifier fails; what was made stays in the run directory.
         UnsupportedPipeline: where the pipeline cannot be entered through its scheduler.
     """
-    if out is not None:
-        out = check_directory(out, "out")  # in full, before code of the user's may change the working directory
+    asked = check_arguments(out=out, progress=progress, pictures=pictures)
+    # in full, before code of the user's may change the working directory
+    where = None if asked.out is None else check_directory(asked.out, "out")
     plan = make_plan(
         pipe, prompt, class_label=class_label, verifier=verifier, judge=judge, search=search, search_args=search_args,
         budget=budget, target=target, num_inference_steps=num_inference_steps, search_steps=search_steps,
@@ -253,10 +270,10 @@ def search(
         eta=eta, schedule=schedule, force=force, seed=seed, ensemble=ensemble, score_cache=score_cache,
         batch_size=batch_size, device=device, dtype=dtype, **pipe_kwargs,
     )  # fmt: skip
-    if out is None:
-        out = tempfile.mkdtemp(prefix="noisewright-")
-        atexit.register(shutil.rmtree, out, ignore_errors=True)
-    return execute(plan, out, progress, pictures=pictures)
+    if where is None:
+        where = Path(tempfile.mkdtemp(prefix="noisewright-"))
+        atexit.register(shutil.rmtree, where, ignore_errors=True)
+    return execute(plan, where, progress, pictures=asked.pictures)
 
 
 def make_plan(
@@ -292,12 +309,20 @@ def make_plan(
     warnings: list[str] = []
     if prompt is not None or class_label is None:
         check_prompt(prompt)
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED - 2**32:
-        raise ValueError(f"expected a seed in [0, 2**63 - 2**32), got {seed!r}")
-    for name, value in (("num_inference_steps", num_inference_steps), ("search_steps", search_steps),
-                        ("batch_size", batch_size)):  # fmt: skip
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ValueError(f"expected {name} of at least 1, got {value!r}")
+    asked = check_arguments(
+        class_label=class_label, search=search, search_args=search_args, target=target,
+        num_inference_steps=num_inference_steps, search_steps=search_steps, guidance_scale=guidance_scale,
+        negative_prompt=negative_prompt, height=height, width=width, solver=solver, eta=eta, schedule=schedule,
+        force=force, seed=seed, ensemble=ensemble, score_cache=score_cache, batch_size=batch_size, device=device,
+        dtype=dtype,
+    )  # fmt: skip
+    class_label, search, search_args, target = asked.class_label, asked.search, asked.search_args, asked.target
+    num_inference_steps, search_steps, batch_size = asked.num_inference_steps, asked.search_steps, asked.batch_size
+    guidance_scale, negative_prompt, seed = asked.guidance_scale, asked.negative_prompt, asked.seed
+    height, width, solver, eta, schedule = asked.height, asked.width, asked.solver, asked.eta, asked.schedule
+    force, ensemble, score_cache, device, dtype = (
+        asked.force, asked.ensemble, asked.score_cache, asked.device, asked.dtype
+    )  # fmt: skip
     at_most(MOST_STEPS, num_inference_steps=num_inference_steps, search_steps=search_steps)
     at_most(MOST_IN_A_BATCH, batch_size=batch_size)
     at_most(LARGEST_SIDE, height=height, width=width)
@@ -323,10 +348,10 @@ def make_plan(
 
     for name in RESERVED:
         if name in pipe_kwargs:
-            raise ValueError(f"expected no {name}, which noisewright sets itself, got {pipe_kwargs[name]!r}")
+            raise ValueError(f"expected no {name}, which noisewright sets itself, got {short(pipe_kwargs[name])}")
     if (device or dtype) and not isinstance(pipe, (str, Path)):
         given = "device" if device else "dtype"
-        raise ValueError(f"expected no {given} beside a pipeline that is loaded already, got {device or dtype!r}")
+        raise ValueError(f"expected no {given} beside a pipeline that is loaded already, got {short(device or dtype)}")
     if (height is None) != (width is None):  # some pipelines ignore one without the other
         raise ValueError("expected height and width together, got one of them")
     if isinstance(pipe, (str, Path)):
@@ -642,7 +667,7 @@ def _condition(
     if isinstance(pipe, Sampler) or not is_class_conditional(pipe):
         if class_label is not None:
             what = "is a sampler, which has its own" if isinstance(pipe, Sampler) else "is not class-conditional"
-            raise ValueError(f"expected no class_label, since {kind} {what}, got {class_label!r}")
+            raise ValueError(f"expected no class_label, since {kind} {what}, got {short(class_label)}")
         check_prompt(prompt)
         return str(prompt), None
     labels = labels_of(pipe, info.get("labels"))
@@ -654,7 +679,7 @@ def _condition(
         return name, number
     number, name = read_class(pipe, class_label, labels)
     if prompt is not None and read_class(pipe, prompt, labels)[0] != number:
-        raise ValueError(f"expected one class, got the class_label {class_label!r} and the prompt {prompt!r}")
+        raise ValueError(f"expected one class, got the class_label {short(class_label)} and the prompt {short(prompt)}")
     return name, number
 
 
@@ -683,6 +708,8 @@ def check_prompt(prompt: str | None) -> None:
         raise ValueError("expected a prompt (or a class label, for a class-conditional model), got none")
     if not isinstance(prompt, str):
         raise TypeError(f"expected a prompt as text, got {type(prompt).__name__}")
+    if not sayable(prompt):
+        raise ValueError(f"expected a prompt without NUL and half surrogate pairs, got {short(prompt)}")
     if not prompt.strip():
         raise ValueError("expected a prompt, got an empty one")
     no_longer(prompt=prompt)
@@ -753,26 +780,28 @@ def _target(given: float | Mapping[str, float] | None, verifiers: Sequence[Verif
     names = [one.name for one in verifiers]
     if given is None:
         return Target()
-    if isinstance(given, Mapping):
-        for name in given:
-            if name not in names:
-                raise ValueError(registry.unknown("verifier", str(name), names))
-        return Target({name: float(value) for name, value in given.items()})
-    if len(names) > 1:
+    goals = given if isinstance(given, Mapping) else {names[0]: given}
+    for name, value in goals.items():
+        if name not in names:
+            raise ValueError(registry.unknown("verifier", str(name), names))
+        number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if not number or not abs(value) < float("inf"):
+            raise (ValueError if number else TypeError)(f"expected a finite target for {name}, got {short(value)}")
+    if len(names) > 1 and not isinstance(given, Mapping):
         raise ValueError(
             f"expected a target for each verifier by name ({names[0]}=SCORE), got {given:g}: a rank has no scale"
         )
-    return Target({names[0]: float(given)})
+    return Target({name: float(value) for name, value in goals.items()})
 
 
 def _check_sampler(sampler: Sampler, prompt: str, settings: Mapping[str, Any]) -> None:
     """A sampler brings its prompt and its settings; others must not be asked for in vain."""
     own = sampler.description.get("prompt")
     if own != prompt:
-        raise ValueError(f"expected the prompt of the sampler, {own!r}, got {prompt!r}")
+        raise ValueError(f"expected the prompt of the sampler, {short(own)}, got {short(prompt)}")
     given = [name for name, value in settings.items() if value is not None]
     if given:
-        raise ValueError(f"expected no {given[0]} beside a sampler, which has its own, got {settings[given[0]]!r}")
+        raise ValueError(f"expected no {given[0]} beside a sampler, which has its own, got {short(settings[given[0]])}")
 
 
 def _default_steps(pipe: Any) -> int:

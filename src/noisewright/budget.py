@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import numbers
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
+
+from noisewright.schemas.reading import short
 
 PHASES = ("encode", "denoise", "decode", "verify")
 """What the seconds of a run are booked under."""
@@ -17,10 +21,10 @@ UNITS = {
     "minutes": "minutes", "minute": "minutes", "min": "minutes", "m": "minutes",
     "hours": "hours", "hour": "hours", "h": "hours",
 }  # fmt: skip
-IN_SECONDS = {"minutes": 60.0, "hours": 3600.0}
+MOST = 10**15
+"""In any unit: more is a mistake, and numbers up to there are exact."""
 
-MOST = 1e15
-"""Of any unit, in a budget: more is a mistake, and numbers up to there are exact."""
+IN_SECONDS = {"minutes": 60.0, "hours": 3600.0}
 
 
 @dataclass(frozen=True)
@@ -42,18 +46,21 @@ class Budget:
             value = getattr(self, unit)
             if value is None:
                 continue
-            if not value > 0:
-                raise ValueError(f"expected a budget above 0 {unit}, got {max(value, -MOST):g}")
-            if not value <= MOST:
-                got = f"{value:g}" if isinstance(value, float) else f"about 1e+{math.floor(math.log10(value))}"
-                raise ValueError(f"expected a budget of at most {MOST:g} {unit}, got {got}")
+            kind: Any = numbers.Real if unit == "seconds" else numbers.Integral
+            if not isinstance(value, kind) or isinstance(value, bool):
+                what = "a number" if unit == "seconds" else "a whole number"
+                raise TypeError(f"expected {what} of {unit} as a budget, got {short(value)}")
+            if not 0 < value <= MOST:
+                limit = f"at most {MOST}" if value > 0 else "above 0"
+                raise ValueError(f"expected a budget {limit} {unit}, got {short(value)}")
+            object.__setattr__(self, unit, float(value) if unit == "seconds" else int(value))
 
     def __str__(self) -> str:
         units = (("images", self.images), ("nfe", self.nfe), ("seconds", self.seconds))
         return ", ".join(f"{value:g} {unit}" for unit, value in units if value is not None) or "no limit"
 
 
-def parse_budget(given: str | int | Budget | Iterable[str] | None) -> Budget:
+def parse_budget(given: str | int | Budget | Collection[str | int] | None) -> Budget:
     """Read ``"64 images"``, ``"1920 nfe"``, ``"30s"``, several of them (a list, or with commas), or a number of images.
 
     Raises:
@@ -66,22 +73,34 @@ def parse_budget(given: str | int | Budget | Iterable[str] | None) -> Budget:
         return given
     if isinstance(given, bool):
         raise ValueError(f"expected a budget such as '64 images', got {given}")
-    if isinstance(given, int):
-        return Budget(images=given)
-    texts = given.split(",") if isinstance(given, str) else [part for text in given for part in str(text).split(",")]
+    if isinstance(given, numbers.Integral):
+        return Budget(images=int(given))
+    listed = [given] if isinstance(given, str) else given
+    if not isinstance(listed, (list, tuple, set, frozenset)):
+        raise TypeError(f"expected a budget such as '64 images', got {short(given)}")
+    texts: list[str] = []
+    for one in listed:
+        if isinstance(one, bool) or not isinstance(one, (str, numbers.Integral)):
+            raise TypeError(f"expected a budget such as '64 images', got {short(one)}")
+        texts += one.split(",") if isinstance(one, str) else [str(min(int(one), MOST + 1))]
+        if len(texts) > len(UNITS):
+            raise ValueError("expected one budget in each of images, nfe and seconds, got several")
     limits: dict[str, float] = {}
     for text in texts:
         match = re.fullmatch(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*([a-z]*)\s*", text.lower())
         if match is None:
-            raise ValueError(f"expected a budget such as '64 images', '1920 nfe' or '30 s', got {text.strip()!r}")
+            raise ValueError(f"expected a budget such as '64 images', '1920 nfe' or '30 s', got {short(text.strip())}")
         number, word = float(match[1]), match[2] or "images"
         unit = UNITS.get(word)
         if unit is None:
-            raise ValueError(f"expected a budget in images, nfe or seconds, got unit {word!r} in {text.strip()!r}")
+            given_as = f"unit {short(word)} in {short(text.strip())}"
+            raise ValueError(f"expected a budget in images, nfe or seconds, got {given_as}")
         if unit in IN_SECONDS:
             number, unit = number * IN_SECONDS[unit], "seconds"
+        if number > MOST:
+            raise ValueError(f"expected a budget of at most {MOST} {unit}, got {number:g}")
         if unit != "seconds" and not number.is_integer():
-            raise ValueError(f"expected a whole number of {unit}, got {text.strip()!r}")
+            raise ValueError(f"expected a whole number of {unit}, got {short(text.strip())}")
         if unit in limits:
             raise ValueError(f"expected one budget in {unit}, got several")
         limits[unit] = number

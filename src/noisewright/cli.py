@@ -27,6 +27,7 @@ import typer
 from noisewright import __version__, cli_schedule, cli_score
 from noisewright.cli_score import Ensemble, ScoreCache
 from noisewright.files import check_directory
+from noisewright.schemas.reading import short
 from noisewright.texts import LONGEST, clean
 
 if TYPE_CHECKING:
@@ -244,18 +245,21 @@ def resume(
 
     After a crash or Ctrl-C it goes on where it stopped, and makes nothing twice. A budget is that of the whole run.
     """
+    from noisewright.schemas.files import check_request, check_shown
     from noisewright.store import is_concluded, read_run
 
     held = read_run(run)
     request = held.get("request")
-    if not isinstance(request, dict):
+    if request is None:
         raise ValueError(
             f"expected a run of the command line, got {run}, which was started from Python: "
             f"call noisewright.search(..., out={str(run)!r}) with its arguments to continue it"
         )
+    request = check_request(request, str(run / "run.json"))
     changed = {"budget": budget, "target": list(target or [])}
     changed = {name: value for name, value in changed.items() if value and value != request.get(name)}
     if not changed and is_concluded(run):
+        check_shown(held, str(run / "run.json"))
         _report(_recorded(run, held), [one["name"] for one in held["spec"].get("judges", [])], json)
         return None
     if not trust:
@@ -440,7 +444,7 @@ def _search_arguments(given: Sequence[str]) -> dict[str, str]:
     for text in given:
         name, equals, value = text.partition("=")
         if not equals:
-            raise ValueError(f"expected --search-arg NAME=VALUE, got {text!r}")
+            raise ValueError(f"expected --search-arg NAME=VALUE, got {short(text)}")
         found[name.strip().replace("-", "_")] = value.strip()
     return found
 
@@ -453,13 +457,13 @@ def _target(given: Sequence[str]) -> float | dict[str, float] | None:
         try:
             number = float(value)
         except ValueError:
-            raise ValueError(f"expected --target SCORE or NAME=SCORE, got {text!r}") from None
+            raise ValueError(f"expected --target SCORE or NAME=SCORE, got {short(text)}") from None
         if not abs(number) < float("inf"):
-            raise ValueError(f"expected a --target that a score can reach, got {text!r}")
+            raise ValueError(f"expected a --target that a score can reach, got {short(text)}")
         if not name and len(given) == 1:
             return number
         if not name:
-            raise ValueError(f"expected --target NAME=SCORE where there are several, got {text!r}")
+            raise ValueError(f"expected --target NAME=SCORE where there are several, got {short(text)}")
         named[name] = number
     return named or None
 
@@ -501,7 +505,7 @@ def _check_device(device: str | None, dtype: str | None) -> None:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError):
-        raise ValueError(f"expected a device that torch has here (cpu, cuda, mps, ...), got {device!r}") from None
+        raise ValueError(f"expected a device that torch has here (cpu, cuda, mps, ...), got {short(device)}") from None
 
 
 def _located_directory(name: str) -> str:

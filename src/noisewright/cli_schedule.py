@@ -21,6 +21,7 @@ import typer
 from noisewright import bounds
 from noisewright import cli_schedule_show as shown
 from noisewright.files import check_directory, check_output
+from noisewright.schemas.reading import short
 
 if TYPE_CHECKING:
     from noisewright.sampler import Sampler
@@ -290,7 +291,7 @@ def fit(
     if method == "gits":
         gits.check_settings(steps, nodes=nodes, cost=cost, factor=factor)
     elif method == "search" and len(_check_metrics(metric, features, reference)) != 1:
-        raise ValueError(f"expected one --metric to search by, got {metric!r}")
+        raise ValueError(f"expected one --metric to search by, got {short(metric)}")
     if method == "dmn":
         from noisewright.trajectory.dmn import MOST_DMN_STEPS
 

@@ -146,10 +146,12 @@ class Ledger:
         for place, (key, file, pixels) in enumerate(zip(ids, record["files"], record["pixels"], strict=True)):
             if not ID.fullmatch(key) or file != f"images/{key}.png":
                 raise ValueError(f"expected images/ID.png as the file of an image in the journal, got {file!r:.60}")
+            particle = self.particles.get(key)
+            seed = record["seeds"][place] if particle is None else particle.seed
             self.images[key] = Made(
-                file, pixels, digests[place], record["seeds"][place], record["steps"], len(ids), place, broken.get(key)
+                file, pixels, digests[place], seed, record["steps"], len(ids), place, broken.get(key)
             )
-            if key not in self.particles:
+            if particle is None:
                 found = self._recovered(key, file)
                 if found is None or found.id != key:
                     self.unknown.add(key)

@@ -18,7 +18,9 @@ from torch import Tensor
 
 from noisewright.images import MOST_PIXELS as MOST_PIXELS
 from noisewright.images import read_image as read_image
-from noisewright.particle import compact, from_compact, from_lineage
+from noisewright.particle import compact, from_lineage
+from noisewright.schemas.files import check_recipe
+from noisewright.schemas.reading import parse_json, short
 
 PATH = re.compile(r"(file://)?(/|~|[A-Za-z]:[\\/]|\\\\).*[/\\\w]", re.DOTALL)
 PROSE = ("model", "class_label")
@@ -162,19 +164,9 @@ def read_recipe(path: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
     text = info.get("noisewright")
     if text is None:
         raise ValueError(f"expected a PNG with a noisewright recipe, got {path} without one")
-    try:
-        recipe = json.loads(text)
-    except ValueError:
-        raise ValueError(f"expected a JSON recipe in {path}, got a damaged one") from None
-    if not isinstance(recipe, dict) or recipe.get("recipe_version") not in READABLE:
-        found = recipe.get("recipe_version") if isinstance(recipe, dict) else None
-        raise ValueError(f"expected a recipe of version {' or '.join(map(str, READABLE))}, got {found!r} in {path}")
-    missing = [key for key in ("id", "sampler", "lineage", "micro_batch", "versions") if not recipe.get(key)]
-    if missing:
-        raise ValueError(f"expected a recipe with {', '.join(missing)} in {path}, got a damaged one")
-    if recipe["recipe_version"] >= 2:
-        try:
-            recipe["lineage"] = from_compact(recipe["lineage"]).lineage()
-        except (ValueError, TypeError, LookupError, AttributeError):
-            raise ValueError(f"expected a lineage of verbs in the recipe of {path}, got a damaged one") from None
-    return array, recipe
+    recipe = parse_json(text, f"the recipe of {path}") if isinstance(text, str) else None
+    found = recipe.get("recipe_version") if isinstance(recipe, dict) else None
+    if type(found) is not int or found not in READABLE:
+        versions = " or ".join(map(str, READABLE))
+        raise ValueError(f"expected a recipe of version {versions}, got {short(found)} in {path}")
+    return array, check_recipe(recipe, f"the recipe of {path}")

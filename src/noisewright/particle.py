@@ -15,6 +15,8 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from noisewright.schemas.reading import cut, short
+
 
 def particle_id(verb: str, parents: tuple[str, ...], args: dict[str, Any]) -> str:
     """The 16 hex digits that name what ``verb`` makes of ``parents`` with ``args``."""
@@ -151,10 +153,19 @@ def from_record(record: Mapping[str, Any], known: Mapping[str, Particle]) -> Par
 
     Raises:
         KeyError: where a parent is not.
+        ValueError: where it says another index than its verb does.
     """
-    parents = tuple(known[key] for key in record["parents"])
-    steps = int(record["args"].get("steps", parents[0].steps if parents else 0))
-    return Particle(record["verb"], parents, record["args"], int(record["index"]), steps)
+    one = _made(record["verb"], tuple(known[key] for key in record["parents"]), record["args"])
+    if one.index != record["index"]:
+        raise ValueError(f"expected {one.verb} at index {one.index} in a lineage, got {record['index']!r:.40}")
+    return one
+
+
+def _made(verb: str, parents: tuple[Particle, ...], args: dict[str, Any]) -> Particle:
+    """A particle from its verb alone, which says where it stands."""
+    index = int(args["to"]) if verb in ("denoise", "renoise") else parents[0].index if verb == "fork" else 0
+    steps = int(args.get("steps", parents[0].steps if parents else 0))
+    return Particle(verb, parents, args, index, steps)
 
 
 def compact(particle: Particle) -> list[list[Any]]:
@@ -234,10 +245,7 @@ def from_compact(lines: Sequence[Sequence[Any]]) -> Particle:
     for verb, args, ups in lines:
         if any(not 0 < up <= len(made) for up in ups):
             raise IndexError(f"no parent {ups} lines up")
-        parents = tuple(made[-up] for up in ups)
-        index = int(args["to"]) if verb in ("denoise", "renoise") else parents[0].index if verb == "fork" else 0
-        steps = int(args.get("steps", parents[0].steps if parents else 0))
-        made.append(Particle(verb, parents, args, index, steps))
+        made.append(_made(verb, tuple(made[-up] for up in ups), args))
     if not made:
         raise ValueError("expected a recipe of at least one verb, got an empty lineage")
     return made[-1]
@@ -363,11 +371,14 @@ def ensemble_weights(given: str | Mapping[str, float]) -> dict[str, float]:
     for key, value in pairs:
         name = str(key).strip()
         try:
+            if isinstance(value, bool):
+                raise TypeError
             weights[name] = float(value)
-        except (TypeError, ValueError):
-            raise ValueError(f"expected a number as the weight of {name or 'a verifier'}, got {value!r}") from None
+        except (TypeError, ValueError, OverflowError):
+            whose = cut(name) or "a verifier"
+            raise ValueError(f"expected a number as the weight of {whose}, got {short(value)}") from None
     if not all(math.isfinite(value) for value in weights.values()) or not any(weights.values()):
-        raise ValueError(f"expected finite weights that are not all 0, got {given}")
+        raise ValueError(f"expected finite weights that are not all 0, got {short(given)}")
     return weights
 
 
@@ -387,7 +398,7 @@ def read_ensemble(given: str | Mapping[str, float], names: Sequence[str]) -> str
     if len(names) < 2:
         raise ValueError(f"expected several verifiers for a weighted sum, got {', '.join(names)} alone")
     if set(weights) != set(names) or any("," in name for name in names):
-        raise ValueError(f"expected a weight for each of {', '.join(names)}, got one for {', '.join(weights)}")
+        raise ValueError(f"expected a weight for each of {', '.join(names)}, got one for {cut(', '.join(weights))}")
     return ",".join(f"{name}={weights[name]!r}" for name in names)
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from noisewright.builtins import ENTRIES, Entry
+from noisewright.schemas.reading import short
 
 log = logging.getLogger("noisewright")
 MODELS = Path(__file__).parent / "models"
@@ -55,9 +56,9 @@ def entry(kind: str, name: str) -> Entry:
 
 def unknown(kind: str, name: str, valid: list[str]) -> str:
     """One line: what was expected, what was got, the nearest valid name."""
-    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(name[:100], valid, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]}?" if near else ""
-    return f"unknown {kind} {name!r}: expected one of {', '.join(valid)}{hint}"
+    return f"unknown {kind} {short(name)}: expected one of {', '.join(valid)}{hint}"
 
 
 def load(one: Entry) -> Any:
@@ -85,6 +86,8 @@ def check_arguments(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """
     from pydantic import TypeAdapter, ValidationError
 
+    from noisewright.schemas.checked import PLAIN, checked
+
     found = search_arguments(name)
     hints = get_type_hints(make_search(name)) if given else {}
     for key, value in given.items():
@@ -94,7 +97,11 @@ def check_arguments(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         try:
             found[key] = TypeAdapter(hint).validate_python(_read(value, hint) if isinstance(value, str) else value)
         except ValidationError as error:
-            raise ValueError(f"argument {key} of {name}: {error.errors()[0]['msg']}, got {value!r}") from None
+            told = error.errors(include_url=False)[0]["msg"]
+            raise ValueError(f"argument {key} of {name}: {told}, got {short(value)}") from None
+        if isinstance(value, bool) and not isinstance(found[key], bool):
+            raise ValueError(f"argument {key} of {name}: expected a number, got {value}")
+        checked(PLAIN, found[key], f"argument {key} of {name}")
     return found
 
 
@@ -128,7 +135,7 @@ def make_verifier(text: str, device: str = "cpu") -> Any:
     options: dict[str, Any] = {**one.options, **_typed(name, made, given)}
     if model:
         if "model" not in accepted:
-            raise ValueError(f"verifier {name} takes no model, got {text!r}")
+            raise ValueError(f"verifier {name} takes no model, got {short(text)}")
         options["model"] = model
     if "model" in options:
         options["model"] = bundled(options["model"]) or options["model"]
@@ -176,7 +183,8 @@ def _typed(name: str, made: Any, given: Mapping[str, str]) -> dict[str, Any]:
         try:
             found[key] = TypeAdapter(hints.get(key, Any)).validate_python(value)
         except ValidationError as error:
-            raise ValueError(f"option {key} of verifier {name}: {error.errors()[0]['msg']}, got {value!r}") from None
+            told = error.errors(include_url=False)[0]["msg"]
+            raise ValueError(f"option {key} of verifier {name}: {told}, got {short(value)}") from None
     return found
 
 
@@ -186,7 +194,7 @@ def _from_file(text: str) -> Any:
     file, _, function = text.rpartition(":")
     path = Path(file)
     if not path.is_file():
-        raise ValueError(f"expected a verifier as FILE.py:FUNCTION, got {text!r}: no such file")
+        raise ValueError(f"expected a verifier as FILE.py:FUNCTION, got {short(text)}: no such file")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise ValueError(f"expected a Python file, got {file!r}")
@@ -265,9 +273,9 @@ def find_model(name: str) -> str:
     if Path(name).is_dir():
         return name
     if Path(name).suffix in {".ckpt", ".pt", ".pth", ".bin"}:
-        raise ValueError(f"expected safetensors weights, got {name!r}: pickles can run code, so they are refused")
+        raise ValueError(f"expected safetensors weights, got {short(name)}: pickles can run code, so they are refused")
     if Path(name).exists():
-        raise ValueError(f"expected a pipeline directory or a model id, got the file {name!r}")
+        raise ValueError(f"expected a pipeline directory or a model id, got the file {short(name)}")
     parts = name.split("/")
     if len(parts) != 2 or not all(parts) or parts[0] in ("noisewright", ".", "..") or name.startswith(("/", ".", "~")):
         raise ValueError(unknown("model", name, names("model")) + " (or a pipeline directory, or a hub id OWNER/NAME)")

@@ -26,6 +26,8 @@ from noisewright.samplers.fingerprint import fingerprint, is_older, same_model
 from noisewright.samplers.pipeline import PipelineSampler, load_pipeline
 from noisewright.samplers.settings import restored
 from noisewright.schedule import Schedule
+from noisewright.schemas.journal import check_record
+from noisewright.schemas.reading import short
 from noisewright.store import Store, read_journal, read_run
 
 NOT_SETTINGS = (
@@ -150,7 +152,7 @@ def find_image(source: str) -> Path:
         raise ValueError(f"expected IMAGE or RUN:ID, got the directory {source} (the best is {source}:best)")
     run, colon, key = source.rpartition(":")
     if not colon or not Path(run).is_dir():
-        raise ValueError(f"expected a PNG or RUN:ID, got {source!r}, which does not exist")
+        raise ValueError(f"expected a PNG or RUN:ID, got {short(source)}, which does not exist")
     if key in ("best", "baseline"):
         return inside(run, f"{key}.png")
     if not api.is_run(run):
@@ -158,10 +160,11 @@ def find_image(source: str) -> Path:
     files: dict[str, str] = {}
     for record in read_journal(run):
         if record["verb"] == "finish":
+            check_record(record, f"a line of {Path(run) / 'journal.jsonl'}")
             files.update(zip(record["ids"], record["files"], strict=True))
     found = [one for one in files if key and one.startswith(key)]
     if len(found) != 1:
-        what = f"expected the id of one candidate of {run}, got {key!r}"
+        what = f"expected the id of one candidate of {run}, got {short(key)}"
         raise ValueError(f"{what}, which fits {len(found)}" + (f": {', '.join(found[:4])}" if found else ""))
     return inside(run, files[found[0]])
 
@@ -266,19 +269,13 @@ def _solver(made: Mapping[str, Any]) -> Any:
 
 def _device(recorded: str) -> str | None:
     """The recorded kind of device where it is here, else None: the best there is."""
-    kind = torch.device(recorded).type
+    kind = recorded.partition(":")[0]
     here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     return kind if here.get(kind, False) else None
 
 
 def _particle(recipe: Mapping[str, Any]) -> Particle:
-    try:
-        particle = from_lineage(recipe["lineage"])
-    except (KeyError, TypeError, IndexError):
-        raise ValueError("expected a lineage of verbs in the recipe, got a damaged one") from None
-    if particle.id != recipe["id"]:
-        raise ValueError(f"expected a lineage that leads to {recipe['id']}, got one to {particle.id}: it was edited")
-    return particle
+    return from_lineage(recipe["lineage"])  # which read_recipe has checked
 
 
 # Regenerating

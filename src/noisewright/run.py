@@ -34,6 +34,7 @@ from noisewright.particle import (
 )
 from noisewright.sampler import DifferentiableSampler, Meter, Sampler
 from noisewright.schedule import Schedule
+from noisewright.schemas.journal import check_record
 from noisewright.states import States, carry
 from noisewright.store import Store, digest_of
 from noisewright.texts import clean, clean_all
@@ -141,6 +142,7 @@ class Run:
         self.warnings: list[str] = list(store.warnings)
         self.ledger = Ledger(self._recovered)
         self._lineages = Lineages()
+        self._described: dict[int, dict[str, Any]] = {}
         self._leaders: dict[int, Candidate] = {}
         self._states = States(store, self.say)
         self._kept: dict[str, Particle] = {}
@@ -436,11 +438,13 @@ class Run:
     def recipe(self, particle: Particle, size: int, place: int, versions: dict[str, str]) -> dict[str, Any]:
         """What makes a candidate again: the sampler, the lineage, and the micro-batch it was made in."""
         sampler = self.final if particle.steps == self.final.schedule.steps else self.sampler
+        if id(sampler) not in self._described:
+            self._described[id(sampler)] = dict(sampler.description)
         return {
             "recipe_version": RECIPE_VERSION,
             "id": particle.id,
             "seed": particle.seed,
-            "sampler": sampler.description,
+            "sampler": self._described[id(sampler)],
             "lineage": self._lineages.text(particle),
             "micro_batch": {"size": size, "place": place},
             "search": self.search,
@@ -883,8 +887,8 @@ class Run:
         self._apply(record)
 
     def _replay(self) -> None:
-        for record in self.store.records:
-            self._apply(record)
+        for number, record in enumerate(self.store.records, start=1):
+            self._apply(check_record(record, f"line {number} of {self.store.root / 'journal.jsonl'}"))
         images = self.ledger.images
         lost = [
             key for key, made in images.items()

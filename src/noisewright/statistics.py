@@ -6,6 +6,7 @@ import hashlib
 import io
 import logging
 import math
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,16 @@ from torch import Tensor
 from noisewright.files import write_atomically
 from noisewright.frechet import RunningFrechet, frechet_distance
 from noisewright.reading import open_regular
+from noisewright.schemas.reading import short
 
 log = logging.getLogger("noisewright")
 
 SUFFIXES = (".safetensors", ".npz")
+MOST_BYTES = 2**30
+"""Of a file that is read, packed or not: the covariance of 8,192 features takes half."""
+
+MOST_COUNT = 2**53
+LONGEST_FINGERPRINT = 500
 
 
 class FeatureStatistics:
@@ -160,19 +167,23 @@ class FeatureStatistics:
         check_suffix(path)
         open_regular(path, "a file of statistics").close()
         try:
+            if path.stat().st_size > MOST_BYTES:
+                raise ValueError(f"it has more than {MOST_BYTES} bytes")
             held = _read_npz(path) if path.suffix == ".npz" else _read_safetensors(path)
-            found = cls(str(held["fingerprint"]))
-            found.count = int(held["count"])
-            found.mean = torch.as_tensor(held["mean"]).double()
-            covariance = _whole(held["upper"]) if "upper" in held else torch.as_tensor(held["covariance"]).double()
+            found = cls(_fingerprint(held["fingerprint"]))
+            found.count = _count(held["count"])
+            found.mean = _numbers(held["mean"])
+            covariance = _whole(_numbers(held["upper"])) if "upper" in held else _numbers(held["covariance"])
         except Exception as error:
+            detail = short(next(iter(str(error).splitlines()), ""), 120).strip("'")
             raise ValueError(
                 f"expected count, mean, covariance and fingerprint in {path}, as noisewright writes them, got a file "
-                f"without ({type(error).__name__}: {next(iter(str(error).splitlines()), '')})"
+                f"without ({type(error).__name__}: {detail})"
             ) from error
         width = len(found.mean) if found.mean.ndim == 1 else -1
-        finite = torch.isfinite(found.mean).all() and torch.isfinite(covariance).all()
-        if covariance.shape != (width, width) or found.count < 2 or not finite:
+        sound = covariance.shape == (width, width) and bool((covariance.diagonal() >= 0).all())
+        sound = sound and bool(torch.isfinite(found.mean).all() and torch.isfinite(covariance).all())
+        if not sound or found.count < 2 or not torch.allclose(covariance, covariance.T):
             raise ValueError(
                 f"expected finite statistics of one width and at least 2 images in {path}, got damaged ones"
             )
@@ -180,9 +191,33 @@ class FeatureStatistics:
         return found
 
 
+def _fingerprint(given: Any) -> str:
+    text = str(given)
+    if len(text) > LONGEST_FINGERPRINT or not text.isprintable():
+        raise ValueError(f"its fingerprint is {short(text)}")
+    return text
+
+
+def _count(given: Any) -> int:
+    count = int(given)
+    if str(count) != str(given) or count > MOST_COUNT:
+        raise ValueError(f"its count is {short(str(given))}")
+    return count
+
+
+def _numbers(given: Any) -> Tensor:
+    """An array of real numbers in float64."""
+    found = torch.as_tensor(given)
+    if found.is_complex() or found.dtype == torch.bool:
+        raise ValueError(f"its numbers are of type {found.dtype}")
+    return found.double()
+
+
 def _whole(upper: Tensor) -> Tensor:
     """The symmetric matrix, (d, d) float64, of its upper triangle, row by row."""
     width = (math.isqrt(8 * len(upper) + 1) - 1) // 2
+    if width * (width + 1) // 2 != len(upper):
+        raise ValueError(f"it has {len(upper)} numbers, which is no triangle")
     rows, columns = torch.triu_indices(width, width)
     found = torch.empty(width, width, dtype=torch.float64)
     found[rows, columns] = found[columns, rows] = upper.double()
@@ -230,6 +265,9 @@ def check_suffix(path: Path) -> None:
 def _read_npz(path: Path) -> dict[str, Any]:
     import numpy as np
 
+    with zipfile.ZipFile(path) as packed:  # a small file can hold an array that fills the memory
+        if sum(one.file_size for one in packed.infolist()) > MOST_BYTES:
+            raise ValueError(f"it unpacks to more than {MOST_BYTES} bytes")
     with np.load(path, allow_pickle=False) as held:
         return {name: held[name] for name in ("count", "mean", "covariance", "fingerprint")}
 

@@ -358,20 +358,21 @@ def read_run(root: str | Path) -> dict[str, Any]:
     """``run.json`` of a run directory.
 
     Raises:
-        ValueError: where there is none, it is damaged, or its schema is newer than this library.
+        ValueError: in one line, where there is none, it is damaged, or its schema is newer than this library.
     """
+    from noisewright.schemas.files import check_run
+    from noisewright.schemas.reading import read_json, short
+
     path = Path(root) / "run.json"
     try:
-        run = json.loads(path.read_text())
-    except OSError:
+        run = read_json(path, "a run directory (with run.json)")
+    except FileNotFoundError:
         raise ValueError(f"expected a run directory (with run.json), got {root}") from None
-    except ValueError:
-        raise ValueError(f"expected JSON in {path}, got a damaged file") from None
-    if not isinstance(run, dict) or run.get("schema_version") not in READABLE:
-        found = run.get("schema_version") if isinstance(run, dict) else None
-        raise ValueError(f"expected a run of schema {' or '.join(map(str, READABLE))}, got {found!r} in {path}")
+    found = run.get("schema_version") if isinstance(run, dict) else None
+    if type(found) is not int or found not in READABLE:
+        raise ValueError(f"expected a run of schema {' or '.join(map(str, READABLE))}, got {short(found)} in {path}")
     run.pop("check", None)
-    return run
+    return check_run(run, str(path))
 
 
 def is_intact(root: str | Path) -> bool:

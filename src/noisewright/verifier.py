@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from noisewright.errors import VerifierFailed, out_of_memory
+from noisewright.schemas.reading import short
 
 log = logging.getLogger("noisewright")
 
@@ -67,11 +68,16 @@ def as_verifier(given: Any) -> Verifier:
     Raises:
         TypeError: on anything else.
     """
-    if isinstance(given, Verifier):
+    if isinstance(given, Verifier) and not inspect.isclass(given):
+        for name, value in (("name", given.name), ("fingerprint", given.fingerprint)):
+            if not isinstance(value, str) or not value:
+                raise TypeError(f"expected the {name} of a verifier as text, got {short(value)}")
         return given
-    if callable(given):
+    if callable(given) and not inspect.isclass(given):
         return FunctionVerifier(given)
-    raise TypeError(f"expected a verifier name, a function (images, prompt) -> scores or a Verifier, got {given!r}")
+    raise TypeError(
+        f"expected a verifier name, a function (images, prompt) -> scores or a Verifier, got {short(given)}"
+    )
 
 
 def score(verifier: Verifier, images: Tensor, prompt: str, previews: Tensor | None = None) -> list[float]:

@@ -10,6 +10,8 @@ from typing import Any
 from noisewright.ledger import Ledger
 from noisewright.locks import is_being_written
 from noisewright.particle import ensemble_values
+from noisewright.schemas.files import check_shown
+from noisewright.schemas.journal import check_record
 from noisewright.store import damaged_lines, is_intact, read_journal, read_run
 
 
@@ -27,8 +29,8 @@ def overview(root: str | Path) -> dict[str, Any]:
     """
     root = Path(root)
     run = read_run(root)
-    spec = run["spec"]
-    read = _read(read_journal(root))
+    spec = check_shown(run, str(root / "run.json"))
+    read = _read(root, read_journal(root))
     names = [one["name"] for one in spec["verifiers"]]
     drafts = spec.get("search_steps_taken", spec["search_steps"])
     full = [key for key in read.candidates if read.images[key].steps != drafts]
@@ -73,10 +75,10 @@ def _warnings(root: Path) -> list[str]:
     return found
 
 
-def _read(records: Iterable[dict[str, Any]]) -> Ledger:
+def _read(root: Path, records: Iterable[dict[str, Any]]) -> Ledger:
     read = Ledger()
-    for record in records:
-        read.apply(record)
+    for number, record in enumerate(records, start=1):
+        read.apply(check_record(record, f"line {number} of {root / 'journal.jsonl'}"))
     read.forget([*read.unknown])  # their line is damaged: they are made again when the run goes on
     return read
 

@@ -21,6 +21,7 @@ from noisewright.features import AT_ONCE, Features, feature_network
 from noisewright.files import check_output
 from noisewright.images import decode_image, read_image
 from noisewright.reading import open_regular, refused, shown
+from noisewright.schemas.reading import short
 from noisewright.statistics import SUFFIXES, FeatureStatistics, check_same_network, check_suffix
 
 METRICS = ("fid", "kid", "is", "precision", "recall", "density", "coverage")
@@ -44,9 +45,9 @@ def metric_names(text: str | None) -> tuple[str, ...] | None:
     wanted = tuple(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
     for name in wanted or ("",):
         if name not in METRICS:
-            near = difflib.get_close_matches(name, METRICS, n=1, cutoff=0.4)
+            near = difflib.get_close_matches(name[:100], METRICS, n=1, cutoff=0.4)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise ValueError(f"unknown metric {name!r}: expected some of {', '.join(METRICS)}{hint}")
+            raise ValueError(f"unknown metric {short(name)}: expected some of {', '.join(METRICS)}{hint}")
     return wanted
 
 
@@ -135,7 +136,7 @@ def evaluate_images(
     """
     wanted = metric_names(metrics)
     if of not in OF_RUNS:
-        raise ValueError(f"expected {', '.join(OF_RUNS)} of a run, got {of!r}")
+        raise ValueError(f"expected {', '.join(OF_RUNS)} of a run, got {short(of)}")
     if save_statistics is not None:
         check_suffix(save_statistics)
     saved = check_output(save_statistics, "--save-statistics") if save_statistics is not None else None

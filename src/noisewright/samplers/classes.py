@@ -7,6 +7,8 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from noisewright.schemas.reading import short
+
 
 def is_class_conditional(pipe: Any) -> bool:
     """Whether a pipeline is called with ``class_labels``, and not with a prompt."""
@@ -61,19 +63,19 @@ def read_class(pipe: Any, given: str | int, labels: Mapping[str, int] | None = N
     if isinstance(given, str) and text.lower() in folded:
         exact = text if text in labels else folded[text.lower()]
         return labels[exact], exact
-    if isinstance(given, int) or text.removeprefix("-").isdecimal():
+    if isinstance(given, int) or (len(text) < 20 and text.removeprefix("-").isdecimal()):
         number = int(given)
         if number < 0 or (count is not None and number >= count):
-            raise ValueError(f"expected a class number in [0, {count or '...'}), got {number}")
+            raise ValueError(f"expected a class number in [0, {count or '...'}), got {short(number)}")
         return number, next((name for name, one in labels.items() if one == number), str(number))
     raise ValueError(_unknown(text, labels, count))
 
 
 def _unknown(text: str, labels: Mapping[str, int], count: int | None) -> str:
     if not labels:
-        return f"unknown class {text!r}: expected a number in [0, {count or '...'}), this model names no classes"
+        return f"unknown class {short(text)}: expected a number in [0, {count or '...'}), this model names no classes"
     names = list(labels)
     shown = ", ".join(names) if len(names) <= 20 else ", ".join(names[:5]) + f", ... ({len(names)} names)"
-    near = difflib.get_close_matches(text.lower(), [name.lower() for name in names], n=1, cutoff=0.4)
+    near = difflib.get_close_matches(text[:100].lower(), [name.lower() for name in names], n=1, cutoff=0.4)
     hint = "; did you mean " + next(name for name in names if name.lower() == near[0]) + "?" if near else ""
-    return f"unknown class {text!r}: expected one of {shown}{hint}"
+    return f"unknown class {short(text)}: expected one of {shown}{hint}"

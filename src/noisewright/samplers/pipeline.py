@@ -51,6 +51,7 @@ from noisewright.samplers.settings import Description, older_settings
 from noisewright.samplers.turns import turn
 from noisewright.schedule import KINDS, Estimate, Schedule, check_falling, estimate
 from noisewright.schedules import named_schedule
+from noisewright.schemas.reading import cut, short
 from noisewright.solvers import AnySolver, Stages, advance, asked, asks_once, memory, nfe, splits, stages
 
 NEEDED = ("latents", "generator", "num_inference_steps", "output_type")
@@ -519,7 +520,14 @@ class PipelineSampler:
         """The pipeline's real schedule, resolution-dependent shifts included, from a call of zero steps."""
         seam = Seam(self.pipe.scheduler, None, None)
         generator = [torch.Generator("cpu").manual_seed(0)]
-        self._ask(lambda: self._call(seam, None, generator=generator, batch=1, steps=steps), "read")
+        try:
+            self._ask(lambda: self._call(seam, None, generator=generator, batch=1, steps=steps), "read")
+        except (AttributeError, TypeError, LookupError, ArithmeticError, AssertionError) as error:
+            first = next(iter(str(error).splitlines()), "")
+            raise ValueError(
+                f"expected settings that {type(self.pipe).__name__} can be called with, got {self._said(steps)} "
+                f"({type(error).__name__}: {cut(first, 120)})"
+            ) from error
         self._heard = seam
         if seam.prepared is None:
             raise UnsupportedPipeline(f"{type(self.pipe).__name__} never calls scheduler.set_timesteps")
@@ -528,6 +536,16 @@ class PipelineSampler:
             return read_levels(seam.prepared, seam.mu)
         except ValueError as error:
             raise UnsupportedPipeline(str(error)) from None
+        except LookupError:
+            name = type(self.pipe.scheduler).__name__
+            raise ValueError(
+                f"expected fewer steps of {name}, got {steps}, which begin beyond the times of its model"
+            ) from None
+
+    def _said(self, steps: int) -> str:
+        """The settings as a message has them."""
+        given = {"num_inference_steps": steps, **{key: one for key, one in self._settings.items() if one is not None}}
+        return ", ".join(f"{key} = {short(value)}" for key, value in given.items())
 
     def _seam(self, start: int, stop: int, on_step: Callable[..., Tensor] | None) -> Seam:
         if self.solver is None:

@@ -7,6 +7,7 @@ from importlib import resources
 
 import numpy as np
 
+from noisewright.schemas.reading import short
 from noisewright.shapes.scene import (
     COLOUR_JITTER,
     COLOURS,
@@ -94,7 +95,7 @@ def _parse_group(text: str) -> Group:
     singular = {**{shape: shape for shape in SHAPES}, **{many: shape for shape, many in PLURALS.items()}}
     *front, last = words
     if last not in singular:
-        raise ValueError(f"expected a shape ({', '.join(SHAPES)}) at the end of {text!r}, got {last!r}")
+        raise ValueError(f"expected a shape ({', '.join(SHAPES)}) at the end of {short(text)}, got {short(last)}")
     for position, word in enumerate(front):
         if word in ("a", "an", "the") and position == 0:
             continue
@@ -107,9 +108,9 @@ def _parse_group(text: str) -> Group:
         elif word in COLOURS and colour is None:
             colour = word
         else:
-            raise ValueError(f"expected a number, a size or a colour in {text!r}, got {word!r}")
+            raise ValueError(f"expected a number, a size or a colour in {short(text)}, got {short(word)}")
     if colour is None:
-        raise ValueError(f"expected a colour ({', '.join(COLOURS)}) in {text!r}, got none")
+        raise ValueError(f"expected a colour ({', '.join(COLOURS)}) in {short(text)}, got none")
     return Group(count, size, colour, singular[last])
 
 
@@ -127,7 +128,7 @@ def parse(text: str) -> Prompt:
         raise ValueError("expected a prompt such as 'a red circle left of a blue square', got an empty one")
     relations = list(_RELATION.finditer(cleaned))
     if len(relations) > 1:
-        raise ValueError(f"expected at most one relation, got {len(relations)} in {text!r}")
+        raise ValueError(f"expected at most one relation, got {len(relations)} in {short(text)}")
     if relations:
         found = relations[0]
         relation = f"{found[1]} of" if found[1] else found[2]
@@ -137,7 +138,7 @@ def parse(text: str) -> Prompt:
         parts = re.split(r"\s*(?:,\s*and|,|\band)\s+", cleaned)
     groups = tuple(_parse_group(part.strip(" ,")) for part in parts)
     if relation and any(group.count > 1 for group in groups):
-        raise ValueError(f"expected one object on each side of {relation!r}, got {text!r}")
+        raise ValueError(f"expected one object on each side of {relation!r}, got {short(text)}")
     total = sum(group.count for group in groups)
     if total > MOST_THINGS or len(groups) > MOST_GROUPS:
         raise ValueError(

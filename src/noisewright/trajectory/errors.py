@@ -14,9 +14,16 @@ import torch
 from torch import Tensor
 
 from noisewright.files import write_atomically
+from noisewright.schemas import reading
+from noisewright.schemas.checked import MOST_STEPS, checked
+from noisewright.schemas.files import ERROR_ROW, ERRORS
+from noisewright.schemas.reading import short
 
 FORMAT, VERSION = "noisewright prediction errors", 1
 FEWEST_LEVELS = 5
+HIGHEST = 1e9
+"""Of levels s = sigma / alpha: of an alpha that float32 tells from 0."""
+
 FEWEST_IMAGES = 8
 """At a level; of fewer it is not said whether their errors are Gaussian."""
 
@@ -109,10 +116,10 @@ class ErrorTable:
                     f"expected a whole number of images at each level of the error table, got {one.images} at "
                     f"s = {one.s}"
                 )
-            if one.s <= 0 or one.mean_square < 0:
+            if not 0 < one.s <= HIGHEST or one.mean_square < 0:
                 raise ValueError(
-                    f"expected a level s above 0 and a mean square of at least 0 in the error table, got {one.s} and "
-                    f"{one.mean_square}"
+                    f"expected a level s in (0, {HIGHEST:g}] and a mean square of at least 0 in the error table, got "
+                    f"{one.s} and {one.mean_square}"
                 )
         for one, other in pairwise(self.levels):
             if other.s >= one.s:
@@ -162,35 +169,48 @@ class ErrorTable:
             ValueError: on something else, on missing fields, or on levels that are missing or not finite.
         """
         held = read_json(path, FORMAT, VERSION, "a table of `noisewright schedule measure`")
-        names = [one.name for one in fields(LevelError) if one.name != "images"]
-        levels = []
         rows = held.get("levels")
-        for number, row in enumerate(rows if isinstance(rows, list) else []):
-            try:
-                numbers: dict[str, Any] = {name: float(row[name]) for name in names}
-                images = float(row["images"]) if "images" in row else 0.0
-                numbers["images"] = int(images) if images.is_integer() else images
-                levels.append(LevelError(**numbers))
-            except (KeyError, TypeError, ValueError):
-                raise ValueError(
-                    f"expected numbers {', '.join(names)} in row {number + 1} of {path}, got {row}"
-                ) from None
+        rows = rows if isinstance(rows, list) else []
+        if len(rows) > MOST_STEPS:
+            raise ValueError(f"expected at most {MOST_STEPS} levels in {path}, got {len(rows)}")
+        levels = [_level(row, f"row {number} of {path}") for number, row in enumerate(rows, start=1)]
         if not isinstance(held.get("settings"), dict):
-            raise ValueError(f"expected the settings of the measurement in {path}, got {held.get('settings')!r}")
-        if not isinstance(held.get("images"), int):
-            raise ValueError(f"expected a whole number of images in {path}, got {held.get('images')!r}")
+            raise ValueError(f"expected the settings of the measurement in {path}, got {short(held.get('settings'))}")
+        if type(held.get("images")) is not int:
+            raise ValueError(f"expected a whole number of images in {path}, got {short(held.get('images'))}")
+        checked(ERRORS, held, str(path))
         wanted = held["settings"].get("levels")
         if isinstance(wanted, int) and wanted != len(levels):
             raise ValueError(
                 f"expected the {wanted} levels that were measured in {path}, got {len(levels)}: some are missing"
             )
+        identity = {key: held[key] for key in ("model", "fingerprint", "prediction")}
         try:
-            identity = {key: held[key] for key in ("model", "fingerprint", "prediction")}
-            return cls(tuple(levels), held["images"], str(held["source"]), identity, held["settings"])
-        except KeyError as error:
-            raise ValueError(f"expected an error table in {path}, got one without {error}") from None
+            return cls(tuple(levels), held["images"], held["source"], identity, held["settings"])
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
+
+
+def _level(row: Any, where: str) -> LevelError:
+    """A row of a table; tables of earlier versions do not say how many images it is of.
+
+    Raises:
+        ValueError: in one line, where a number is missing or is none.
+    """
+    names = [one.name for one in fields(LevelError) if one.name != "images"]
+
+    def line(expected: str, key: str, got: str) -> str:
+        at = f"{key} = {got}" if key else got
+        return f"expected numbers {', '.join(names)} in {where}, got {at}"
+
+    checked(ERROR_ROW, row, where, line)
+    missing = [name for name in names if name not in row]
+    if missing:
+        raise ValueError(line("", "", f"none for {missing[0]}"))
+    numbers = {name: float(row[name]) for name in names}
+    images = row.get("images", 0)
+    whole = math.isfinite(images) and images == int(images)
+    return LevelError(**numbers, images=int(images) if whole else images)
 
 
 def read_json(path: str | Path, form: str, version: int, what: str) -> dict[str, Any]:
@@ -199,15 +219,16 @@ def read_json(path: str | Path, form: str, version: int, what: str) -> dict[str,
     Raises:
         ValueError: on a missing, damaged or foreign file, or one of another version.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"expected {what}, got {path}, which does not exist")
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError):
-        raise ValueError(f"expected {what}, got {path}, which is no JSON") from None
+        held = reading.read_json(path, what)
+    except FileNotFoundError as error:
+        raise ValueError(str(error)) from None
+    except ValueError as error:
+        if "a damaged file" in str(error):
+            raise ValueError(f"expected {what}, got {path}, which is no JSON") from None
+        raise
     if not isinstance(held, dict) or held.get("format") != form:
         raise ValueError(f"expected {what} ({form!r}), got {path}, which is something else")
-    if held.get("version") != version:
-        raise ValueError(f"expected {form!r} of version {version}, got {held.get('version')!r} in {path}")
+    if type(held.get("version")) is not int or held["version"] != version:
+        raise ValueError(f"expected {form!r} of version {version}, got {short(held.get('version'))} in {path}")
     return held

@@ -13,6 +13,9 @@ from noisewright.metadata import public_name
 from noisewright.sampler import Sampler
 from noisewright.samplers.fingerprint import same_model
 from noisewright.schedule import Schedule
+from noisewright.schemas.checked import checked
+from noisewright.schemas.files import SCHEDULE, SCHEDULE_KEYS
+from noisewright.schemas.reading import short
 from noisewright.store import write_atomically
 from noisewright.trajectory.errors import read_json
 from noisewright.trajectory.path import CLOSE, ROUNDING, ModelPath, ending_with, path_of
@@ -80,7 +83,7 @@ def diffusers_arguments(schedule: Schedule) -> dict[str, list[float]]:
     if schedule.straight:
         sigmas = [sigma for _, sigma in pairs[:-1]]
     else:
-        sigmas = [sigma / alpha for alpha, sigma in pairs]
+        sigmas = [sigma / alpha if alpha > 0 else math.inf for alpha, sigma in pairs]
     return {"timesteps": list(schedule.t), "sigmas": sigmas}
 
 
@@ -105,22 +108,26 @@ def read_schedule_file(path: str | Path) -> ScheduleFile:
         ValueError: on a foreign or damaged file, or levels that do not fall.
     """
     held = read_json(path, FORMAT, VERSION, "a schedule of `noisewright schedule fit`")
+    for name in SCHEDULE_KEYS:
+        if name not in held:
+            raise ValueError(f"expected {name!r} in the schedule {path}, got none")
+
+    def line(expected: str, key: str, got: str) -> str:
+        return f"expected levels in {path}, got something else: {key} is {got}, not {expected}"
+
+    checked(SCHEDULE, held, str(path), line)
+    t, alpha, sigma = (tuple(float(one) for one in held[name]) for name in ("t", "alpha", "sigma"))
+    if held["steps"] != len(t):
+        steps = short(held["steps"])
+        raise ValueError(
+            f"expected levels in {path}, got something else: {len(t)} times for the {steps} steps it says it has"
+        )
+    known = {name: held[name] for name in ("model", "fingerprint", "prediction")}
     try:
-        t, alpha, sigma = (tuple(float(one) for one in held[name]) for name in ("t", "alpha", "sigma"))
-        known = {name: held[name] for name in ("model", "fingerprint", "prediction")}
-        for name in ("made", "figures"):
-            if not isinstance(held[name], dict):
-                raise ValueError(f"{name} is {held[name]!r}")
-        made = ScheduleFile(
-            Schedule(t, alpha, sigma, float(held["start"])), str(held["solver"]), known, dict(held["made"]),
-            dict(held["figures"]),
-        )  # fmt: skip
-        if held["steps"] != len(t):
-            raise ValueError(f"{len(t)} times for the {held['steps']!r} steps it says it has")
-    except KeyError as error:
-        raise ValueError(f"expected {error} in the schedule {path}, got none") from None
-    except (TypeError, ValueError) as error:
+        levels = Schedule(t, alpha, sigma, float(held["start"]))
+    except ValueError as error:
         raise ValueError(f"expected levels in {path}, got something else: {error}") from None
+    made = ScheduleFile(levels, held["solver"], known, dict(held["made"]), dict(held["figures"]))
     check_levels(made.schedule, str(path))
     return made
 

@@ -51,7 +51,7 @@ def check_settings(steps: int, *, nodes: int = 61, cost: str = "dev", factor: fl
         ValueError: on another cost, too few nodes, more steps than jumps, or a factor that is not above 0 and finite.
     """
     if cost not in COSTS:
-        raise ValueError(f"expected {', '.join(COSTS)} as the cost of a jump, got {cost!r}")
+        raise ValueError(f"expected {', '.join(COSTS)} as the cost of a jump, got {short(cost)}")
     if nodes < 4:
         raise ValueError(f"expected a teacher of at least 4 nodes, got {nodes}")
     at_most(MOST_LEVELS + 1, nodes=nodes)

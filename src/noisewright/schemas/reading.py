@@ -1,0 +1,171 @@
+"""Bytes to JSON within bounds, values quoted short, files held inside a directory. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import json
+import numbers
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+MOST_BYTES = 2**24
+"""Of a JSON file or a recipe. A recipe of ten thousand ancestors takes two megabytes."""
+
+MOST_DEPTH = 32
+MOST_CONTAINERS = 500_000
+"""Objects and lists in one JSON text, each of which takes far more memory than its two characters."""
+
+KINDS = {
+    stat.S_IFDIR: "a directory", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}  # fmt: skip
+
+
+def short(value: Any, most: int = 60) -> str:
+    """A value quoted for a message, in at most ``most`` characters: never slow, and it never raises.
+
+    Plain values look as Python writes them; of anything else it is the name of its type.
+    """
+    return cut(_quoted(value, most, 2), most)
+
+
+def cut(text: str, most: int = 60) -> str:
+    """A text in at most ``most`` characters, without quotes."""
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def _quoted(value: Any, most: int, depth: int) -> str:
+    kind = type(value)
+    if value is None or kind in (bool, float):
+        return repr(value)
+    if kind is int:  # the digits of a huge one are refused by Python, and say nothing
+        bits = value.bit_length()
+        return repr(value) if bits < 200 else f"a number of {int(bits * 0.30103) + 1} digits"
+    if kind in (str, bytes):
+        return repr(value[:most]) + ("..." if len(value) > most else "")
+    if kind in (list, tuple, set, frozenset, dict):
+        marks = "[]" if kind is list else "()" if kind is tuple else "{}"
+        if depth == 0 or not value:
+            return marks if not value else f"{marks[0]}...{marks[1]}"
+        return marks[0] + _members(value, most, depth - 1) + marks[1]
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if isinstance(value, numbers.Number) and kind.__module__ == "numpy":
+        return _quoted(value.item(), most, depth)  # type: ignore[attr-defined]
+    return kind.__name__
+
+
+def _members(value: Any, most: int, depth: int) -> str:
+    parts = []
+    for number, one in enumerate(value.items() if isinstance(value, dict) else value):
+        if number == 4:
+            parts.append("...")
+            break
+        if isinstance(value, dict):
+            parts.append(f"{_quoted(one[0], most, depth)}: {_quoted(one[1], most, depth)}")
+        else:
+            parts.append(_quoted(one, most, depth))
+    return ", ".join(parts)
+
+
+def read_file(path: str | Path, what: str, most: int = MOST_BYTES) -> bytes:
+    """The bytes of a regular file; pipes and devices, which may never end, are not waited for.
+
+    Args:
+        path: the file.
+        what: what was expected, for messages: ``a run directory (with run.json)``.
+        most: bytes.
+
+    Raises:
+        FileNotFoundError: where there is none.
+        ValueError: in one line, where it cannot be read, is no regular file, or is larger.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(handle, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if not stat.S_ISREG(mode):
+                raise ValueError(f"expected {what}, got {path}, which is {KINDS.get(stat.S_IFMT(mode), 'no file')}")
+            found = file.read(most + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(f"expected {what}, got {path}, which does not exist") from None
+    except OSError as error:
+        raise ValueError(f"expected {what}, got {path}: {error.strerror or error}") from None
+    if len(found) > most:
+        raise ValueError(f"expected {what} of at most {most} bytes, got more in {path}")
+    return found
+
+
+def parse_json(data: bytes | str, where: str) -> Any:
+    """JSON within bounds. NaN and infinities pass, for the schema to name the key that has one.
+
+    Args:
+        data: UTF-8, with or without a byte order mark.
+        where: what it was read from, for messages.
+
+    Raises:
+        ValueError: in one line, on what is no JSON, is too large or too deep, or holds characters that no text has.
+    """
+    if len(data) > MOST_BYTES:
+        raise ValueError(f"expected JSON of at most {MOST_BYTES} bytes in {where}, got {len(data)}")
+    try:
+        text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
+        if text.count("[") + text.count("{") > MOST_CONTAINERS:
+            raise ValueError(f"expected JSON of at most {MOST_CONTAINERS} objects and lists in {where}, got more")
+        found = json.loads(text)
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        raise ValueError(f"expected JSON in {where}, got a damaged file") from None
+    except RecursionError:
+        raise ValueError(f"expected JSON at most {MOST_DEPTH} deep in {where}, got deeper") from None
+    except ValueError as error:
+        if str(error).startswith("expected"):
+            raise
+        raise ValueError(f"expected JSON in {where}, got a number of too many digits") from None
+    _check_depth(found, where)
+    if "\\ud" in text.lower():
+        try:
+            json.dumps(found, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"expected JSON in {where}, got a damaged file: half a surrogate pair") from None
+    return found
+
+
+def _check_depth(value: Any, where: str) -> None:
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(MOST_DEPTH):
+        members = (one for held in level for one in (held.values() if isinstance(held, dict) else held))
+        level = [one for one in members if isinstance(one, (dict, list))]
+        if not level:
+            return
+    raise ValueError(f"expected JSON at most {MOST_DEPTH} deep in {where}, got deeper")
+
+
+def read_json(path: str | Path, what: str) -> Any:
+    """The JSON of a file; see :func:`read_file` and :func:`parse_json`.
+
+    Raises:
+        FileNotFoundError: where there is none.
+        ValueError: in one line.
+    """
+    return parse_json(read_file(path, what), str(path))
+
+
+def inside(root: str | Path, relative: str) -> Path:
+    """A regular file of a directory, by a name that its records hold.
+
+    Raises:
+        ValueError: on a name or a link that leads out of the directory, or a pipe or a device in it.
+    """
+    path = Path(root) / relative
+    wrong = f"expected a file inside {root}, got {short(relative)}"
+    try:
+        if "\0" in relative or Path(relative).is_absolute() or ".." in Path(relative).parts:
+            raise ValueError(wrong)
+        if path.exists() and not path.resolve().is_relative_to(Path(root).resolve()):
+            raise ValueError(f"{wrong}, a link that leads out of it")
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{wrong}, which is no regular file")
+    except (OSError, RuntimeError):  # a loop of links
+        raise ValueError(f"{wrong}, which cannot be read") from None
+    return path
