@@ -176,7 +176,7 @@ def test_generate_keeps_scores_where_it_is_told(tmp_path, capsys):
     assert len(Shelf(tmp_path / "kept").get(keys)) == 3
     (tmp_path / "file").touch()
     assert cli.main([*given, "--score-cache", str(tmp_path / "file"), "--out", str(tmp_path / "other")]) == 2
-    assert "expected a directory to keep scores in" in capsys.readouterr().err
+    assert "expected a directory as --score-cache" in capsys.readouterr().err
 
 
 def test_the_command_line_asks_once(tmp_path, capsys, monkeypatch):
