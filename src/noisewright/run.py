@@ -37,7 +37,7 @@ from noisewright.schedule import Schedule
 from noisewright.states import States, carry
 from noisewright.store import Store, digest_of
 from noisewright.texts import clean, clean_all
-from noisewright.verifier import Verifier, score, score_whole
+from noisewright.verifier import Verifier, details_of, gradient_of, score, score_whole
 
 FRUITLESS = 16
 """After so many images without a single number from any verifier a run gives up."""
@@ -370,8 +370,9 @@ class Run:
             self.say(f"judge {error}".replace("judge verifier", "judge"))
             return
         record: dict[str, Any] = {"verb": "judge", "judge": judge.name, "ids": list(ids), "scores": found}
-        if hasattr(judge, "details") and all(whole):
-            record["details"] = clean_all(judge.details(images.clone(), self.prompt))
+        told = details_of(judge, images, self.prompt, whole)
+        if told is not None:
+            record["details"] = clean_all(told)
         self._append({**record, "seconds": {"verify": round(time.perf_counter() - began, 6)}})
 
     def failures(self) -> list[str]:
@@ -391,7 +392,7 @@ class Run:
     def bills(self) -> list[str]:
         """A sentence for each verifier and judge that asked a server in this process: how much, and at what cost."""
         asked = [(one.name, getattr(one, "usage", None)) for one in (*self.verifiers, *self.judges)]
-        return [f"{name} sent {usage}" for name, usage in asked if usage is not None and usage.requests]
+        return [f"{name} sent {usage}" for name, usage in asked if getattr(usage, "requests", 0)]
 
     def curve(self) -> list[CurvePoint]:
         """Best-so-far after each candidate of the search, in order; the value never falls.
@@ -719,8 +720,9 @@ class Run:
         whole = self._whole([p.id for p in some])
         for verifier in self.verifiers:
             found[verifier.name] = self._scores(verifier, images, previews, patient=True, whole=whole)
-            if hasattr(verifier, "details") and all(whole):
-                details[verifier.name] = clean_all(verifier.details(images.clone(), self.prompt))
+            told = details_of(verifier, images, self.prompt, whole)
+            if told is not None:
+                details[verifier.name] = clean_all(told)
         took = round(time.perf_counter() - began, 6)
         self._pixels = images.shape[-1] * images.shape[-2]
         if self.budget.seconds is not None and not self._judging_seconds:
@@ -808,7 +810,7 @@ class Run:
         start = self.schedule.start  # ascent is in the noise's own units, whatever the sampler's
         x = (x / start).clone().requires_grad_()
         images = self.sampler.trace(x * start)  # type: ignore[attr-defined]
-        scores = sum(one.gradient_scores(images, self.prompt) for one in self.verifiers)  # type: ignore[attr-defined]
+        scores = sum(gradient_of(one, images, self.prompt) for one in self.verifiers)  # type: ignore[arg-type]
         radius = x.flatten(1).norm(dim=1)
         size = x[0].numel()
         prior = radius.square() / 2 - (size - 1) * radius.log()
