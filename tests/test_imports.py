@@ -13,7 +13,8 @@ ROOT = Path(noisewright.__file__).parent
 LAYERS = [
     {"errors", "texts", "files", "bounds", "reading", "clock", "schedule", "schedules", "solvers", "noise", "frechet"}
     | {"inside", "model_files"},
-    {"sampler", "particle", "budget", "schemas", "verifier", "statistics", "journal", "locks", "tensorfile", "pace", "identity"},
+    {"guarded", "answers", "sampler", "particle", "budget", "schemas", "verifier", "statistics"}
+    | {"journal", "locks", "tensorfile", "pace", "identity"},
     {"samplers", "verifiers", "metadata", "images", "store", "executor", "shapes", "features", "pipelines"},
     {"states", "ledger"},
     {"run"},
@@ -22,7 +23,7 @@ LAYERS = [
     {"builtins", "registry", "card", "trust"},
     {"api"},
     {"replay"},
-    {"terminal", "cli", "cli_score", "cli_schedule", "cli_schedule_show"},
+    {"output", "terminal", "cli", "cli_score", "cli_schedule", "cli_schedule_show"},
     {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -1,5 +1,11 @@
+import contextlib
 import math
+import os
+import random
 import sqlite3
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -7,13 +13,15 @@ import torch
 
 import noisewright
 from loopback import Reply, serving
-from noisewright import cli
+from noisewright import cli, registry
 from noisewright.errors import VerifierFailed
 from noisewright.metadata import read_image
-from noisewright.verifier import DifferentiableVerifier, Verifier, score
-from noisewright.verifiers.cache import FILE, Cached, Shelf, cached, image_hashes, key_of
+from noisewright.verifier import DifferentiableVerifier, Verifier, as_verifier, score
+from noisewright.verifiers import cache
+from noisewright.verifiers.cache import FILE, Cached, Shelf, all_cached, cached, image_hashes, key_of
 from noisewright.verifiers.http import HttpVerifier
 from noisewright.verifiers.pixels import Brightness, Sharpness
+from noisewright.verifiers.timeout import with_timeout
 
 IMAGES = (torch.rand(4, 3, 5, 5, generator=torch.Generator().manual_seed(0)) * 255).round() / 255
 FLOAT = 1e-6
@@ -23,6 +31,7 @@ class Counted:
     """Brightness that remembers how many images it was asked for."""
 
     name = "counted"
+    lasting = True
 
     def __init__(self, fingerprint="1"):
         self.fingerprint = fingerprint
@@ -132,7 +141,7 @@ def test_many_threads_and_connections(tmp_path):
 
 def test_what_is_no_place_for_scores_is_refused_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    (tmp_path / FILE).write_text("no database" * 1000)
+    (tmp_path / FILE).mkdir()
     for place in (tmp_path / "file", tmp_path):
         with pytest.raises(ValueError, match="expected a directory to keep scores in, got") as caught:
             Shelf(place)
@@ -144,7 +153,7 @@ def test_a_file_that_fails_later_costs_no_score(tmp_path, caplog):
     one = Cached(inner, tmp_path)
     score(one, IMAGES[:2], "a")
     with sqlite3.connect(tmp_path / FILE) as database:
-        database.execute("DROP TABLE shelf")
+        database.execute("DROP TABLE checked")
     assert score(one, IMAGES, "a") == pytest.approx(Brightness()(IMAGES, ""), abs=FLOAT)
     assert score(one, IMAGES, "b") == pytest.approx(Brightness()(IMAGES, ""), abs=FLOAT)
     assert inner.asked == [2, 2, 4]
@@ -200,3 +209,241 @@ def test_the_command_line_asks_once(tmp_path, capsys, monkeypatch):
         assert err.endswith("scores of count are not kept on disk: nothing says when a function changes\n")
         assert (tmp_path / "log").read_text() == "x" * runs
     assert not (tmp_path / "cache").exists()
+
+
+# A file that is not to be believed, or not to be had
+
+FUZZ = 120
+"""Damaged copies of one file; each is opened and asked, without a model."""
+
+
+@pytest.fixture
+def filled(tmp_path):
+    """A directory with the scores of IMAGES for 30 prompts."""
+    shelf = Shelf(tmp_path / "good")
+    one = Cached(Counted(), shelf)
+    for n in range(30):
+        score(one, IMAGES, "x" * (n + 1))
+    return tmp_path / "good"
+
+
+def damaged(raw, rng):
+    """A copy with a flipped bit, a zeroed block, a cut or a piece of itself elsewhere."""
+    found, kind, at = bytearray(raw), rng.randrange(4), rng.randrange(len(raw))
+    if kind == 0:
+        for _ in range(rng.choice([1, 1, 20])):
+            found[rng.randrange(len(raw))] ^= 1 << rng.randrange(8)
+    elif kind == 1:
+        size = rng.choice([1, 64, 512, 4096])
+        found[at : at + size] = bytes(len(found[at : at + size]))
+    elif kind == 2:
+        del found[at:]
+    else:
+        size = rng.choice([8, 64, 512])
+        other = rng.randrange(len(raw))
+        found[at : at + size] = found[other : other + size][: len(found) - at]
+    return bytes(found)
+
+
+def test_a_damaged_file_never_gives_other_scores(filled, tmp_path, caplog):
+    rng, raw = random.Random(12), (filled / FILE).read_bytes()
+    place, wrong = tmp_path / "bad", 0
+    place.mkdir()
+    for number in range(FUZZ):
+        (place / FILE).write_bytes(damaged(raw, rng))
+        (place / f"{FILE}-journal").unlink(missing_ok=True)
+        caplog.clear()
+        inner = Counted()
+        one = Cached(inner, place)
+        for n in rng.sample(range(30), 6):
+            wanted = [value * (n + 1) for value in Brightness()(IMAGES, "")]
+            assert score(one, IMAGES, "x" * (n + 1)) == wanted, number
+        assert len(caplog.messages) <= 2, caplog.messages  # damaged rows, and a file that is given up
+        wrong += bool(inner.asked)
+    assert 10 < wrong < FUZZ  # some of the damage was met, and some of the rest was still used
+
+
+def test_a_row_under_another_key_is_not_believed(filled, caplog):
+    with sqlite3.connect(filled / FILE) as database:
+        database.execute("UPDATE checked SET value = (SELECT value FROM checked LIMIT 1)")
+    assert score(Cached(Counted(), filled), IMAGES, "x") == Brightness()(IMAGES, "")
+    assert caplog.text.count("what does not match its checksum is asked for again") == 1
+
+
+def test_scores_of_an_earlier_version_are_not_believed_and_stay(tmp_path, caplog):
+    with sqlite3.connect(tmp_path / FILE) as database:
+        database.execute("CREATE TABLE shelf (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
+        keys = [key_of(image, "a", "1") for image in image_hashes(IMAGES)]
+        database.executemany("INSERT INTO shelf VALUES (?, '7.0')", [(key,) for key in keys])
+    for asked in (1, 0):
+        inner = Counted()
+        assert score(Cached(inner, tmp_path), IMAGES, "a") == Brightness()(IMAGES, "")
+        assert len(inner.asked) == asked
+    assert caplog.text.count("has scores of an earlier version, without checksums") == 1
+
+
+def works_without(place, caplog):
+    """Scores are right, and one line says that they are not kept."""
+    inner = Counted()
+    one = Cached(inner, place)
+    for prompt in ("a", "a", "ab"):
+        wanted = [value * len(prompt) for value in Brightness()(IMAGES, "")]
+        assert score(one, IMAGES, prompt) == wanted
+    assert inner.asked == [4, 4]
+    assert caplog.text.count("scores are not kept") == 1
+
+
+def test_a_locked_file_is_gone_without(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(cache, "WAIT_SECONDS", 0.05)
+    Shelf(tmp_path).put({"x": 1})
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        began = time.monotonic()
+        works_without(tmp_path, caplog)
+        assert time.monotonic() - began < 5
+    caplog.clear()
+    one = Cached(Counted(), tmp_path)
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as other:  # locked later
+        other.execute("BEGIN IMMEDIATE")
+        assert score(one, IMAGES, "a") == Brightness()(IMAGES, "")
+        assert score(one, IMAGES, "b") == Brightness()(IMAGES, "")
+    assert caplog.text.count("scores are not kept") == 1
+
+
+@pytest.mark.parametrize("content", [b"no database" * 1000, b"SQLite format 3\0" + bytes(4080)])
+def test_a_file_that_is_no_database_is_gone_without(tmp_path, caplog, content):
+    (tmp_path / FILE).write_bytes(content)
+    works_without(tmp_path, caplog)
+    assert (tmp_path / FILE).read_bytes() == content
+
+
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write everywhere")
+def test_a_directory_that_may_not_be_written_is_gone_without(tmp_path, caplog):
+    tmp_path.chmod(0o500)
+    works_without(tmp_path, caplog)
+    tmp_path.chmod(0o700)
+
+
+def test_a_read_only_file_is_read_all_the_same(filled, caplog, monkeypatch):
+    real = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda name, **given: real(f"file:{name}?mode=ro", uri=True, **given))
+    inner = Counted()
+    one = Cached(inner, filled)
+    for prompt in ("x", "new", "newer", "xx"):
+        assert score(one, IMAGES, prompt) == [value * len(prompt) for value in Brightness()(IMAGES, "")]
+    assert inner.asked == [4, 4]  # what is there is there
+    assert caplog.text.count("scores are not kept") == 1
+
+
+def test_a_full_disk_is_gone_without(tmp_path, caplog, monkeypatch):
+    shelf = Shelf(tmp_path)
+    real = sqlite3.connect
+
+    def small(*args, **given):
+        database = real(*args, **given)
+        database.execute("PRAGMA max_page_count = 3")
+        return database
+
+    monkeypatch.setattr(sqlite3, "connect", small)
+    for n in range(40):
+        shelf.put({f"{n}": "x" * 500})
+    assert shelf.get([f"{n}" for n in range(40)]) == {f"{n}": "x" * 500 for n in range(40)}
+    assert caplog.text.count("scores are not kept") == 1
+
+
+WRITER = """
+import sys
+from noisewright.verifiers.cache import Shelf
+
+shelf = Shelf(sys.argv[1])
+for n in range(60):
+    shelf.put({f"{sys.argv[2]} {n}": n})
+    shelf.get([f"{other} {n}" for other in "ab"])
+"""
+
+
+def test_two_processes_at_once(tmp_path):
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    both = [subprocess.Popen([*command, name], stderr=subprocess.PIPE) for name in "ab"]
+    for one in both:
+        assert one.communicate()[1] == b""
+        assert one.returncode == 0
+    keys = {f"{name} {n}": n for name in "ab" for n in range(60)}
+    assert Shelf(tmp_path).get(keys) == keys
+
+
+def test_several_verifiers_meet_a_bad_file_once(tmp_path, caplog):
+    (tmp_path / FILE).write_bytes(b"x" * 5000)
+    for one in all_cached([Counted(), Brightness(), Sharpness()], tmp_path):
+        score(one, IMAGES, "a")
+    assert caplog.text.count("scores are not kept") == 1
+
+
+class Wrapping:
+    """Somebody's wrapper, which says nothing of its own fingerprint."""
+
+    def __init__(self, inner):
+        self.inner, self.name, self.fingerprint = inner, inner.name, inner.fingerprint
+
+    def __call__(self, images, prompt):
+        return self.inner(images, prompt)
+
+
+class Derived(Brightness):
+    def __call__(self, images, prompt):
+        return [-one for one in super().__call__(images, prompt)]
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda: as_verifier(lambda images, prompt: images.mean((1, 2, 3))), "nothing says when a function changes"),
+        (lambda: with_timeout(lambda images, prompt: images.mean((1, 2, 3)), 60), "when a function changes"),
+        (lambda: Cached(as_verifier(lambda images, prompt: images.mean((1, 2, 3)))), "when a function changes"),
+        (lambda: HttpVerifier("http://localhost:1/x"), "nothing says when a server changes"),
+        (lambda: Wrapping(Brightness()), "does not say that its fingerprint covers"),
+        (Derived, "does not say that its fingerprint covers"),
+    ],
+)
+def test_what_may_change_under_its_fingerprint_is_never_looked_up_on_disk(tmp_path, caplog, make, why):
+    inner = make()
+    one = all_cached([inner], tmp_path / "kept")[0]
+    assert not (tmp_path / "kept").exists()
+    assert caplog.text.count(f"scores of {inner.name} are not kept on disk: ") == 1
+    assert why in caplog.text
+    if isinstance(inner, HttpVerifier):
+        return
+    score(one, IMAGES, "a")
+    again = Cached(make(), Shelf(tmp_path / "kept"))
+    assert again._shelf.get([key_of(image, "a", one.fingerprint) for image in image_hashes(IMAGES)]) == {}
+
+
+def test_what_lasts_is_kept_through_its_wrappers(tmp_path):
+    for make in (Counted, lambda: with_timeout(Counted(), 60), lambda: Cached(Counted())):
+        place = tmp_path / str(len(list(tmp_path.iterdir())))
+        score(cached(make(), place), IMAGES, "a")
+        again = Counted()
+        score(cached(again, place), IMAGES, "a")
+        assert again.asked == []
+
+
+def test_keys_are_of_the_images_as_they_were(tmp_path):
+    class Careless(Counted):
+        lasting = True
+
+        def __call__(self, images, prompt):
+            found = super().__call__(images, prompt)
+            images.sub_(0.5).div_(0.5)
+            return found
+
+    one, images = Cached(Careless(), tmp_path), IMAGES.clone()
+    first = score(one, images, "a")
+    assert torch.equal(images, IMAGES)
+    assert score(one, images, "a") == first
+    assert one.verifier.asked == [4]
+
+
+def test_the_quality_and_the_sign_of_a_jpeg_are_in_its_fingerprint():
+    names = ["compressibility", "incompressibility"]
+    made = [registry.make_verifier(f"{kind}:{q},name={name}") for kind in names for q in (50, 90) for name in names]
+    assert len({one.fingerprint for one in made}) == 4  # the name counts for nothing

@@ -319,10 +319,19 @@ def test_answers_are_kept_by_image_prompt_model_and_rubric(tmp_path, monkeypatch
         monkeypatch.setattr("noisewright.verifiers.vlm.RUBRIC_VERSION", "2")
         score(judge(server, cache=tmp_path), IMAGES[:1], "x")
         assert len(server.seen) == 6
-        kept = cached(judge(server), tmp_path)
-        assert isinstance(kept, VlmVerifier)  # keeps whole answers, not only scores
-        score(kept, IMAGES[:1], "x")
-        assert len(server.seen) == 6
+
+
+def test_a_server_s_answers_are_kept_where_its_own_cache_says_alone(tmp_path, caplog):
+    with serving(lambda seen, number: graded(seen)) as server:
+        one = judge(server, cache=tmp_path)
+        assert caplog.text.count("nothing says when a server changes") == 1
+        score(one, IMAGES[:1], "x")
+        for sent in (2, 3):  # a score cache is of all verifiers: a server's answers are not looked up there
+            kept = cached(judge(server), tmp_path)
+            assert isinstance(kept, VlmVerifier)
+            score(kept, IMAGES[:1], "x")
+            assert len(server.seen) == sent
+    assert caplog.text.count("scores of vlm are not kept on disk: nothing says when a server changes") == 2
 
 
 def test_fingerprints_say_what_a_score_depends_on(monkeypatch):

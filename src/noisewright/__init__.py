@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from noisewright.texts import guard_log
 
 __version__ = "0.1.0"
-__all__ = ["Result", "__version__", "load", "search"]
+__all__ = ["Result", "__version__", "load", "search", "with_timeout"]
 
 if TYPE_CHECKING:
     from noisewright.api import Result, load, search
+    from noisewright.verifiers.timeout import with_timeout
 
 guard_log()
 
@@ -24,4 +25,8 @@ def __getattr__(name: str) -> Any:
         import noisewright.api
 
         return getattr(noisewright.api, name)
+    if name == "with_timeout":
+        from noisewright.verifiers.timeout import with_timeout
+
+        return with_timeout
     raise AttributeError(f"module 'noisewright' has no attribute {name!r}")

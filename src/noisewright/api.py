@@ -39,8 +39,8 @@ from noisewright.schemas.request import as_path, check_arguments
 from noisewright.shapes.prompts import parse
 from noisewright.store import Store, digest_of, read_run
 from noisewright.texts import clean
-from noisewright.verifier import Verifier, as_verifier
-from noisewright.verifiers.cache import cached
+from noisewright.verifier import Verifier, as_verifier, let_check
+from noisewright.verifiers.cache import all_cached
 
 log = logging.getLogger("noisewright")
 
@@ -368,8 +368,8 @@ def make_plan(
         raise ValueError(f"expected a judge that the search never sees, got {', '.join(sorted(shared))} as both")
     _check_verifiers(verifiers, judges, prompt, search)
     if score_cache is not None:
-        verifiers = [cached(one, score_cache) for one in verifiers]
-        judges = [cached(one, score_cache) for one in judges]
+        every = all_cached([*verifiers, *judges], score_cache)
+        verifiers, judges = every[: len(verifiers)], every[len(verifiers) :]
     goal = _target(target, verifiers)
     warnings += _unknown_words(prompt, info)
 
@@ -693,8 +693,7 @@ def _check_verifiers(verifiers: Sequence[Verifier], judges: Sequence[Verifier], 
     if len(levels) > 1:
         raise ValueError(f"expected verifiers that want previews at one level, got {', '.join(map(str, levels))}")
     for one in [*verifiers, *judges]:
-        if hasattr(one, "check"):
-            one.check(prompt)
+        let_check(one, prompt)
         if hasattr(one, "preview_sigma"):
             if one in judges:
                 raise ValueError(f"expected a judge that scores images alone, got {one.name}, which wants previews")

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from noisewright import __version__, cli_schedule, cli_score
+from noisewright import __version__, cli_schedule, cli_score, output
 from noisewright.cli_score import Ensemble, ScoreCache
 from noisewright.files import check_directory
 from noisewright.schemas.reading import short
@@ -295,7 +295,7 @@ def replay(
     if json:
         terminal.print_json(found.to_json())
     else:
-        typer.echo(clean(found.to_text(), LONGEST, lines=True))
+        output.print_line(clean(found.to_text(), LONGEST, lines=True))
     return None if found.identical else Ended(1)
 
 
@@ -668,15 +668,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     with _quiet_libraries(), _stoppable():
         try:
-            code = _command(arguments or ["--help"])
+            code = _command(arguments or ["--help"], for_good=argv is None)
             sys.stdout.flush()
         except BaseException as error:
             code = _explained(error)
     return code
 
 
-def _command(arguments: list[str]) -> int:
-    found = typer.main.get_command(app).main(args=arguments, prog_name="noisewright", standalone_mode=False)
+def _command(arguments: list[str], for_good: bool) -> int:
+    command = typer.main.get_command(app)
+    output.reserve(command, for_good)
+    found = command.main(args=arguments, prog_name="noisewright", standalone_mode=False)
     if isinstance(found, Ended):
         return found.code
     if found == 130:  # Ctrl-C, of which typer makes an exit
@@ -726,7 +728,7 @@ def _is_broken_pipe(error: BaseException) -> bool:
     """Whether the reader of our output went away, or the terminal; typer turns the first into an exit of its own."""
     context = error.__context__ if isinstance(error, SystemExit) else None
     if isinstance(error, OSError) and error.errno == errno.EIO and error.filename is None:
-        return _is_gone(sys.__stdout__)
+        return _is_gone(output.stream())
     return any(isinstance(one, OSError) and one.errno == errno.EPIPE for one in (error, context))
 
 
@@ -743,8 +745,8 @@ def _is_gone(stream: Any) -> bool:
 
 def _close_stdout() -> None:
     """Let the interpreter's last flush go nowhere."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output.stream().fileno())
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from noisewright import bounds
+from noisewright import bounds, output
 from noisewright import cli_schedule_show as shown
 from noisewright.files import check_directory, check_output
 from noisewright.schemas.reading import short
@@ -217,7 +218,7 @@ def measure(
         terminal.print_json({**shown.table_json(table), "file": str(out)})
     else:
         shown.print_errors(table)
-        typer.echo(f"written to {out}")
+        output.print_line(f"written to {out}")
 
 
 @app.command()
@@ -412,6 +413,7 @@ def compare(
         for number, one in enumerate(schedules):
             tell(f"comparing: {one}, {number + 1} of {len(schedules)}")
             values[one] = metrics.measured(made[one], rules[one], some, by, kept)
+    _say_what_is_not_kept(by, kept)
     groups = metrics.groups_of(some)
     rows = [
         {"schedule": one, "solver": rules[one].name, "steps": made[one].steps,
@@ -504,6 +506,7 @@ def _by_search(asked: Any, at: Setting, tell: Callable[[str], None], written: Ca
     from noisewright import cli
     from noisewright.samplers.classes import is_class_conditional
     from noisewright.trajectory import metrics, tune
+    from noisewright.verifier import is_lasting
 
     by = _metrics(asked.metric, asked.teacher_steps, asked.features, asked.reference, asked.device, at.kept)[0]
     shared = len(at.known) == 1 or is_class_conditional(at.loaded.pipe)
@@ -528,8 +531,9 @@ def _by_search(asked: Any, at: Setting, tell: Callable[[str], None], written: Ca
         count = stopped.best.figures["evaluations"]
         raise cli.Interrupted(
             f"interrupted after {count} of {asked.evaluations} schedules; the best is in {asked.out}; the same command "
-            "goes on"
+            + ("goes on" if is_lasting(by) else f"begins anew, since nothing says when {by.name} changes")
         ) from None
+    _say_what_is_not_kept([by], at.kept)
     return found, made_of
 
 
@@ -739,7 +743,8 @@ def _on(some: Sequence[Subject], schedule: Any, rule: Any) -> list[tuple[Sampler
 
 
 def _metric_names(names: str) -> list[str]:
-    found = list(dict.fromkeys(one.strip() for one in names.split(",") if one.strip()))
+    cut = re.split(r",(?![a-z_]+=)", names)  # what OPTION= begins belongs to the verifier before it
+    found = list(dict.fromkeys(one.strip() for one in cut if one.strip()))
     if not found:
         raise ValueError("expected a metric (teacher, fid or a verifier), got none")
     bounds.no_more(bounds.MOST_VERIFIERS, "metrics", found)
@@ -789,6 +794,17 @@ def _metrics(
         else:
             found.append(ByVerifier(registry.make_verifier(name, device or best_device())))
     return found
+
+
+def _say_what_is_not_kept(by: Sequence[Any], kept: Kept) -> None:
+    from noisewright import terminal
+    from noisewright.verifier import is_lasting
+    from noisewright.verifiers.cache import why_not_lasting
+
+    for one in by if kept.root is not None else ():
+        if not is_lasting(one):
+            why = why_not_lasting(getattr(one, "verifier", one))
+            terminal.say(f"values of {one.name} are not kept in {kept.root}: {why}")
 
 
 def _notes(found: Fitted, made_of: Mapping[str, Any]) -> list[str]:

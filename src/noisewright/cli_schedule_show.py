@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from noisewright.files import write_picture
+from noisewright.output import print_line, stream
 from noisewright.texts import clean
 
 if TYPE_CHECKING:
@@ -43,17 +41,17 @@ def print_comparison(
         for row in rows
     ]  # fmt: skip
     terminal.out().print(terminal.table(["schedule", "solver", "steps", "NFE", *wanted], cells, right=(2, 3)))
-    typer.echo(
+    print_line(
         f"{about['samples']} noises of {terminal.plural(about['prompts'], 'prompt')} from seed {about['seed']}; 95 % "
         f"intervals, over {about['intervals_over']}; changes are paired, against {rows[0]['schedule']}"
     )
     if len({row["nfe"] for row in rows}) > 1:
-        typer.echo("the rows differ in NFE, the network calls of an image: compare at equal cost")
+        print_line("the rows differ in NFE, the network calls of an image: compare at equal cost")
     for row in rows:
         name, end = row["schedule"], row["end_as_made"]
         if end > 0:
             told = "ends" if keep_ends else "was brought to the clean image; as made it ends"
-            typer.echo(f"{name} {told} at s = {end:.4g}" + ("" if keep_ends else " (--keep-ends leaves it there)"))
+            print_line(f"{name} {told} at s = {end:.4g}" + ("" if keep_ends else " (--keep-ends leaves it there)"))
 
 
 def plot(rows: Sequence[Mapping[str, Any]], by: Sequence[Metric], file: Path) -> None:
@@ -100,7 +98,7 @@ def print_errors(table: ErrorTable) -> None:
     headers = ["t", "s", "abar", "E", "s.e.", "bias (s.e.)", "skew (s.e.)", "kurtosis (s.e.)", "zero-mean Gaussian?"]
     terminal.out().print(terminal.table(headers, rows, right=range(5)))
     odd = sum(one.departs for one in table.levels)
-    typer.echo(
+    print_line(
         f"{terminal.plural(table.images, 'image')} ({table.source}); the error departs from a zero-mean Gaussian "
         f"at {odd} of {len(table.levels)} levels"
     )
@@ -133,14 +131,14 @@ def schedule(made: Any, file: Path, as_json: bool) -> None:
     figures = ", ".join(f"{key} {_short(value)}" for key, value in made.figures.items())
     for name, text in (("model", made.identity.get("model")), ("solver", f"{made.solver}, {one.steps} steps"),
                        ("made", settings), ("figures", figures or "none"), ("file", file)):  # fmt: skip
-        typer.echo(f"{name:<9}{clean(text, 3000)}")
+        print_line(f"{name:<9}{clean(text, 3000)}")
     for name, values in diffusers.items():
-        typer.echo(f"{name:<10}= [{', '.join(f'{value:.6g}' for value in values)}]")
+        print_line(f"{name:<10}= [{', '.join(f'{value:.6g}' for value in values)}]")
 
 
 def _bar(alpha: float, sigma: float, width: int = 40) -> str:
     """The share of noise, sigma / (alpha + sigma), as a bar."""
-    mark = "█" if (sys.stdout.encoding or "").lower().startswith("utf") else "#"
+    mark = "█" if (stream().encoding or "").lower().startswith("utf") else "#"
     return mark * max(1, round(width * sigma / (alpha + sigma))) if sigma > 0 else ""
 
 

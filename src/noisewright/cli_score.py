@@ -134,14 +134,14 @@ def _verifiers(
     from noisewright.bounds import MOST_VERIFIERS, no_more
     from noisewright.particle import ENSEMBLES, ensemble_weights, read_ensemble
     from noisewright.samplers.pipeline import best_device
-    from noisewright.verifiers.cache import cached
+    from noisewright.verifiers.cache import all_cached
 
     if not ensemble_weights(ensemble) and ensemble not in ENSEMBLES:
         raise ValueError(registry.unknown("ensemble", ensemble, list(ENSEMBLES)))
     no_more(MOST_VERIFIERS, "verifiers", names)
     made = [registry.make_verifier(name, device or best_device()) for name in names]
     recorded = read_ensemble(ensemble, [one.name for one in made])
-    return made if score_cache is None else [cached(one, score_cache) for one in made], recorded
+    return made if score_cache is None else all_cached(made, score_cache), recorded
 
 
 def _print_scores(found: Sequence[Mapping[str, Any]]) -> None:

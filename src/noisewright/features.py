@@ -62,6 +62,8 @@ class FeatureNetwork:
         ValueError: where the model cannot be loaded whole, or has no linear layer that gives its classes.
     """
 
+    lasting = True
+
     def __init__(self, model: str | Path, device: str | torch.device = "cpu") -> None:
         from transformers import AutoConfig, AutoModelForImageClassification, CLIPModel
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from noisewright.builtins import ENTRIES, Entry
+from noisewright.guarded import Escaped, call, named, said
 from noisewright.schemas.reading import short
 
 log = logging.getLogger("noisewright")
@@ -32,9 +33,9 @@ def entries() -> tuple[Entry, ...]:
     found = list(ENTRIES)
     for point in entry_points(group="noisewright.plugins"):
         try:
-            found.extend(point.load())
+            found.extend(call(point.load))
         except Exception as error:  # one broken plug-in must not take the others away
-            log.warning("plug-in %s could not be loaded: %s: %s", point.name, type(error).__name__, error)
+            log.warning("plug-in %s could not be loaded: %s: %s", point.name, named(error), said(error))
     return tuple(found)
 
 
@@ -64,7 +65,7 @@ def unknown(kind: str, name: str, valid: list[str]) -> str:
 def load(one: Entry) -> Any:
     """Import what an entry names."""
     module, _, attribute = one.target.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    return getattr(call(importlib.import_module, module), attribute)
 
 
 def make_search(name: str) -> Any:
@@ -122,6 +123,9 @@ def _read(text: str, hint: Any) -> Any:
 def make_verifier(text: str, device: str = "cpu") -> Any:
     """A verifier from ``NAME``, ``NAME:MODEL``, either with ``OPTION=VALUE``s after a comma, or ``FILE.py:FUNCTION``.
 
+    ``timeout=SECONDS`` is an option of all of them, also of functions (``FILE.py:FUNCTION,timeout=5``): see
+    :func:`noisewright.verifiers.timeout.with_timeout`. Servers take it for themselves.
+
     Raises:
         ValueError: on an unknown name or option, a file or function that is not there, or a model that does not load.
     """
@@ -132,6 +136,7 @@ def make_verifier(text: str, device: str = "cpu") -> Any:
     made = load(one)
     accepted = inspect.signature(made).parameters
     model, given = model_and_options(rest, accepted)
+    timeout = None if "timeout" in accepted else given.pop("timeout", None)
     options: dict[str, Any] = {**one.options, **_typed(name, made, given)}
     if model:
         if "model" not in accepted:
@@ -143,13 +148,25 @@ def make_verifier(text: str, device: str = "cpu") -> Any:
         options.setdefault("name", name)
     if "device" in accepted:
         options["device"] = device
-    return made(**options)
+    try:
+        return _timed(call(made, **options), timeout)
+    except Escaped as error:
+        raise ValueError(f"verifier {name} raised {named(error)}: {said(error)}") from error
+
+
+def _timed(verifier: Any, timeout: str | None) -> Any:
+    """The verifier, with a deadline where one was typed."""
+    if timeout is None:
+        return verifier
+    from noisewright.verifiers.timeout import with_timeout
+
+    return with_timeout(verifier, timeout)  # type: ignore[arg-type]  # which reads numbers
 
 
 def score_name(text: str) -> str:
     """What the scores of a verifier are called, from the text that names it (see :func:`make_verifier`)."""
     if ".py:" in text:
-        return text.rpartition(":")[2]
+        return text.rpartition(":")[2].partition(",")[0]
     name, _, rest = text.partition(":")
     return model_and_options(rest)[1].get("name", name)
 
@@ -191,7 +208,11 @@ def _typed(name: str, made: Any, given: Mapping[str, str]) -> dict[str, Any]:
 def _from_file(text: str) -> Any:
     from noisewright.verifier import as_verifier
 
-    file, _, function = text.rpartition(":")
+    file, _, rest = text.rpartition(":")
+    function, given = model_and_options(rest)
+    for key in given:
+        if key != "timeout":
+            raise ValueError(unknown(f"option of verifier {function}", key, ["timeout"]))
     path = Path(file)
     if not path.is_file():
         raise ValueError(f"expected a verifier as FILE.py:FUNCTION, got {short(text)}: no such file")
@@ -201,13 +222,13 @@ def _from_file(text: str) -> Any:
     module = importlib.util.module_from_spec(spec)
     sys.modules.setdefault(path.stem, module)
     try:
-        spec.loader.exec_module(module)
+        call(spec.loader.exec_module, module)
     except Exception as error:
-        raise ValueError(f"verifier file {file} could not be read: {type(error).__name__}: {error}") from error
+        raise ValueError(f"verifier file {file} could not be read: {named(error)}: {said(error)}") from error
     if not hasattr(module, function):
         valid = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise ValueError(unknown("function", function, valid))
-    return as_verifier(getattr(module, function))
+    return _timed(as_verifier(getattr(module, function)), given.get("timeout"))
 
 
 def make_solver(name: str | None, eta: float | None = None) -> Any:

@@ -38,10 +38,14 @@ from noisewright.schemas.journal import check_record
 from noisewright.states import States, carry
 from noisewright.store import Store, digest_of
 from noisewright.texts import clean, clean_all
-from noisewright.verifier import Verifier, score, score_whole
+from noisewright.verifier import Verifier, details_of, gradient_of, score, score_whole
+from noisewright.verifiers.retry import TimeIsUp, deadline
 
 FRUITLESS = 16
 """After so many images without a single number from any verifier a run gives up."""
+
+SHORTEST_WAIT_SECONDS = 5.0
+"""For a server's answer, however little is left of a budget in seconds: the last image is scored too."""
 
 BROKEN = {
     "nan": "have NaN in them and are saved as black",
@@ -367,13 +371,15 @@ class Run:
         images = torch.stack([self._image_of(key) for key in ids])
         whole = self._whole(ids)
         try:
-            found = score_whole(judge, images, self.prompt, whole)
+            with deadline(self._seconds_left()):
+                found = score_whole(judge, images, self.prompt, whole)
         except VerifierFailed as error:  # the result stands without it
             self.say(f"judge {error}".replace("judge verifier", "judge"))
             return
         record: dict[str, Any] = {"verb": "judge", "judge": judge.name, "ids": list(ids), "scores": found}
-        if hasattr(judge, "details") and all(whole):
-            record["details"] = clean_all(judge.details(images.clone(), self.prompt))
+        told = details_of(judge, images, self.prompt, whole)
+        if told is not None:
+            record["details"] = clean_all(told)
         self._append({**record, "seconds": {"verify": round(time.perf_counter() - began, 6)}})
 
     def failures(self) -> list[str]:
@@ -393,7 +399,7 @@ class Run:
     def bills(self) -> list[str]:
         """A sentence for each verifier and judge that asked a server in this process: how much, and at what cost."""
         asked = [(one.name, getattr(one, "usage", None)) for one in (*self.verifiers, *self.judges)]
-        return [f"{name} sent {usage}" for name, usage in asked if usage is not None and usage.requests]
+        return [f"{name} sent {usage}" for name, usage in asked if getattr(usage, "requests", 0)]
 
     def curve(self) -> list[CurvePoint]:
         """Best-so-far after each candidate of the search, in order; the value never falls.
@@ -723,8 +729,9 @@ class Run:
         whole = self._whole([p.id for p in some])
         for verifier in self.verifiers:
             found[verifier.name] = self._scores(verifier, images, previews, patient=True, whole=whole)
-            if hasattr(verifier, "details") and all(whole):
-                details[verifier.name] = clean_all(verifier.details(images.clone(), self.prompt))
+            told = details_of(verifier, images, self.prompt, whole)
+            if told is not None:
+                details[verifier.name] = clean_all(told)
         took = round(time.perf_counter() - began, 6)
         self._pixels = images.shape[-1] * images.shape[-2]
         if self.budget.seconds is not None and not self._judging_seconds:
@@ -749,7 +756,12 @@ class Run:
             self.say(f"verifier {verifier.name} has no preview of some candidates, which begin after it; NaN for those")
             return [math.nan] * len(images)
         try:
-            return score_whole(verifier, images, self.prompt, whole or [True] * len(images), previews)
+            with deadline(self._seconds_left()):
+                return score_whole(verifier, images, self.prompt, whole or [True] * len(images), previews)
+        except TimeIsUp as error:
+            self._doubt = error if patient else self._doubt
+            self.say(f"{error} (NaN for {len(images)} images)")
+            return [math.nan] * len(images)
         except VerifierFailed as error:
             seen = self.ledger.previews.values()
             if not self.ledger.numbers.get(verifier.name) and all(
@@ -760,6 +772,11 @@ class Run:
                 self._doubt = error
             self.say(f"{error} (NaN for {len(images)} images, perhaps for more later)")
             return [math.nan] * len(images)
+
+    def _seconds_left(self) -> float | None:
+        """How long a server may be waited for: what is left of a budget in seconds, or None without one."""
+        left = None if self.budget.seconds is None else self.budget.seconds - self.elapsed
+        return None if left is None else max(left, SHORTEST_WAIT_SECONDS)
 
     def _check_scores(self) -> None:
         """Raise VerifierFailed where no image has a number yet, or a verifier failed on all it was asked about."""
@@ -812,7 +829,7 @@ class Run:
         start = self.schedule.start  # ascent is in the noise's own units, whatever the sampler's
         x = (x / start).clone().requires_grad_()
         images = self.sampler.trace(x * start)  # type: ignore[attr-defined]
-        scores = sum(one.gradient_scores(images, self.prompt) for one in self.verifiers)  # type: ignore[attr-defined]
+        scores = sum(gradient_of(one, images, self.prompt) for one in self.verifiers)  # type: ignore[arg-type]
         radius = x.flatten(1).norm(dim=1)
         size = x[0].numel()
         prior = radius.square() / 2 - (size - 1) * radius.log()

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
-from noisewright import texts
+from noisewright import output, texts
 
 if TYPE_CHECKING:
     from noisewright.budget import Budget, Spent
@@ -45,7 +45,8 @@ LINEAGE_WORDS = {
 
 def out() -> Console:
     """Standard output: colours and width of the terminal, plain text elsewhere."""
-    return Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else WIDE)
+    own = output.stream()
+    return Console(file=own, highlight=False, soft_wrap=False, width=None if own.isatty() else WIDE)
 
 
 class Spared:
@@ -95,10 +96,10 @@ def print_json(found: Any) -> None:
     """One JSON value on standard output; numbers that JSON has not are null."""
     text = json.dumps(clean(found), indent=1, ensure_ascii=False, allow_nan=False)
     try:
-        text.encode(sys.stdout.encoding or "utf-8")
+        text.encode(output.stream().encoding or "utf-8")
     except UnicodeError:  # an old terminal, or the name of a file that is no UTF-8
         text = json.dumps(clean(found), indent=1, allow_nan=False)
-    sys.stdout.write(UNPRINTED.sub(lambda mark: json.dumps(mark[0])[1:-1], text) + "\n")
+    output.stream().write(UNPRINTED.sub(lambda mark: json.dumps(mark[0])[1:-1], text) + "\n")
 
 
 def clean(value: Any) -> Any:
@@ -161,7 +162,7 @@ def print_result(summary: Mapping[str, Any], judges: Sequence[str]) -> None:
     root = summary["run"]
     console.print(Text(""))
     for name in ("before-after.png", "best.png", "baseline.png", "contact-sheet.png", "curve.png"):
-        sys.stdout.write(f"{root}/{name}\n")
+        output.stream().write(f"{root}/{name}\n")
 
 
 def cost_lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -288,7 +289,7 @@ def sparkline(values: Sequence[float], width: int = 48) -> str:
     if len(values) > width:
         values = [values[round(n * (len(values) - 1) / (width - 1))] for n in range(width)]
     low, high = min(finite), max(finite)
-    bars = BARS if (sys.stdout.encoding or "").lower().startswith("utf") else PLAIN_BARS
+    bars = BARS if (output.stream().encoding or "").lower().startswith("utf") else PLAIN_BARS
     scale = (len(bars) - 1) / (high - low) if high > low else 0.0
     return "".join(bars[round((value - low) * scale)] if math.isfinite(value) else " " for value in values)
 

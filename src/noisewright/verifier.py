@@ -1,20 +1,25 @@
 """The verifier protocol: batched, order-safe functions ``(images, prompt) -> scores``; higher is better.
 
-A *judge* is a verifier that the search never sees.
+A *judge* is a verifier that the search never sees. Both are somebody's code: they are asked through the functions here
+alone, which give each call tensors of its own and take whatever goes wrong for a failed verifier.
 """
 
 from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import logging
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
+from noisewright.answers import Unreadable, numbers
 from noisewright.errors import VerifierFailed, out_of_memory
+from noisewright.guarded import call, named, said
 from noisewright.schemas.reading import short
 
 log = logging.getLogger("noisewright")
@@ -27,6 +32,11 @@ class Verifier(Protocol):
     Attributes:
         name: what its scores are called; unique within a run.
         fingerprint: changes whenever its scores may; part of what a run may be resumed with.
+
+    One may say besides, as an attribute of its own class (what a subclass inherits does not count):
+
+        lasting: True where the fingerprint covers all that the scores depend on (weights, preprocessing, settings,
+            code), so that scores may be looked up on disk another day. A function or a server never knows.
     """
 
     name: str
@@ -46,8 +56,22 @@ class DifferentiableVerifier(Verifier, Protocol):
         ...
 
 
+def is_lasting(one: object) -> bool:
+    """Whether a verifier (or a metric, or a network) may be believed on disk: see :class:`Verifier`.
+
+    Only what its own class says counts: a subclass may compute something else under the fingerprint that it inherits.
+    """
+    own = "lasting" in vars(type(one)) or "lasting" in getattr(one, "__dict__", {})
+    return own and getattr(one, "lasting", False) is True
+
+
 class FunctionVerifier:
-    """Any function ``(images, prompt) -> scores`` as a verifier, called by its own name."""
+    """Any function ``(images, prompt) -> scores`` as a verifier, called by its own name.
+
+    Its fingerprint is of its own source. What it calls may change without that, so nothing of it is kept on disk.
+    """
+
+    lasting = False
 
     def __init__(self, function: Callable[[Tensor, str], Any], name: str | None = None) -> None:
         self.function = function
@@ -85,7 +109,8 @@ def score(verifier: Verifier, images: Tensor, prompt: str, previews: Tensor | No
 
     Where memory runs out the batch is halved. Where the verifier raises, its images are asked for one by one: those it
     still raises for get NaN and one line in the log, unless it raises for them all. A verifier that raises
-    :class:`VerifierFailed` has tried by itself what can be tried, and is not asked again.
+    :class:`VerifierFailed` has tried by itself what can be tried, and is not asked again. Each call gets copies of the
+    images, to do with as it likes.
 
     Args:
         verifier: whom to ask.
@@ -97,45 +122,140 @@ def score(verifier: Verifier, images: Tensor, prompt: str, previews: Tensor | No
         The scores in the images' order; NaN where the verifier has none (ranked last).
 
     Raises:
-        VerifierFailed: where it raises for every image, gives the wrong number of scores, or something that is no
-            number.
+        VerifierFailed: where it raises for every image (also what is no Exception, as ``sys.exit()`` does), gives the
+            wrong number of scores, or something that is no number.
     """
+    if not len(images):
+        return []
     try:
-        if hasattr(verifier, "preview_sigma"):
-            given = verifier(images, prompt, previews)  # type: ignore[call-arg]
-        else:
-            given = verifier(images, prompt)
+        return ask(verifier, images, prompt, previews)
     except VerifierFailed:
         raise
+    except Unreadable as error:
+        raise VerifierFailed(f"verifier {verifier.name}: {error}") from None
     except Exception as error:
         if len(images) == 1:
             raise VerifierFailed(_reason(verifier, error)) from error
         if out_of_memory(error):
             return _in_parts(verifier, images, prompt, previews, (len(images) + 1) // 2)
         return _in_parts(verifier, images, prompt, previews, 1)
-    if isinstance(given, Tensor):
-        given = given.detach().flatten().tolist()
-    try:
-        scores = [float(value) for value in given]
-    except (TypeError, ValueError):
-        raise VerifierFailed(
-            f"verifier {verifier.name}: expected {len(images)} numbers, got {type(given).__name__} {str(given)[:60]}"
-        ) from None
-    if len(scores) != len(images):
-        raise VerifierFailed(f"verifier {verifier.name}: expected {len(images)} scores, got {len(scores)}")
-    return [value if math.isfinite(value) else math.nan for value in scores]
 
 
 def score_whole(
-    verifier: Verifier, images: Tensor, prompt: str, whole: Sequence[bool], previews: Tensor | None = None
+    verifier: Verifier,
+    images: Tensor,
+    prompt: str,
+    whole: Sequence[bool] | Tensor,
+    previews: Tensor | None = None,
 ) -> list[float]:
-    """As :func:`score`, asking about ``whole`` images only; NaN for the others."""
-    if all(whole):
+    """As :func:`score`, asking about ``whole`` images only; NaN for the others, which the verifier does not see.
+
+    Args:
+        verifier, images, prompt, previews: as there.
+        whole: a flag for each image: False for what is none, such as NaN from the model or a safety checker's black.
+
+    Raises:
+        ValueError: where there is not one flag for each image.
+        VerifierFailed: as there, of the images that are asked about.
+    """
+    rows = _rows(whole, images)
+    if len(rows) == len(images):
         return score(verifier, images, prompt, previews)
-    rows = [row for row, one in enumerate(whole) if one]
-    asked = score(verifier, images[rows], prompt, None if previews is None else previews[rows]) if rows else []
-    found = dict(zip(rows, asked, strict=True))
+    seen = None if previews is None else previews[rows]
+    found = dict(zip(rows, score(verifier, images[rows], prompt, seen), strict=True))
     return [found.get(row, math.nan) for row in range(len(images))]
+
+
+def _rows(whole: Sequence[bool] | Tensor, images: Tensor) -> list[int]:
+    if len(whole) != len(images):
+        raise ValueError(f"expected {len(images)} flags of whole images, got {len(whole)}")
+    return [row for row, one in enumerate(whole) if one]
+
+
+def ask(verifier: Verifier, images: Tensor, prompt: str, previews: Tensor | None = None) -> list[float]:
+    """Call a verifier once, on copies, and read what it gives; :func:`score` says what to do where that fails.
+
+    Raises:
+        Unreadable: where that is not one number for each image.
+        Exception: as the verifier raises it, also while what it gave is gone through (a generator).
+    """
+
+    def asked() -> list[float]:
+        own = images.detach().clone()
+        if hasattr(verifier, "preview_sigma"):
+            seen = None if previews is None else previews.detach().clone()
+            given = verifier(own, prompt, seen)  # type: ignore[call-arg]
+        else:
+            given = verifier(own, prompt)
+        return numbers(given, len(images), verifier.name)
+
+    with torch.set_grad_enabled(torch.is_grad_enabled()):  # as it was, whatever the verifier sets
+        return call(asked)
+
+
+def gradient_of(verifier: DifferentiableVerifier, images: Tensor, prompt: str) -> Tensor:
+    """Scores (batch,) by ``gradient_scores`` of a copy of ``images``, with the graph that leads back to them.
+
+    Raises:
+        VerifierFailed: where it raises, or gives anything else. Running out of memory is raised as it is.
+    """
+    try:
+        given = call(verifier.gradient_scores, images.clone(), prompt)
+    except VerifierFailed:
+        raise
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        raise VerifierFailed(_reason(verifier, error)) from error
+    wanted = f"verifier {verifier.name}: expected gradient_scores as a tensor ({len(images)},) with its graph"
+    if not isinstance(given, Tensor) or not given.is_floating_point():
+        raise VerifierFailed(f"{wanted}, got {given.dtype if isinstance(given, Tensor) else type(given).__name__}")
+    if given.numel() != len(images) or (len(images) > 1 and max(given.shape) != len(images)):
+        raise VerifierFailed(f"{wanted}, got {tuple(given.shape)}")
+    if images.requires_grad and not given.requires_grad:
+        raise VerifierFailed(f"{wanted}, got one without")
+    return given.reshape(-1)
+
+
+def details_of(
+    verifier: Verifier, images: Tensor, prompt: str, whole: Sequence[bool] | Tensor | None = None
+) -> list[Any] | None:
+    """What a verifier that has ``details`` says of images that it has scored, one JSON value each; None without.
+
+    The values are copies; of images that are not ``whole`` (see :func:`score_whole`) they are None. What it raises, or
+    what is no JSON, costs a line in the log and nothing else.
+    """
+    rows = list(range(len(images))) if whole is None else _rows(whole, images)
+    if not rows or not hasattr(verifier, "details"):
+        return None
+    try:
+        given = call(lambda: json.loads(json.dumps(verifier.details(images[rows].detach(), prompt))))
+    except Exception as error:
+        log.warning("%s (its details are left out)", _reason(verifier, error))
+        return None
+    if not isinstance(given, list) or len(given) != len(rows):
+        got = len(given) if isinstance(given, list) else type(given).__name__
+        log.warning("verifier %s: expected details of %d images, got %s", verifier.name, len(rows), got)
+        return None
+    found = dict(zip(rows, given, strict=True))
+    return [found.get(row) for row in range(len(images))]
+
+
+def let_check(verifier: Verifier, prompt: str) -> None:
+    """Let a verifier that has a ``check`` refuse a prompt before anything is spent.
+
+    Raises:
+        ValueError, TypeError: as it raises them.
+        VerifierFailed: where it raises anything else.
+    """
+    if not hasattr(verifier, "check"):
+        return
+    try:
+        call(verifier.check, prompt)
+    except (ValueError, TypeError):
+        raise
+    except Exception as error:
+        raise VerifierFailed(_reason(verifier, error)) from error
 
 
 def _in_parts(verifier: Verifier, images: Tensor, prompt: str, previews: Tensor | None, size: int) -> list[float]:
@@ -161,5 +281,4 @@ def _in_parts(verifier: Verifier, images: Tensor, prompt: str, previews: Tensor 
 def _reason(verifier: Verifier, error: Exception) -> str:
     if out_of_memory(error):
         return f"verifier {verifier.name} is out of memory for a single image"
-    first = next(iter(str(error).strip().splitlines()), "")
-    return f"verifier {verifier.name} raised {type(error).__name__}: {first}"
+    return f"verifier {verifier.name} raised {named(error)}: {said(error)}"

@@ -5,6 +5,8 @@ All on the same noises: schedule A and schedule B are asked for the images of th
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor
 
 from noisewright.bounds import MOST_SAMPLES, at_most
+from noisewright.errors import VerifierFailed
 from noisewright.evaluate import bootstrap
 from noisewright.evaluate.distribution import fid_change_interval, fid_interval
 from noisewright.sampler import Sampler
@@ -21,7 +24,9 @@ from noisewright.solvers import AnySolver, Ddim
 from noisewright.statistics import FeatureStatistics
 from noisewright.trajectory.kept import Kept, depends
 from noisewright.trajectory.path import path_of, spaced, with_schedule
-from noisewright.verifier import Verifier, score
+from noisewright.verifier import Verifier, is_lasting, score
+
+log = logging.getLogger("noisewright")
 
 TEACHER_STEPS = 200
 
@@ -73,6 +78,9 @@ class Metric(Protocol):
         name: what it is called.
         lower: whether less is better.
         fingerprint: changes whenever its values may.
+
+    One may say besides that it is ``lasting``, as :class:`noisewright.verifier.Verifier` has it: only then are its
+    values looked up on disk.
     """
 
     name: str
@@ -132,7 +140,7 @@ class Teacher(_Mean):
         kept: where its images are kept; by default only in memory.
     """
 
-    name, lower = "teacher", True
+    name, lower, lasting = "teacher", True, True
 
     def __init__(self, steps: int = TEACHER_STEPS, kept: Kept | None = None) -> None:
         self.steps = steps
@@ -162,20 +170,33 @@ class Teacher(_Mean):
 
 
 class ByVerifier(_Mean):
-    """The mean score of a verifier."""
+    """The mean score of a verifier; its values last where the verifier does."""
 
     lower = False
 
     def __init__(self, verifier: Verifier) -> None:
         self.verifier = verifier
         self.name = verifier.name
+        self._fruitful = False
+
+    @property
+    def lasting(self) -> bool:
+        return is_lasting(self.verifier)
 
     @property
     def fingerprint(self) -> str:
         return self.verifier.fingerprint
 
     def values(self, subject: Subject, images: Tensor) -> Tensor:
-        return torch.tensor(score(self.verifier, images, subject.prompt), dtype=torch.float64)
+        try:
+            found = score(self.verifier, images, subject.prompt)
+        except VerifierFailed as error:
+            if not self._fruitful:
+                raise
+            log.warning("%s (NaN for %d images)", error, len(images))
+            found = [math.nan] * len(images)
+        self._fruitful |= not all(map(math.isnan, found))
+        return torch.tensor(found, dtype=torch.float64)
 
 
 class Fid:
@@ -192,8 +213,13 @@ class Fid:
         self.network, self.reference = network, reference
 
     @property
+    def lasting(self) -> bool:
+        return is_lasting(self.network)
+
+    @property
     def fingerprint(self) -> str:
-        return self.reference.fingerprint  # of the network: the rows that are kept are its features
+        """The network's: the rows that are kept are its features."""
+        return str(getattr(self.network, "fingerprint", self.reference.fingerprint))
 
     def values(self, subject: Subject, images: Tensor) -> Tensor:
         return self.network(images).features.double()
@@ -230,10 +256,12 @@ def measured(
         some: noises; one batch of them at a time.
         metrics: what to measure, of the same images.
         kept: where the values are kept, a batch a file; what is there is not made again. A batch in which an image has
-            no value is not kept: what failed may work the next time.
+            no value is not kept: what failed may work the next time. Nor is one of a metric that is not lasting, of
+            which nothing says when its values change (a function, a server).
 
     Raises:
         ValueError: on a solver that draws noise, for which "the same noise" is not enough.
+        VerifierFailed: where a verifier fails before it gave any number.
     """
     if solver.stochastic:
         raise ValueError(f"expected a deterministic solver to compare schedules with, got {solver.name} with eta")
@@ -241,14 +269,21 @@ def measured(
     kept = kept or Kept()
     for subject in some:
         sampler = with_schedule(subject.sampler, schedule, solver)
-        asked = [(one.name, one.fingerprint) for one in metrics]
-        key = ("values", depends(sampler), subject.seeds, asked)
-        found = kept.get(*key)
-        if found is None:
-            images = images_of(sampler, subject.seeds)
-            found = {one.name: one.values(subject, images) for one in metrics}
-            if all(bool(rows.isfinite().all()) for rows in found.values()):
-                kept.put(found, *key)
-        for name, rows in parts.items():
-            rows.append(found[name])
+        found = {one.name: kept.get(*_place(one, sampler, subject)) for one in metrics if is_lasting(one)}
+        lacking = [one for one in metrics if found.get(one.name) is None]
+        images = images_of(sampler, subject.seeds) if lacking else None
+        for one in lacking:
+            assert images is not None  # noqa: S101 - narrows the type
+            rows = one.values(subject, images.clone())  # its own, to do with as it likes
+            found[one.name] = {one.name: rows}
+            if is_lasting(one) and bool(rows.isfinite().all()):
+                kept.put({one.name: rows}, *_place(one, sampler, subject))
+        for name, held in found.items():
+            assert held is not None  # noqa: S101 - narrows the type
+            parts[name].append(held[name])
     return {name: torch.cat(rows) for name, rows in parts.items()}
+
+
+def _place(metric: Metric, sampler: Sampler, subject: Subject) -> tuple[Any, ...]:
+    """Where the values of a batch are kept."""
+    return "values", depends(sampler), subject.seeds, [(metric.name, metric.fingerprint)]

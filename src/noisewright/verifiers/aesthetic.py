@@ -42,6 +42,8 @@ class Aesthetic:
         ValueError: where something cannot be loaded, or head and CLIP do not fit.
     """
 
+    lasting = True
+
     def __init__(
         self,
         model: str | Path = "openai/clip-vit-large-patch14",

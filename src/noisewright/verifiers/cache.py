@@ -16,14 +16,15 @@ from typing import Any
 from torch import Tensor
 
 from noisewright.metadata import pixel_hash, pixels_of
-from noisewright.verifier import DifferentiableVerifier, FunctionVerifier, Verifier, score
+from noisewright.verifier import DifferentiableVerifier, FunctionVerifier, Verifier, is_lasting, score
 from noisewright.verifiers.http import HttpVerifier
+from noisewright.verifiers.timeout import Timed
 
 log = logging.getLogger("noisewright")
 
 FILE = "scores.sqlite3"
-WAIT_SECONDS = 30.0
-"""How long one process waits for another that writes to the same file."""
+WAIT_SECONDS = 5.0
+"""How long one process waits for another that writes to the same file, before it goes on without the file."""
 
 
 def image_hashes(images: Tensor) -> list[str]:
@@ -44,25 +45,35 @@ def key_of(*parts: Any) -> str:
 class Shelf:
     """JSON values by key: in memory, and in an SQLite file that several processes may share.
 
+    Each row has a checksum over key and value: what does not match is not there. A file that is locked, read-only,
+    full or damaged costs a line in the log, and values are kept in memory alone from there on.
+
     Args:
         directory: made where it is missing; None keeps everything in memory.
 
     Raises:
-        ValueError: where the directory holds another file under that name, or cannot be used.
+        ValueError: where the directory cannot be made, or holds no file but something else under that name.
     """
 
     def __init__(self, directory: str | Path | None = None) -> None:
+        self.directory = directory
         self.file = None if directory is None else Path(directory) / FILE
+        self._writes = True
         self._held: dict[str, Any] = {}
         self._lock = threading.Lock()
-        if self.file is not None:
-            try:
-                self.file.parent.mkdir(parents=True, exist_ok=True)
-                with self._open() as database:
-                    database.execute("CREATE TABLE IF NOT EXISTS shelf (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
-                    database.execute("SELECT key, value FROM shelf LIMIT 1").fetchall()
-            except (OSError, sqlite3.Error) as error:
-                raise ValueError(f"expected a directory to keep scores in, got {directory}: {error}") from None
+        self._damage_said = False
+        if self.file is None:
+            return
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            if self.file.exists() and not self.file.is_file():
+                raise OSError(f"{FILE} there is no file")
+        except OSError as error:
+            raise ValueError(f"expected a directory to keep scores in, got {directory}: {error}") from None
+        with self._spared():
+            self._begin()
+            return
+        self.file = None  # not even begun
 
     def get(self, keys: Iterable[str]) -> dict[str, Any]:
         """What is known of ``keys``."""
@@ -72,51 +83,85 @@ class Shelf:
             if self.file is not None and missing:
                 with self._spared(), self._open() as database:
                     for key in missing:
-                        row = database.execute("SELECT value FROM shelf WHERE key = ?", (key,)).fetchone()
+                        row = database.execute("SELECT value, checksum FROM checked WHERE key = ?", (key,)).fetchone()
                         if row is not None:
-                            self._held[key] = json.loads(row[0])
+                            self._take(key, *row)
             return {key: self._held[key] for key in wanted if key in self._held}
 
     def put(self, values: Mapping[str, Any]) -> None:
         """Remember JSON-ready values."""
         with self._lock:
             self._held.update(values)
-            if self.file is not None and values:
-                rows = [(key, json.dumps(value)) for key, value in values.items()]
+            if self.file is not None and self._writes and values:
+                texts = [(key, json.dumps(value)) for key, value in values.items()]
+                rows = [(key, text, _checksum(key, text.encode())) for key, text in texts]
                 with self._spared(), self._open() as database:
-                    database.executemany("INSERT OR REPLACE INTO shelf VALUES (?, ?)", rows)
+                    database.executemany("INSERT OR REPLACE INTO checked VALUES (?, ?, ?)", rows)
+
+    def _take(self, key: str, value: Any, checksum: Any) -> None:
+        if isinstance(value, bytes) and checksum == _checksum(key, value).encode():
+            self._held[key] = json.loads(value)
+        elif not self._damage_said:
+            self._damage_said = True
+            log.warning("%s is damaged: what does not match its checksum is asked for again", self.file)
+
+    def _begin(self) -> None:
+        with self._open() as database:
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if b"checked" not in tables:
+                columns = "key TEXT PRIMARY KEY, value TEXT NOT NULL, checksum TEXT NOT NULL"
+                database.execute(f"CREATE TABLE IF NOT EXISTS checked ({columns})")
+                if b"shelf" in tables:
+                    log.warning("%s has scores of an earlier version, without checksums; they are not used", self.file)
+            database.execute("SELECT key, value, checksum FROM checked LIMIT 1").fetchall()
 
     @contextmanager
     def _spared(self) -> Iterator[None]:
-        """A file that fails later on (a full disk, say) costs no score: it is only said, once."""
+        """A file that fails costs no score: it is only said, once. One that is read-only is read all the same."""
         try:
             yield
         except sqlite3.Error as error:
-            log.warning("scores are not kept in %s any more: %s", self.file, error)
-            self.file = None
+            log.warning("scores are not kept in %s: %s", self.file, error)
+            if str(getattr(error, "sqlite_errorname", "")).startswith("SQLITE_READONLY"):
+                self._writes = False
+            else:
+                self.file = None
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         # Opened for each use: no connection is shared between threads or forked processes.
         with closing(sqlite3.connect(str(self.file), timeout=WAIT_SECONDS)) as database, database:
+            database.text_factory = bytes  # damaged text need not be UTF-8
             yield database
+
+
+def _checksum(key: str, value: bytes) -> str:
+    return hashlib.sha256(key.encode() + b" " + value).hexdigest()[:32]
 
 
 class Cached:
     """A verifier that is asked once for each (image, prompt): equal images, and images of earlier runs, cost nothing.
 
     The key is (image hash, prompt, fingerprint), so nothing is reused once the verifier changes. Failures (NaN) are not
-    kept.
+    kept. On disk are scores of a ``lasting`` verifier alone (:class:`noisewright.verifier.Verifier`): those of others
+    are kept in memory, with a line in the log.
 
     Args:
         verifier: what is asked.
-        directory: where scores outlive the process; None keeps them in memory.
+        directory: where scores outlive the process, or a shelf there; None keeps them in memory.
     """
 
-    def __init__(self, verifier: Verifier, directory: str | Path | None = None) -> None:
+    def __init__(self, verifier: Verifier, directory: str | Path | Shelf | None = None) -> None:
         self.verifier = verifier
         self.name = verifier.name
-        self._shelf = Shelf(directory)
+        if directory is not None and not is_lasting(verifier):
+            log.warning("scores of %s are not kept on disk: %s", verifier.name, why_not_lasting(verifier))
+            directory = None
+        self._shelf = directory if isinstance(directory, Shelf) else Shelf(directory)
+
+    @property
+    def lasting(self) -> bool:
+        return is_lasting(self.verifier)
 
     @property
     def fingerprint(self) -> str:
@@ -138,29 +183,42 @@ class Cached:
 class _CachedDifferentiable(Cached):
     """:class:`Cached` over a verifier with a gradient, which is not cached."""
 
+    lasting = Cached.lasting
+
     def gradient_scores(self, images: Tensor, prompt: str) -> Tensor:
         return self.verifier.gradient_scores(images, prompt)  # type: ignore[attr-defined]
 
 
-def cached(verifier: Verifier, directory: str | Path | None = None) -> Verifier:
-    """``verifier`` with a memory.
+def cached(verifier: Verifier, directory: str | Path | Shelf | None = None) -> Verifier:
+    """``verifier`` with a memory; see :class:`Cached`.
 
     One that keeps answers by itself (``keep_in``) is told where; one whose scores need more than the image
-    (``preview_sigma``) is left as it is. Of a function, whose fingerprint is its own source and not that of what it
-    calls, and of a server, scores are kept in memory alone.
+    (``preview_sigma``) is left as it is.
 
     Raises:
         ValueError: where the directory cannot be used.
     """
     if hasattr(verifier, "keep_in"):
-        verifier.keep_in(directory)
+        verifier.keep_in(directory.directory if isinstance(directory, Shelf) else directory)
         return verifier
     if hasattr(verifier, "preview_sigma"):
         return verifier
-    asked = verifier.verifier if isinstance(verifier, Cached) else verifier
-    if directory is not None and isinstance(asked, (FunctionVerifier, HttpVerifier)):
-        kind_of = "function" if isinstance(asked, FunctionVerifier) else "server"
-        log.warning("scores of %s are not kept on disk: nothing says when a %s changes", verifier.name, kind_of)
-        directory = None
     kind = _CachedDifferentiable if isinstance(verifier, DifferentiableVerifier) else Cached
     return kind(verifier, directory)  # type: ignore[return-value]  # whose fingerprint is read-only
+
+
+def all_cached(verifiers: Sequence[Verifier], directory: str | Path) -> list[Verifier]:
+    """Each of ``verifiers`` :func:`cached`, with one shelf for all, so that a file that fails is met once."""
+    shelf = Shelf(directory) if any(is_lasting(one) for one in verifiers) else directory
+    return [cached(one, shelf) for one in verifiers]
+
+
+def why_not_lasting(verifier: Any) -> str:
+    """Why nothing of a verifier is looked up on disk."""
+    inner = verifier
+    while isinstance(inner, (Cached, Timed)):
+        inner = inner.verifier
+    for kind, word in ((FunctionVerifier, "function"), (HttpVerifier, "server")):
+        if isinstance(inner, kind):
+            return f"nothing says when a {word} changes"
+    return "it does not say that its fingerprint covers all that they depend on (lasting = True)"

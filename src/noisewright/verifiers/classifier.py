@@ -49,6 +49,8 @@ class Classifier:
         ValueError: where the model cannot be loaded, or has no such label.
     """
 
+    lasting = True
+
     def __init__(
         self,
         model: str | Path = "facebook/dinov2-base-imagenet1k-1-layer",
@@ -107,6 +109,8 @@ class ClipClassifier:
     Raises:
         ValueError: where the model cannot be loaded, or labels or template make no sense.
     """
+
+    lasting = True
 
     def __init__(
         self,

@@ -173,6 +173,8 @@ class ClipVerifier:
         ValueError: where the model cannot be loaded.
     """
 
+    lasting = True
+
     def __init__(
         self,
         model: str | Path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from noisewright.features import Features, feature_network
 from noisewright.frechet import RunningFrechet
 from noisewright.statistics import FeatureStatistics, check_features, check_same_network
 from noisewright.verifiers.weights import CONFIG, files_of
+
+log = logging.getLogger("noisewright")
 
 REFERENCE, START = "reference.safetensors", "start.safetensors"
 """The statistics that a network's directory may hold: of real images, and of unsearched samples."""
@@ -30,7 +33,7 @@ class FidVerifier:
 
     Ma et al. do not say what the set begins with. Below about as many images as features the first choices only follow
     the mean: begin with a few thousand unsearched samples. A population's measure that is chosen by is no longer a
-    measure of quality: report others beside it.
+    measure of quality: report others beside it. For the same reason its scores are not kept on disk.
 
     Args:
         model: a directory or a hub id for :class:`noisewright.features.FeatureNetwork`, or any callable ``images ->
@@ -91,7 +94,7 @@ class FidVerifier:
         return self._running.distance()
 
     def __call__(self, images: Tensor, prompt: str) -> Sequence[float]:
-        features = self.network(images).features.double()
+        features = self.network(images.clone()).features.double()
         good = torch.isfinite(features).all(1)
         scores = torch.full((len(features),), math.nan, dtype=torch.float64)
         if good.any():
@@ -104,7 +107,7 @@ class FidVerifier:
         Raises:
             ValueError: where its features are not finite.
         """
-        self._running.add(check_features(self.network(image[None]).features)[0])
+        self._running.add(check_features(self.network(image[None].clone()).features)[0])
 
     def choose(self, images: Tensor, prompt: str = "") -> int:
         """The number of the best of a slot's candidates, (n, 3, height, width) in [0, 1]; it joins the set.
@@ -119,6 +122,8 @@ class FidVerifier:
 
     def keep_in(self, directory: str | Path | None) -> None:
         """Keeps no scores, wherever: they change with every accepted image."""
+        if directory is not None:
+            log.warning("scores of %s are not kept on disk: they change with every accepted image", self.name)
 
 
 def _gathered(running: RunningFrechet, fingerprint: str) -> FeatureStatistics:

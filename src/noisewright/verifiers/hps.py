@@ -55,6 +55,8 @@ class Hps:
         ValueError: on another version, or where the model cannot be loaded.
     """
 
+    lasting = True
+
     def __init__(
         self,
         model: str | Path = "xswu/HPSv2",

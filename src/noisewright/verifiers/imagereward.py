@@ -96,6 +96,8 @@ class ImageRewardVerifier:
         ValueError: where the model cannot be loaded, in one line; a pickle that holds more than tensors is refused.
     """
 
+    lasting = True
+
     def __init__(
         self,
         model: str | Path = HUB_ID,

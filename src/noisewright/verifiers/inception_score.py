@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from noisewright.features import Features, feature_network
+from noisewright.verifier import is_lasting
 from noisewright.verifiers.classifier import find_label
 
 
@@ -43,6 +44,10 @@ class InceptionScoreVerifier:
             raise ValueError(f"verifier {name}: expected a classifier, got {str(model)!r}, which has no classes")
         self.name = name
         self.fingerprint = hashlib.sha256(f"{self.network.fingerprint} {self.labels!r}".encode()).hexdigest()[:16]
+
+    @property
+    def lasting(self) -> bool:
+        return is_lasting(self.network)
 
     def check(self, prompt: str) -> None:
         """Raise a ValueError, before anything is spent, where the prompt names no class."""

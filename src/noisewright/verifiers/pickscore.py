@@ -32,6 +32,8 @@ class PickScore:
         ValueError: where the model cannot be loaded.
     """
 
+    lasting = True
+
     def __init__(
         self,
         model: str | Path = "yuvalkirstain/PickScore_v1",

@@ -20,6 +20,7 @@ class Brightness:
 
     name = "brightness"
     fingerprint = "brightness-1"
+    lasting = True
 
     def __call__(self, images: Tensor, prompt: str) -> Sequence[float]:
         return images.float().mean(dim=(1, 2, 3)).tolist()
@@ -33,6 +34,7 @@ class Sharpness:
 
     name = "sharpness"
     fingerprint = "sharpness-1"
+    lasting = True
 
     def __call__(self, images: Tensor, prompt: str) -> Sequence[float]:
         grey = images.float().mean(dim=1, keepdim=True)  # (batch, 1, height, width)
@@ -50,9 +52,12 @@ class JpegSize:
         name: what the scores are called.
     """
 
+    lasting = True
+
     def __init__(self, sign: int, quality: int, name: str) -> None:
         self.sign, self.quality, self.name = sign, quality, name
-        self.fingerprint = f"{name}-1-{quality}"
+        kind = "compressibility" if sign < 0 else "incompressibility"  # whatever it is called: the sign counts
+        self.fingerprint = f"{kind}-1-{quality}"
 
     def __call__(self, images: Tensor, prompt: str) -> Sequence[float]:
         return [self.sign * self._kilobytes(Image.fromarray(array)) for array in pixels_of(images)]
@@ -98,6 +103,8 @@ class Color:
     Raises:
         ValueError: on a colour that is not written so.
     """
+
+    lasting = True
 
     def __init__(self, model: str = "", name: str = "color") -> None:
         text = model.removeprefix("#").lower()

@@ -37,6 +37,7 @@ class SelfSimilarity:
     """
 
     preview_sigma = 0.4
+    lasting = True
 
     def __init__(
         self,

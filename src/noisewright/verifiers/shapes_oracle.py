@@ -19,6 +19,7 @@ class ShapesOracle:
 
     name = "shapes-oracle"
     fingerprint = "shapes-oracle-1"
+    lasting = True
 
     def __call__(self, images: Tensor, prompt: str) -> Sequence[float]:
         parse(prompt)

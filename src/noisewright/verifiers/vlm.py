@@ -31,6 +31,7 @@ from torch import Tensor
 from noisewright.errors import VerifierFailed
 from noisewright.metadata import pixels_of
 from noisewright.texts import clean
+from noisewright.verifier import Verifier, is_lasting
 from noisewright.verifiers.cache import Shelf, image_hashes, key_of
 from noisewright.verifiers.retry import TimeIsUp
 from noisewright.verifiers.rubric import (
@@ -42,6 +43,7 @@ from noisewright.verifiers.rubric import (
     rubric_question,
     yes_question,
 )
+from noisewright.verifiers.timeout import checked_seconds, with_timeout
 
 log = logging.getLogger("noisewright")
 
@@ -113,11 +115,25 @@ class VlmVerifier:
         parts = (backend.fingerprint, form, RUBRIC_VERSION)
         self._asked = key_of(*parts)
         self.fingerprint = hashlib.sha256(json.dumps([*parts, aspect]).encode()).hexdigest()[:16]
-        self.keep_in(cache)
+        self._shelf = Shelf(cache)
+        if cache is not None and not self.lasting and not isinstance(backend, _Nothing):
+            log.warning("answers of %s in %s are as old as they are: nothing says when a server changes", name, cache)
 
     def keep_in(self, directory: str | Path | None) -> None:
-        """Remember answers in a directory from here on; None: in memory."""
-        self._shelf = Shelf(directory)
+        """Remember answers in a directory from here on; None: in memory.
+
+        Those of a server stay where they are: nothing says when it changes. Whoever wants them on disk all the same
+        names a ``cache`` for it.
+        """
+        if directory is not None and not self.lasting:
+            log.warning("scores of %s are not kept on disk: nothing says when a server changes", self.name)
+        else:
+            self._shelf = Shelf(directory)
+
+    @property
+    def lasting(self) -> bool:
+        """Whether the backend is a model whose weights are known; a server's may change under its name."""
+        return is_lasting(self.backend)
 
     @property
     def usage(self) -> Any:
@@ -189,7 +205,7 @@ def make_vlm(
     key_env: str | None = None,
     temperature: float | Literal["none"] | None = None,
     prices: str | None = None,
-) -> VlmVerifier:
+) -> Verifier:
     """``vlm:MODEL``: the rubric, 0 to 10; see the module's docstring for MODEL.
 
     Args:
@@ -198,7 +214,8 @@ def make_vlm(
         device: where a local model runs.
         aspect: which of the rubric's keys is the score.
         cache: a directory where answers are kept.
-        workers, tries, timeout, deadline, key_env, temperature: of :class:`~noisewright.verifiers.vlm_server.Server`.
+        workers, tries, timeout, deadline, key_env, temperature: of :class:`~noisewright.verifiers.vlm_server.Server`; a
+            model that runs here takes the timeout alone, as every verifier does.
         prices: ``INPUT,OUTPUT`` for a million tokens, for the cost count.
 
     Raises:
@@ -212,7 +229,7 @@ def make_vlm(
         "temperature": temperature, "prices": prices,
     }  # fmt: skip
     backend = _backend(model, "vlm", device, {key: value for key, value in options.items() if value is not None})
-    return VlmVerifier(backend, aspect=aspect, name=name, cache=cache)
+    return _timed(VlmVerifier(backend, aspect=aspect, name=name, cache=cache), model, timeout)
 
 
 def make_vqa(
@@ -226,7 +243,7 @@ def make_vqa(
     deadline: float | None = None,
     key_env: str | None = None,
     prices: str | None = None,
-) -> VlmVerifier:
+) -> Verifier:
     """``vqa:MODEL``: the probability of "Yes", 0 to 1; the arguments are those of :func:`make_vlm`."""
     VlmVerifier(_Nothing(), form="yes", cache=cache)
     options = {
@@ -234,7 +251,12 @@ def make_vqa(
         "prices": prices,
     }  # fmt: skip
     backend = _backend(model, "vqa", device, {key: value for key, value in options.items() if value is not None})
-    return VlmVerifier(backend, form="yes", name=name, cache=cache)
+    return _timed(VlmVerifier(backend, form="yes", name=name, cache=cache), model, timeout)
+
+
+def _timed(made: VlmVerifier, model: str, timeout: float | None) -> Verifier:
+    """A model that runs here has the deadline of every verifier; a server has its own."""
+    return made if timeout is None or is_server(model) else with_timeout(made, timeout)
 
 
 def is_server(model: str) -> bool:
@@ -249,6 +271,8 @@ def _backend(model: str, kind: str, device: str, options: dict[str, Any]) -> Bac
             f"{kind}:Qwen/Qwen2.5-VL-3B-Instruct, got {clean(kind + ':' + model if model else kind)!r}"
         )
     if not is_server(model):
+        if "timeout" in options:
+            checked_seconds(options.pop("timeout"))
         if options:
             raise ValueError(
                 f"expected no {next(iter(options))} for a model that runs here, got {clean(model)!r} with one"

@@ -56,6 +56,8 @@ class LocalModel:
         ValueError: where files are missing (saying which), it cannot be loaded, or it has no chat template.
     """
 
+    lasting = True
+
     def __init__(self, model: str | Path, *, device: str | torch.device = "cpu") -> None:
         from transformers import AutoModelForImageTextToText
 
