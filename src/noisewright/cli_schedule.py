@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from noisewright import cli_schedule_show as shown
-from noisewright.schemas.reading import short
+from noisewright.schemas.reading import is_file, short
 
 if TYPE_CHECKING:
     from noisewright.sampler import Sampler
@@ -90,6 +90,12 @@ MOST_LISTED = 20
 """Prompts that a file lists; of more it has the number and a hash."""
 
 PLOTS = (".png", ".pdf", ".svg")
+
+MOST = {
+    "levels": 10_000, "steps": 10_000, "teacher_steps": 10_000, "nodes": 10_000, "stride": 10_000, "batch_size": 4096,
+    "samples": 1_000_000, "evaluations": 1_000_000, "count": 100_000_000, "seed": 2**62,
+}  # fmt: skip
+"""What the options may be at most."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
@@ -162,6 +168,7 @@ def measure(
     --prompt; without any, the empty prompt. MODEL and the table go into every schedule that is fitted from it.
     """
     given = images or [SELF]
+    _check_counts(levels=levels, count=count, stride=stride, seed=seed, batch_size=batch_size)
     _check_images(given)
     _check_out(out)
     from noisewright.trajectory import measure as measuring
@@ -259,6 +266,10 @@ def fit(
     if method not in METHODS:
         raise ValueError(registry.unknown("method", method, list(METHODS)))
     _check_taken(ctx, method)
+    _check_counts(
+        steps=steps, nodes=nodes, samples=samples, evaluations=evaluations, teacher_steps=teacher_steps, seed=seed,
+        batch_size=batch_size,
+    )  # fmt: skip
     if method == "vrg" and errors is None:
         raise ValueError("expected --errors FILE with --method vrg, got none")
     rule = _solver(solver)
@@ -356,6 +367,7 @@ def compare(
     from noisewright.schedule import ending_clean
     from noisewright.trajectory.files import read_schedule_file
 
+    _check_counts(samples=samples, steps=steps, teacher_steps=teacher_steps, seed=seed, batch_size=batch_size)
     files = {one: read_schedule_file(one) for one in schedules if _is_file(one)}
     count = steps or next((one.schedule.steps for one in files.values()), None)
     if count is None:
@@ -528,6 +540,13 @@ def _going_on() -> Iterator[None]:
         raise cli.Interrupted("interrupted; the same command goes on where it was") from None
 
 
+def _check_counts(**given: int | None) -> None:
+    """Refuse counts that no machine comes to the end of, before anything is loaded."""
+    for name, value in given.items():
+        if value is not None and value > MOST[name]:
+            raise ValueError(f"expected --{name.replace('_', '-')} of at most {MOST[name]}, got {short(value)}")
+
+
 def _check_out(out: Path, option: str = "--out") -> None:
     """Refuse a place that cannot be written, before anything is computed."""
     if out.is_dir():
@@ -672,7 +691,7 @@ def _check_table(table: ErrorTable, about: Mapping[str, Any], force: bool) -> No
 
 
 def _is_file(name: str) -> bool:
-    return name.endswith(".json") or Path(name).is_file()
+    return name.endswith(".json") or is_file(name)
 
 
 def _check_rule(name: str) -> None:

@@ -23,6 +23,7 @@ from noisewright.samplers.pipeline import PipelineSampler, fingerprint, load_pip
 from noisewright.schedule import Schedule
 from noisewright.schemas.journal import check_journal
 from noisewright.schemas.reading import inside, short
+from noisewright.schemas.request import as_path, check_arguments
 from noisewright.store import Store, read_journal, write_atomically
 
 NOT_SETTINGS = (
@@ -32,6 +33,9 @@ NOT_SETTINGS = (
 """What of a sampler's description is no argument of the pipeline's call."""
 
 NAMED_SETTINGS = ("class_label", "guidance_scale", "negative_prompt", "height", "width")
+
+MOST_AT_ONCE = 2**27
+"""Pixels of a micro-batch that is rebuilt, whatever a recipe says of its size: 128 images of a megapixel."""
 
 FILLER_DRAW = 10**6
 """Draw numbers of the rows that fill a micro-batch; no search reaches them."""
@@ -82,9 +86,9 @@ class Replay:
 
 
 def replay(
-    source: str,
+    source: str | Path,
     *,
-    out: Path | None = None,
+    out: str | Path | None = None,
     model: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
@@ -104,6 +108,12 @@ def replay(
         ValueError: on a file without a recipe, an unknown id, or settings that the model does not take.
         RunMismatch: where the model is another one.
     """
+    source = str(as_path("an image or RUN:ID", source))
+    out = None if out is None else as_path("out", out)
+    model = None if model is None else str(as_path("a model", model))
+    asked = check_arguments(device=device, dtype=dtype)
+    device, dtype = asked.device, asked.dtype
+    api.check_device(device)
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
         raise ValueError(f"expected --out FILE.png in a directory that exists, got {out}")
     pixels, recipe = read_recipe(find_image(source))
@@ -113,7 +123,8 @@ def replay(
     size, place = int(recipe["micro_batch"]["size"]), int(recipe["micro_batch"]["place"])
     tried = True
     if not np.array_equal(best, pixels) and size > 1:
-        again = _in_batch(sampler, particle, size, place, recipe)
+        fits = size * best.shape[0] * best.shape[1] <= MOST_AT_ONCE
+        again = _in_batch(sampler, particle, size, place, recipe) if fits else None
         tried = again is not None
         if again is not None and _distance(again, pixels) <= _distance(best, pixels):
             best, how = again, f"in a micro-batch of {size} at place {place}"
