@@ -397,3 +397,108 @@ def test_search_tells_its_arguments_even_where_the_package_holds_the_name():
     import noisewright.search.random  # noqa: F401 - this puts the package under the function's name
 
     assert "budget" in inspect.signature(nw.search).parameters
+
+
+# Arguments of any kind
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"search": 0}, "a search as a name, got 0"),
+        ({"search_args": "x"}, "search_args as a mapping"),
+        ({"search_args": {"n": True}}, "a number, got True"),
+        ({"search_args": {"n": 10**400}}, "a number of 401 digits"),
+        ({"search": "zero-order", "search_args": {"cosine": math.nan}}, "cosine"),
+        ({"search": "refine", "search_args": {"start": [{"id": 3}]}}, "a verb"),
+        ({"ensemble": 0}, "an ensemble as a name"),
+        ({"ensemble": {"brightness": True, "sharpness": 1}}, "weight of brightness"),
+        ({"target": math.nan}, "a target as a finite number"),
+        ({"target": {"brightness": "x"}}, "finite target for brightness, got 'x'"),
+        ({"target": True}, "a target"),
+        ({"guidance_scale": True}, "finite number as guidance_scale, got True"),
+        ({"guidance_scale": math.inf}, "got inf"),
+        ({"guidance_scale": np.bool_(True)}, "got True"),
+        ({"batch_size": 10**49}, "batch_size of at most 4096"),
+        ({"num_inference_steps": 10**9}, "num_inference_steps of at most 10000"),
+        ({"budget": object()}, "got object"),
+        ({"budget": math.nan}, "got nan"),
+        ({"budget": 2.5}, "got 2.5"),
+        ({"budget": 10**400}, "at most"),
+        ({"budget": {"images": 3}}, "a budget such as"),
+        ({"budget": [None]}, "got None"),
+        ({"seed": 1.5}, "got 1.5"),
+        ({"seed": "x" * 10**6}, "got 'xxx"),
+        ({"height": 2.5, "width": 8}, "a height above 0, got 2.5"),
+        ({"height": 10**9, "width": 8}, "height of at most"),
+        ({"height": 2**15, "width": 2**15}, "at most 67108864 pixels"),
+        ({"eta": "x"}, "finite number as eta, got 'x'"),
+        ({"schedule": 3}, "a schedule as a name or a file, got 3"),
+        ({"schedule": "x" * 5000}, "a path as schedule"),
+        ({"out": 0}, "out as a directory, got 0"),
+        ({"out": "a\nb"}, "a path as out"),
+        ({"score_cache": "a\0b"}, "a path as score_cache"),
+        ({"progress": 3}, "progress as a function"),
+        ({"pictures": "no"}, "pictures as True or False, got 'no'"),
+        ({"force": 1}, "force as True or False"),
+        ({"verifier": [None]}, "got None"),
+        ({"verifier": {}}, "got {}"),
+        ({"verifier": dict}, "got the class dict"),
+        ({"judge": 3}, "got 3"),
+        ({"class_label": 1.5}, "a class_label as a name or a number"),
+        ({"negative_prompt": ["x"]}, "a negative_prompt as text"),
+        ({"device": 3}, "a device as its name"),
+        ({"dtype": "load"}, "a dtype of float32"),
+        ({"prompt": "a\0b"}, "without NUL"),
+        ({"prompt": "\ud800"}, "half surrogate"),
+        ({"prompt": b"x"}, "got bytes"),
+        ({"bugdet": "3 images"}, "takes no bugdet; did you mean budget?"),
+        ({"guidance_rescal": 0.5}, "did you mean guidance_rescale?"),
+        ({"cross_attention_kwargs": 3}, "settings that StableDiffusionPipeline can be called with"),
+    ],
+)  # fmt: skip
+def test_arguments_of_the_wrong_kind_are_one_line(pipe, tmp_path, more, says):
+    with pytest.raises((ValueError, TypeError)) as caught:
+        search(pipe, **{"out": tmp_path / "run", **more})
+    text = str(caught.value)
+    assert says in text
+    assert "\n" not in text
+    assert len(text) < 400
+    assert not (tmp_path / "run").exists()
+
+
+def test_more_steps_than_the_scheduler_has_times_are_one_line(pipe):
+    """diffusers' DDIM with an offset of 1 asks for time 1000 of 0 to 999."""
+    with pytest.raises(ValueError, match="expected fewer steps of DDIMScheduler, got 1000"):
+        search(pipe, num_inference_steps=1000)
+
+
+def test_numbers_of_numpy_are_recorded_as_pythons(pipe, tmp_path):
+    more = {"guidance_scale": np.float64(3), "num_inference_steps": np.int64(2), "target": np.float32(9)}
+    found = search(pipe, seed=np.int64(4), batch_size=np.uint8(2), budget=np.int32(2), out=tmp_path / "run", **more)
+    spec = read_run(tmp_path / "run")["spec"]
+    assert (spec["seed"], spec["batch_size"], spec["budget"]["images"]) == (4, 2, 2)
+    assert found.to_json() == json.loads(json.dumps(found.to_json()))
+
+
+def test_loading_and_replaying_check_their_arguments(tmp_path):
+    from noisewright.replay import replay
+
+    for call in (
+        lambda: nw.load(3), lambda: nw.load(""), lambda: nw.load("noisewright/shapes", dtype="load"),
+        lambda: nw.load("noisewright/shapes", device=3), lambda: nw.load("noisewright/shapes", device="abacus"),
+        lambda: nw.load("x" * 5000), lambda: replay(3), lambda: replay("x" * 5000), lambda: replay("a\0b"),
+        lambda: replay("x.png", out=3), lambda: replay("x.png", dtype="load"), lambda: replay("x.png", device=3),
+        lambda: replay("x.png", device="abacus"), lambda: replay("x.png", model=3),
+    ):  # fmt: skip
+        with pytest.raises((ValueError, TypeError)) as caught:
+            call()
+        assert "expected" in str(caught.value)
+        assert len(str(caught.value)) < 300
+
+
+def test_dtypes_of_torch_are_taken_by_their_names():
+    from noisewright.schemas.request import check_arguments
+
+    asked = check_arguments(dtype=torch.float16, device=torch.device("cpu"), force=np.bool_(True))
+    assert (asked.dtype, asked.device, asked.force) == ("float16", "cpu", True)

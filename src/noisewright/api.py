@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import difflib
+import inspect
 import logging
 import numbers
 import platform
@@ -34,7 +36,7 @@ from noisewright.sampler import Sampler
 from noisewright.samplers.classes import is_class_conditional, labels_of, read_class
 from noisewright.samplers.pipeline import LEVELS, PipelineSampler, load_pipeline
 from noisewright.schemas.checked import sayable
-from noisewright.schemas.reading import short
+from noisewright.schemas.reading import cut, is_file, short
 from noisewright.schemas.request import as_path, check_arguments
 from noisewright.shapes.prompts import parse
 from noisewright.store import Store, digest_of, read_run
@@ -336,7 +338,7 @@ def make_plan(
     arguments = registry.check_arguments(search, search_args or {})
     rule = registry.make_solver(solver, eta)
     needs = registry.entry("search", search).needs
-    if schedule is not None and Path(schedule).is_file():
+    if schedule is not None and is_file(schedule):
         schedule = str(Path(schedule).absolute())  # as below: a verifier may change the working directory
     elif schedule is not None:
         registry.entry("schedule", schedule)
@@ -357,6 +359,7 @@ def make_plan(
     if isinstance(pipe, (str, Path)):
         pipe = load(str(pipe), device=device, dtype=dtype)
     info = registry.card(getattr(pipe, "name_or_path", None))
+    _check_taken(pipe, pipe_kwargs)
     prompt, class_label = _condition(pipe, prompt, class_label, info)
     if verifier is None:
         verifier = trust.of_card(info, "verifier", getattr(pipe, "name_or_path", "")) or "clip"
@@ -683,6 +686,21 @@ def _condition(
     return name, number
 
 
+def _check_taken(pipe: Any, given: Mapping[str, Any]) -> None:
+    """Refuse arguments that neither the search nor the pipeline has.
+
+    Raises:
+        ValueError: in one line, with the nearest name.
+    """
+    accepted = [] if isinstance(pipe, Sampler) else list(inspect.signature(type(pipe).__call__).parameters)
+    for name in given:
+        if name not in accepted:
+            own = inspect.signature(make_plan).parameters
+            near = difflib.get_close_matches(name[:100], [*own, *accepted], n=1, cutoff=0.6)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(f"{type(pipe).__name__} takes no {cut(name)}{hint}")
+
+
 def _check_verifiers(verifiers: Sequence[Verifier], judges: Sequence[Verifier], prompt: str, search: str) -> None:
     """What verifiers can say before anything is spent of the prompt, and of what the search will show them.
 
@@ -804,8 +822,6 @@ def _check_sampler(sampler: Sampler, prompt: str, settings: Mapping[str, Any]) -
 
 
 def _default_steps(pipe: Any) -> int:
-    import inspect
-
     parameter = inspect.signature(type(pipe).__call__).parameters.get("num_inference_steps")
     return int(parameter.default) if parameter is not None and isinstance(parameter.default, int) else 50
 

@@ -27,7 +27,7 @@ import typer
 from noisewright import __version__, cli_schedule, cli_score, output
 from noisewright.cli_score import Ensemble, ScoreCache
 from noisewright.files import check_directory
-from noisewright.schemas.reading import short
+from noisewright.schemas.reading import exists, is_directory, is_file, short
 from noisewright.texts import LONGEST, clean
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ def generate(
         "search_args": list(search_arg or []),
         "verifier": _located(verifier), "judge": _located(judge), "budget": budget, "target": list(target or []),
         "num_inference_steps": steps, "search_steps": search_steps, "solver": solver, "eta": eta,
-        "schedule": str(Path(schedule).resolve()) if Path(schedule).is_file() else schedule, "force": force,
+        "schedule": str(Path(schedule).resolve()) if is_file(schedule) else schedule, "force": force,
         "guidance_scale": guidance_scale, "negative_prompt": negative_prompt, "height": height,
         "width": width, "seed": seed, "ensemble": ensemble,
         "score_cache": None if score_cache is None else str(check_directory(score_cache, "--score-cache").resolve()),
@@ -478,7 +478,7 @@ def _check_names(request: Mapping[str, Any]) -> None:
     if request["executor"] == "ray":
         raise ValueError("executor 'ray' is not available yet: expected local")
     parse_budget(request["budget"])
-    if not Path(request["schedule"]).is_file():
+    if not is_file(request["schedule"]):
         registry.entry("schedule", request["schedule"])
     registry.entry("search", request["search"])
     judges = () if request["judge"] == ["none"] else request["judge"] or ()
@@ -512,7 +512,7 @@ def _located_directory(name: str) -> str:
     """A model's directory by its full path, so that ``resume`` finds it from another one; ids as they are."""
     from noisewright import registry
 
-    return str(Path(name).resolve()) if registry.bundled(name) is None and Path(name).is_dir() else name
+    return str(Path(name).resolve()) if registry.bundled(name) is None and is_directory(name) else name
 
 
 def _located(names: Sequence[str] | None) -> list[str] | None:
@@ -524,7 +524,7 @@ def _located(names: Sequence[str] | None) -> list[str] | None:
     found = []
     for name in names:
         file, _, function = name.rpartition(":")
-        if file.endswith(".py") and Path(file).is_file():
+        if file.endswith(".py") and is_file(file):
             found.append(f"{Path(file).resolve()}:{function}")
         else:
             kind, colon, rest = name.partition(":")
@@ -544,7 +544,7 @@ def _located_value(key: str, value: str) -> str:
     from noisewright import registry
 
     may = key in PATH_OPTIONS and (key != "labels" or value.endswith(".txt"))
-    there = may and value and registry.bundled(value) is None and Path(value).exists()
+    there = may and value and registry.bundled(value) is None and exists(value)
     return str(Path(value).resolve()) if there else value
 
 
@@ -707,6 +707,9 @@ def _explained(error: BaseException) -> int:
     if isinstance(error, (ValueError, TypeError)):
         _say(str(error))
         return 2
+    if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+        _say(f"expected a path, got {short(error.filename)}: {error.strerror}")
+        return 2
     if isinstance(error, (Failure, RuntimeError, OSError)) and str(error):
         _say(str(error))
         return 1
@@ -716,7 +719,7 @@ def _explained(error: BaseException) -> int:
 
 def _say(text: str) -> None:
     with suppress(OSError):
-        sys.stderr.write(f"noisewright: {clean(text, 3000)}\n")
+        sys.stderr.write(f"noisewright: {clean(text, 3000).encode(errors='backslashreplace').decode()}\n")
 
 
 def _see_help(error: Any) -> str:

@@ -22,7 +22,7 @@ import typer
 from noisewright import bounds, output
 from noisewright import cli_schedule_show as shown
 from noisewright.files import check_directory, check_output
-from noisewright.schemas.reading import short
+from noisewright.schemas.reading import is_file, short
 
 if TYPE_CHECKING:
     from noisewright.sampler import Sampler
@@ -277,6 +277,10 @@ def fit(
     if method not in METHODS:
         raise ValueError(registry.unknown("method", method, list(METHODS)))
     _check_taken(ctx, method)
+    _check_sizes(
+        steps=steps, nodes=nodes, samples=samples, evaluations=evaluations, teacher_steps=teacher_steps, seed=seed,
+        batch_size=batch_size,
+    )  # fmt: skip
     if method == "vrg" and errors is None:
         raise ValueError("expected --errors FILE with --method vrg, got none")
     _check_sizes(
@@ -702,7 +706,7 @@ def _check_table(table: ErrorTable, about: Mapping[str, Any], force: bool) -> No
 
 
 def _is_file(name: str) -> bool:
-    return name.endswith(".json") or Path(name).is_file()
+    return name.endswith(".json") or is_file(name)
 
 
 def _check_rule(name: str) -> None:

@@ -21,7 +21,7 @@ from typing import Any, get_args, get_type_hints
 
 from noisewright.builtins import ENTRIES, Entry
 from noisewright.guarded import Escaped, call, named, said
-from noisewright.schemas.reading import short
+from noisewright.schemas.reading import exists, is_directory, is_file, short
 
 log = logging.getLogger("noisewright")
 MODELS = Path(__file__).parent / "models"
@@ -214,7 +214,7 @@ def _from_file(text: str) -> Any:
         if key != "timeout":
             raise ValueError(unknown(f"option of verifier {function}", key, ["timeout"]))
     path = Path(file)
-    if not path.is_file():
+    if not is_file(path):
         raise ValueError(f"expected a verifier as FILE.py:FUNCTION, got {short(text)}: no such file")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
@@ -267,7 +267,7 @@ def schedule_from(text: str, sampler: Any, force: bool = False) -> tuple[Any, st
     Raises:
         ValueError: on an unknown name, or a file that was made for another model, unless by force.
     """
-    if not Path(text).is_file():
+    if not is_file(text):
         return entry("schedule", text).name, None
     from noisewright.trajectory.files import load_for, read_schedule_file
 
@@ -279,7 +279,7 @@ def bundled(name: str) -> Path | None:
     owner, _, rest = str(name).partition("/")
     path = MODELS / rest
     plain = re.fullmatch(r"\w[\w.-]*", rest) is not None  # no "..", no further folder
-    return path if owner == "noisewright" and plain and path.is_dir() else None
+    return path if owner == "noisewright" and plain and is_directory(path) else None
 
 
 def find_model(name: str) -> str:
@@ -291,11 +291,11 @@ def find_model(name: str) -> str:
     path = bundled(name)
     if path is not None:
         return str(path)
-    if Path(name).is_dir():
+    if is_directory(name):
         return name
     if Path(name).suffix in {".ckpt", ".pt", ".pth", ".bin"}:
         raise ValueError(f"expected safetensors weights, got {short(name)}: pickles can run code, so they are refused")
-    if Path(name).exists():
+    if exists(name):
         raise ValueError(f"expected a pipeline directory or a model id, got the file {short(name)}")
     parts = name.split("/")
     if len(parts) != 2 or not all(parts) or parts[0] in ("noisewright", ".", "..") or name.startswith(("/", ".", "~")):
@@ -307,7 +307,7 @@ def find_file(name: str | Path) -> Path:
     """A file or directory as it is, or one of a bundled model: ``noisewright/NAME/FILE``."""
     owner, _, rest = str(name).partition("/")
     inside = MODELS / rest
-    return inside if owner == "noisewright" and inside.is_file() and not Path(name).exists() else Path(name)
+    return inside if owner == "noisewright" and is_file(inside) and not exists(name) else Path(name)
 
 
 def card(directory: str | Path | None) -> dict[str, Any]:

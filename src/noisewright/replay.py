@@ -28,6 +28,7 @@ from noisewright.samplers.settings import restored
 from noisewright.schedule import Schedule
 from noisewright.schemas.journal import check_record
 from noisewright.schemas.reading import short
+from noisewright.schemas.request import as_path, check_arguments
 from noisewright.store import Store, read_journal, read_run
 
 NOT_SETTINGS = (
@@ -37,6 +38,9 @@ NOT_SETTINGS = (
 """What of a sampler's description is no argument of the pipeline's call."""
 
 NAMED_SETTINGS = ("class_label", "guidance_scale", "negative_prompt", "height", "width")
+
+MOST_AT_ONCE = 2**27
+"""Pixels of a micro-batch that is rebuilt, whatever a recipe says of its size: 128 images of a megapixel."""
 
 FILLER_DRAW = 10**6
 """Draw numbers of the rows that fill a micro-batch; no search reaches them."""
@@ -87,9 +91,9 @@ class Replay:
 
 
 def replay(
-    source: str,
+    source: str | Path,
     *,
-    out: Path | None = None,
+    out: str | Path | None = None,
     model: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
@@ -115,9 +119,13 @@ def replay(
             needed again.
         RunMismatch: where the model is another one, or an argument.
     """
-    typed = out
-    if out is not None:
-        out = check_output(out, make_parent=False)
+    source = str(as_path("an image or RUN:ID", source))
+    typed = None if out is None else as_path("out", out)
+    out = None if typed is None else check_output(typed, make_parent=False)
+    model = None if model is None else str(as_path("a model", model))
+    asked = check_arguments(device=device, dtype=dtype)
+    device, dtype = asked.device, asked.dtype
+    api.check_device(device)
     image = find_image(source)
     pixels, recipe = read_recipe(image)
     if model is None:
@@ -128,7 +136,8 @@ def replay(
     size, place = int(recipe["micro_batch"]["size"]), int(recipe["micro_batch"]["place"])
     tried = True
     if not np.array_equal(best, pixels) and size > 1:
-        again = _in_batch(sampler, particle, size, place, recipe)
+        fits = size * best.shape[0] * best.shape[1] <= MOST_AT_ONCE
+        again = _in_batch(sampler, particle, size, place, recipe) if fits else None
         tried = again is not None
         if again is not None and _distance(again, pixels) <= _distance(best, pixels):
             best, how = again, f"in a micro-batch of {size} at place {place}"

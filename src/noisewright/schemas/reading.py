@@ -6,6 +6,7 @@ import json
 import numbers
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def _quoted(value: Any, most: int, depth: int) -> str:
         return marks[0] + _members(value, most, depth - 1) + marks[1]
     if isinstance(value, type):
         return f"the class {value.__name__}"
-    if isinstance(value, numbers.Number) and kind.__module__ == "numpy":
+    if kind.__module__ == "numpy" and (isinstance(value, numbers.Number) or kind.__name__.startswith("bool")):
         return _quoted(value.item(), most, depth)  # type: ignore[attr-defined]
     return kind.__name__
 
@@ -67,6 +68,28 @@ def _members(value: Any, most: int, depth: int) -> str:
         else:
             parts.append(_quoted(one, most, depth))
     return ", ".join(parts)
+
+
+def is_file(path: str | Path) -> bool:
+    """As ``Path.is_file``, and False for what can be no path: too long, with NUL, where one may not look."""
+    return _is(path, stat.S_ISREG)
+
+
+def is_directory(path: str | Path) -> bool:
+    """As ``Path.is_dir``, and False for what can be no path."""
+    return _is(path, stat.S_ISDIR)
+
+
+def exists(path: str | Path) -> bool:
+    """As ``Path.exists``, and False for what can be no path."""
+    return _is(path, lambda mode: True)
+
+
+def _is(path: str | Path, kind: Callable[[int], bool]) -> bool:
+    try:
+        return kind(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def read_file(path: str | Path, what: str, most: int = MOST_BYTES) -> bytes:

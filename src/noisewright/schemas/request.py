@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import numbers
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from noisewright.schemas.checked import LARGEST_SEED, MOST_BATCH, MOST_SIDE, MOST_STEPS, Sayable, explained
+from noisewright.schemas.checked import (
+    LARGEST_SEED,
+    MOST_BATCH,
+    MOST_SIDE,
+    MOST_STEPS,
+    Sayable,
+    explained,
+    sayable,
+    wrong,
+)
 from noisewright.schemas.reading import short
 
 MOST_PIXELS = 2**26
-LONGEST_PATH = 4096
+LONGEST_NAME = 4096
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 LONGEST_NEGATIVE = 5000
 
 WRONG_KIND = {"string_type", "callable_type", "dict_type", "bool_type", "list_type"}
@@ -41,6 +52,19 @@ def _path(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
+def _can_be_path(text: str) -> bool:
+    """Whether a file system may have it, and a line of text can name it."""
+    if not text or not sayable(text) or CONTROL.search(text):
+        return False
+    return all(len(os.fsencode(part)) < 256 for part in text.split(os.sep))
+
+
+def _checked_path(text: str) -> str:
+    if not _can_be_path(text):
+        raise wrong("a path")
+    return text
+
+
 def _torch_name(value: Any) -> Any:
     """``torch.float16`` and ``torch.device("cpu")`` by the names that are recorded."""
     if type(value).__module__ == "torch" and type(value).__name__ in ("dtype", "device"):
@@ -59,8 +83,8 @@ def _is(said: str, default: Any = None, **bounds: Any) -> Any:
 Whole = Annotated[int, Field(strict=True), BeforeValidator(_number)]
 Real = Annotated[float, Field(strict=True, allow_inf_nan=False), BeforeValidator(_number)]
 Flag = Annotated[bool, Field(strict=True), BeforeValidator(_flag)]
-FilePath = Annotated[Sayable, Field(min_length=1, max_length=LONGEST_PATH), BeforeValidator(_path)]
-Name = Annotated[Sayable, Field(max_length=LONGEST_PATH)]
+FilePath = Annotated[str, Field(strict=True), BeforeValidator(_path), AfterValidator(_checked_path)]
+Name = Annotated[Sayable, Field(max_length=LONGEST_NAME)]
 Negative = Annotated[Sayable, Field(max_length=LONGEST_NEGATIVE)]
 Dtype = Annotated[Literal["float32", "float16", "bfloat16", "float64"], BeforeValidator(_torch_name)]
 DeviceName = Annotated[Sayable, Field(min_length=1, max_length=100), BeforeValidator(_torch_name)]
@@ -147,6 +171,6 @@ def as_path(name: str, value: Any) -> Path:
     found = _path(value)
     if not isinstance(found, str):
         raise TypeError(f"expected {name} as a path, got {short(value)}")
-    if not found or "\0" in found or len(found) > LONGEST_PATH:
+    if not _can_be_path(found):
         raise ValueError(f"expected {name} as a path, got {short(found)}")
     return Path(found)

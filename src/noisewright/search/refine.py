@@ -8,6 +8,7 @@ from noisewright.bounds import short
 from noisewright.noise import seed_of
 from noisewright.particle import Candidate, Particle, from_lineage
 from noisewright.run import Run
+from noisewright.schemas.lineage import check_lineage
 from noisewright.search.checks import at_least, at_once, inside
 
 MOST_DIMENSIONS = 512
@@ -120,6 +121,7 @@ def drive(
 
 def _noise_of(run: Run, lineage: list[dict[str, Any]]) -> Particle:
     """The starting noise of an image that is made from it alone; of another kind it would be another image's."""
+    check_lineage(lineage, "start")
     particle = from_lineage(lineage)
     if particle.steps != run.steps:
         raise ValueError(f"expected an image made in {run.steps} steps to start from, got one of {particle.steps}")
