@@ -242,6 +242,15 @@ def test_a_scheduler_that_needs_more_than_the_state_is_refused(name):
         sampler_of(with_scheduler("sd", getattr(diffusers, name)))
 
 
+def test_a_pipeline_that_uses_what_its_loop_left_is_refused_in_one_line():
+    pipe = with_scheduler("sd", diffusers.LCMScheduler)
+    consistent = diffusers.LatentConsistencyModelPipeline(**pipe.components, requires_safety_checker=False)
+    with pytest.raises(UnsupportedPipeline, match="ConsistencyModelPipeline cannot be called with no step") as caught:
+        sampler_of(consistent)
+    assert "\n" not in str(caught.value)
+    assert type(consistent) is diffusers.LatentConsistencyModelPipeline
+
+
 # Pipelines that draw
 
 
