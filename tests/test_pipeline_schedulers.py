@@ -242,6 +242,27 @@ def test_a_scheduler_that_needs_more_than_the_state_is_refused(name):
         sampler_of(with_scheduler("sd", getattr(diffusers, name)))
 
 
+class Late(StableDiffusionPipeline):
+    """Uses what its last step left, as pipelines of consistency models do."""
+
+    def __call__(
+        self, prompt, num_images_per_prompt=1, num_inference_steps=50, guidance_scale=7.5, latents=None,
+        generator=None, output_type="pil",
+    ):  # fmt: skip
+        self.scheduler.set_timesteps(num_inference_steps)
+        for _ in self.scheduler.timesteps:
+            denoised = latents
+        return denoised
+
+
+def test_a_pipeline_that_uses_what_its_loop_left_is_refused_in_one_line():
+    pipe = Late(**with_scheduler("sd", DDIMScheduler).components, requires_safety_checker=False)
+    with pytest.raises(UnsupportedPipeline, match="Late cannot be called with no step to take") as caught:
+        sampler_of(pipe)
+    assert "\n" not in str(caught.value)
+    assert type(pipe) is Late
+
+
 # Pipelines that draw
 
 

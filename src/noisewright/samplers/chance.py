@@ -18,17 +18,18 @@ from noisewright.errors import UnsupportedPipeline
 
 Output = TypeVar("Output")
 
+ACCELERATORS = ("cuda", "xpu", "mps")
 
-def states(device: torch.device) -> dict[str, Any]:
-    """The states of torch's generators (CPU, and the device's), numpy's and Python's."""
+
+def states() -> dict[str, Any]:
+    """The states of torch's generators (the CPU's, and those of accelerators in use), numpy's and Python's."""
     found: dict[str, Any] = {"torch": torch.get_rng_state()}
-    if device.type not in ("cpu", "meta"):
-        module = torch.get_device_module(device)
-        everywhere = hasattr(module, "get_rng_state_all")
-        found[device.type] = module.get_rng_state_all() if everywhere else [module.get_rng_state()]
-    # Only torch is imported for certain; the others are not loaded for this.
-    if "numpy.random" in sys.modules:
-        found["numpy"] = np.random.get_state(legacy=False)
+    for name in ACCELERATORS:
+        module = getattr(torch, name, None)
+        if module is not None and getattr(module, "is_initialized", module.is_available)():
+            everywhere = hasattr(module, "get_rng_state_all")
+            found[name] = module.get_rng_state_all() if everywhere else [module.get_rng_state()]
+    found["numpy"] = np.random.get_state(legacy=False)
     found["python"] = random.getstate()
     return found
 
@@ -43,7 +44,7 @@ def put_back(before: dict[str, Any]) -> None:
         elif name == "python":
             random.setstate(state)
         else:
-            module = torch.get_device_module(name)
+            module = getattr(torch, name)
             if hasattr(module, "set_rng_state_all"):
                 module.set_rng_state_all(state)
             else:
@@ -79,7 +80,7 @@ def stir(names: list[str]) -> None:
 
 
 def unaided(
-    work: Callable[[], Output], device: torch.device, who: str, known: dict[str, bool], verb: str,
+    work: Callable[[], Output], who: str, known: dict[str, bool], verb: str,
     say: Callable[[str], None],
 ) -> Output:  # fmt: skip
     """Do ``work``, whose outcome must not depend on the process's own generators; they are as before afterwards.
@@ -90,7 +91,6 @@ def unaided(
 
     Args:
         work: gives a tensor, or a tensor and more; it can be done twice.
-        device: where it works.
         who: what is named.
         known: by verb, whether it draws, for those that were proved not to need it; added to.
         verb: what ``work`` does.
@@ -99,17 +99,17 @@ def unaided(
     Raises:
         UnsupportedPipeline: where the outcome differs.
     """
-    alone, before = others_wait(), states(device)
+    alone, before = others_wait(), states()
     ours = known.get(verb, True)
     try:
         found = work()
-        drawn = moved(before, states(device))
+        drawn = moved(before, states())
         if not drawn or verb in known:
             return found
         stir(drawn)
-        between = states(device)
+        between = states()
         again = work()
-        ours = bool(moved(between, states(device)))
+        ours = bool(moved(between, states()))
     finally:
         if alone and ours and others_wait():
             put_back(before)

@@ -123,8 +123,7 @@ def tried(prepared: Any, given: Mapping[str, Any]) -> Chance:
         UnsupportedPipeline: where what it draws matters, and comes from a generator of the process's own; where its
             steps leave something behind that a particle cannot take along.
     """
-    name, device = type(prepared).__name__, prepared.timesteps.device
-    before = chance.states(device)
+    name, before = type(prepared).__name__, chance.states()
     able, drew = takes_generator(prepared), False
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in ((0, 1) if able else (0,))]
     fresh = generators[0].get_state()
@@ -138,7 +137,7 @@ def tried(prepared: Any, given: Mapping[str, Any]) -> Chance:
                 different = number
                 break
         history_of(pair[0].scheduler, prepared)
-        drawn = chance.moved(before, chance.states(device))
+        drawn = chance.moved(before, chance.states())
         if drawn:
             chance.stir(drawn)
             other = _Trial(prepared, given, torch.Generator("cpu").manual_seed(0) if able else None)

@@ -343,7 +343,7 @@ class PipelineSampler:
     def _ask(self, work: Callable[[], Output], verb: str, phase: str | None = None) -> Output:
         """Do ``work`` inside the pipeline, alone in there, and without help of the process's own random numbers."""
         with turn(self.pipe), self.meter.phase(phase) if phase else nullcontext():
-            return unaided(work, self.device, type(self._found).__name__, self._drawing, verb, self._say)
+            return unaided(work, type(self._found).__name__, self._drawing, verb, self._say)
 
     def _say(self, text: str) -> None:
         if text not in self.warnings:
@@ -581,7 +581,12 @@ class PipelineSampler:
             given["generator"] = generator
         extra = seam.extra if seam.times is None else None
         with entered(self.pipe, make_probe(seam), self._encoded, self.meter, seam.branches, extra) as call:
-            output = (getattr(call, "__wrapped__", call) if traced else call)(self.pipe, **given)
+            try:
+                output = (getattr(call, "__wrapped__", call) if traced else call)(self.pipe, **given)
+            except UnboundLocalError as error:  # what its loop would have set
+                raise UnsupportedPipeline(
+                    f"{type(self._found).__name__} cannot be called with no step to take: {error}"
+                ) from error
         flags = getattr(output, "nsfw_content_detected", None) or getattr(output, "nsfw_detected", None) or []
         self._flags = [bool(one) for one in flags]
         images = getattr(output, "images", None)
