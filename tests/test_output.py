@@ -17,7 +17,8 @@ from sys import stdout
 
 print("at import")
 os.write(1, b"raw at import\\n")
-atexit.register(lambda: print("at exit"))
+if "pytest" not in sys.modules:
+    atexit.register(lambda: print("at exit"))
 late = threading.Event()
 
 
