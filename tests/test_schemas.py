@@ -16,15 +16,16 @@ from PIL import Image, PngImagePlugin
 from safetensors.torch import save_file
 
 import tiny
-from noisewright import cli
+from noisewright import cli, journal
 from noisewright.evaluate.overview import overview
+from noisewright.inside import inside
 from noisewright.metadata import read_image, read_recipe
 from noisewright.particle import particle_id
 from noisewright.samplers.mixture import MixtureSampler
 from noisewright.schemas.files import check_recipe, check_request, check_run
-from noisewright.schemas.journal import check_journal, check_record
+from noisewright.schemas.journal import check_record
 from noisewright.schemas.lineage import check_lineage
-from noisewright.schemas.reading import MOST_BYTES, inside, parse_json, read_file, short
+from noisewright.schemas.reading import MOST_BYTES, cut, parse_json, read_file, short
 from noisewright.statistics import FeatureStatistics
 from noisewright.store import read_journal, read_run
 from noisewright.trajectory.errors import ErrorTable
@@ -122,6 +123,11 @@ def run(root, tmp_path):
     return tmp_path / "run"
 
 
+def raw(file):
+    """The recipe of an image, as it is written."""
+    return json.loads(read_image(file)[1]["noisewright"])
+
+
 RUNS = ["refine", "paths", "fk", "levels"]
 
 
@@ -133,10 +139,12 @@ def test_what_noisewright_writes_fits_its_schemas(root, name):
     held = json.loads((root / name / "run.json").read_text())
     assert check_run(held, "x") == held
     assert check_request(held["request"], "x") == held["request"]
-    assert check_journal(read_journal(root / name), "x") == read_journal(root / name)
+    for record in read_journal(root / name):
+        assert check_record(record, "x") == record
     for file in [*(root / name / "images").iterdir(), root / name / "best.png", root / name / "baseline.png"]:
         _, recipe = read_recipe(file)
-        assert recipe == json.loads(read_image(file)[1]["noisewright"])
+        assert {**recipe, "lineage": 0} == {**raw(file), "lineage": 0}
+        assert check_lineage(recipe["lineage"], "x")[0] == recipe["id"]
 
 
 def test_a_request_knows_every_option_of_the_command(root):
@@ -167,17 +175,40 @@ def test_a_mutated_run_is_shown_or_refused(run):
     assert refused > 200
 
 
+def forged_journal(run, records):
+    """Lines with checksums that hold, whatever they say."""
+    lines = []
+    for record in records:
+        body = json.dumps(record, separators=(",", ":")).encode()[:-1]
+        lines.append(body + journal.MARK + journal._digest(body) + journal.END + b"\n")
+    (run / "journal.jsonl").write_bytes(b"".join(lines))
+
+
 @pytest.mark.parametrize("name", RUNS)
-def test_a_mutated_journal_is_shown_or_refused(root, tmp_path, name):
+def test_a_mutated_line_of_a_journal_is_right_or_refused(root, name):
+    found = [refusal(check_record, other, "x") for one in read_journal(root / name) for _, other in some(one, 60)]
+    assert sum(one is not None for one in found) > len(found) // 2
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_with_a_forged_journal_is_shown_or_refused(root, tmp_path, name):
     shutil.copytree(root / name, tmp_path / "run")
     records = read_journal(tmp_path / "run")
-    refused = 0
-    for path, other in some(records, 400):
-        if path == (len(records) - 1,):
-            continue  # a torn last line is left out
-        (tmp_path / "run" / "journal.jsonl").write_text("".join(json.dumps(one) + "\n" for one in other))
-        refused += refusal(overview, tmp_path / "run") is not None
-    assert refused > 250
+    for _, other in some(records, 120):
+        if all(isinstance(one, dict) for one in other):
+            forged_journal(tmp_path / "run", other)
+            refusal(overview, tmp_path / "run")
+
+
+def test_a_run_with_a_forged_journal_is_resumed_or_refused(run):
+    records = read_journal(run)
+    held = json.loads((run / "run.json").read_text())
+    for _, other in some(records, 25):
+        if all(isinstance(one, dict) for one in other):
+            forged_journal(run, other)
+            (run / "run.json").write_text(json.dumps(held))
+            (run / "best.png").unlink(missing_ok=True)
+            assert main("resume", run)[0] in (0, 2)
 
 
 def test_a_mutated_run_is_resumed_or_refused(run):
@@ -240,11 +271,8 @@ def test_files_are_held_inside_the_run(run, tmp_path, kind):
         (run / "best.png").symlink_to("best.png")
     else:
         name = str(tmp_path / "secret.png") if kind == "absolute" else "../secret.png"
-    if kind == "loop":
-        assert not inside(run, name).is_file()
-    else:
-        with pytest.raises(ValueError, match="inside"):
-            inside(run, name)
+    with pytest.raises(ValueError, match="inside"):
+        inside(run, name)
     if name == "best.png":
         code, said = main("replay", f"{run}:best")
         assert (code, "best.png" in said) == (2, True)
@@ -267,9 +295,8 @@ def test_lines_of_a_journal_agree_with_themselves(root):
     wrong = {
         "entries of 'seeds'": {"seeds": []},
         "entries of 'files'": {"files": finish["files"] * 2},
-        "the seed": {"seeds": [5 for _ in finish["ids"]]},
-        "leads to": {"ids": ["0" * 16, *finish["ids"][1:]]},
-        "at index 1": {"steps": 1},
+        "none named": {"particles": [{key: one for key, one in finish["particles"][0].items() if key != "parents"}]},
+        "expected 0 parents": {"particles": [{**finish["particles"][0], "parents": ["0" * 16]}]},
         "one of 'finish'": {"verb": "boil"},
         "no such key": {"colour": 3},
         "at most": {"nfe": 2**60},
@@ -278,8 +305,6 @@ def test_lines_of_a_journal_agree_with_themselves(root):
     for says, change in wrong.items():
         with pytest.raises(ValueError, match=says):
             check_record({**finish, **change}, "line 1")
-    with pytest.raises(ValueError, match="made before"):
-        check_journal([one for one in records if one["verb"] == "score"], "x")
 
 
 # Recipes
@@ -295,7 +320,7 @@ def image_with(recipe, source, target):
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_mutated_recipe_is_read_or_refused(root, name):
-    _, recipe = read_recipe(root / name / "best.png")
+    recipe = raw(root / name / "best.png")
 
     def read(text):
         check_recipe(parse_json(text, "x"), "x")
@@ -307,7 +332,7 @@ def test_a_mutated_recipe_is_read_or_refused(root, name):
 def test_a_mutated_recipe_is_replayed_to_the_same_pixels_or_not_at_all(root, tmp_path):
     """Those that the schema lets through: exit 0 is said of equal pixels only."""
     for name in ("refine", "levels"):
-        pixels, recipe = read_recipe(root / name / "best.png")
+        pixels, recipe = read_image(root / name / "best.png")[0], raw(root / name / "best.png")
         valid = [other for _, other in mutants(recipe) if refusal(check_recipe, other, "x") is None]
         for other in random.Random(0).sample(valid, 10):
             file = image_with(other, root / name / "best.png", tmp_path / "m.png")
@@ -331,7 +356,7 @@ def rehashed(lineage):
 
 def forged(recipe, change):
     """A recipe whose lineage was changed, with all ids made to fit."""
-    other = json.loads(json.dumps(recipe))
+    other = {**json.loads(json.dumps(recipe)), "recipe_version": 1}
     change(other)
     other["id"] = rehashed(other["lineage"])
     return other
@@ -388,6 +413,32 @@ def test_forged_lineages_are_refused(root, change, says):
     assert "m.png" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [], {}, "x", [[]], [["noise"]], [["noise", {"seed": 0, "steps": 2}]], [["boil", {}, []]], nested(20),
+        [["noise", {"seed": 1.5, "steps": 2}, []]], [["noise", {"seed": 0, "steps": 10**9}, []]],
+        [["noise", {"seed": 0, "steps": 2}, [1]]],
+        [["noise", {"seed": 0, "steps": 2}, []], ["denoise", {"to": 2}, [2]]],
+        [["noise", {"seed": 0, "steps": 2}, []], ["denoise", {"to": 2}, [-1]]],
+        [["noise", {"seed": 0, "steps": 2}, []], ["denoise", {"to": 2}, [True]]],
+        [["noise", {"seed": 0, "steps": 2}, []], ["denoise", {"to": 2}, [0.5]]],
+        [["noise", {"seed": 0, "steps": 2}, []], ["denoise", {"to": 3}, [1]]],
+        [["noise", {"seed": 0, "steps": 2}, []], ["denoise", {"to": "2"}, [1]]],
+        [["noise", {"seed": 0, "steps": 2}, []], ["denoise", {}, [1]]],
+        [["noise", {"seed": 0, "steps": 2}, []], ["denoise", [2], [1]]],
+        [["noise", {"seed": 0, "steps": 2}, []], ["denoise", {"to": 2}, None]],
+        [["noise", {"seed": 0, "steps": 2}, []], ["denoise", {"to": 2}, []]],
+        [["noise", {"seed": 10**400, "steps": 2}, []]], [["noise", {"seed": 0, "steps": math.nan}, []]],
+        [["noise", {"seed": 0, "steps": 2}, []]] * 200_000,
+    ],
+    ids=range(24),
+)  # fmt: skip
+def test_forged_lineages_of_the_second_version_are_refused(root, lines):
+    recipe = {**raw(root / "refine" / "baseline.png"), "lineage": lines}
+    assert refusal(check_recipe, recipe, "m.png")
+
+
 def line(verb, args, index, parents):
     key = particle_id(verb, tuple(parents), args)
     return {"id": key, "verb": verb, "args": args, "index": index, "parents": parents}
@@ -440,7 +491,7 @@ def test_forged_lineages_of_several_parents_are_refused():
     ],
 )
 def test_forged_settings_are_refused_by_replay(root, tmp_path, path, value, says):
-    _, recipe = read_recipe(root / "refine" / "baseline.png")
+    recipe = raw(root / "refine" / "baseline.png")
     holder = recipe
     for key in path[:-1]:
         holder = holder[key]
@@ -574,4 +625,5 @@ def test_short_is_what_python_writes_where_it_can_be():
     for value in (3, 2.5, True, None, "a", [1, 2], {"a": 1}, (1, "b"), b"x", [], {}):
         assert short(value) == repr(value)
     assert short(np.float64(2.5)) == "2.5"
+    assert cut("a\nb" * 99) == ("a b" * 99)[:57] + "..."
     assert short(10**400) == "a number of 401 digits"

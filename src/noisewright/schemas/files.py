@@ -155,7 +155,7 @@ def check_recipe(value: Any, where: str) -> dict[str, Any]:
     if batch["place"] >= batch["size"]:
         raise ValueError(f"expected a place inside the micro-batch of {batch['size']} in {where}, got {batch['place']}")
     if found["recipe_version"] >= 2:
-        found["lineage"] = _spelled_out(found["lineage"], where)
+        found = {**found, "lineage": _spelled_out(found["lineage"], where)}
     last, made = check_lineage(found["lineage"], where)
     if last != found["id"]:
         raise ValueError(f"expected a lineage that leads to {found['id']}, got one to {last} in {where}: it was edited")
@@ -171,6 +171,8 @@ def _spelled_out(lines: Any, where: str) -> list[dict[str, Any]]:
     if not isinstance(lines, list) or not 0 < len(lines) <= MOST_LINES:
         raise ValueError(f"expected 1 to {MOST_LINES} lines of a lineage in {where}, got {short(lines)}")
     try:
+        if not all(type(up) is int for _, _, ups in lines for up in ups):
+            raise TypeError
         return from_compact(lines).lineage()
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError):
         raise ValueError(f"expected a lineage of verbs in {where}, got a damaged one") from None

@@ -29,7 +29,7 @@ from noisewright.schemas.checked import (
     matching,
     wrong,
 )
-from noisewright.schemas.lineage import MOST_LINES, Line, Lineage, Made, check_line
+from noisewright.schemas.lineage import MOST_LINES, Line, Lineage, Made, check_line, check_parents
 from noisewright.schemas.reading import short
 
 MOST_VERIFIERS = 100
@@ -161,6 +161,8 @@ def check_record(value: Any, where: str) -> dict[str, Any]:
     for name, one in lists:
         if len(one) != len(ids):
             raise ValueError(f"expected {len(ids)} entries of {short(name)} in {where}, got {len(one)}")
+    for line in found.get("particles", []):
+        check_parents(line["verb"], line["args"], line.get("parents"), where)
     _check_ends(found, where)
     return found
 

@@ -194,9 +194,7 @@ def check_line(line: dict[str, Any], made: dict[str, Made], last: str, where: st
     missing = [one for one in parents if one not in made]
     if missing:
         raise ValueError(f"expected parents that were made before in {where}, got {short(missing[0])}")
-    wanted = {"noise": 0, "blend": len(args.get("weights", ()))}.get(verb, 1)
-    if len(parents) != wanted:
-        raise ValueError(f"expected {wanted} parents for {verb} in {where}, got {len(parents)}")
+    check_parents(verb, args, parents, where)
     found = particle_id(verb, tuple(parents), args)
     if found != line["id"]:
         raise ValueError(f"expected the id {found} in {where}, got {line['id']}: it was edited")
@@ -209,6 +207,14 @@ def check_line(line: dict[str, Any], made: dict[str, Made], last: str, where: st
     seed = args["seed"] if verb == "noise" else before[0].seed if verb == "denoise" else None
     made[found] = Made(index, steps, seed)
     return found
+
+
+def check_parents(verb: str, args: dict[str, Any], parents: Sequence[str] | None, where: str) -> None:
+    """Refuse another number of parents than a verb works on; ``None`` where a line does not name them but must."""
+    wanted = {"noise": 0, "blend": len(args.get("weights", ()))}.get(verb, 1)
+    if parents is None or len(parents) != wanted:
+        got = "none named" if parents is None else len(parents)
+        raise ValueError(f"expected {wanted} parents for {verb} in {where}, got {got}")
 
 
 def _check_index(verb: str, args: dict[str, Any], index: int, before: Sequence[int], steps: int, where: str) -> None:
