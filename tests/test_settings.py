@@ -116,7 +116,7 @@ def test_what_cannot_be_recorded_is_refused_before_anything_is_spent(tmp_path, v
 
 def test_arguments_come_back_from_a_recipe_as_they_were_given(models, tmp_path):
     given = {"original_size": (64, 64), "crops_coords_top_left": (np.int64(8), 8), "guidance_rescale": np.float32(0.25),
-             "target_size": torch.Size([64, 64]), "negative_prompt": ["a dog"]}  # fmt: skip
+             "target_size": torch.Size([64, 64]), "negative_prompt": "a dog"}  # fmt: skip
     pipe = nw.load(str(models / "sdxl"), device="cpu")
     found = search(pipe, tmp_path / "run", **given)
     plain = pipe(PROMPT, num_inference_steps=2, guidance_scale=3.0, generator=torch.Generator().manual_seed(0),
@@ -126,7 +126,7 @@ def test_arguments_come_back_from_a_recipe_as_they_were_given(models, tmp_path):
     _, recipe = read_recipe(found.best.file)
     made = restored({key: recipe["sampler"][key] for key in given}, None, older=False)
     assert made == {"original_size": (64, 64), "crops_coords_top_left": (8, 8), "guidance_rescale": 0.25,
-                    "target_size": (64, 64), "negative_prompt": ["a dog"]}  # fmt: skip
+                    "target_size": (64, 64), "negative_prompt": "a dog"}  # fmt: skip
     assert all(isinstance(made[key], tuple) for key in ("original_size", "target_size"))
     for one in ("best", "baseline"):
         assert replay(f"{tmp_path / 'run'}:{one}").identical

@@ -368,6 +368,14 @@ def test_a_bill_that_is_none_costs_no_answer(usage):
 
 
 def test_ctrl_c_keeps_what_was_answered_and_asks_no_more():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a script's background has it ignored
+    try:
+        _interrupted_by_ctrl_c()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _interrupted_by_ctrl_c():
     def answer(seen, number):
         if number == 3:
             os.kill(os.getpid(), signal.SIGINT)
@@ -384,7 +392,8 @@ def test_ctrl_c_keeps_what_was_answered_and_asks_no_more():
 
 
 PROGRAM = """
-import sys, torch
+import signal, sys, torch
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from noisewright.verifiers.vlm import VlmVerifier
 from noisewright.verifiers.vlm_server import Server
 VlmVerifier(Server("m", base_url=sys.argv[1], timeout=60))(torch.rand(3, 3, 4, 4), "x")

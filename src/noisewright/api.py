@@ -311,6 +311,7 @@ def make_plan(
     warnings: list[str] = []
     if prompt is not None or class_label is None:
         check_prompt(prompt)
+    no_longer(class_label=class_label, negative_prompt=negative_prompt)
     asked = check_arguments(
         class_label=class_label, search=search, search_args=search_args, target=target,
         num_inference_steps=num_inference_steps, search_steps=search_steps, guidance_scale=guidance_scale,
@@ -328,7 +329,6 @@ def make_plan(
     at_most(MOST_STEPS, num_inference_steps=num_inference_steps, search_steps=search_steps)
     at_most(MOST_IN_A_BATCH, batch_size=batch_size)
     at_most(LARGEST_SIDE, height=height, width=width)
-    no_longer(class_label=class_label, negative_prompt=negative_prompt)
     for given, what in ((verifier, "verifiers"), (judge, "judges")):
         no_more(MOST_VERIFIERS, what, given if isinstance(given, (list, tuple)) else [given])
     if not ensemble_weights(ensemble) and ensemble not in ENSEMBLES:
