@@ -20,7 +20,7 @@ from noisewright.evaluate import report
 from noisewright.samplers import pipeline
 from noisewright.statistics import FeatureStatistics
 from noisewright.store import read_run, write_atomically
-from noisewright.trajectory.kept import Kept
+from noisewright.trajectory.kept import Kept, _key
 
 SPECIAL = ("pipe", "socket", "device", "link to a pipe", "link to a device", "/dev/null", "/dev/stdout", "/dev/fd/1")
 
@@ -205,7 +205,7 @@ def test_nothing_that_is_written_stands_in_place_of_what_is_no_file(kind, tmp_pa
         with pytest.raises(OSError, match="no file"):
             statistics.save(place)
     kept = Kept(tmp_path)
-    file = kept._file("kind", ("key",))
+    file = kept._file("kind", _key("kind", ("key",)))
     file.parent.mkdir()
     file.symlink_to(path)
     kept.put({"a": torch.zeros(1)}, "kind", "key")  # a warning
