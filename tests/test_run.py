@@ -1037,6 +1037,8 @@ def test_images_that_are_none_are_not_scored_and_rank_last(tmp_path):
     assert any("6 of 12 images were blacked out" in one for one in said)
     assert any("3 of 12 images have NaN" in one for one in said)
     assert len(said) == 2
+    flags = [flag for line in lines(tmp_path / "run", "finish") for flag in line["nsfw_content_detected"]]
+    assert flags == [row % 2 == 1 for row in range(12)]
     run.judge()
     assert judge.asked <= 2
     run.store.close()
@@ -1044,6 +1046,16 @@ def test_images_that_are_none_are_not_scored_and_rank_last(tmp_path):
     assert again.failures() == said
     assert again.best.id == run.best.id
     again.store.close()
+
+
+def test_previews_that_are_none_rank_last_unasked(tmp_path):
+    verifier = LikesBlack()
+    run = open_run(tmp_path / "run", Unsafe(steps=4), [verifier], batch_size=4)
+    found = run.preview(run.denoise(run.noise(4), 2))
+    assert [math.isnan(one.scores["darkness"]) for one in found] == [False, True, True, True]
+    assert verifier.asked == 1
+    assert run.top(found)[0] is found[0]
+    run.store.close()
 
 
 def test_where_every_image_is_none_it_is_said(tmp_path):

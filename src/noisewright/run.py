@@ -660,8 +660,7 @@ class Run:
         x, previews = self._to_the_end(some, sampler)
         images, flags = self._decoded(x, sampler)
         broken = {p.id: "nsfw" for p, flag in zip(some, flags, strict=True) if flag}
-        finite = images.flatten(1).isfinite().all(1).tolist()
-        broken |= {p.id: "nan" for p, whole in zip(some, finite, strict=True) if not whole}
+        broken |= {p.id: "nan" for p, good in zip(some, _finite(images), strict=True) if not good}
         images = torch.nan_to_num(images)
         record: dict[str, Any] = {"verb": "finish", "ids": [p.id for p in some], "seeds": [p.seed for p in some]}
         if previews is not None:
@@ -674,6 +673,8 @@ class Run:
             digests.append(digest_of(png))
             files.append(self.store.save_image(particle.id, png))
         record |= {"files": files, "pixels": hashes, "digests": digests, "steps": stop, **self._metered(sampler)}
+        if any(flags):
+            record["nsfw_content_detected"] = flags
         self._append({**record, "broken": broken} if broken else record, some)
         self._score_some(some, images, previews)
 
@@ -862,9 +863,11 @@ class Run:
             x, _ = self._states.batch(some, self.sampler)
             clean = self.sampler.predict(x, some[0].index)
             digest = self._states.save_estimates(some, clean)
-        images = self.sampler.decode(clean)
+        images, flags = self._decoded(clean, self.sampler)
+        whole = [good and not flag for good, flag in zip(_finite(images), flags, strict=True)]
+        images = torch.nan_to_num(images)
         began = time.perf_counter()
-        found = {verifier.name: self._scores(verifier, images) for verifier in self.verifiers}
+        found = {verifier.name: self._scores(verifier, images, whole=whole) for verifier in self.verifiers}
         metered = self._metered(self.sampler)
         metered["seconds"]["verify"] = round(time.perf_counter() - began, 6)
         record = {"verb": "preview", "ids": [p.id for p in some], "index": some[0].index, "scores": found}
@@ -953,6 +956,12 @@ class Run:
     def _on_shrink(self, size: int) -> None:
         self.say(f"out of memory: micro-batches of {size} from here on")
         self._append({"verb": "shrink", "batch_size": size, **self._metered(self.sampler)})
+
+
+def _finite(images: Tensor) -> list[bool]:
+    """Which images have no NaN and no infinity."""
+    found: list[bool] = images.flatten(1).isfinite().all(1).tolist()
+    return found
 
 
 def _distinct(particles: Sequence[Particle]) -> list[Particle]:

@@ -80,6 +80,7 @@ class Finish(_Speaks):
     pixels: Annotated[list[Hash], Field(strict=True)]
     digests: NotRequired[Annotated[list[Digest], Field(strict=True)]]
     broken: NotRequired[Reasons]
+    nsfw_content_detected: NotRequired[Annotated[list[bool], Field(strict=True)]]
     previews: NotRequired[Digest | None]
     steps: Steps
 
@@ -141,7 +142,7 @@ Record = Annotated[
 
 RECORD: TypeAdapter[Any] = TypeAdapter(Record)
 
-AS_LONG = ("seeds", "lineages", "files", "pixels", "digests", "objective")
+AS_LONG = ("seeds", "lineages", "files", "pixels", "digests", "nsfw_content_detected", "objective")
 """The lists that have an entry for each id."""
 
 
