@@ -234,4 +234,5 @@ def test_any_command_line_is_done_or_refused_in_one_line(place, argv):
     assert "Traceback" not in err.getvalue()
     assert len(said) == (1 if code == 2 else 0), (argv, said)
     assert all(len(line) < LONGEST_LINE for line in said), argv
-    assert not (code == 2 and Path("run").exists()), (argv, said)
+    if code == 2 and Path("run").exists():  # pictures were made that no verifier can score: of a guidance of 1e30, say
+        assert "the images are kept in run" in said[0], (argv, said)
