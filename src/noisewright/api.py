@@ -25,7 +25,7 @@ from PIL import Image
 from noisewright import __version__, registry, trust
 from noisewright.bounds import LARGEST_SIDE, MOST_IN_A_BATCH, MOST_STEPS, MOST_VERIFIERS, at_most, no_longer, no_more
 from noisewright.budget import Budget, parse_budget
-from noisewright.builtins import FULL_STEPS, PREVIEWS, STEP_NOISE
+from noisewright.builtins import BEGINS_ANEW, FULL_STEPS, PREVIEWS, STEP_NOISE
 from noisewright.errors import BudgetExhausted, TargetReached, out_of_memory
 from noisewright.evaluate import report
 from noisewright.files import check_directory, not_files, write_atomically, write_picture
@@ -394,12 +394,18 @@ def make_plan(
                 negative_prompt=negative_prompt, height=height, width=width, solver=rule, model=_model_name(pipe),
                 pipe_kwargs=pipe_kwargs,
             )  # fmt: skip
+            anew = BEGINS_ANEW in needs and not sampler.begins_anywhere
+            if rule is None and (anew or (PREVIEWS in needs and not sampler.knows_levels)):
+                why = f"solver ddim for {search}: {type(pipe.scheduler).__name__} cannot be entered on its way"
+                sampler = sampler.with_levels("pipeline", registry.make_solver("ddim", eta))
+                warnings.append(f"{why}; for the baseline too")
             if schedule is not None:
                 sampler = _on_levels(sampler, schedule, num_inference_steps, eta, warnings, force)
         except Exception as error:
             if not out_of_memory(error):
                 raise
-            raise ValueError(f"expected a size whose noise fits in memory, got {height}x{width}") from None
+            size = "the model's own" if height is None else f"{height}x{width}"
+            raise ValueError(f"expected a model and a size whose noise fit in memory, got size {size}") from None
     final = sampler
     asked = final.description["num_inference_steps"]
     if search_steps == asked:
@@ -420,6 +426,8 @@ def make_plan(
     if PREVIEWS in needs and not getattr(sampler, "can_preview", True):
         kind = sampler.pipe.scheduler.config.get("prediction_type")  # type: ignore[attr-defined]
         raise ValueError(f"expected a prediction that previews can be made of for {search}, got {kind!r}")
+    if BEGINS_ANEW in needs and not getattr(sampler, "begins_anywhere", True):
+        raise ValueError(f"expected a solver that can be entered on its way for {search}, got the pipeline's own")
     _rehearse(function, sampler, verifiers, arguments, seed, limits)
     if limits == Budget():
         raise ValueError("expected a budget such as '64 images', got none")

@@ -12,6 +12,9 @@ FULL_STEPS = "full steps"
 """A search that changes states on their way, which have no counterpart on another number of steps."""
 
 
+BEGINS_ANEW = "states that begin anew on their way"
+"""A search that carries states back towards noise: what a solver remembers of earlier steps does not hold there."""
+
 GRADIENT = "verifiers and a solver with a gradient"
 """A search that climbs."""
 
@@ -30,7 +33,8 @@ class Entry:
         target: ``module:attribute`` that is imported when it is chosen ("" for models and schedules).
         details: what ``list`` shows besides: cost, reference, range, licence, ...
         options: keyword arguments given to the target.
-        needs: of a search, among ``STEP_NOISE``, ``FULL_STEPS``, ``PREVIEWS`` and ``GRADIENT``.
+        needs: of a search, among ``STEP_NOISE``, ``FULL_STEPS``, ``PREVIEWS``,
+            ``BEGINS_ANEW`` and ``GRADIENT``.
     """
 
     kind: str
@@ -56,13 +60,13 @@ ENTRIES = [
         "search", "paths", "carry good states back towards noise, branch, keep the best previews",
         "noisewright.search.paths:paths",
         {"cost": "N * i0 + R * N * M * (L + 1) + finishing, NFE", "reference": "Ma et al. 2025, section 3.1"},
-        needs=(FULL_STEPS, PREVIEWS),
+        needs=(FULL_STEPS, PREVIEWS, BEGINS_ANEW),
     ),
     Entry(
         "search", "zero-order+paths", "zero-order on the start, then paths from the winner",
         "noisewright.search.zero_order_paths:zero_order_paths",
         {"cost": "the sum of the two", "reference": "after Ma et al. 2025"},
-        needs=(FULL_STEPS, PREVIEWS),
+        needs=(FULL_STEPS, PREVIEWS, BEGINS_ANEW),
     ),
     Entry(
         "search", "fk", "a particle filter: weigh trajectories by their previews and resample",
@@ -86,7 +90,7 @@ ENTRIES = [
         "search", "evolution", "elites, tournament and mutation at several points of the way",
         "noisewright.search.evolution:evolution",
         {"cost": "P * S + generations * (P - E) * (S - i) NFE", "reference": "He et al. 2025"},
-        needs=(FULL_STEPS,),
+        needs=(FULL_STEPS, BEGINS_ANEW),
     ),
     Entry(
         "search", "halving", "start many, cut by previews, where previews rank like finals",

@@ -134,6 +134,11 @@ def read_levels(scheduler: Any, mu: float | None = None) -> Levels:
     final_alpha, final_sigma = _final(scheduler)
     alpha, sigma = _vp_at(scheduler, times)
     native = Schedule(tuple(times.tolist()), (*alpha, final_alpha), (*sigma, final_sigma), start)
+    if own_sigmas and has_midpoints(scheduler):  # every second place lies between two levels
+        s = torch.cat([sigmas[: len(times) : 2].detach().float().cpu(), torch.zeros(1)])
+        alpha, sigma = vp_levels(s)
+        schedule = Schedule(tuple(times[::2].tolist()), tuple(alpha), tuple(sigma), start * alpha[0], clock)
+        return Levels(schedule, native, kind, None)
     keep = _distinct(times)
     schedule = Schedule(
         tuple(times[keep].tolist()),
@@ -143,6 +148,21 @@ def read_levels(scheduler: Any, mu: float | None = None) -> Levels:
         clock,
     )
     return Levels(schedule, native, kind, Ddim() if _is_plain_ddim(scheduler, times) else None)
+
+
+def has_midpoints(scheduler: Any) -> bool:
+    """Whether every second state of a scheduler lies between two of its levels (KDPM2), at none that we know."""
+    return getattr(scheduler, "sigmas_interpol", None) is not None
+
+
+def begins_anywhere(scheduler: Any, native: Schedule) -> bool:
+    """Whether a state at any level can be stepped on from without the steps before it.
+
+    Not where a step takes several calls (Heun, KDPM2, the Runge-Kutta steps of PNDM) or the schedule names a level
+    twice (PNDM): begun in the middle of a step, or at its second place, the rest of the noise is never removed.
+    """
+    levels = native.sigma[:-1]
+    return int(getattr(scheduler, "order", 1)) == 1 and len(set(levels)) == len(levels)
 
 
 def _is_plain_ddim(scheduler: Any, times: Tensor) -> bool:

@@ -29,7 +29,14 @@ from noisewright.sampler import Meter, StepNoise, quantise
 from noisewright.samplers.chance import unaided
 from noisewright.samplers.classes import is_class_conditional, read_class
 from noisewright.samplers.fingerprint import Fingerprint, fingerprint
-from noisewright.samplers.levels import Levels, equal_solver, read_levels, step_arguments
+from noisewright.samplers.levels import (
+    Levels,
+    begins_anywhere,
+    equal_solver,
+    has_midpoints,
+    read_levels,
+    step_arguments,
+)
 from noisewright.samplers.load import OWN_PIPELINES as OWN_PIPELINES
 from noisewright.samplers.load import best_device as best_device
 from noisewright.samplers.load import load_pipeline as load_pipeline
@@ -296,6 +303,16 @@ class PipelineSampler:
     def can_preview(self) -> bool:
         """Whether a clean estimate can be read from the network's prediction."""
         return self._kind in KINDS
+
+    @property
+    def knows_levels(self) -> bool:
+        """Whether the level of every state on the way is known, which a preview is made by."""
+        return self.solver is not None or not has_midpoints(self._prepared)
+
+    @property
+    def begins_anywhere(self) -> bool:
+        """Whether a state at any level can be gone on from without the steps before it."""
+        return self.solver is not None or begins_anywhere(self._prepared, self.schedule)
 
     @property
     def can_advance(self) -> bool:
