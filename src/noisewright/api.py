@@ -404,8 +404,8 @@ def make_plan(
         except Exception as error:
             if not out_of_memory(error):
                 raise
-            size = "the model's own" if height is None else f"{height}x{width}"
-            raise ValueError(f"expected a model and a size whose noise fit in memory, got size {size}") from None
+            shown = "the model's own" if height is None else f"{height}x{width}"
+            raise ValueError(f"expected a model and a size whose noise fit in memory, got size {shown}") from None
     final = sampler
     asked = final.description["num_inference_steps"]
     if search_steps == asked:
