@@ -134,7 +134,7 @@ def read_levels(scheduler: Any, mu: float | None = None) -> Levels:
     final_alpha, final_sigma = _final(scheduler)
     alpha, sigma = _vp_at(scheduler, times)
     native = Schedule(tuple(times.tolist()), (*alpha, final_alpha), (*sigma, final_sigma), start)
-    if own_sigmas and has_midpoints(scheduler):  # every second place lies between two levels
+    if sigmas is not None and own_sigmas and has_midpoints(scheduler):  # every second place lies between two levels
         s = torch.cat([sigmas[: len(times) : 2].detach().float().cpu(), torch.zeros(1)])
         alpha, sigma = vp_levels(s)
         schedule = Schedule(tuple(times[::2].tolist()), tuple(alpha), tuple(sigma), start * alpha[0], clock)
