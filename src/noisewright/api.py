@@ -404,8 +404,8 @@ def make_plan(
         except Exception as error:
             if not out_of_memory(error):
                 raise
-            asked_for = "the model's own" if height is None else f"{height}x{width}"
-            raise ValueError(f"expected a size whose noise fits in memory, got {asked_for}") from None
+            shown = "the model's own" if height is None else f"{height}x{width}"
+            raise ValueError(f"expected a model and a size whose noise fit in memory, got size {shown}") from None
     final = sampler
     asked = final.description["num_inference_steps"]
     if search_steps == asked:
