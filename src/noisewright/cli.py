@@ -668,11 +668,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     with _quiet_libraries(), _stoppable():
         try:
+            _check_here()
             code = _command(arguments or ["--help"], for_good=argv is None)
             sys.stdout.flush()
         except BaseException as error:
             code = _explained(error)
     return code
+
+
+def _check_here() -> None:
+    """Refuse to work in a directory that is gone: relative paths mean nothing there, and libraries end in a crash."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        said = error.strerror or type(error).__name__
+        raise ValueError(f"expected a working directory that is there, got one that is gone: {said}") from None
 
 
 def _command(arguments: list[str], for_good: bool) -> int:

@@ -127,6 +127,8 @@ def _rgb(image: Image.Image, name: str) -> np.ndarray:
     signed = _tag(image, SAMPLE_FORMAT, 1) == 2
     if image.mode.startswith("I") or (signed and image.mode == "L"):
         return np.repeat(_grey(image, signed, name)[..., None], 3, axis=2)
+    if image.mode in ("P", "PA") and not (image.palette and image.palette.palette):
+        raise ValueError("it has no palette for its colours")
     if image.mode in ("La", "RGBa"):  # colours times alpha
         image = image.convert(image.mode.upper())
     _warn_of_transparency(image, name)
