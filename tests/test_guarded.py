@@ -1,6 +1,7 @@
 """Somebody else's code: what it prints and what it raises."""
 
 import io
+import subprocess
 import sys
 import threading
 
@@ -117,18 +118,20 @@ print("went on", flush=True)
 
 @pytest.mark.parametrize("ending", ["end = sys.exit", "end = lambda: None", "end = lambda: 1 / 0"])
 def test_a_process_that_was_forked_does_not_go_on(ending):
-    import subprocess
-    import sys
-
     done = subprocess.run([sys.executable, "-c", FORKS.format(ending=ending)], capture_output=True, text=True)
     assert done.stdout == "went on\n", done.stderr
 
 
 def test_who_closes_the_output_closes_nothing(capsys):
-    import sys
-
     call(lambda: sys.stdout.close())
     assert not sys.stderr.closed
     print("still", file=sys.stderr)
     print("open")
     assert capsys.readouterr() == ("open\n", "still\n")
+
+
+def test_nor_does_it_where_output_and_errors_are_one(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdout", sys.stderr)
+    call(lambda: sys.stdout.close())
+    assert sys.stdout is sys.stderr
+    assert not sys.stderr.closed

@@ -125,7 +125,7 @@ def quiet() -> Iterator[None]:
     """What this thread prints inside goes to standard error."""
     with _lock:
         aside = sys.stdout if isinstance(sys.stdout, _Aside) else None
-        if aside is None and sys.stdout is not sys.stderr and sys.stdout is not None:
+        if aside is None and sys.stdout is not None:
             sys.stdout = aside = _Aside(sys.stdout)
         if aside is not None:
             aside.users += 1
