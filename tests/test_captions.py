@@ -489,6 +489,26 @@ def test_a_verifier_that_changes_the_directory_moves_no_file(folder):
     assert len(list((folder / "out").iterdir())) == 4
 
 
+def test_a_verifier_that_takes_its_directory_away_loses_no_score(folder):
+    def vanishes(images, prompt):
+        Path("gone").mkdir()
+        os.chdir("gone")
+        os.rmdir(os.getcwd())
+        return images.mean((1, 2, 3))
+
+    here = os.getcwd()
+    found, bad = score_files(images_in([Path("in")]), "a", [as_verifier(vanishes)])
+    assert (len(found), bad, os.getcwd()) == (4, [], here)
+
+
+@pytest.mark.parametrize("header", ["file,prompt,prompt", "file,Prompt,prompt ", "prompt,file,file"])
+def test_a_table_with_a_column_twice_is_refused(tmp_path, header):
+    table = tmp_path / "t.csv"
+    table.write_text(f"{header}\na.png,b,c\n")
+    with pytest.raises(ValueError, match=r"expected one column (file|prompt) in .*, got 2"):
+        prompt_source(str(table))
+
+
 def test_a_full_disk_loses_no_score_and_leaves_no_part(folder, capsys, monkeypatch):
     real = sorting.shutil.copyfileobj
     copied = []

@@ -59,6 +59,15 @@ def refused(capsys, argv, *parts, code=2):
     return err
 
 
+@pytest.mark.parametrize("argv", [["score", "/x.png", "--prompt", "a", "--verifier", "brightness"], ["generate", "a"]])
+def test_a_working_directory_that_is_gone_is_one_line(here, capsys, monkeypatch, argv):
+    gone = here / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    refused(capsys, argv, "expected a working directory that is there")
+
+
 def done(capsys, argv):
     assert cli.main([str(one) for one in argv]) == 0
     return capsys.readouterr().out

@@ -1,6 +1,7 @@
 """Somebody else's code: what it prints and what it raises."""
 
 import io
+import subprocess
 import sys
 import threading
 
@@ -96,3 +97,41 @@ def test_an_error_says_one_line_that_is_not_long():
     assert said(ValueError("one\ntwo")) == "one"
     assert said(ValueError()) == ""
     assert len(said(ValueError("x" * 10**6))) == 300
+
+
+FORKS = """
+import os, sys
+from noisewright.guarded import call
+{ending}
+def forks():
+    child = os.fork()
+    if child == 0:
+        return end()
+    os.waitpid(child, 0)
+try:
+    call(forks)
+except BaseException as error:
+    print("raised", error)
+print("went on", flush=True)
+"""
+
+
+@pytest.mark.parametrize("ending", ["end = sys.exit", "end = lambda: None", "end = lambda: 1 / 0"])
+def test_a_process_that_was_forked_does_not_go_on(ending):
+    done = subprocess.run([sys.executable, "-c", FORKS.format(ending=ending)], capture_output=True, text=True)
+    assert done.stdout == "went on\n", done.stderr
+
+
+def test_who_closes_the_output_closes_nothing(capsys):
+    call(lambda: sys.stdout.close())
+    assert not sys.stderr.closed
+    print("still", file=sys.stderr)
+    print("open")
+    assert capsys.readouterr() == ("open\n", "still\n")
+
+
+def test_nor_does_it_where_output_and_errors_are_one(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdout", sys.stderr)
+    call(lambda: sys.stdout.close())
+    assert sys.stdout is sys.stderr
+    assert not sys.stderr.closed

@@ -226,6 +226,14 @@ def test_what_has_no_white_is_refused_in_one_line(name, data, says):
     assert "\n" not in str(caught.value)
 
 
+def test_a_palette_that_is_lost_is_not_black():
+    whole = saved(Image.fromarray(GREY).convert("P"), "PNG")
+    start = whole.index(b"PLTE") - 4
+    lost = whole[:start] + whole[start + 12 + struct.unpack(">I", whole[start : start + 4])[0] :]
+    with pytest.raises(ValueError, match="no palette"):
+        decode_image(io.BytesIO(lost), "lost.png")
+
+
 def test_integers_of_fewer_bits_than_they_stand_in_are_told(caplog):
     for bits, values in ((16, WIDE), (8, GREY)):
         decode_image(io.BytesIO(saved(Image.fromarray(values.astype(np.int32)), "TIFF")), "a.tif")

@@ -681,7 +681,8 @@ def _check_here() -> None:
     try:
         os.getcwd()
     except OSError as error:
-        raise ValueError(f"expected a working directory, got one that is gone: {error.strerror}") from None
+        said = error.strerror or type(error).__name__
+        raise ValueError(f"expected a working directory that is there, got one that is gone: {said}") from None
 
 
 def _command(arguments: list[str], for_good: bool) -> int:

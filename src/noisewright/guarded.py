@@ -7,12 +7,13 @@ processes, and writes to the file descriptor.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from noisewright.texts import clean
 
@@ -44,15 +45,27 @@ def call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         Escaped: in place of any other BaseException that is no Exception.
         Exception: as the function raises it.
     """
+    process = os.getpid()
     try:
         with quiet():
             return function(*args, **kwargs)
-    except (Exception, KeyboardInterrupt):
-        raise
     except BaseException as error:
+        if os.getpid() != process:
+            _end_fork(error)
+        if isinstance(error, (Exception, KeyboardInterrupt)):
+            raise
         if _by_signal(error):
             raise
         raise Escaped(error) from error
+    finally:
+        if os.getpid() != process:
+            _end_fork(None)
+
+
+def _end_fork(error: BaseException | None) -> NoReturn:
+    """End a process that ``function`` forked and that came back: it would go on as a second run beside its parent."""
+    code = error.code if isinstance(error, SystemExit) else None if error is None else 1
+    os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
 
 def named(error: BaseException) -> str:
@@ -100,6 +113,9 @@ class _Aside:
         self._stream = stream
         self.users = 0
 
+    def close(self) -> None:
+        """Leave open what others still write to."""
+
     def __getattr__(self, name: str) -> Any:
         return getattr(sys.stderr if _inside.depth and sys.stderr is not None else self._stream, name)
 
@@ -109,7 +125,7 @@ def quiet() -> Iterator[None]:
     """What this thread prints inside goes to standard error."""
     with _lock:
         aside = sys.stdout if isinstance(sys.stdout, _Aside) else None
-        if aside is None and sys.stdout is not sys.stderr and sys.stdout is not None:
+        if aside is None and sys.stdout is not None:
             sys.stdout = aside = _Aside(sys.stdout)
         if aside is not None:
             aside.users += 1

@@ -128,6 +128,8 @@ def _delimiter(table: Path, text: str) -> str:
 
 def _column(header: Sequence[str], names: Sequence[str], table: Path) -> int:
     for name in names:
+        if header.count(name) > 1:
+            raise ValueError(f"expected one column {name} in {shown(table)}, got {header.count(name)}")
         if name in header:
             return header.index(name)
     got = shown(", ".join(header))[:80] or "an empty file"
