@@ -146,6 +146,7 @@ class Run:
         self.warnings: list[str] = list(store.warnings)
         self.ledger = Ledger(self._recovered)
         self._lineages = Lineages()
+        self._costs: dict[tuple[int, int, int], int] = {}
         self._described: dict[int, dict[str, Any]] = {}
         self._leaders: dict[int, Candidate] = {}
         self._states = States(store, self.say)
@@ -626,7 +627,14 @@ class Run:
         source = self._states.source(particle)
         known = sampler.can_advance and self._states.estimated(source)
         looking = self._looking_costs(particle, sampler) if particle.index == sampler.schedule.steps else 0
-        return sampler.nfe(source.index + known, particle.index) + looking
+        return self._nfe(sampler, source.index + known, particle.index) + looking
+
+    def _nfe(self, sampler: Sampler, start: int, stop: int) -> int:
+        """:meth:`Sampler.nfe`, which is asked for every particle of a round, remembered."""
+        key = id(sampler), start, stop
+        if key not in self._costs:
+            self._costs[key] = sampler.nfe(start, stop)
+        return self._costs[key]
 
     def _looking_costs(self, particle: Particle, sampler: Sampler) -> int:
         """NFE besides the way to its end for what a candidate looked like on the way."""
