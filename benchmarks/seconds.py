@@ -1,7 +1,8 @@
 """What a budget in seconds buys, on the bundled model: when it ends, and how many images against the bare loop.
 
 Each way is a process of its own, so that both start cold. The bare loop calls the pipeline and the verifier on batches
-until the time is over, and keeps nothing; of the batch in which it runs out, the share before it counts.
+until the time is over, and keeps nothing; of the batch in which it runs out, the share before it counts. No judge is
+asked in either.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ OURS = """
 import sys
 import noisewright as nw
 pipe = nw.load()
-found = nw.search(pipe, {prompt!r}, budget="{seconds} s", out={out!r})
+found = nw.search(pipe, {prompt!r}, judge=[], budget="{seconds} s", out={out!r})
 print(found.images, found.seconds["total"])
 """
 BARE = """
