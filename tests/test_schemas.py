@@ -241,7 +241,7 @@ def test_what_is_no_run_at_all_is_one_line(tmp_path, command, text):
 def test_files_are_read_within_bounds(tmp_path):
     (tmp_path / "big").write_bytes(b" " * (MOST_BYTES + 1))
     os.mkfifo(tmp_path / "pipe")
-    for name, says in (("big", "at most"), ("pipe", "a pipe"), (".", "a directory"), ("a\0b", "null byte")):
+    for name, says in (("big", "at most"), ("pipe", "a pipe"), (".", "a directory"), ("a\0b", "does not exist")):
         with pytest.raises(ValueError, match=says):
             read_file(f"{tmp_path}/{name}", "a file")
     with pytest.raises(ValueError, match="a device"):

@@ -13,7 +13,7 @@ from noisewright.errors import RunInterrupted, RunMismatch
 from noisewright.journal import seal
 from noisewright.locks import is_being_written, let_go, locked
 from noisewright.metadata import encode_png, pixel_hash
-from noisewright.store import Store, is_intact, read_journal, read_run, write_atomically
+from noisewright.store import Store, damaged_lines, is_intact, read_journal, read_run, write_atomically
 
 SPEC = {
     "sampler": {"model": "m", "fingerprint": "f", "prompt": "a cat", "num_inference_steps": 20, "device": "cpu"},
@@ -480,3 +480,12 @@ def test_states_come_back_or_are_none(root):
         (root / "states" / "p.safetensors").write_bytes(damaged)
         assert store.state("p", digest) is None
     store.close()
+
+
+def test_a_journal_that_is_a_pipe_is_not_waited_for(root):
+    create(root).close()
+    (root / "journal.jsonl").unlink()
+    os.mkfifo(root / "journal.jsonl")
+    for read in (read_journal, damaged_lines, Store.open):
+        with pytest.raises(ValueError, match=r"is a pipe|inside"):
+            read(root)

@@ -23,6 +23,7 @@ from noisewright.errors import RunInterrupted, RunMismatch
 from noisewright.files import write_atomically as write_atomically  # which others take from here too
 from noisewright.inside import inside
 from noisewright.locks import LOCK, let_go, locked
+from noisewright.reading import read_bytes
 
 if TYPE_CHECKING:  # reading a run (``noisewright show``) must not wait for torch
     from torch import Tensor
@@ -34,6 +35,9 @@ READABLE = (1, 2)
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x00\x00IEND\xaeB`\x82"
 MAY_CHANGE = ("budget", "target", "judges", "batch_size", "device")
 """What of a spec may differ when a run is continued."""
+
+MOST_JOURNAL = 2**32
+"""Bytes of a journal that is read."""
 
 FOLDERS = ("images", "states")
 LEFTOVER = re.compile(r"\.(run\.json|journal\.jsonl(\.bad)?|[\w-]+\.(png|safetensors|pt))\.\w{6,}")
@@ -420,7 +424,7 @@ def damaged_lines(root: str | Path) -> int:
 
 def _lines_of(root: Path) -> list[bytes]:
     path = root / "journal.jsonl"
-    return journal.split(path.read_bytes())[0] if path.exists() else []
+    return journal.split(read_bytes(path, "a journal", most=MOST_JOURNAL))[0] if os.path.lexists(path) else []
 
 
 

@@ -10,17 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from noisewright.reading import read_bytes
+
 MOST_BYTES = 2**24
 """Of a JSON file or a recipe. A recipe of ten thousand ancestors takes two megabytes."""
 
 MOST_DEPTH = 32
 MOST_CONTAINERS = 500_000
 """Objects and lists in one JSON text, each of which takes far more memory than its two characters."""
-
-KINDS = {
-    stat.S_IFDIR: "a directory", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}  # fmt: skip
 
 
 def short(value: Any, most: int = 60) -> str:
@@ -105,20 +102,9 @@ def read_file(path: str | Path, what: str, most: int = MOST_BYTES) -> bytes:
         FileNotFoundError: where there is none.
         ValueError: in one line, where it cannot be read, is no regular file, or is larger.
     """
-    try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with os.fdopen(handle, "rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if not stat.S_ISREG(mode):
-                raise ValueError(f"expected {what}, got {path}, which is {KINDS.get(stat.S_IFMT(mode), 'no file')}")
-            found = file.read(most + 1)
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(f"expected {what}, got {path}, which does not exist") from None
-    except OSError as error:
-        raise ValueError(f"expected {what}, got {path}: {error.strerror or error}") from None
-    if len(found) > most:
-        raise ValueError(f"expected {what} of at most {most} bytes, got more in {path}")
-    return found
+    if "\0" not in os.fspath(path) and not exists(path):
+        raise FileNotFoundError(f"expected {what}, got {path}, which does not exist")
+    return read_bytes(path, what, most=most)
 
 
 def parse_json(data: bytes | str, where: str) -> Any:
