@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import noisewright as nw
 import tiny
 from noisewright import api, cli, files, replay
 from noisewright.evaluate import report
+from noisewright.reading import read_bytes
 from noisewright.samplers import pipeline
 from noisewright.statistics import FeatureStatistics
 from noisewright.store import read_run, write_atomically
@@ -383,3 +385,22 @@ def test_schedules_are_written_where_they_were_asked_for(model, wandering):
     assert done.returncode == 0, done.stderr
     assert {"fit.json", "plot.png"} <= written(wandering)
     assert not [name for name in written(wandering) if name.startswith("elsewhere")]
+
+
+def test_a_small_file_costs_little_memory_however_much_may_be_read(tmp_path):
+    path = tmp_path / "small"
+    path.write_bytes(b"small" * 10)
+    tracemalloc.start()
+    assert read_bytes(path, most=2**40) == b"small" * 10
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**23
+
+
+def test_a_file_is_read_whole_however_many_pieces_it_takes(tmp_path):
+    path = tmp_path / "large"
+    path.write_bytes(bytes(range(256)) * 2**13 + b"end")
+    assert read_bytes(path) == path.read_bytes()
+    assert read_bytes(path, most=path.stat().st_size) == path.read_bytes()
+    with pytest.raises(ValueError, match="at most"):
+        read_bytes(path, most=path.stat().st_size - 1)

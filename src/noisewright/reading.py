@@ -11,6 +11,9 @@ from typing import BinaryIO
 MOST_TEXT = 2**26
 """Bytes of a text file that is read: prompts, tables of prompts, names of classes."""
 
+PIECE = 2**20
+"""Bytes that are asked for at once: Python sets aside what is asked for, not what is there."""
+
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 KINDS = (
@@ -91,12 +94,21 @@ def read_bytes(path: str | Path, what: str = "a file", *, most: int = MOST_TEXT)
     """
     with open_regular(path, what, most=most) as file:
         try:
-            data = file.read(most + 1)
+            data = at_most(file, most + 1)
         except OSError as error:
             raise refused(path, what, error) from None
     if len(data) > most:
         raise ValueError(f"expected {what}, got {shown(path)}: at most {most} bytes are read")
     return data
+
+
+def at_most(file: BinaryIO, most: int) -> bytes:
+    """The next ``most`` bytes of a file, or what is left; it takes the memory of what is there, not of ``most``."""
+    pieces = []
+    while most > 0 and (piece := file.read(min(most, PIECE))):
+        pieces.append(piece)
+        most -= len(piece)
+    return b"".join(pieces)
 
 
 def read_text(path: str | Path, what: str = "a file", *, most: int = MOST_TEXT) -> str:
