@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 
 import _schedules_work as model
 from _schedules_store import FITTED, NAMED, Cell, hashed
-from noisewright.evaluate.bootstrap import interval
+from noisewright.diffusion.schedule import Schedule
 from noisewright.evaluate.distribution import fid_change_interval, fid_interval
-from noisewright.schedule import Schedule
-from noisewright.statistics import FeatureStatistics
+from noisewright.measures.bootstrap import interval
+from noisewright.measures.statistics import FeatureStatistics
 
 if TYPE_CHECKING:
     from schedules import Option, Study

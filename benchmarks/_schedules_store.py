@@ -13,7 +13,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from noisewright.schedules import RULES
+from noisewright.diffusion.schedules import RULES
 
 VERSION = 1
 """Part of every key: raised when what is computed changes though no setting does."""

@@ -17,17 +17,16 @@ from safetensors.torch import load_file
 import noisewright as nw
 from _schedules_store import FIRST_SEED, Part, Rows, hashed, save_whole
 from noisewright import registry
-from noisewright.features import FeatureNetwork
-from noisewright.metadata import read_image
+from noisewright.diffusion.schedule import Schedule
+from noisewright.diffusion.schedules import named_schedule
+from noisewright.diffusion.solvers import Ddim, nfe
+from noisewright.images.metadata import read_image
+from noisewright.measures.statistics import FeatureStatistics
 from noisewright.samplers.classes import labels_of
 from noisewright.samplers.pipeline import PipelineSampler
-from noisewright.schedule import Schedule
-from noisewright.schedules import named_schedule
 from noisewright.shapes.oracle import grade
 from noisewright.shapes.prompts import load_prompts, parse, sample_scene
 from noisewright.shapes.scene import render
-from noisewright.solvers import Ddim, nfe
-from noisewright.statistics import FeatureStatistics
 from noisewright.trajectory import dmn, gits, vrg
 from noisewright.trajectory.errors import ErrorTable
 from noisewright.trajectory.files import ScheduleFile, identity, read_schedule_file, write_schedule_file
@@ -37,6 +36,7 @@ from noisewright.trajectory.measure import measure
 from noisewright.trajectory.metrics import Subject, Teacher, images_of
 from noisewright.trajectory.path import ModelPath, path_of, spaced, with_schedule
 from noisewright.trajectory.tune import tune
+from noisewright.verifiers.features import FeatureNetwork
 from noisewright.verifiers.fid import REFERENCE
 from searches import balanced
 

@@ -13,12 +13,12 @@ CHILD = """
 import contextlib, sys, tempfile, time
 from pathlib import Path
 from noisewright import registry
-from noisewright.budget import parse_budget
+from noisewright.run.budget import parse_budget
 from noisewright.errors import BudgetExhausted
-from noisewright.run import Run
+from noisewright.run.verbs import Run
 from noisewright.samplers.mixture import MixtureSampler
-from noisewright.solvers import Ddim
-from noisewright.store import Store
+from noisewright.diffusion.solvers import Ddim
+from noisewright.run.store import Store
 from noisewright.verifiers.pixels import Brightness
 
 MIB = 2**20

@@ -34,11 +34,11 @@ import noisewright as nw
 from noisewright import registry
 from noisewright.evaluate.distribution import inception_score, manifold
 from noisewright.evaluate.population import image_batches
-from noisewright.features import FeatureNetwork
+from noisewright.measures.statistics import FeatureStatistics, check_same_network
 from noisewright.samplers.classes import labels_of, read_class
 from noisewright.samplers.pipeline import PipelineSampler
-from noisewright.statistics import FeatureStatistics, check_same_network
 from noisewright.verifiers.classifier import Classifier
+from noisewright.verifiers.features import FeatureNetwork
 from noisewright.verifiers.fid import REFERENCE
 
 MODEL, CLASSIFIER, JUDGE = "noisewright/cifar10", "noisewright/cifar10-classifier", "noisewright/cifar10-judge"

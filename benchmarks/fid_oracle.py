@@ -18,7 +18,7 @@ import time
 
 import torch
 
-from noisewright.frechet import RunningFrechet, frechet_distance
+from noisewright.measures.frechet import RunningFrechet, frechet_distance
 
 
 def features(count: int, width: int, seed: int) -> torch.Tensor:

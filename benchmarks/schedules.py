@@ -41,7 +41,7 @@ import _schedules_work as model
 from _schedules_store import BLOCK, FITTED, NAMED, Cell, Part, Rows, parts_of
 from _schedules_work import Arm, Job
 from noisewright import registry
-from noisewright.schedule import Schedule
+from noisewright.diffusion.schedule import Schedule
 from noisewright.trajectory import vrg
 from noisewright.trajectory.errors import ErrorTable
 from noisewright.trajectory.path import spaced

@@ -30,19 +30,19 @@ import torch
 
 import noisewright as nw
 from noisewright import registry
-from noisewright.budget import Budget
-from noisewright.builtins import STEP_NOISE
+from noisewright.diffusion.schedule import Schedule
+from noisewright.diffusion.solvers import Ddim
 from noisewright.errors import BudgetExhausted
-from noisewright.evaluate.bootstrap import interval
-from noisewright.metadata import read_image
-from noisewright.run import Run
+from noisewright.images.metadata import read_image
+from noisewright.measures.bootstrap import interval
+from noisewright.registry.builtins import STEP_NOISE
+from noisewright.run.budget import Budget
+from noisewright.run.store import Store
+from noisewright.run.verbs import Run
 from noisewright.samplers.mixture import MixtureSampler
 from noisewright.samplers.pipeline import PipelineSampler
-from noisewright.schedule import Schedule
 from noisewright.shapes.oracle import grade
 from noisewright.shapes.prompts import KINDS, kind, load_prompts, parse
-from noisewright.solvers import Ddim
-from noisewright.store import Store
 from noisewright.verifiers.pixels import Brightness
 
 IMAGES_PER_SECOND = 5.0

@@ -20,8 +20,8 @@ import torch
 
 import noisewright as nw
 from noisewright import registry
-from noisewright.evaluate.bootstrap import interval
-from noisewright.metadata import read_image
+from noisewright.images.metadata import read_image
+from noisewright.measures.bootstrap import interval
 from noisewright.shapes.oracle import grade
 from noisewright.shapes.prompts import KINDS, kind, load_prompts, parse
 

@@ -25,8 +25,8 @@ import torch
 
 import noisewright as nw
 from noisewright import registry
-from noisewright.evaluate.bootstrap import interval
-from noisewright.particle import mean_ranks
+from noisewright.measures.bootstrap import interval
+from noisewright.run.particle import mean_ranks
 from noisewright.shapes.prompts import load_prompts
 
 BUNDLED = ("shapes-clip", "shapes-aesthetic", "shapes-reward")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from noisewright.solvers import asked, stages
+from noisewright.diffusion.solvers import asked, stages
 
 
 def trajectory(solver, schedule, x, look, noise=None, known=()):

@@ -11,12 +11,13 @@ from PIL import Image
 
 import noisewright as nw
 import tiny
-from noisewright import api, registry
-from noisewright.budget import parse_budget
+from noisewright import registry
 from noisewright.errors import RunMismatch, UnsupportedPipeline, VerifierFailed
-from noisewright.metadata import read_recipe
+from noisewright.images.metadata import read_recipe
+from noisewright.plan import DEFAULT_BUDGET, make_plan
+from noisewright.run.budget import parse_budget
+from noisewright.run.store import read_journal, read_run
 from noisewright.samplers.mixture import MixtureSampler
-from noisewright.store import read_journal, read_run
 
 PROMPT = "two red circles"
 
@@ -160,8 +161,8 @@ def test_the_bundled_model_by_name():
 
 
 def test_the_default_budget():
-    plan = api.make_plan(MixtureSampler(steps=2, prompt=PROMPT), PROMPT, verifier="brightness")
-    assert plan.budget == parse_budget(api.DEFAULT_BUDGET)
+    plan = make_plan(MixtureSampler(steps=2, prompt=PROMPT), PROMPT, verifier="brightness")
+    assert plan.budget == parse_budget(DEFAULT_BUDGET)
     assert plan.budget.images == 16
     assert (plan.budget.nfe, plan.budget.seconds) == (None, None)
 
@@ -390,7 +391,7 @@ def test_a_repaired_verifier_goes_on_with_the_images_that_are_there(pipe, tmp_pa
 )
 def test_a_sampler_keeps_its_own_prompt_and_settings(prompt, more, part):
     with pytest.raises(ValueError, match=part):
-        api.make_plan(MixtureSampler(steps=2), prompt, verifier="brightness", **more)
+        make_plan(MixtureSampler(steps=2), prompt, verifier="brightness", **more)
 
 
 def test_search_tells_its_arguments_even_where_the_package_holds_the_name():

@@ -7,8 +7,8 @@ from PIL import Image, PngImagePlugin
 
 import tiny
 from noisewright import cli
-from noisewright.metadata import encode_png, read_recipe
-from noisewright.particle import Lineages, Particle, from_lineage, noise_particle
+from noisewright.images.metadata import encode_png, read_recipe
+from noisewright.run.particle import Lineages, Particle, from_lineage, noise_particle
 
 MODEL = []
 

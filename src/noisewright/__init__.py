@@ -5,15 +5,18 @@ result = nw.search(pipe, "two red circles", verifier="clip", budget="64 images")
 result.best.image
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from noisewright.texts import guard_log
+from noisewright.outside.texts import guard_log
 
 __version__ = "0.1.0"
 __all__ = ["Result", "__version__", "load", "search", "with_timeout"]
 
 if TYPE_CHECKING:
-    from noisewright.api import Result, load, search
+    from noisewright.api import search
+    from noisewright.plan import load
+    from noisewright.result import Result
     from noisewright.verifiers.timeout import with_timeout
 
 guard_log()
@@ -21,12 +24,7 @@ guard_log()
 
 def __getattr__(name: str) -> Any:
     # torch and diffusers take seconds to import; --help and --version must not wait for them.
-    if name in ("search", "load", "Result"):
-        import noisewright.api
-
-        return getattr(noisewright.api, name)
-    if name == "with_timeout":
-        from noisewright.verifiers.timeout import with_timeout
-
-        return with_timeout
+    where = {"search": "api", "load": "plan", "Result": "result", "with_timeout": "verifiers.timeout"}
+    if name in where:
+        return getattr(import_module(f"noisewright.{where[name]}"), name)
     raise AttributeError(f"module 'noisewright' has no attribute {name!r}")

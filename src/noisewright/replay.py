@@ -13,23 +13,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noisewright import api, registry
-from noisewright import trust as trusting
+from noisewright import registry
+from noisewright.diffusion.schedule import Schedule
 from noisewright.errors import RunMismatch, UnsupportedPipeline
-from noisewright.files import check_output, write_atomically
-from noisewright.inside import inside
-from noisewright.metadata import encode_png, pixel_hash, public_name, read_image, read_recipe
-from noisewright.particle import Particle, from_lineage, noise_particle
-from noisewright.run import Run
-from noisewright.sampler import Sampler
+from noisewright.execute import versions
+from noisewright.images.metadata import encode_png, pixel_hash, public_name, read_image, read_recipe
+from noisewright.outside.files import check_output, write_atomically
+from noisewright.outside.inside import inside
+from noisewright.plan import RESERVED, check_device
+from noisewright.registry import trust as trusting
+from noisewright.run.particle import Particle, from_lineage, noise_particle
+from noisewright.run.store import Store, is_run, read_journal, read_run
+from noisewright.run.verbs import Run
 from noisewright.samplers.fingerprint import fingerprint, is_older, same_model
 from noisewright.samplers.pipeline import PipelineSampler, load_pipeline
+from noisewright.samplers.protocol import Sampler
 from noisewright.samplers.settings import restored
-from noisewright.schedule import Schedule
 from noisewright.schemas.journal import check_record
 from noisewright.schemas.reading import short
 from noisewright.schemas.request import as_path, check_arguments
-from noisewright.store import Store, read_journal, read_run
 
 NOT_SETTINGS = (
     "model", "pipeline", "fingerprint", "prompt", "num_inference_steps", "solver", "eta", "schedule", "levels", "dtype",
@@ -125,7 +127,7 @@ def replay(
     model = None if model is None else str(as_path("a model", model))
     asked = check_arguments(device=device, dtype=dtype)
     device, dtype = asked.device, asked.dtype
-    api.check_device(device)
+    check_device(device)
     image = find_image(source)
     pixels, recipe = read_recipe(image)
     if model is None:
@@ -164,7 +166,7 @@ def find_image(source: str) -> Path:
         raise ValueError(f"expected a PNG or RUN:ID, got {short(source)}, which does not exist")
     if key in ("best", "baseline"):
         return inside(run, f"{key}.png")
-    if not api.is_run(run):
+    if not is_run(run):
         raise ValueError(f"expected a run directory (with run.json), got {run}")
     files: dict[str, str] = {}
     for record in read_journal(run):
@@ -211,7 +213,7 @@ def find_recorded_model(recipe: Mapping[str, Any], image: Path, trust: bool = Fa
 
 def _model_of(run: Path) -> str | None:
     """The model that the settings of a run in a directory name, with its path; None where there is no run."""
-    if not (run / "run.json").is_file() or not api.is_run(run):
+    if not (run / "run.json").is_file() or not is_run(run):
         return None
     spec = read_run(run).get("spec")
     sampler = spec.get("sampler") if isinstance(spec, dict) else None
@@ -249,7 +251,7 @@ def rebuild(
         pipe = load_pipeline(where, device=device, dtype=dtype)
     if _solver(made) is None and made["eta"] is not None:
         settings["eta"] = made["eta"]  # what the pipeline passes to its own scheduler
-    for key in api.RESERVED:
+    for key in RESERVED:
         if key in settings:
             raise ValueError(f"expected no {key} in a recipe, which noisewright sets itself")
     named = {key: settings.pop(key, None) for key in NAMED_SETTINGS}
@@ -306,7 +308,7 @@ def _regenerate(
     """The pixels of ``wanted``, finished in one micro-batch with the rest of ``batch``, by the run's own verbs."""
     with tempfile.TemporaryDirectory(prefix="noisewright-") as place:
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        store = Store.create(place, {"sampler": sampler.description}, api.versions(), now)
+        store = Store.create(place, {"sampler": sampler.description}, versions(), now)
         try:
             run = Run(store, sampler, [_Nothing()], batch_size=len(batch), search=str(recipe.get("search", "")))
             found = {one.id: one for one in run.finish(batch)}[wanted.id]
@@ -376,7 +378,7 @@ def _reasons(
     for name, now in (("device", str(sampler.device)), ("dtype", str(sampler.description["dtype"]))):
         if made[name] != now:
             reasons.append(f"{name} {made[name]} then, {now} now")
-    present = api.versions()
+    present = versions()
     for name, then in recipe.get("versions", {}).items():
         if present.get(name) != then:
             reasons.append(f"{name} {then} then, {present.get(name, 'none')} now")
@@ -392,6 +394,6 @@ def _write(out: Path | None, found: np.ndarray, recipe: Mapping[str, Any]) -> No
     hashed = pixel_hash(found)
     kept = {key: value for key, value in recipe.items() if key != "scores" or hashed == recipe.get("pixels")}
     try:
-        write_atomically(out, encode_png(found, {**kept, "pixels": hashed, "versions": api.versions()}))
+        write_atomically(out, encode_png(found, {**kept, "pixels": hashed, "versions": versions()}))
     except OSError as error:
         raise ValueError(f"expected a file that can be written, got {out}: {error.strerror or error}") from error

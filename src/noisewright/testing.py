@@ -26,12 +26,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noisewright.budget import parse_budget
+from noisewright.diffusion.solvers import Ddim
 from noisewright.errors import BudgetExhausted, TargetReached, VerifierFailed
-from noisewright.run import Run
+from noisewright.run.budget import parse_budget
+from noisewright.run.store import Store, read_journal
+from noisewright.run.verbs import Run
 from noisewright.samplers.mixture import MixtureSampler
-from noisewright.solvers import Ddim
-from noisewright.store import Store, read_journal
 from noisewright.verifiers.pixels import Brightness
 
 STEPS = 8

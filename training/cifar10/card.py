@@ -7,9 +7,9 @@ from typing import Any
 
 import classifier
 import data
-import diffusion
 from safetensors import safe_open
 
+import diffusion
 from noisewright.verifiers.fid import REFERENCE, START
 
 HEADER = """---

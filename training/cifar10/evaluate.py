@@ -14,13 +14,13 @@ from typing import Any
 import data
 import numpy as np
 import torch
-from diffusion import MANIFEST
 from train import MODELS, note
 
+from diffusion import MANIFEST
 from noisewright import load
 from noisewright.evaluate.distribution import inception_score, manifold
-from noisewright.features import FeatureNetwork
-from noisewright.statistics import FeatureStatistics
+from noisewright.measures.statistics import FeatureStatistics
+from noisewright.verifiers.features import FeatureNetwork
 from noisewright.verifiers.fid import REFERENCE, START
 
 SEED = 1_000_000

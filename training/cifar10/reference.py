@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from noisewright.features import FeatureNetwork
-from noisewright.statistics import FeatureStatistics
+from noisewright.measures.statistics import FeatureStatistics
+from noisewright.verifiers.features import FeatureNetwork
 from noisewright.verifiers.fid import REFERENCE
 
 AT_ONCE = 500

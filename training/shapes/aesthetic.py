@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from data import KIND_WEIGHTS
 from diffusers import AutoencoderKL
-from evaluate import MODELS, candidates, record
 from loop import train
 from PIL import Image, ImageFilter
 from reward import GENERATED_STEPS, agreement
@@ -29,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPModel
 
+from evaluate import MODELS, candidates, record
 from noisewright.shapes.oracle import grade
 from noisewright.shapes.prompts import Prompt, load_prompts, parse, sample_prompt, sample_scene
 from noisewright.shapes.scene import SHAPES, SIDE_PX, Scene, Thing, coverage, render, rgb

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import clip
-import diffusion
 import numpy as np
 import torch
-from evaluate import GUIDANCE
 from safetensors import safe_open
 
-from noisewright.evaluate.bootstrap import interval
+import diffusion
+from evaluate import GUIDANCE
+from noisewright.measures.bootstrap import interval
 from noisewright.shapes.prompts import KINDS
 
 SUCCESS = "python benchmarks/success.py"

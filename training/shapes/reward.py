@@ -21,7 +21,6 @@ import clip
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from evaluate import MODELS, by_kind, candidates, record
 from loop import train
 from negatives import edit_pair, possible
 from PIL import Image, ImageFilter
@@ -30,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BertTokenizer, CLIPModel
 
+from evaluate import MODELS, by_kind, candidates, record
 from noisewright.shapes.oracle import WEIGHTS, Grade, grade, grade_reading, read
 from noisewright.shapes.prompts import MOST_THINGS, PLURALS, WORDS, load_prompts, parse, sample_scene
 from noisewright.shapes.scene import COLOURS, PALETTE, SHAPES, SIDE_PX, Thing, coverage, render

@@ -13,14 +13,14 @@ import autoencoder
 import card
 import clip
 import data
-import diffusion
 import layout
 import tokenizer
 import torch
 from diffusers import AutoencoderKL
-from evaluate import GUIDANCE, MODELS, STEPS
 from transformers import CLIPTextModel, CLIPTokenizer
 
+import diffusion
+from evaluate import GUIDANCE, MODELS, STEPS
 from noisewright.shapes.prompts import WORDS
 
 STAGES = ("prompts", "tokenizer", "autoencoder", "diffusion", "clip", "card")

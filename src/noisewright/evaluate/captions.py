@@ -16,7 +16,7 @@ from PIL import Image
 
 from noisewright.evaluate.folders import SIDECARS, sidecar
 from noisewright.evaluate.graphs import prompt_of_graph
-from noisewright.reading import read_text, shown
+from noisewright.outside.reading import read_text, shown
 
 Prompts = Callable[[Path, Mapping[str, Any]], str]
 """The prompt of one file, from its path and what it says of itself; a ValueError in one line where it has none."""
@@ -154,7 +154,7 @@ def _from_metadata(path: Path, info: Mapping[str, Any]) -> str:
 
 
 def prompt_in(info: Mapping[str, Any]) -> str | None:
-    """The prompt in an image's metadata (what :func:`noisewright.images.read_image` gives besides the pixels), or None.
+    """The prompt in an image's metadata (what :func:`~.read_image` gives besides the pixels), or None.
 
     In this order: our own recipe; the text that A1111 and its relatives write (PNG ``parameters``, EXIF UserComment, a
     GIF's comment); ComfyUI's graph, where all its samplers lead to one text; a text ``prompt``.

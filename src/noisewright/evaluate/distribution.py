@@ -1,7 +1,7 @@
 """How near a set of images is to another, and how sharp and varied it is: KID, Inception Score, precision, recall, ...
 
 All on features (images, d) of one network for both sides, in float64, in blocks, so that memory grows with the number
-of images and not with its square. FID itself is :meth:`noisewright.statistics.FeatureStatistics.distance`. These are
+of images and not with its square. FID itself is :meth:`~.distance`. These are
 measures of populations, of thousands of images: never of one image, nor of a few.
 """
 
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from noisewright.frechet import frechet_distance, sqrt_matrix
-from noisewright.statistics import FeatureStatistics, check_features
+from noisewright.measures.frechet import frechet_distance, sqrt_matrix
+from noisewright.measures.statistics import FeatureStatistics, check_features
 
 BLOCK = 2**24
 """Distances held at once: 128 MiB."""

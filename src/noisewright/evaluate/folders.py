@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from noisewright.images import suffixes
-from noisewright.inside import inside
-from noisewright.reading import refused, shown
+from noisewright.images.reading import suffixes
+from noisewright.outside.inside import inside
+from noisewright.outside.reading import refused, shown
 
 log = logging.getLogger("noisewright")
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from noisewright.run import SAVING_SECONDS
-from noisewright.verifier import score
+from noisewright.run.verbs import SAVING_SECONDS
+from noisewright.verifiers.protocol import score
 
 if TYPE_CHECKING:
-    from noisewright.api import Plan
-    from noisewright.sampler import Sampler
+    from noisewright.plan import Plan
+    from noisewright.samplers.protocol import Sampler
 
 SLOW_SECONDS = 2.0
 """A single step that takes longer than this is not repeated with a whole micro-batch."""

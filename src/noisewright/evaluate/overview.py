@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from noisewright.ledger import Ledger
-from noisewright.locks import is_being_written
-from noisewright.particle import ensemble_values
+from noisewright.run.ledger import Ledger
+from noisewright.run.locks import is_being_written
+from noisewright.run.particle import ensemble_values
+from noisewright.run.store import damaged_lines, is_intact, read_journal, read_run
 from noisewright.schemas.files import check_shown
 from noisewright.schemas.journal import check_record
-from noisewright.store import damaged_lines, is_intact, read_journal, read_run
 
 
 def overview(root: str | Path) -> dict[str, Any]:

@@ -17,12 +17,12 @@ from torch import Tensor
 from noisewright.evaluate.distribution import fid_interval, inception_score, kid, manifold
 from noisewright.evaluate.folders import images_in, is_run
 from noisewright.evaluate.scoring import PIXELS_AT_ONCE
-from noisewright.features import AT_ONCE, Features, feature_network
-from noisewright.files import check_output
-from noisewright.images import decode_image, read_image
-from noisewright.reading import open_regular, refused, shown
+from noisewright.images.reading import decode_image, read_image
+from noisewright.measures.statistics import SUFFIXES, FeatureStatistics, check_same_network, check_suffix
+from noisewright.outside.files import check_output
+from noisewright.outside.reading import open_regular, refused, shown
 from noisewright.schemas.reading import short
-from noisewright.statistics import SUFFIXES, FeatureStatistics, check_same_network, check_suffix
+from noisewright.verifiers.features import AT_ONCE, Features, feature_network
 
 METRICS = ("fid", "kid", "is", "precision", "recall", "density", "coverage")
 OF_RUNS = ("best", "baseline", "all")
@@ -114,7 +114,7 @@ def evaluate_images(
 
     Args:
         paths: as for :func:`population`.
-        features: a model for :class:`noisewright.features.FeatureNetwork`, or any callable ``images -> Features`` with
+        features: a model for :class:`~.FeatureNetwork`, or any callable ``images -> Features`` with
             a ``fingerprint``.
         metrics: some of :data:`METRICS` with commas; by default those that can be measured, without density and
             coverage.

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from noisewright.files import write_picture
-from noisewright.images import read_image
-from noisewright.inside import inside
+from noisewright.images.reading import read_image
+from noisewright.outside.files import write_picture
+from noisewright.outside.inside import inside
 
 if TYPE_CHECKING:
-    from noisewright.particle import Candidate
-    from noisewright.run import CurvePoint
+    from noisewright.run.particle import Candidate
+    from noisewright.run.verbs import CurvePoint
 
 MOST_TILES = 64
 """How many candidates a contact sheet shows."""
@@ -188,7 +188,7 @@ def plot_curve(curve: Sequence[CurvePoint], verifiers: Sequence[str], file: str 
     """Best value so far against images and against seconds, as a matplotlib figure.
 
     Args:
-        curve: from :meth:`noisewright.run.Run.curve`; may be empty.
+        curve: from :meth:`noisewright.run.verbs.Run.curve`; may be empty.
         verifiers: one name, or those of the ensemble whose value the curve shows.
         file: where to write it as PNG (or what its suffix says).
     """

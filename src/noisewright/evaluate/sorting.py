@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from noisewright.reading import open_regular, shown
+from noisewright.outside.reading import open_regular, shown
 
 LONGEST_NAME = 255
 """Bytes of a file's name that file systems take."""

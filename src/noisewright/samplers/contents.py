@@ -27,8 +27,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noisewright.files import write_atomically
-from noisewright.identity import add_bytes, as_text, bytes_of, canonical
+from noisewright.outside.files import write_atomically
+from noisewright.samplers.identity import add_bytes, as_text, bytes_of, canonical
 
 SMALL = 2**25
 """Bytes of weights that are hashed each time: it takes 20 ms."""

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from noisewright.identity import as_text, canonical, digest_of
 from noisewright.samplers.contents import digest_of_network, tensors_of
+from noisewright.samplers.identity import as_text, canonical, digest_of
 
 FORM = "2:"
 """How fingerprints of every byte begin; those of earlier versions, of 16 values a tensor, are 16 hex digits alone."""

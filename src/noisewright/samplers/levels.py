@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noisewright.clock import Clock
-from noisewright.schedule import Schedule, vp_levels
-from noisewright.solvers import Ddim, Solver
+from noisewright.diffusion.clock import Clock
+from noisewright.diffusion.schedule import Schedule, vp_levels
+from noisewright.diffusion.solvers import Ddim, Solver
 
 ZERO_SIGNAL = 1e-9
 """A last cumulative alpha below this is the zero of a model with no signal left at its end."""
@@ -27,7 +27,7 @@ class Levels:
     Attributes:
         schedule: the levels in the coordinates our solvers work in (VP, or linear flow).
         native: the levels in the scheduler's own coordinates, one per call of its ``step``.
-        kind: what the model predicts; see :func:`noisewright.schedule.estimate`.
+        kind: what the model predicts; see :func:`noisewright.diffusion.schedule.estimate`.
         equal: the solver of ours that takes the same steps, or None where only the scheduler itself does.
     """
 

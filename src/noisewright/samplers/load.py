@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from noisewright.model_files import BRINGS_CODE, check_folder, check_weights, read_json
 from noisewright.samplers.contents import loaded_from
+from noisewright.samplers.model_files import BRINGS_CODE, check_folder, check_weights, read_json
 
 OWN_PIPELINES = {"ClassConditionalFlowPipeline": "noisewright.pipelines.class_flow"}
 """Classes that a ``model_index.json`` may name and that diffusers does not have, with their modules."""

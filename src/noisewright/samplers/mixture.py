@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from noisewright.bounds import MOST_STEPS, at_most
-from noisewright.clock import Level
+from noisewright.diffusion.clock import Level
+from noisewright.diffusion.schedule import Estimate, Schedule, estimate
+from noisewright.diffusion.solvers import AnySolver, Ddim, advance, asked, asks_once, memory, nfe, stages
 from noisewright.errors import NotDifferentiable
-from noisewright.sampler import Meter, StepNoise, quantise
-from noisewright.schedule import Estimate, Schedule, estimate
-from noisewright.solvers import AnySolver, Ddim, advance, asked, asks_once, memory, nfe, stages
+from noisewright.outside.bounds import MOST_STEPS, at_most
+from noisewright.samplers.protocol import Meter, StepNoise, quantise
 
 SHAPE = (3, 2, 2)
 
@@ -41,7 +41,7 @@ def flow_schedule(steps: int, start: float = 1.0) -> Schedule:
 
 
 class MixtureSampler:
-    """A :class:`noisewright.sampler.Sampler` whose data distribution is a Gaussian mixture, exactly.
+    """A :class:`noisewright.samplers.protocol.Sampler` whose data distribution is a Gaussian mixture, exactly.
 
     States are images of ``shape`` with values about [-1, 1]; :meth:`decode` maps -1..1 to 0..1.
 

@@ -22,13 +22,15 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from noisewright.clock import Level
+from noisewright.diffusion.clock import Level
+from noisewright.diffusion.schedule import KINDS, Estimate, Schedule, check_falling, estimate
+from noisewright.diffusion.schedules import named_schedule
+from noisewright.diffusion.solvers import AnySolver, Stages, advance, asked, asks_once, memory, nfe, splits, stages
 from noisewright.errors import NotDifferentiable, UnsupportedPipeline
-from noisewright.identity import canonical, copied
-from noisewright.sampler import Meter, StepNoise, quantise
 from noisewright.samplers.chance import unaided
 from noisewright.samplers.classes import is_class_conditional, read_class
 from noisewright.samplers.fingerprint import Fingerprint, fingerprint
+from noisewright.samplers.identity import canonical, copied
 from noisewright.samplers.levels import (
     Levels,
     begins_anywhere,
@@ -53,13 +55,11 @@ from noisewright.samplers.native import (
     tried,
 )
 from noisewright.samplers.options import listening, unread_words, without_effect
+from noisewright.samplers.protocol import Meter, StepNoise, quantise
 from noisewright.samplers.seam import Seam, checkpointed, entered, make_probe, without_guidance
 from noisewright.samplers.settings import Description, older_settings
 from noisewright.samplers.turns import turn
-from noisewright.schedule import KINDS, Estimate, Schedule, check_falling, estimate
-from noisewright.schedules import named_schedule
 from noisewright.schemas.reading import cut, short
-from noisewright.solvers import AnySolver, Stages, advance, asked, asks_once, memory, nfe, splits, stages
 
 NEEDED = ("latents", "generator", "num_inference_steps", "output_type")
 
@@ -77,7 +77,7 @@ _AFTER_SETTINGS = ("eta",)
 
 
 class PipelineSampler:
-    """A :class:`noisewright.sampler.Sampler` over a diffusers pipeline object, which is left as it was found.
+    """A :class:`noisewright.samplers.protocol.Sampler` over a diffusers pipeline object, which is left as it was found.
 
     Args:
         pipe: any text-to-image or class-conditional pipeline whose loop calls ``scheduler.step`` once per network
@@ -90,7 +90,7 @@ class PipelineSampler:
         solver: one of ours, or None for the pipeline's own: mapped to the solver of ours that takes the same steps
             where there is one, and otherwise run by a private copy of the pipeline's scheduler.
         schedule: levels to use instead of the pipeline's, or the name of a rule that makes them
-            (:mod:`noisewright.schedules`); needs a solver of ours.
+            (:mod:`noisewright.diffusion.schedules`); needs a solver of ours.
         model: how the model is called in records.
         pipe_kwargs: further arguments of the pipeline's call, an explicit None included.
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from noisewright.identity import digest_of
-from noisewright.sampler import Meter
+from noisewright.samplers.identity import digest_of
+from noisewright.samplers.protocol import Meter
 
 PER_PROMPT = ("num_images_per_prompt", "num_videos_per_prompt", "num_waveforms_per_prompt")
 """Arguments of ``encode_prompt`` that say how often what was encoded is repeated."""

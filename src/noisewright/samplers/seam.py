@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from noisewright.errors import UnsupportedPipeline
-from noisewright.sampler import Meter
 from noisewright.samplers.prompts import remembering
+from noisewright.samplers.protocol import Meter
 from noisewright.samplers.turns import networks_of, reserved
 
 CLOSE = 0.02

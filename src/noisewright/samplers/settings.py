@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from noisewright.errors import RunMismatch
-from noisewright.identity import as_text, canonical, is_content, original
 from noisewright.samplers.fingerprint import is_older, same_model
+from noisewright.samplers.identity import as_text, canonical, is_content, original
 
 TEXT = re.compile(r"(negative_)?prompt(_\d)?")
 """Arguments that are texts, whatever they look like."""
@@ -48,7 +48,7 @@ def restored(recorded: Mapping[str, Any], given: Mapping[str, Any] | None, older
     """The arguments of a pipeline's call from a record.
 
     Args:
-        recorded: arguments by name, as :func:`noisewright.identity.canonical` makes them.
+        recorded: arguments by name, as :func:`noisewright.samplers.identity.canonical` makes them.
         given: arguments again, of which the record has only a hash; they are compared with it.
         older: whether the record is of a version that wrote what Python shows.
 

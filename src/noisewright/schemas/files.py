@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from noisewright.particle import ENSEMBLES, from_compact, read_ensemble
+from noisewright.run.particle import ENSEMBLES, from_compact, read_ensemble
 from noisewright.schemas.checked import (
     CLOSED,
     MOST_BATCH,
@@ -55,7 +55,7 @@ Levels = Annotated[list[Number], Field(strict=True, max_length=MOST_STEPS + 1)]
 
 
 class LevelsJson(TypedDict):
-    """Levels one by one, as :meth:`noisewright.schedule.Schedule.to_json` gives them."""
+    """Levels one by one, as :meth:`noisewright.diffusion.schedule.Schedule.to_json` gives them."""
 
     __pydantic_config__ = CLOSED  # type: ignore[misc]
     t: Levels

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple, NotRequired
 from pydantic import AfterValidator, Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from noisewright.particle import particle_id
+from noisewright.run.particle import particle_id
 from noisewright.schemas.checked import CLOSED, Draw, Id, Index, Number, Seed, Steps, checked, wrong
 from noisewright.schemas.reading import short
 
@@ -157,7 +157,7 @@ def check_lineage(value: Any, where: str) -> tuple[str, Made]:
     """Refuse what is no lineage of a particle: wrong types, unknown parents, ids that are not those of their lines.
 
     Args:
-        value: as :meth:`noisewright.particle.Particle.lineage` gives it, from anywhere.
+        value: as :meth:`noisewright.run.particle.Particle.lineage` gives it, from anywhere.
         where: what it was read from, for messages.
 
     Returns:

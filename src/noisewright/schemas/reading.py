@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from noisewright.reading import read_bytes
+from noisewright.outside.reading import read_bytes
 
 MOST_BYTES = 2**24
 """Of a JSON file or a recipe. A recipe of ten thousand ancestors takes two megabytes."""

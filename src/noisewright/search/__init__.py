@@ -1,4 +1,4 @@
-"""Searches: one algorithm a file, each a straight-line function over the verbs of :class:`noisewright.run.Run`.
+"""Searches: one algorithm a file, each a straight-line function over the verbs of :class:`noisewright.run.verbs.Run`.
 
 ``noisewright.search`` is also what one calls, ``noisewright.search(pipe, prompt, ...)``: importing this package puts it
 under that name, so the module forwards the call to :func:`noisewright.api.search`.

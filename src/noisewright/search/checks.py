@@ -3,8 +3,8 @@
 import math
 from typing import Literal
 
-from noisewright.bounds import short
-from noisewright.run import Run
+from noisewright.outside.bounds import short
+from noisewright.run.verbs import Run
 
 BLOCK = 5040
 """How many particles are made at once where there may be any number: a multiple of all micro-batch sizes up to 10 and

@@ -2,10 +2,10 @@
 
 import math
 
-from noisewright.bounds import short
-from noisewright.noise import uniform
-from noisewright.particle import Candidate, Particle
-from noisewright.run import Run
+from noisewright.diffusion.noise import uniform
+from noisewright.outside.bounds import short
+from noisewright.run.particle import Candidate, Particle
+from noisewright.run.verbs import Run
 from noisewright.search.checks import at_least, at_once, inside
 
 

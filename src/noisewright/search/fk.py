@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
-from noisewright.noise import uniform
-from noisewright.particle import Candidate, Particle
-from noisewright.run import Run
+from noisewright.diffusion.noise import uniform
+from noisewright.run.particle import Candidate, Particle
+from noisewright.run.verbs import Run
 from noisewright.search.checks import at_least, at_once, fractions, inside, needs_step_noise
 
 HUGE = 1e300

@@ -1,7 +1,7 @@
 """Gradient ascent on the starting noise (ReNO, Eyring et al. 2024, arXiv 2406.04312) through the whole sampler."""
 
 from noisewright.errors import NotDifferentiable
-from noisewright.run import Run
+from noisewright.run.verbs import Run
 from noisewright.search.checks import at_least, at_once, inside
 
 

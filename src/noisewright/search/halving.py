@@ -3,7 +3,7 @@
 import math
 from bisect import bisect_left, bisect_right
 
-from noisewright.run import Run
+from noisewright.run.verbs import Run
 from noisewright.search.checks import at_least, at_once, fractions, inside
 
 

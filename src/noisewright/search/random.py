@@ -1,6 +1,6 @@
 """Random search, best of N (Ma et al. 2025, section 3.1): fresh noise each time, keep the best."""
 
-from noisewright.run import Run
+from noisewright.run.verbs import Run
 from noisewright.search.checks import at_least, block
 
 ROUND = 256

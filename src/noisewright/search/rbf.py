@@ -1,6 +1,6 @@
 """Rollover budget forcing (Kim et al. 2025, arXiv 2503.19385): stop at the first better proposal, save the rest."""
 
-from noisewright.run import Preview, Run
+from noisewright.run.verbs import Preview, Run
 from noisewright.search.checks import at_least, at_once, inside, needs_step_noise
 
 

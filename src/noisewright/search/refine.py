@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
-from noisewright.bounds import short
-from noisewright.noise import seed_of
-from noisewright.particle import Candidate, Particle, from_lineage
-from noisewright.run import Run
+from noisewright.diffusion.noise import seed_of
+from noisewright.outside.bounds import short
+from noisewright.run.particle import Candidate, Particle, from_lineage
+from noisewright.run.verbs import Run
 from noisewright.schemas.lineage import check_lineage
 from noisewright.search.checks import at_least, at_once, inside
 
@@ -33,7 +33,7 @@ def refine(
     ``es`` is a covariance-free evolution strategy (cross-entropy method): the children are rotations of the centre by a
     fixed angle, the next centre is the rank-weighted mean of the best of them and of the pivot, at the norm of a noise,
     and the angle shrinks. ``cmaes`` is CMA-ES (Hansen 2016; the ``cmaes`` package) on a slice of the noise of a few
-    dimensions, the tangent coordinates of :func:`noisewright.noise.place`.
+    dimensions, the tangent coordinates of :func:`noisewright.diffusion.noise.place`.
 
     Args:
         run: the verbs.

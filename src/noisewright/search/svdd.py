@@ -2,9 +2,9 @@
 
 import math
 
-from noisewright.bounds import short
-from noisewright.noise import uniform
-from noisewright.run import Preview, Run
+from noisewright.diffusion.noise import uniform
+from noisewright.outside.bounds import short
+from noisewright.run.verbs import Preview, Run
 from noisewright.search.checks import at_least, at_once, inside, needs_step_noise
 from noisewright.search.fk import normalised, numbers
 

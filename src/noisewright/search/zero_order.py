@@ -3,8 +3,8 @@
 import math
 from typing import Literal
 
-from noisewright.particle import Candidate
-from noisewright.run import Run
+from noisewright.run.particle import Candidate
+from noisewright.run.verbs import Run
 from noisewright.search.checks import at_least, at_once, inside
 
 

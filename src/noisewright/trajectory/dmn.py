@@ -20,7 +20,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from noisewright.bounds import at_most
+from noisewright.outside.bounds import at_most
 from noisewright.trajectory.path import ModelPath, spaced
 from noisewright.trajectory.vrg import Fitted
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noisewright.files import write_atomically
+from noisewright.outside.files import write_atomically
 from noisewright.schemas import reading
 from noisewright.schemas.checked import MOST_STEPS, checked
 from noisewright.schemas.files import ERROR_ROW, ERRORS

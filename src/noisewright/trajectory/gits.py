@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noisewright.bounds import MOST_LEVELS, at_most, short
-from noisewright.sampler import Sampler
-from noisewright.solvers import Ddim
+from noisewright.diffusion.solvers import Ddim
+from noisewright.outside.bounds import MOST_LEVELS, at_most, short
+from noisewright.samplers.protocol import Sampler
 from noisewright.trajectory.kept import Kept, depends
 from noisewright.trajectory.path import ModelPath, path_of, with_schedule
 from noisewright.trajectory.vrg import Fitted

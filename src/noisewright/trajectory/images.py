@@ -15,9 +15,9 @@ from torch import Tensor
 
 from noisewright.evaluate.folders import sidecar
 from noisewright.evaluate.population import parquet_rows, population
-from noisewright.images import decode_image, read_image
-from noisewright.reading import read_text
-from noisewright.sampler import Sampler
+from noisewright.images.reading import decode_image, read_image
+from noisewright.outside.reading import read_text
+from noisewright.samplers.protocol import Sampler
 
 log = logging.getLogger("noisewright")
 

@@ -22,8 +22,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from noisewright.files import write_atomically
-from noisewright.sampler import Sampler
+from noisewright.outside.files import write_atomically
+from noisewright.samplers.protocol import Sampler
 
 VERSION = 1
 """Part of every name: raised when what is computed changes though no setting does."""

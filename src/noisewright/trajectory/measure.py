@@ -20,10 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noisewright.bounds import MOST_LEVELS, at_most
-from noisewright.noise import gaussian
-from noisewright.sampler import Sampler
-from noisewright.solvers import Ddim
+from noisewright.diffusion.noise import gaussian
+from noisewright.diffusion.solvers import Ddim
+from noisewright.outside.bounds import MOST_LEVELS, at_most
+from noisewright.samplers.protocol import Sampler
 from noisewright.trajectory.errors import ErrorTable, LevelError
 from noisewright.trajectory.files import identity
 from noisewright.trajectory.images import Example

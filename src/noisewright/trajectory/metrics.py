@@ -14,17 +14,17 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from noisewright.bounds import MOST_SAMPLES, at_most
+from noisewright.diffusion.schedule import Schedule
+from noisewright.diffusion.solvers import AnySolver, Ddim
 from noisewright.errors import VerifierFailed
-from noisewright.evaluate import bootstrap
 from noisewright.evaluate.distribution import fid_change_interval, fid_interval
-from noisewright.sampler import Sampler
-from noisewright.schedule import Schedule
-from noisewright.solvers import AnySolver, Ddim
-from noisewright.statistics import FeatureStatistics
+from noisewright.measures import bootstrap
+from noisewright.measures.statistics import FeatureStatistics
+from noisewright.outside.bounds import MOST_SAMPLES, at_most
+from noisewright.samplers.protocol import Sampler
 from noisewright.trajectory.kept import Kept, depends
 from noisewright.trajectory.path import path_of, spaced, with_schedule
-from noisewright.verifier import Verifier, is_lasting, score
+from noisewright.verifiers.protocol import Verifier, is_lasting, score
 
 log = logging.getLogger("noisewright")
 
@@ -79,7 +79,7 @@ class Metric(Protocol):
         lower: whether less is better.
         fingerprint: changes whenever its values may.
 
-    One may say besides that it is ``lasting``, as :class:`noisewright.verifier.Verifier` has it: only then are its
+    One may say besides that it is ``lasting``, as :class:`~.Verifier` has it: only then are its
     values looked up on disk.
     """
 
@@ -203,7 +203,7 @@ class Fid:
     """The Frechet distance of the features of a network to a reference's; thousands of images make it mean something.
 
     Args:
-        network: images (batch, 3, height, width) to :class:`noisewright.features.Features`; that of the reference.
+        network: images (batch, 3, height, width) to :class:`~.Features`; that of the reference.
         reference: the other side's statistics, of the same network.
     """
 

@@ -1,6 +1,6 @@
 """The path of a model: which time, alpha and sigma belong to a level ``s = sigma / alpha``, and how far it goes.
 
-A schedule is K levels of this line and the level it ends at. The model's clock (:mod:`noisewright.clock`) says which
+A schedule is K levels of this line and the level it ends at. The model's clock (:mod:`~.clock`) says which
 time a level has.
 """
 
@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from noisewright.bounds import MOST_STEPS, at_most
-from noisewright.clock import Clock
-from noisewright.sampler import Sampler
+from noisewright.diffusion.clock import Clock
+from noisewright.diffusion.schedule import Schedule
+from noisewright.diffusion.solvers import AnySolver, Ddim
+from noisewright.outside.bounds import MOST_STEPS, at_most
 from noisewright.samplers.mixture import MixtureSampler
 from noisewright.samplers.pipeline import PipelineSampler
-from noisewright.schedule import Schedule
-from noisewright.solvers import AnySolver, Ddim
+from noisewright.samplers.protocol import Sampler
 
 SPACINGS = ("uniform", "quadratic", "logsnr")
 CLOSE = 1e-6
@@ -182,7 +182,7 @@ def spaced(name: str, path: ModelPath, steps: int, high: float | None = None) ->
     first, last = path.time(top), path.time(path.low)
     if name == "uniform":
         times = [first + (last - first) * k / steps for k in range(steps)]
-    else:  # as noisewright.schedules: counted from 1 where a model counts from 0
+    else:  # as noisewright.diffusion.schedules: counted from 1 where a model counts from 0
         offset = 1.0 if path.clock is not None and path.clock.kind == "vp" else 0.0
         roots = [math.sqrt(one + offset) for one in (first, last)]
         times = [(roots[0] + (roots[1] - roots[0]) * k / steps) ** 2 - offset for k in range(steps)]

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from cmaes import CMA
 
-from noisewright.bounds import MOST_EVALUATIONS, at_most
-from noisewright.schedule import Schedule
-from noisewright.solvers import AnySolver
+from noisewright.diffusion.schedule import Schedule
+from noisewright.diffusion.solvers import AnySolver
+from noisewright.outside.bounds import MOST_EVALUATIONS, at_most
 from noisewright.trajectory.kept import Kept
 from noisewright.trajectory.metrics import Metric, Subject, groups_of, measured
 from noisewright.trajectory.path import CLOSE, ModelPath, ending_with

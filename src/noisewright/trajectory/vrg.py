@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noisewright.schedule import Schedule
+from noisewright.diffusion.schedule import Schedule
 from noisewright.trajectory.errors import ErrorTable
 from noisewright.trajectory.path import CLOSE, ModelPath, ending_with
 
@@ -36,7 +36,7 @@ def cumulative_error(abar: Tensor, errors: ErrorTable, end: float = 1.0, order: 
 
     Of a solver of order 2 or 3 the levels of a block, two or three of the schedule's own from the noisy end on, all
     count with the weight of the whole block (the paper's pairs and triples; they have no derivation). Blocks are those
-    that :class:`noisewright.solvers.DpmSolver` makes: a step to the clean image, and one from pure noise, are of first
+    that :class:`~.DpmSolver` makes: a step to the clean image, and one from pure noise, are of first
     order, so their level is a block of its own.
 
     Args:

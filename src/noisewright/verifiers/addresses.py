@@ -12,7 +12,7 @@ import re
 from ipaddress import IPv6Address
 from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
 
-from noisewright.texts import NAMES, clean, remember_secret
+from noisewright.outside.texts import NAMES, clean, remember_secret
 from noisewright.verifiers.retry import is_local
 
 OPENAI_URL = "https://api.openai.com/v1"

@@ -15,9 +15,9 @@ from typing import Any
 
 from torch import Tensor
 
-from noisewright.metadata import pixel_hash, pixels_of
-from noisewright.verifier import DifferentiableVerifier, FunctionVerifier, Verifier, is_lasting, score
+from noisewright.images.metadata import pixel_hash, pixels_of
 from noisewright.verifiers.http import HttpVerifier
+from noisewright.verifiers.protocol import DifferentiableVerifier, FunctionVerifier, Verifier, is_lasting, score
 from noisewright.verifiers.timeout import Timed
 
 log = logging.getLogger("noisewright")
@@ -143,7 +143,7 @@ class Cached:
     """A verifier that is asked once for each (image, prompt): equal images, and images of earlier runs, cost nothing.
 
     The key is (image hash, prompt, fingerprint), so nothing is reused once the verifier changes. Failures (NaN) are not
-    kept. On disk are scores of a ``lasting`` verifier alone (:class:`noisewright.verifier.Verifier`): those of others
+    kept. On disk are scores of a ``lasting`` verifier alone (:class:`~.Verifier`): those of others
     are kept in memory, with a line in the log.
 
     Args:

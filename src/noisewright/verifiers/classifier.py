@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from noisewright.reading import read_text
+from noisewright.outside.reading import read_text
 from noisewright.verifiers.clip import load_encoder
 from noisewright.verifiers.preprocess import BATCH, fingerprint_of, image_processor, to_pil
 from noisewright.verifiers.weights import CONFIG, IMAGES, WEIGHTS, add_network, files_of, pretrained

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from noisewright.texts import clean
+from noisewright.outside.texts import clean
 
 TEXT_PARTS = ("text", "output_text")
 """Types of a message's parts that hold what is answered."""

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noisewright.features import Features, feature_network
-from noisewright.frechet import RunningFrechet
-from noisewright.statistics import FeatureStatistics, check_features, check_same_network
+from noisewright.measures.frechet import RunningFrechet
+from noisewright.measures.statistics import FeatureStatistics, check_features, check_same_network
+from noisewright.verifiers.features import Features, feature_network
 from noisewright.verifiers.weights import CONFIG, files_of
 
 log = logging.getLogger("noisewright")
@@ -29,14 +29,14 @@ class FidVerifier:
     The set is the statistics of ``start`` and of every image that was given to :meth:`accept`, so the score depends on
     what was accepted before: fix the order of the slots and the seeds. Within a slot, between two calls of ``accept``,
     it is a plain verifier: its scores depend neither on batch mates nor on order. The distances are exact (rank-one
-    updates, see :mod:`noisewright.frechet`).
+    updates, see :mod:`noisewright.measures.frechet`).
 
     Ma et al. do not say what the set begins with. Below about as many images as features the first choices only follow
     the mean: begin with a few thousand unsearched samples. A population's measure that is chosen by is no longer a
     measure of quality: report others beside it. For the same reason its scores are not kept on disk.
 
     Args:
-        model: a directory or a hub id for :class:`noisewright.features.FeatureNetwork`, or any callable ``images ->
+        model: a directory or a hub id for :class:`~.FeatureNetwork`, or any callable ``images ->
             Features`` with a ``fingerprint``.
         reference: statistics of real images, or their file; by default ``reference.safetensors`` in the model's
             directory.

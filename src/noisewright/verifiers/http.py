@@ -34,8 +34,8 @@ from PIL import Image
 from torch import Tensor
 
 from noisewright.errors import VerifierFailed
-from noisewright.metadata import pixels_of
-from noisewright.texts import clean
+from noisewright.images.metadata import pixels_of
+from noisewright.outside.texts import clean
 from noisewright.verifiers.addresses import checked_url, key_for
 from noisewright.verifiers.retry import (
     LARGEST_ANSWER,

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from noisewright.features import Features, feature_network
-from noisewright.verifier import is_lasting
 from noisewright.verifiers.classifier import find_label
+from noisewright.verifiers.features import Features, feature_network
+from noisewright.verifiers.protocol import is_lasting
 
 
 class InceptionScoreVerifier:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from noisewright.metadata import pixels_of
+from noisewright.images.metadata import pixels_of
 
 JPEG_QUALITY = 95
 

@@ -26,7 +26,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from noisewright.metadata import pixels_of
+from noisewright.images.metadata import pixels_of
 from noisewright.verifiers.weights import loading
 
 log = logging.getLogger("noisewright")

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from noisewright.texts import clean
+from noisewright.outside.texts import clean
 
 LONGEST = 2**16
 """Characters of an answer that are looked at; a longer one is refused."""

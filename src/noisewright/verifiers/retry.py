@@ -23,7 +23,7 @@ from ipaddress import ip_address
 from typing import TypeVar
 
 from noisewright.errors import VerifierFailed
-from noisewright.texts import clean
+from noisewright.outside.texts import clean
 
 T = TypeVar("T")
 

@@ -30,7 +30,7 @@ class SelfSimilarity:
 
     Attributes:
         preview_sigma: where the preview has to be taken: the time t of the linear path, (1 - t) image + t noise, as the
-            paper's sigma is (see :meth:`noisewright.schedule.Schedule.nearest`).
+            paper's sigma is (see :meth:`noisewright.diffusion.schedule.Schedule.nearest`).
 
     Raises:
         ValueError: where the model cannot be loaded.

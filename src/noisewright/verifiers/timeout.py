@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from noisewright.answers import Unreadable
 from noisewright.errors import VerifierFailed
-from noisewright.guarded import call
-from noisewright.verifier import Verifier, as_verifier, ask, is_lasting
+from noisewright.verifiers.answers import Unreadable
+from noisewright.verifiers.guarded import call
+from noisewright.verifiers.protocol import Verifier, as_verifier, ask, is_lasting
 
 T = TypeVar("T")
 

@@ -29,10 +29,10 @@ import numpy as np
 from torch import Tensor
 
 from noisewright.errors import VerifierFailed
-from noisewright.metadata import pixels_of
-from noisewright.texts import clean
-from noisewright.verifier import Verifier, is_lasting
+from noisewright.images.metadata import pixels_of
+from noisewright.outside.texts import clean
 from noisewright.verifiers.cache import Shelf, image_hashes, key_of
+from noisewright.verifiers.protocol import Verifier, is_lasting
 from noisewright.verifiers.retry import TimeIsUp
 from noisewright.verifiers.rubric import (
     ASPECTS,

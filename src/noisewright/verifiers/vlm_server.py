@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import numpy as np
 
-from noisewright.texts import clean, guard_log, remember_secret
+from noisewright.outside.texts import clean, guard_log, remember_secret
 from noisewright.verifiers.addresses import KEY, URL, checked_url, key_for, origin, own_server
 from noisewright.verifiers.completions import BadAnswerError, FatalError, probability_of, text_of
 from noisewright.verifiers.http import base64_png, checked_seconds

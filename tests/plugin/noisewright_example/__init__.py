@@ -1,6 +1,6 @@
 """A third party's package: it adds a search and a verifier to noisewright, knowing only what is public."""
 
-from noisewright.builtins import Entry
+from noisewright.registry.builtins import Entry
 
 PLUGINS = [
     Entry(

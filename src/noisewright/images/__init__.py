@@ -1,0 +1,1 @@
+"""Images: reading, writing, and what a PNG says of itself."""

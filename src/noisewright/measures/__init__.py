@@ -1,0 +1,1 @@
+"""Statistics: the Frechet distance, moments of features, the bootstrap."""

@@ -1,0 +1,190 @@
+"""What data may name. A person's own words may import a file or call a server; a card or a run directory may not.
+
+Everything that is allowed is listed here; what is not listed is refused, whatever it would do. See docs/security.md.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from noisewright import registry
+from noisewright.outside.inside import leading_out
+from noisewright.registry.builtins import ENTRIES
+
+PLACES: dict[str, tuple[str, ...]] = {
+    "clip": ("model", "processor"), "pickscore": ("model", "processor"), "hps": ("model", "processor"),
+    "hps-v2.0": ("model", "processor"), "aesthetic": (), "imagereward": ("model",), "classifier": ("model",),
+    "clip-classifier": ("model", "processor"), "self-similarity": ("model",), "shapes-clip": ("model", "processor"),
+    "shapes-aesthetic": (), "shapes-reward": ("model",), "shapes-oracle": (), "brightness": (), "sharpness": (),
+    "color": (), "compressibility": (), "incompressibility": (), "inception-score": ("model",), "fid": ("model",),
+}  # fmt: skip
+"""The verifiers of the package that run here, by themselves, and which of their options may be a model's directory."""
+
+PACKAGED = ("aesthetic", "shapes-aesthetic")
+"""Verifiers whose model's own settings name a further model, so that only one of the package is certain."""
+
+VALUED = ("color", "compressibility", "incompressibility")
+"""Verifiers that take a plain value in a model's place."""
+
+VALUES = ("name", "label", "labels", "output", "template", "version", "batch_size")
+"""Options that are plain values."""
+
+
+class Untrusted(ValueError):
+    """Something that data may not name; the message says why."""
+
+
+def check_verifier(text: Any, *, local: bool) -> None:
+    """Refuse a verifier that data names, unless it is one of the package's (or a plug-in's, by its bare name).
+
+    Args:
+        text: as :func:`noisewright.registry.make_verifier` takes it.
+        local: whether its model may be a directory of safetensors, or a hub id that the hub's cache has, besides one of
+            the package.
+
+    Raises:
+        Untrusted: what is wrong with it, to be put after its name.
+        ValueError: on an unknown name.
+    """
+    if not isinstance(text, str) or not text.isprintable():
+        raise Untrusted("which is no name")
+    if ".py:" in text:
+        raise Untrusted("a file that would be imported")
+    name, _, rest = text.partition(":")
+    registry.entry("verifier", name)
+    if name not in PLACES:
+        if any(one.kind == "verifier" and one.name == name for one in ENTRIES):
+            raise Untrusted("which asks a server, or whatever it names")
+        if rest:
+            raise Untrusted("a plug-in with options")
+        return
+    model, options = registry.model_and_options(rest)
+    if model and name not in VALUED:
+        options = {"model": model, **options}
+    for key, value in options.items():
+        if key in VALUES:
+            if key == "labels" and value.endswith(".txt"):
+                raise Untrusted("whose labels are a file")
+        elif key == "model" and name in PACKAGED:
+            _check_place(key, value, local=False)
+        elif key in PLACES[name]:
+            _check_place(key, value, local=local)
+        else:
+            raise Untrusted(f"whose {key} may be a file")
+
+
+def _check_place(key: str, value: str, *, local: bool) -> None:
+    if registry.bundled(value) is not None:
+        return
+    if not local:
+        raise Untrusted(f"whose {key} is none of the package")
+    path = Path(value)
+    if path.is_dir():
+        if not any(path.glob("*.safetensors")):
+            raise Untrusted(f"whose {key} is a directory without safetensors weights")
+    elif not is_cached(value):
+        raise Untrusted(f"whose {key} is neither a directory nor in the hub's cache")
+
+
+def of_card(info: Mapping[str, Any], key: str, model: Any) -> list[str]:
+    """The verifiers or judges that a model's card names, for use where nobody typed any.
+
+    Args:
+        info: from :func:`noisewright.registry.card`.
+        key: ``verifier`` or ``judge``.
+        model: whose card it is, for messages.
+
+    Raises:
+        ValueError: in one line, on anything but names of the registry with models of the package.
+    """
+    named = info.get(key) or []
+    found = [named] if isinstance(named, str) else list(named)
+    for text in found:
+        check_card_name(text, key, model)
+    return found
+
+
+def check_card_name(text: str, key: str, model: Any) -> None:
+    """As :func:`of_card`, of one name."""
+    try:
+        check_verifier(text, local=False)
+    except ValueError as error:
+        what = f"expected a {key} of noisewright's own in the card of {model}, got {_short(text)}"
+        raise ValueError(f"{what}, {error}: type --{key} {_short(text)} if you trust it") from None
+
+
+def check_run(run: Path, request: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Refuse to go on with a run whose directory names what only a person may.
+
+    Without ``--trust`` it may name verifiers as :func:`check_verifier` has them, a model as :func:`check_model` has it,
+    and files to read that hold data (a schedule, an image to start from). What is written stays in the directory.
+
+    Args:
+        run: the directory.
+        request: of its run.json, without what was typed just now.
+        known: settings that a run can have.
+
+    Raises:
+        ValueError: in one line, naming the first such thing.
+    """
+    strange = sorted(set(map(str, request)) - set(known))
+    if strange:
+        raise ValueError(f"expected the settings of a run in {run}, got {_short(strange[0])}")
+    for name in leading_out(run):
+        raise ValueError(_asking(run, f"keeps {name} outside of it"))
+    if request.get("score_cache") is not None:
+        kept = _short(request["score_cache"])
+        raise ValueError(_asking(run, f"names the directory {kept} to write scores to"))
+    for key in ("verifier", "judge"):
+        named = request.get(key) or []
+        for text in [] if named == ["none"] else [named] if isinstance(named, str) else named:
+            try:
+                check_verifier(text, local=True)
+            except Untrusted as error:
+                raise ValueError(_asking(run, f"names the {key} {_short(text)}, {error}")) from None
+    try:
+        check_model(request.get("model"))
+    except Untrusted as error:
+        raise ValueError(_asking(run, f"names the model {_short(request.get('model'))}, {error}")) from None
+
+
+def check_model(name: Any) -> None:
+    """Refuse a model that data names, unless it is in the package, a directory, or a hub id that the cache has.
+
+    Raises:
+        Untrusted: what is wrong with it, to be put after its name.
+    """
+    if not isinstance(name, str) or not name.isprintable():
+        raise Untrusted("which is no name")
+    if registry.bundled(name) is None and not Path(name).is_dir() and not is_cached(registry.find_model(name)):
+        raise Untrusted("which would be downloaded")
+
+
+def is_cached(name: str) -> bool:
+    """Whether the hub's cache has something of a hub id; asks no network."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, local_files_only=True)).is_dir()
+    except (OSError, ValueError):  # nothing there, or no hub id
+        return False
+
+
+def plan_settings(function: Any) -> set[str]:
+    """The settings that the request of a run can have: what ``function`` (``make_plan``) takes by name, and no more."""
+    named = inspect.signature(function).parameters.values()
+    own = {one.name for one in named if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
+    return own - {"pipe"} | {"model", "executor"}
+
+
+def _asking(run: Path, what: str) -> str:
+    return f"{run} {what}: noisewright resume {run} --trust goes on, if you trust who made it"
+
+
+def _short(value: Any) -> str:
+    """A value as it stands where it is plain text, cut."""
+    text = value if isinstance(value, str) and value.isprintable() else repr(value)
+    return text if len(text) <= 120 else text[:117] + "..."

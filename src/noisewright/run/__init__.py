@@ -1,0 +1,1 @@
+"""A run: particles, verbs, budget, journal, and the directory that holds them."""
