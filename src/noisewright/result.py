@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,12 +27,14 @@ class ResultImage:
         seed: the seed that makes it in plain diffusers, or None.
         scores: by verifier and judge name.
         file: its PNG.
+        value: what the search sorted by: the score of its verifier, or the ensemble's value within the run.
     """
 
     id: str
     seed: int | None
     scores: dict[str, float]
     file: Path
+    value: float | None = None
 
     @property
     def image(self) -> Image.Image:
@@ -54,6 +57,11 @@ class Result:
         candidates: everything that was finished, in order.
         curve: best-so-far after each candidate.
         warnings: what the user should know.
+        prompt: what was made.
+        value_name: what :attr:`ResultImage.value` is: the verifier's name, or ``mean rank``, ``z-sum``,
+            ``weighted sum``.
+        kept: the best K as files, where that was asked for; best first.
+        why: the best against the second, as :func:`noisewright.evaluate.standings.why` tells it; None with one.
     """
 
     best: ResultImage
@@ -70,13 +78,18 @@ class Result:
     curve: tuple[CurvePoint, ...] = ()
     warnings: tuple[str, ...] = ()
     interrupted: bool = field(default=False, compare=False)
+    prompt: str = ""
+    value_name: str = "value"
+    kept: tuple[ResultImage, ...] = ()
+    why: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""
 
         def shown(one: ResultImage) -> dict[str, Any]:
             scores = {name: None if value != value else value for name, value in one.scores.items()}
-            return {"id": one.id, "seed": one.seed, "scores": scores, "file": str(one.file)}
+            value = one.value if one.value is not None and math.isfinite(one.value) else None
+            return {"id": one.id, "seed": one.seed, "scores": scores, "value": value, "file": str(one.file)}
 
         return {
             "best": shown(self.best),
@@ -88,6 +101,12 @@ class Result:
             "stopped": self.stopped,
             "run": str(self.run),
             "warnings": list(self.warnings),
+            "prompt": self.prompt,
+            "verifiers": list(self.verifiers),
+            "judges": list(self.judges),
+            "value_name": self.value_name,
+            "why": self.why,
+            "kept": [shown(one) for one in self.kept],
         }
 
     def save(self, directory: str | Path) -> Path:
