@@ -53,7 +53,7 @@ def modules():
 def typing_only(tree):
     """The nodes under ``if TYPE_CHECKING``, which are never run."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
             for inner in node.body:
                 yield from ast.walk(inner)
 
