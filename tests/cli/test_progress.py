@@ -57,7 +57,8 @@ def test_a_bar_never_goes_back_and_tells_what_there_is(tmp_path, more):
     portions = [done for done, _, _ in told]
     assert portions == sorted(portions)
     assert all(0 <= one <= 1 for one in portions)
-    assert re.search(rf"best brightness [\d.]+, {found.images} images, {found.nfe} NFE, judging and saving", told[-1][2])
+    ended = rf"best brightness [\d.]+, {found.images} images, {found.nfe} NFE, judging and saving"
+    assert re.search(ended, told[-1][2])
 
 
 def test_time_left_falls_to_nothing(tmp_path):
@@ -131,10 +132,14 @@ def terminal(monkeypatch):
 
 
 def test_ctrl_c_leaves_the_terminal_clean(monkeypatch):
+    def interrupted():
+        with cli_progress.shown(as_json=False) as show:
+            show(0.25, 3.0, "best clip 31")
+            raise KeyboardInterrupt
+
     error = terminal(monkeypatch)
-    with pytest.raises(KeyboardInterrupt), cli_progress.shown(as_json=False) as show:
-        show(0.25, 3.0, "best clip 31")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     drawn = error.getvalue()
     assert "25%" in drawn
     assert "best clip 31" in drawn
