@@ -15,12 +15,15 @@ import torch
 from noisewright import __version__
 from noisewright.errors import BudgetExhausted, TargetReached
 from noisewright.evaluate import report
+from noisewright.evaluate.enough import in_words, too_small
+from noisewright.evaluate.forecast import expected_nfe
 from noisewright.images.metadata import encode_png, read_image, read_recipe
 from noisewright.outside.files import check_directory, write_atomically, write_picture
 from noisewright.outside.texts import clean
 from noisewright.plan import Plan
 from noisewright.progress import RunProgress
 from noisewright.result import Result, ResultImage
+from noisewright.run.budget import Budget
 from noisewright.run.particle import Candidate
 from noisewright.run.store import Store, digest_of
 from noisewright.run.verbs import CurvePoint, Run
@@ -61,11 +64,12 @@ def execute(
         run.warnings.extend(plan.warnings)
         follower = progress if isinstance(progress, RunProgress) else None
         if follower is not None:
-            follower.follow(run)
+            follower.follow(run, expected_nfe(plan))
         interrupted = False
         try:
             stopped = _search(plan, run)
             run.render()
+            _say_if_short(plan, run, stopped)
         except KeyboardInterrupt:
             stopped, interrupted = "interrupted", True
         except BaseException as error:
@@ -100,6 +104,14 @@ def _search(plan: Plan, run: Run) -> str:
     except TargetReached:
         return "target"
     return "finished"
+
+
+def _say_if_short(plan: Plan, run: Run, stopped: str) -> None:
+    """Warn where a budget in seconds ended a search before it was one; of others the plan has warned."""
+    if plan.budget.seconds is not None and stopped.startswith("budget"):
+        small = too_small(plan, Budget(nfe=run.spent.nfe))
+        if small is not None:
+            run.say(in_words(plan, small))
 
 
 def _conclude(plan: Plan, run: Run, stopped: str, interrupted: bool, pictures: bool) -> Result:

@@ -16,6 +16,7 @@ import torch
 
 from noisewright import registry
 from noisewright.errors import out_of_memory
+from noisewright.evaluate.enough import in_words, too_small
 from noisewright.outside.bounds import (
     LARGEST_SIDE,
     MOST_IN_A_BATCH,
@@ -266,7 +267,11 @@ def make_plan(
         "target": goal.scores,
         "batch_size": size,
     }
-    return Plan(sampler, final, verifiers, judges, function, arguments, limits, goal, size, spec, warnings)
+    plan = Plan(sampler, final, verifiers, judges, function, arguments, limits, goal, size, spec, warnings)
+    small = too_small(plan)
+    if small is not None:
+        warnings.append(in_words(plan, small))
+    return plan
 
 
 def _on_levels(
