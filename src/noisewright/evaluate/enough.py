@@ -90,7 +90,16 @@ class _Planned:
         levels = [one.schedule.digest for one in (plan.sampler, plan.final)]
         each = [one.nfe(0, one.schedule.steps) for one in (plan.sampler, plan.final)]
         looks = [getattr(one, "preview_sigma", None) for one in plan.verifiers]
-        about: list[Any] = [plan.spec["search"], plan.search_args, budget.images, budget.nfe, kinds, levels, each, looks]
+        about: list[Any] = [
+            plan.spec["search"],
+            plan.search_args,
+            budget.images,
+            budget.nfe,
+            kinds,
+            levels,
+            each,
+            looks,
+        ]
         self._key = json.dumps(about, default=str)
 
     def __eq__(self, other: object) -> bool:

@@ -103,15 +103,15 @@ def _searched(plan: Plan, run: Run, meter: Meter) -> Simulated | None:
     watched = _Watched(run)
     finished = whole = True
     try:
-        plan.search(watched, **plan.search_args)
-    except BudgetExhausted:
-        finished = False
+        try:
+            plan.search(watched, **plan.search_args)
+        except BudgetExhausted:
+            finished = False
+        run.render()
     except _TimeIsUp:
         finished = whole = False
-    except ZeroDivisionError:  # of the search's own: it says so when it runs
+    except Exception:  # of the search's own: it says so when it runs
         return None
-    if whole:
-        run.render()
     if whole and not finished:  # what was kept is what the search came to
         watched.note(but=run.baseline)
     return Simulated(Spent(run.spent.images, run.spent.nfe), meter.decodes, finished, whole, tuple(watched.moves))
