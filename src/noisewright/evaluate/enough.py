@@ -1,8 +1,8 @@
 """Whether a budget is enough for what makes a search itself: paths without a round are two plain images.
 
-What a search comes to do is seen by simulation (:mod:`~.simulation`): what it finishes, by the verb that drew it, before
-and after it compared finished images. Where several times the budget brings something new, the budget is too small, and
-the smallest that is not is found by bisection.
+What a search comes to do is seen by simulation (:mod:`~.simulation`): what it finishes, by the verb that drew it,
+before and after it compared finished images. Where several times the budget brings something new, the budget is too
+small, and the smallest that is not is found by bisection.
 """
 
 from __future__ import annotations
