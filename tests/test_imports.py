@@ -14,9 +14,10 @@ LAYERS = [
     {"errors", "outside", "diffusion", "measures.frechet"},
     {"schemas", "samplers.protocol", "verifiers.answers", "verifiers.guarded", "verifiers.protocol", "run.budget"}
     | {"run.particle", "measures"},
-    {"images", "run.store", "run.journal", "run.locks", "run.tensorfile", "run.pace"},
+    {"images", "run.store", "run.reading", "run.directory", "run.digests", "run.journal", "run.locks"}
+    | {"run.tensorfile", "run.pace"},
     {"samplers", "verifiers", "shapes", "pipelines", "executors"},
-    {"run.states", "run.ledger"},
+    {"run.states", "run.ledger", "run.standings", "run.follow"},
     {"run"},
     {"search", "testing"},
     {"evaluate", "trajectory"},
