@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import shutil
 from dataclasses import dataclass, field
@@ -11,16 +12,22 @@ from typing import Any
 from PIL import Image
 
 from noisewright.evaluate import report
+from noisewright.evaluate.numbers import decimals, gained, written
 from noisewright.images.reading import read_image
 from noisewright.outside.files import check_directory, not_files
+from noisewright.outside.texts import clean
 from noisewright.run.particle import Candidate
 from noisewright.run.verbs import CurvePoint
 from noisewright.schemas.request import as_path
 
 
-@dataclass(frozen=True)
+DISPLAYED_SIDE = 768
+"""Pixels of the longer side of a picture in a notebook, which keeps it in its file."""
+
+
+@dataclass(frozen=True, repr=False)
 class ResultImage:
-    """A candidate as a person sees it.
+    """A candidate as a person sees it; a notebook shows its picture.
 
     Attributes:
         id: its name in the run.
@@ -41,10 +48,26 @@ class ResultImage:
         array, _ = read_image(self.file)
         return Image.fromarray(array)
 
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{name} {value:.5g}" for name, value in self.scores.items())
+        seed = "no seed" if self.seed is None else f"seed {self.seed}"
+        return f"<ResultImage {self.id[:8]}: {seed}, {scores or 'no score'}, {self.file}>"
 
-@dataclass(frozen=True)
+    def _repr_png_(self) -> bytes | None:
+        """The picture in a notebook, no larger than :data:`DISPLAYED_SIDE`; nothing where its file is gone."""
+        try:
+            image = self.image
+        except ValueError:
+            return None
+        image.thumbnail((DISPLAYED_SIDE, DISPLAYED_SIDE), Image.Resampling.LANCZOS)
+        buffer = io.BytesIO()
+        image.save(buffer, "png")
+        return buffer.getvalue()
+
+
+@dataclass(frozen=True, repr=False)
 class Result:
-    """What a search found and what it cost.
+    """What a search found and what it cost; a notebook shows baseline and best, their scores and the contact sheet.
 
     Attributes:
         best: the best candidate.
@@ -123,5 +146,42 @@ class Result:
         return target
 
     def plot(self, file: str | Path | None = None) -> Any:
-        """The best-so-far curve as a matplotlib figure; written to ``file`` where one is given."""
+        """The best-so-far curve as a matplotlib figure, which a notebook shows; written to ``file`` if one is given."""
         return report.plot_curve(self.curve, self.verifiers, file)
+
+    def __repr__(self) -> str:
+        rows = [f"{name} {after} ({before})" for name, _, before, after, _ in self._scores()]
+        what = f"best {', '.join(rows) or 'without a score'} (baseline in brackets)"
+        return f"<Result: {what}; {self._cost()}; {self.run}>"
+
+    def __str__(self) -> str:
+        """The scores of baseline and best, what it cost and why it stopped, as lines."""
+        rows = [("", "", "baseline", "best", "change"), *self._scores()]
+        widths = [max(len(row[column]) for row in rows) for column in range(5)]
+        lines = [
+            "  ".join([row[0].ljust(widths[0]), row[1].ljust(widths[1]), *map(str.rjust, row[2:], widths[2:])]).rstrip()
+            for row in rows
+        ]
+        lines += [self._cost(), f"stopped: {self.stopped}"]
+        lines += [f"warning: {clean(text)}" for text in self.warnings]
+        return "\n".join([*lines, str(self.run)])
+
+    def _repr_html_(self) -> str:
+        """The card that a notebook shows, with its pictures in it."""
+        from noisewright.evaluate.page import run_card
+
+        return run_card(self)
+
+    def _scores(self) -> list[tuple[str, str, str, str, str]]:
+        """For each verifier and judge: name, role, baseline, best, change."""
+        found = []
+        for name in dict.fromkeys([*self.best.scores, *self.baseline.scores]):
+            values = (self.baseline.scores.get(name), self.best.scores.get(name))
+            places = decimals([*values, *(one.scores.get(name) for one in self.candidates)])
+            role = "judge" if name in self.judges else "verifier"
+            found.append((name, role, *(written(one, places) for one in values), gained(*values, places)))
+        return found
+
+    def _cost(self) -> str:
+        images = f"{self.images} image{'s' * (self.images != 1)}"
+        return f"{images}, {self.nfe} NFE, {self.forwards} forwards, {self.seconds['total']:.1f} s"

@@ -30,6 +30,9 @@ CARD_SIDE, SHEET_SIDE = 320, 1200
 EXACT_SIDE = 128
 """Pictures whose longer side has no more pixels are kept exactly, and enlarged by whole pixels."""
 
+MOST_BYTES = 200_000
+"""Of a picture: a notebook holds three of a run, and every character of them again each time it is saved."""
+
 CARD_STYLE = """
 .nw-card{font:14px/1.5 system-ui,sans-serif;max-width:60rem}
 .nw-card .nw-pair{display:flex;flex-wrap:wrap;gap:1rem;margin:.5rem 0}
@@ -133,7 +136,11 @@ def picture(image: Image.Image, side: int) -> str:
     if exact:
         shown.save(buffer, "png")
     else:
-        shown.convert("RGB").save(buffer, "jpeg", quality=90, subsampling=0)
+        for quality in (90, 75, 60, 45, 30, 15):
+            buffer = io.BytesIO()
+            shown.convert("RGB").save(buffer, "jpeg", quality=quality, subsampling=0 if quality == 90 else 2)
+            if buffer.tell() <= MOST_BYTES:
+                break
     kind = "png" if exact else "jpeg"
     data = base64.b64encode(buffer.getvalue()).decode()
     width, height = shown.width * scale, shown.height * scale
