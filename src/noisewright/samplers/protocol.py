@@ -13,9 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from noisewright.diffusion.schedule import Schedule
-
-PHASES = ("encode", "denoise", "decode", "verify")
-"""What the seconds of a run are booked under."""
+from noisewright.run.budget import PHASES
 
 StepNoise = Callable[[int], Tensor]
 """Gives the unit noise of one step for the whole batch: index -> (batch, ...), float32, CPU."""
