@@ -8,13 +8,10 @@ drift from what a run does. Where a search's cost depends on scores, several kin
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,8 +19,8 @@ from torch import Tensor
 
 from noisewright.errors import BudgetExhausted
 from noisewright.run.budget import Budget, Spent
+from noisewright.run.memory import MemoryStore
 from noisewright.run.particle import Candidate, Particle
-from noisewright.run.store import Store
 from noisewright.run.verbs import Run
 from noisewright.samplers.protocol import Meter, Sampler, StepNoise, quantise
 
@@ -85,18 +82,13 @@ def simulate(
     until = time.monotonic() + seconds
     sampler = CountingSampler(plan.sampler, meter, until)
     final = sampler if plan.final is plan.sampler else CountingSampler(plan.final, meter, until)
-    spec = {"sampler": sampler.description}
-    with tempfile.TemporaryDirectory(dir=_fast_directory(), prefix="noisewright-") as root:
-        store = Store.create(Path(root) / "run", spec, {"noisewright": "simulated"}, "now")
-        try:
-            run = Run(
-                store, sampler, [_stand_in(one, scores) for one in plan.verifiers], seed=plan.spec["seed"],
-                budget=Budget(budget.images, budget.nfe), ensemble=plan.spec["ensemble"], final=final,
-                batch_size=batch_size or plan.batch_size,
-            )  # fmt: skip
-            return _searched(plan, run, meter)
-        finally:
-            store.close()
+    store = MemoryStore({"spec": {"sampler": sampler.description}, "versions": {"noisewright": "simulated"}})
+    run = Run(
+        store, sampler, [_stand_in(one, scores) for one in plan.verifiers], seed=plan.spec["seed"],
+        budget=Budget(budget.images, budget.nfe), ensemble=plan.spec["ensemble"], final=final,
+        batch_size=batch_size or plan.batch_size,
+    )  # fmt: skip
+    return _searched(plan, run, meter)
 
 
 def _searched(plan: Plan, run: Run, meter: Meter) -> Simulated | None:
@@ -115,12 +107,6 @@ def _searched(plan: Plan, run: Run, meter: Meter) -> Simulated | None:
     if whole and not finished:  # what was kept is what the search came to
         watched.note(but=run.baseline)
     return Simulated(Spent(run.spent.images, run.spent.nfe), meter.decodes, finished, whole, tuple(watched.moves))
-
-
-def _fast_directory() -> str | None:
-    """Where files are kept in memory, if there is such a place."""
-    memory = "/dev/shm"  # noqa: S108 - a new directory is made in it
-    return memory if os.path.isdir(memory) and os.access(memory, os.W_OK) else None
 
 
 class CountingSampler:
