@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from noisewright.evaluate.simulation import Move, simulate
@@ -43,6 +42,9 @@ WORDS = {
     ("ascend", False): "it takes a step uphill",
 }
 
+MOST_KNOWN = 64
+"""Answers that a process remembers: many prompts with one search ask once."""
+
 
 @dataclass(frozen=True)
 class Smallest:
@@ -59,6 +61,9 @@ class Smallest:
     nfe: int
 
 
+_known: dict[str, Smallest | None] = {}
+
+
 def too_small(plan: Plan, budget: Budget | None = None) -> Smallest | None:
     """What the plan's budget is too small for, and what is not; None where it is enough or nothing can be said.
 
@@ -69,7 +74,23 @@ def too_small(plan: Plan, budget: Budget | None = None) -> Smallest | None:
     budget = budget or plan.budget
     if plan.spec["search"] in PLAIN or (budget.images is None and budget.nfe is None):
         return None
-    return _too_small(_Planned(plan, budget))
+    key = _depends(plan, budget)
+    if key not in _known:
+        while len(_known) >= MOST_KNOWN:
+            _known.pop(next(iter(_known)))
+        _known[key] = _found(plan, budget)
+    return _known[key]
+
+
+def _depends(plan: Plan, budget: Budget) -> str:
+    """All that a search's moves depend on: the prompt, for one, changes nothing."""
+    samplers = (plan.sampler, plan.final)
+    kinds = [(one.stochastic, one.remembers, one.can_advance) for one in samplers]
+    levels = [one.schedule.digest for one in samplers]
+    each = [one.nfe(0, one.schedule.steps) for one in samplers]
+    looks = [getattr(one, "preview_sigma", None) for one in plan.verifiers]
+    about: list[Any] = [plan.spec["search"], plan.search_args, budget.images, budget.nfe, kinds, levels, each, looks]
+    return json.dumps(about, default=str)
 
 
 def in_words(plan: Plan, smallest: Smallest, given: str = "") -> str:
@@ -81,38 +102,9 @@ def in_words(plan: Plan, smallest: Smallest, given: str = "") -> str:
     )
 
 
-class _Planned:
-    """A plan and a budget, equal to others with which a search does the same: the prompt, for one, changes nothing."""
-
-    def __init__(self, plan: Plan, budget: Budget) -> None:
-        self.plan, self.budget = plan, budget
-        kinds = [(one.stochastic, one.remembers, one.can_advance) for one in (plan.sampler, plan.final)]
-        levels = [one.schedule.digest for one in (plan.sampler, plan.final)]
-        each = [one.nfe(0, one.schedule.steps) for one in (plan.sampler, plan.final)]
-        looks = [getattr(one, "preview_sigma", None) for one in plan.verifiers]
-        about: list[Any] = [
-            plan.spec["search"],
-            plan.search_args,
-            budget.images,
-            budget.nfe,
-            kinds,
-            levels,
-            each,
-            looks,
-        ]
-        self._key = json.dumps(about, default=str)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Planned) and self._key == other._key
-
-    def __hash__(self) -> int:
-        return hash(self._key)
-
-
-@lru_cache(maxsize=64)
-def _too_small(planned: _Planned) -> Smallest | None:
-    plan, each = planned.plan, planned.plan.sampler.nfe(0, planned.plan.sampler.schedule.steps)
-    found = simulate(plan, planned.budget, SCORES, LONGEST_SECONDS)
+def _found(plan: Plan, budget: Budget) -> Smallest | None:
+    each = plan.sampler.nfe(0, plan.sampler.schedule.steps)
+    found = simulate(plan, budget, SCORES, LONGEST_SECONDS)
     if found is None or found.finished or not found.whole:
         return None
     more = simulate(plan, Budget(nfe=MORE * max(found.spent.nfe, LEAST_IMAGES // MORE * each)), SCORES, LONGEST_SECONDS)
