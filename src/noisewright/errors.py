@@ -9,6 +9,10 @@ class TargetReached(Exception):
     """A candidate reached the target. Searches let it pass."""
 
 
+class Stopped(Exception):
+    """A run was asked to stop. It ends as after Ctrl-C, with the best so far, and can be resumed."""
+
+
 class RunMismatch(ValueError):
     """A run directory holds a run with another model, prompt or setting."""
 

@@ -321,6 +321,10 @@ class Store:
         for end in ("safetensors", "pt"):
             (self.root / "states" / f"{name}.{end}").unlink(missing_ok=True)
 
+    def is_asked_to_stop(self) -> bool:
+        """Whether somebody asked for the end of the run."""
+        return False
+
     def close(self) -> None:
         self._journal.close()
         if self._lock is not None:

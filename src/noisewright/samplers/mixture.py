@@ -80,6 +80,7 @@ class MixtureSampler:
         self.solver: AnySolver = solver or Ddim()
         self.prompt = prompt
         self.meter = Meter()
+        self.reached: tuple[int, Tensor, Any] | None = None
         self._set_steps(steps)
 
     def _set_steps(self, steps: int) -> None:
@@ -133,6 +134,8 @@ class MixtureSampler:
     def _count(self, x: Tensor, times: int = 1) -> None:
         self.meter.nfe += len(x) * times
         self.meter.forwards += len(x) * times
+        for _ in range(times):
+            self.meter.tell(len(x))
 
     def _step(self, x: Tensor, index: int, noise: Tensor | None, state: Any) -> tuple[Tensor, Any]:
         """One step, in float64 inside."""
@@ -162,12 +165,14 @@ class MixtureSampler:
     ) -> tuple[Tensor, Any]:  # fmt: skip
         if not 0 <= start < stop <= self.schedule.steps:
             raise ValueError(f"expected 0 <= start < stop <= {self.schedule.steps}, got {start} to {stop}")
+        self.reached = None
         with self.meter.phase("denoise"):
             for index in range(start, stop):
                 drawn = noise(index) if self.solver.stochastic and noise is not None else None
                 self._count(x, self.nfe(index, index + 1))
                 x, state = self._step(x, index, drawn, state)
                 x = x.float()
+                self.reached = index + 1, x, state
             return x, state
 
     @property

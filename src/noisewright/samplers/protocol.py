@@ -23,18 +23,32 @@ StepNoise = Callable[[int], Tensor]
 
 @dataclass
 class Meter:
-    """Counts of what was really run. NFE: guided evaluations times images; forwards: network passes times images."""
+    """Counts of what was really run. NFE: guided evaluations times images; forwards: network passes times images.
+
+    Attributes:
+        on_step: called after each guided evaluation of a batch, with its number of images.
+    """
 
     nfe: int = 0
     forwards: int = 0
     decodes: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
+    on_step: Callable[[int], None] | None = field(default=None, repr=False, compare=False)
     _ticks: list[float] = field(default_factory=list, repr=False)
 
     def count(self, images: int) -> None:
-        """One guided evaluation of ``images`` images was made."""
+        """One guided evaluation of ``images`` images was made: ``on_step`` is called, and what it raises passes."""
         self.nfe += images
         self._ticks.append(time.perf_counter())
+        self.tell(images)
+
+    def tell(self, images: int) -> None:
+        """Let who watches know of a guided evaluation that is counted already."""
+        if self.on_step is not None:
+            self.on_step(images)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "on_step": None}  # who watches in this process does not in another
 
     def steady_step(self) -> float | None:
         """Seconds of one step of the last phase of steps, its first left out; None where it had fewer than three."""
@@ -168,6 +182,18 @@ class DifferentiableSampler(Sampler, Protocol):
             NotDifferentiable: where the solver has none.
         """
         ...
+
+
+@runtime_checkable
+class Interruptible(Protocol):
+    """A sampler that can tell where Ctrl-C met it.
+
+    Attributes:
+        reached: after a :meth:`Sampler.denoise` that KeyboardInterrupt ended, the index of the last step that was
+            completed, the states (batch, ...) there and the solver's; None where not one step was.
+    """
+
+    reached: tuple[int, Tensor, Any] | None
 
 
 def quantise(images: Tensor) -> Tensor:

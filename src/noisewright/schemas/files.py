@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from noisewright.run.particle import ENSEMBLES, from_compact, read_ensemble
+from noisewright.run.lineage import from_compact
+from noisewright.run.particle import ENSEMBLES, read_ensemble
 from noisewright.schemas.checked import (
     CLOSED,
     MOST_BATCH,
