@@ -7,9 +7,9 @@ from typing import Any
 
 from noisewright.errors import VerifierFailed
 from noisewright.executors.protocol import added
-from noisewright.images.metadata import read_recipe, without_nan
-from noisewright.run.ledger import Ledger
-from noisewright.run.particle import Particle, from_lineage
+from noisewright.images.metadata import without_nan
+from noisewright.run.ledger import Ledger, recovery
+from noisewright.run.particle import Particle
 from noisewright.run.ranking import Leaders
 from noisewright.run.states import States
 from noisewright.run.store import Store
@@ -41,7 +41,7 @@ class Recorder:
         self._elapsed = elapsed
         self._previewed: set[str] = set()
         self._unwritten: dict[str, Any] | None = None
-        self.ledger = Ledger(self._recovered)
+        self.ledger = Ledger(recovery(store.root))
         self.states = States(store, say)
         self.doubt: VerifierFailed | None = None
         self.doubtful: list[dict[str, Any]] = []
@@ -115,10 +115,3 @@ class Recorder:
             for key in record["ids"]:
                 if key in self.ledger.candidates:
                     self._leaders.lead(self.ledger.candidates[key])
-
-    def _recovered(self, key: str, file: str) -> Particle | None:
-        """A candidate's particle from the recipe in its own image, where the line that described it is damaged."""
-        try:
-            return from_lineage(read_recipe(self._store.root / file)[1]["lineage"])
-        except (ValueError, TypeError, LookupError):
-            return None

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from noisewright.diffusion.clock import Level
 from noisewright.diffusion.schedule import Estimate, Schedule, estimate
-from noisewright.diffusion.solvers import AnySolver, Ddim, advance, asked, asks_once, memory, nfe, stages
+from noisewright.diffusion.solvers import AnySolver, Ddim, advance, asked, asks_once, eta_of, memory, nfe, stages
 from noisewright.errors import NotDifferentiable
 from noisewright.outside.bounds import MOST_STEPS, at_most
 from noisewright.samplers.protocol import Meter, StepNoise, quantise
@@ -117,7 +117,7 @@ class MixtureSampler:
             "kind": self.kind,
             "num_inference_steps": self.schedule.steps,
             "solver": self.solver.name,
-            "eta": getattr(self.solver, "eta", None),
+            "eta": eta_of(self.solver),
             "schedule": self.schedule.digest,
         }
 
