@@ -776,7 +776,8 @@ def test_sigkill_and_resume_equals_never_killed(tmp_path):
     expected = content(tmp_path / "whole")
     processes = {}
     for number, how in ((2, "before"), (5, "torn"), (8, "after")):
-        program = PROGRAM.format(tests=[str(Path(__file__).parent), str(Path(__file__).parents[1])], root=str(tmp_path / how), number=number, how=how)
+        here = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+        program = PROGRAM.format(tests=here, root=str(tmp_path / how), number=number, how=how)
         processes[number, how] = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
     for (number, how), process in processes.items():
         _, said = process.communicate()
