@@ -11,7 +11,8 @@ from typing import Any
 
 from noisewright.execute import execute
 from noisewright.outside.files import check_directory
-from noisewright.plan import make_plan
+from noisewright.planning import Plan, plan
+from noisewright.request import Request
 from noisewright.result import Result
 from noisewright.run.budget import Budget
 from noisewright.run.verbs import Run
@@ -43,8 +44,13 @@ def search(
     ensemble: str | Mapping[str, float] = "rank",
     score_cache: str | Path | None = None,
     batch_size: int | None = None,
+    executor: str = "local",
     device: str | None = None,
     dtype: str | None = None,
+    variant: str | None = None,
+    config: str | Path | None = None,
+    loras: str | Path | Sequence[Any] = (),
+    keep: int | None = None,
     out: str | Path | None = None,
     progress: Callable[[Run], None] | None = None,
     pictures: bool = True,
@@ -53,7 +59,7 @@ def search(
     """Search for the noise that gives the best image, on a pipeline that is left as it was found.
 
     Args:
-        pipe: a diffusers pipeline, a directory or a model id (``"noisewright/shapes"``), or a
+        pipe: a diffusers pipeline, a directory, a checkpoint file or a model id (``"noisewright/shapes"``), or a
             :class:`noisewright.samplers.protocol.Sampler`.
         prompt: what to make.
         class_label: instead of a prompt for a class-conditional pipeline: the name or the number of a class. A prompt
@@ -80,12 +86,17 @@ def search(
         score_cache: a directory that keeps scores from run to run (:mod:`noisewright.verifiers.cache`); by default
             none is kept.
         batch_size: the first micro-batch size; halved when memory runs out.
-        device, dtype: where and how to load a ``pipe`` that is given by name.
+        executor: who does the work: ``"local"`` is this process.
+        device, dtype, variant, config, loras: where and how to load a ``pipe`` that is given by name, as
+            :func:`noisewright.load` takes them.
+        keep: how many of the best images are written as files of their own.
         out: the run directory; a run of the same settings there is continued. By default a temporary one, which
             ``result.save()`` copies. Paths of the result are full ones.
         progress: called with the run after each micro-batch.
         pictures: whether to draw the contact sheet, the curve and the before-after picture at the end.
-        pipe_kwargs: further arguments of the pipeline's call.
+        pipe_kwargs: further arguments of the pipeline's call. ``prompt_embeds, pooled_prompt_embeds,
+            negative_prompt_embeds, negative_pooled_prompt_embeds`` stand in place of the texts that they were encoded
+            from; ``prompt`` is then what verifiers are told.
 
     Raises:
         ValueError, TypeError: wrong use, in one line, before anything is spent.
@@ -93,17 +104,36 @@ def search(
         VerifierFailed: where a verifier fails; what was made stays in the run directory.
         UnsupportedPipeline: where the pipeline cannot be entered through its scheduler.
     """
+    settings = {name: value for name, value in locals().items() if name in Request.model_fields}  # names stand once
     asked = check_arguments(out=out, progress=progress, pictures=pictures)
     # in full, before code of the user's may change the working directory
     where = None if asked.out is None else check_directory(asked.out, "out")
-    plan = make_plan(
-        pipe, prompt, class_label=class_label, verifier=verifier, judge=judge, search=search, search_args=search_args,
-        budget=budget, target=target, num_inference_steps=num_inference_steps, search_steps=search_steps,
-        guidance_scale=guidance_scale, negative_prompt=negative_prompt, height=height, width=width, solver=solver,
-        eta=eta, schedule=schedule, force=force, seed=seed, ensemble=ensemble, score_cache=score_cache,
-        batch_size=batch_size, device=device, dtype=dtype, **pipe_kwargs,
-    )  # fmt: skip
+    made = planned(pipe, **settings, **pipe_kwargs)
     if where is None:
         where = Path(tempfile.mkdtemp(prefix="noisewright-"))
         atexit.register(shutil.rmtree, where, ignore_errors=True)
-    return execute(plan, where, progress, pictures=asked.pictures)
+    return execute(made, where, progress, pictures=asked.pictures)
+
+
+def planned(pipe: Any, prompt: str | None = None, **settings: Any) -> Plan:
+    """What :func:`search` would do, with everything that it needs, before anything is spent.
+
+    Args:
+        pipe: as there.
+        prompt: as there.
+        settings: as there, without ``out``, ``progress`` and ``pictures``; others are arguments of the pipeline's call.
+
+    Raises:
+        ValueError, TypeError, UnsupportedPipeline: as there.
+    """
+    fields = {name: value for name, value in settings.items() if name in Request.model_fields}
+    arguments = {name: value for name, value in settings.items() if name not in fields}
+    given: dict[str, Any] = {}
+    for field, name in (("verifier", "verifiers"), ("judge", "judges")):
+        value = fields.get(field)
+        several = list(value) if isinstance(value, (list, tuple)) else [value]
+        if value is not None and not all(isinstance(one, str) for one in several):
+            fields[field], given[name] = None, several
+    if isinstance(pipe, (str, Path)):
+        return plan(Request(model=pipe, prompt=prompt, **fields), arguments=arguments, **given)
+    return plan(Request(prompt=prompt, **fields), pipe=pipe, arguments=arguments, **given)

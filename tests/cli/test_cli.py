@@ -558,7 +558,7 @@ def test_documented_help_is_the_programs():
     schedules = {f"schedule-{name}" for name in ("measure", "fit", "show", "compare")}
     assert set(names) == {"noisewright"} | commands | schedules
     now = with_help(text)
-    assert " ".join(now.split()) == " ".join(text.split()), "run: python tests/test_cli.py"
+    assert " ".join(now.split()) == " ".join(text.split()), "run: python tests/cli/test_cli.py"
 
 
 def test_refine_starts_from_an_image_it_is_given(here, model, capsys):

@@ -283,7 +283,7 @@ def bundled(name: str) -> Path | None:
 
 
 def find_model(name: str) -> str:
-    """What to load for ``--model``: a bundled directory, a directory, or a hub id as it is.
+    """What to load for ``--model``: a bundled directory, a directory, a checkpoint file, or a hub id as it is.
 
     Raises:
         ValueError: on a name that can be none of these.
@@ -292,6 +292,8 @@ def find_model(name: str) -> str:
     if path is not None:
         return str(path)
     if is_directory(name):
+        return name
+    if is_file(name) and Path(name).suffix == ".safetensors":
         return name
     if Path(name).suffix in {".ckpt", ".pt", ".pth", ".bin"}:
         raise ValueError(f"expected safetensors weights, got {short(name)}: pickles can run code, so they are refused")
