@@ -295,7 +295,7 @@ def test_no_journal_elsewhere_is_mended(run, tmp_path):
     ("model_name", "part"),
     [
         ("owner/never-seen", "--trust"), ("https://example.com/x", "expected"), ("../nowhere/at/all", "expected"),
-        ("a\x1b[2J", "--trust"), (5, ""), (None, ""), ("noisewright/..", "expected"),
+        ("a\x1b[2J", "expected"), (5, ""), (None, ""), ("noisewright/..", "expected"),
     ],
 )  # fmt: skip
 def test_a_run_directory_downloads_no_model(model_name, part, run, capsys, hub):
