@@ -12,10 +12,12 @@ from typing import Any
 from noisewright.execute import execute
 from noisewright.outside.files import check_directory
 from noisewright.planning import Plan, plan
+from noisewright.progress import RunProgress, displayed
 from noisewright.request import Request
 from noisewright.result import Result
 from noisewright.run.budget import Budget
 from noisewright.run.verbs import Run
+from noisewright.samplers.quiet import quiet
 from noisewright.schemas.request import check_arguments
 
 
@@ -52,7 +54,7 @@ def search(
     loras: str | Path | Sequence[Any] = (),
     keep: int | None = None,
     out: str | Path | None = None,
-    progress: Callable[[Run], None] | None = None,
+    progress: bool | Callable[[Run], None] | None = None,
     pictures: bool = True,
     **pipe_kwargs: Any,
 ) -> Result:
@@ -92,7 +94,9 @@ def search(
         keep: how many of the best images are written as files of their own.
         out: the run directory; a run of the same settings there is continued. By default a temporary one, which
             ``result.save()`` copies. Paths of the result are full ones.
-        progress: called with the run after each micro-batch.
+        progress: a bar with the time left and the best so far. By default where somebody looks: in a notebook, or where
+            standard error is a terminal; ``True`` also elsewhere, as a line every 30 s; ``False`` never. Or a function
+            that is called with the run after each micro-batch.
         pictures: whether to draw the contact sheet, the curve and the before-after picture at the end.
         pipe_kwargs: further arguments of the pipeline's call. ``prompt_embeds, pooled_prompt_embeds,
             negative_prompt_embeds, negative_pooled_prompt_embeds`` stand in place of the texts that they were encoded
@@ -108,11 +112,22 @@ def search(
     asked = check_arguments(out=out, progress=progress, pictures=pictures)
     # in full, before code of the user's may change the working directory
     where = None if asked.out is None else check_directory(asked.out, "out")
-    made = planned(pipe, **settings, **pipe_kwargs)
-    if where is None:
-        where = Path(tempfile.mkdtemp(prefix="noisewright-"))
-        atexit.register(shutil.rmtree, where, ignore_errors=True)
-    return execute(made, where, progress, pictures=asked.pictures)
+    with quiet():
+        made = planned(pipe, **settings, **pipe_kwargs)
+        if where is None:
+            where = Path(tempfile.mkdtemp(prefix="noisewright-"))
+            atexit.register(shutil.rmtree, where, ignore_errors=True)
+        return _executed(made, where, progress, asked.pictures)
+
+
+def _executed(
+    plan: Plan, where: Path, progress: bool | Callable[[Run], None] | None, pictures: bool
+) -> Result:
+    """Run a plan with the display that was asked for."""
+    if callable(progress):
+        return execute(plan, where, progress, pictures=pictures)
+    with displayed(progress) as show:
+        return execute(plan, where, None if show is None else RunProgress(show), pictures=pictures)
 
 
 def planned(pipe: Any, prompt: str | None = None, **settings: Any) -> Plan:

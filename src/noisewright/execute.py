@@ -18,6 +18,7 @@ from noisewright.images.metadata import encode_png, read_image, read_recipe
 from noisewright.outside.files import check_directory, write_atomically, write_picture
 from noisewright.outside.texts import clean
 from noisewright.planning import Plan
+from noisewright.progress import RunProgress
 from noisewright.result import Result, ResultImage
 from noisewright.run.particle import Candidate
 from noisewright.run.store import Store, digest_of
@@ -39,7 +40,7 @@ def execute(
     Args:
         plan: from :func:`noisewright.planning.plan`; its request is what ``noisewright resume`` plans again from.
         out: the run directory.
-        progress: called with the run after each micro-batch.
+        progress: called with the run after each micro-batch; a :class:`~.RunProgress` after each step.
         pictures: whether to draw the contact sheet, the curve and the before-after picture at the end.
     """
     if pictures:
@@ -54,6 +55,9 @@ def execute(
             batch_size=plan.batch_size, judges=plan.judges, executor=plan.executor, on_progress=progress,
         )  # fmt: skip
         run.warnings.extend(plan.warnings)
+        follower = progress if isinstance(progress, RunProgress) else None
+        if follower is not None:
+            follower.follow(run)
         interrupted = False
         try:
             stopped = _search(plan, run)
@@ -67,6 +71,8 @@ def execute(
                 _mark_failed(store, error)
             raise
         try:
+            if follower is not None:
+                follower.conclude()
             return _conclude(plan, run, stopped, interrupted, pictures)
         except KeyboardInterrupt:
             if interrupted or run.best is None:
@@ -76,6 +82,8 @@ def execute(
             _mark_failed(store, error)
             raise
     finally:
+        if isinstance(progress, RunProgress):
+            progress.leave()
         store.close()
 
 

@@ -29,9 +29,10 @@ def run_request(request: Request, out: Path | None, as_json: bool) -> Ended | No
     where = None if out is None else check_directory(out)
     check_names(request)
     check_device(request.device, None)
-    from noisewright.cli import terminal
+    from noisewright.cli import progress, terminal
     from noisewright.execute import execute
     from noisewright.planning import plan
+    from noisewright.progress import RunProgress
 
     hush_libraries()
     with terminal.waiting(f"loading {request.model} ...", is_watched(as_json)):
@@ -40,8 +41,8 @@ def run_request(request: Request, out: Path | None, as_json: bool) -> Ended | No
     if out is None or where is None:
         out = claimed = new_directory(here, request.prompt or str(request.class_label))
         where = here / out
-    with naming(where, out, claimed), terminal.progress(is_watched(as_json)) as update:
-        result = execute(made, where, update)
+    with naming(where, out, claimed), progress.shown(as_json) as show:
+        result = execute(made, where, RunProgress(show))
     return print_finished(result, out, as_json)
 
 

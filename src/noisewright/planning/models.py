@@ -11,6 +11,7 @@ import torch
 from noisewright import registry
 from noisewright.request import Request
 from noisewright.samplers.load import load_pipeline
+from noisewright.samplers.quiet import quiet
 from noisewright.schemas.reading import short
 from noisewright.schemas.request import as_path
 
@@ -59,7 +60,8 @@ def load_requested(request: Request) -> Any:
         "loras": [(one["file"], one["weight"]) for one in request.loras],
     }  # fmt: skip
     more = {key: value for key, value in given.items() if value}
-    return load_pipeline(name, device=request.device, dtype=request.dtype, **more)
+    with quiet():
+        return load_pipeline(name, device=request.device, dtype=request.dtype, **more)
 
 
 def check_device(name: str | None) -> None:

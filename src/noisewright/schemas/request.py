@@ -100,7 +100,7 @@ class Arguments(BaseModel):
     dtype: Dtype | None = is_("a dtype of float32, float16, bfloat16 or float64")
     out: FilePath | None = is_("out as a directory")
     pictures: Flag = is_("pictures as True or False", True)
-    progress: Callable[..., Any] | None = is_("progress as a function of the run")
+    progress: Callable[..., Any] | bool | None = is_("progress as True, False, or a function of the run")
 
 
 def check_arguments(**given: Any) -> Arguments:
