@@ -9,16 +9,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from noisewright.continuing import check_nothing_missing, check_trust, completed, request_of, with_changes
 from noisewright.execute import execute
 from noisewright.outside.files import check_directory
 from noisewright.planning import Plan, plan
 from noisewright.progress import RunProgress, displayed
-from noisewright.request import Request
+from noisewright.request import LOADED_BY, Request
 from noisewright.result import Result
 from noisewright.run.budget import Budget
+from noisewright.run.reading import read_run
 from noisewright.run.verbs import Run
 from noisewright.samplers.quiet import quiet
-from noisewright.schemas.request import check_arguments
+from noisewright.schemas.request import as_path, check_arguments
 
 
 def search(
@@ -120,6 +122,53 @@ def search(
         return _executed(made, where, progress, asked.pictures)
 
 
+def resume(
+    run: str | Path,
+    pipe: Any = None,
+    verifiers: Any = None,
+    judges: Any = None,
+    budget: str | int | Budget | Sequence[str] | None = None,
+    target: float | Mapping[str, float] | None = None,
+    *,
+    trust: bool = False,
+    progress: bool | Callable[[Run], None] | None = None,
+    pictures: bool = True,
+    **pipe_kwargs: Any,
+) -> Result:
+    """Continue a run with what its directory says that it was asked for.
+
+    Args:
+        run: the directory.
+        pipe: the pipeline, where it was given as an object and its name alone does not load the same.
+        verifiers: those that were given as functions or objects, again; each takes the place of its name.
+        judges: the same.
+        budget: of the whole run, in place of what it had.
+        target: in place of what it had.
+        trust: import the files, call the servers, fetch the models and use the directories that the run names.
+        progress: as :func:`search` takes it.
+        pictures: as there.
+        pipe_kwargs: tensors, arrays and images among the arguments of the pipeline's call, again.
+
+    Raises:
+        ValueError, TypeError: in one line, also on a budget that the run has spent already, and on what is missing.
+        RunMismatch: where what is given is not what the run was started with.
+    """
+    asked = check_arguments(progress=progress, pictures=pictures)
+    root = check_directory(as_path("a run", run), "run")
+    before = request_of(root, read_run(root))
+    request = with_changes(root, before, {"budget": budget, "target": target})
+    given = {"verifiers": completed(before.verifier, listed(verifiers), "verifiers"),
+             "judges": completed(before.judge, listed(judges), "judges")}  # fmt: skip
+    if pipe is not None:
+        request = request.changed(**dict.fromkeys(LOADED_BY), given_pipeline=type(pipe).__name__)
+    check_nothing_missing(root, request, pipe, given, pipe_kwargs)
+    if not trust:
+        check_trust(root, before if pipe is None else request)
+    with quiet():
+        made = plan(request, pipe=pipe, arguments=pipe_kwargs, **given)
+        return _executed(made, root, progress, asked.pictures)
+
+
 def _executed(
     plan: Plan, where: Path, progress: bool | Callable[[Run], None] | None, pictures: bool
 ) -> Result:
@@ -128,6 +177,11 @@ def _executed(
         return execute(plan, where, progress, pictures=pictures)
     with displayed(progress) as show:
         return execute(plan, where, None if show is None else RunProgress(show), pictures=pictures)
+
+
+def listed(given: Any) -> list[Any] | None:
+    """One or several as a list; None is none."""
+    return None if given is None else list(given) if isinstance(given, (list, tuple)) else [given]
 
 
 def planned(pipe: Any, prompt: str | None = None, **settings: Any) -> Plan:
@@ -145,9 +199,8 @@ def planned(pipe: Any, prompt: str | None = None, **settings: Any) -> Plan:
     arguments = {name: value for name, value in settings.items() if name not in fields}
     given: dict[str, Any] = {}
     for field, name in (("verifier", "verifiers"), ("judge", "judges")):
-        value = fields.get(field)
-        several = list(value) if isinstance(value, (list, tuple)) else [value]
-        if value is not None and not all(isinstance(one, str) for one in several):
+        several = listed(fields.get(field))
+        if several is not None and not all(isinstance(one, str) for one in several):
             fields[field], given[name] = None, several
     if isinstance(pipe, (str, Path)):
         return plan(Request(model=pipe, prompt=prompt, **fields), arguments=arguments, **given)

@@ -80,24 +80,37 @@ def with_changes(run: Path, request: Request, changes: Mapping[str, Any]) -> Req
 # What no file holds
 
 
-def check_nothing_missing(run: Path, request: Request) -> None:
-    """Refuse to go on from a directory alone where objects of a Python program are needed again.
+def check_nothing_missing(
+    run: Path,
+    request: Request,
+    pipe: Any = None,
+    verifiers: Mapping[str, Sequence[Any] | None] | None = None,
+    arguments: Mapping[str, Any] | None = None,
+) -> None:
+    """Refuse to go on where objects of a Python program are needed again.
+
+    Args:
+        run: the directory.
+        request: what it was asked for.
+        pipe: the pipeline, where it is given again.
+        verifiers: the ``verifiers`` and ``judges``, where they are.
+        arguments: of the pipeline's call, by name.
 
     Raises:
         ValueError: in one line, with what to pass to :func:`noisewright.resume`.
     """
     parts, names = [], []
-    if request.model is None:
+    if request.model is None and pipe is None:
         parts.append(f"pipe= (a {request.given_pipeline or 'pipeline'})")
         names.append("pipe=...")
     for word, given in (("verifiers", request.verifier), ("judges", request.judge)):
         held = [one for one in given or [] if isinstance(one, Mapping)]
-        if held:
+        if held and (verifiers or {}).get(word) is None:
             parts.append(f"{word}= " + ", ".join(f"{short(one['name'])} ({one['what']})" for one in held))
             names.append(f"{word}=[...]")
     for name, one in request.pipeline_args.items():
         what = described(one)
-        if what is not None:
+        if what is not None and name not in (arguments or {}):
             parts.append(f"{name}= ({what})")
             names.append(f"{name}=...")
     if parts:

@@ -67,6 +67,9 @@ RESERVED = (
 EMBEDS = ("prompt_embeds", "pooled_prompt_embeds", "negative_prompt_embeds", "negative_pooled_prompt_embeds")
 """Arguments of a pipeline's call in place of the texts that they were encoded from."""
 
+LOADED_BY = ("model", "device", "dtype", "variant", "config", "loras")
+"""What a pipeline is loaded by, where it is not given itself."""
+
 PATH_OPTIONS = ("model", "head", "processor", "labels", "reference", "start")
 """What of a verifier may name a file or directory."""
 

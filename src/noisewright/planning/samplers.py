@@ -11,7 +11,7 @@ from noisewright import registry
 from noisewright.errors import out_of_memory
 from noisewright.outside.bounds import MOST_STEPS, at_most
 from noisewright.registry.builtins import BEGINS_ANEW, FULL_STEPS, PREVIEWS, STEP_NOISE
-from noisewright.request import EMBEDS, RESERVED, Request, located_model, recorded
+from noisewright.request import EMBEDS, LOADED_BY, RESERVED, Request, located_model, recorded
 from noisewright.run.particle import ensemble_weights
 from noisewright.samplers.identity import is_content, original
 from noisewright.samplers.pipeline import LEVELS, PipelineSampler
@@ -34,7 +34,7 @@ def check_given(request: Request, pipe: Any) -> None:
         kind = request.given_pipeline or "pipeline"
         raise ValueError(f"expected a model by its name, or the pipeline itself as pipe, got a {kind} without a name")
     if pipe is not None and request.given_pipeline is None:
-        for name in ("device", "dtype", "variant", "config", "loras"):
+        for name in LOADED_BY[1:]:
             value = getattr(request, name)
             if value:
                 raise ValueError(f"expected no {name} beside a pipeline that is loaded already, got {short(value)}")
@@ -224,7 +224,7 @@ def record_of(pipe: Any) -> dict[str, Any]:
     Its name is recorded where a model can be loaded by it; that this is the same model is known by its fingerprint when
     a run is continued.
     """
-    found: dict[str, Any] = dict.fromkeys(("model", "device", "dtype", "variant", "config", "loras"))
+    found: dict[str, Any] = dict.fromkeys(LOADED_BY)
     found["given_pipeline"] = type(pipe).__name__
     name = None if isinstance(pipe, Sampler) else model_name(pipe)
     try:
