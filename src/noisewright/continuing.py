@@ -10,6 +10,7 @@ from noisewright.outside.texts import clean
 from noisewright.registry import score_name, trust
 from noisewright.request import Request, read_request
 from noisewright.run.budget import Budget, parse_budget
+from noisewright.run.follow import Watch
 from noisewright.schemas.reading import short
 
 
@@ -47,12 +48,11 @@ def check_spent(run: Path, budget: Budget) -> None:
     Raises:
         ValueError: in one line, with what it has spent.
     """
-    from noisewright.evaluate.overview import overview
-
-    found = overview(run)
-    spent = {"images": found["images"], "nfe": found["nfe"], "seconds": found["seconds"]["total"]}
-    for unit, used in spent.items():
-        limit = getattr(budget, unit)
+    watch = Watch(run)
+    watch.look()
+    spent = watch.ledger.spent
+    for unit in ("images", "nfe", "seconds"):
+        limit, used = getattr(budget, unit), getattr(spent, unit)
         if limit is not None and limit < used:
             raise ValueError(
                 f"expected a budget of at least {used:g} {unit}, which {run} has spent already, got {limit:g} {unit}"

@@ -8,10 +8,10 @@ import types
 import warnings
 
 import pytest
-from noisewright.api import planned
 
 import noisewright as nw
 from noisewright import progress
+from noisewright.api import planned
 from noisewright.cli import progress as cli_progress
 from noisewright.execute import execute
 from noisewright.progress import RunProgress, counting, lines

@@ -18,6 +18,7 @@ from noisewright.planning.samplers import (
     drafting,
     make_sampler,
     record_of,
+    records_of,
 )
 from noisewright.planning.verifiers import choose_verifiers, names_of, target_of
 from noisewright.request import Request, check_names, located_verifiers
@@ -85,26 +86,75 @@ def plan(
         ValueError, TypeError: in one line.
         UnsupportedPipeline: where the pipeline cannot be entered through its scheduler.
     """
+    request, live = recordable(request, pipe=pipe, verifiers=verifiers, judges=judges, arguments=arguments)
+    if pipe is None:
+        pipe = load_requested(request)
+    return plan_on(request, pipe, **live)
+
+
+def recordable(
+    request: Request,
+    *,
+    pipe: Any = None,
+    verifiers: Sequence[Any] | None = None,
+    judges: Sequence[Any] | None = None,
+    arguments: Mapping[str, Any] | None = None,
+) -> tuple[Request, dict[str, Any]]:
+    """A request as ``run.json`` will have it, its names checked; the arguments are :func:`plan`'s.
+
+    Returns:
+        The request, with paths in full and notes of what was given beside it; and the verifiers, judges and arguments
+        that :func:`plan_on` takes.
+
+    Raises:
+        ValueError, TypeError: in one line.
+    """
     request = request.located()  # before a verifier changes the working directory
     verifiers, judges = located_verifiers(verifiers), located_verifiers(judges)
     check_names(request)
+    check_given(request, pipe)
+    changes: dict[str, Any] = {} if pipe is None else record_of(pipe)
+    if verifiers is not None:
+        changes["verifier"] = names_of(verifiers)
+    if judges is not None:
+        changes["judge"] = names_of(judges)
+    if arguments:
+        changes["pipeline_args"] = {**request.pipeline_args, **records_of(arguments)}
+    live = {"verifiers": verifiers, "judges": judges, "arguments": arguments}
+    return request.changed(**changes) if changes else request, live
+
+
+def plan_on(
+    request: Request,
+    pipe: Any,
+    *,
+    verifiers: Sequence[Any] | None = None,
+    judges: Sequence[Any] | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    known: dict[str, Verifier] | None = None,
+) -> Plan:
+    """As :func:`plan`, of a request that says all, on its pipeline, which is loaded.
+
+    Args:
+        request: from :func:`recordable`.
+        pipe: the pipeline (or sampler).
+        verifiers: as there.
+        judges: as there.
+        arguments: as there.
+        known: verifiers that were made before, by their names.
+
+    Raises:
+        ValueError, TypeError, UnsupportedPipeline: as there.
+    """
     limits = parse_budget(DEFAULT_BUDGET if request.budget is None else request.budget)
     _check_ensemble(request.ensemble)
-    function, search_args = registry.make_search(request.search), _search_args(request)
+    function = registry.make_search(request.search)
+    search_args = registry.check_arguments(request.search, request.search_args)
     registry.make_solver(request.solver, request.eta)
-    check_given(request, pipe)
-    if pipe is None:
-        pipe = load_requested(request)
-    else:
-        request = request.changed(**record_of(pipe))
+    values = call_arguments(request, arguments or {}, pipe)
     info, warnings = registry.card(getattr(pipe, "name_or_path", None)), list[str]()
-    request, values = call_arguments(request, arguments or {}, pipe)
     condition = condition_of(pipe, request.prompt, request.class_label, info)
-    made, judging, notes = choose_verifiers(request, verifiers, judges, condition[0], info, pipe)
-    if verifiers is not None:
-        request = request.changed(verifier=names_of(verifiers))
-    if judges is not None:
-        request = request.changed(judge=names_of(judges))
+    made, judging, notes = choose_verifiers(request, verifiers, judges, condition[0], info, pipe, known)
     goal = target_of(request.target, made)
     words = unknown_words(condition[0], info)
     final = make_sampler(request, pipe, condition, info, values, warnings)
@@ -124,10 +174,6 @@ def plan(
 def _check_ensemble(ensemble: Any) -> None:
     if not ensemble_weights(ensemble) and ensemble not in ENSEMBLES:
         raise ValueError(registry.unknown("ensemble", str(ensemble), list(ENSEMBLES)))
-
-
-def _search_args(request: Request) -> dict[str, Any]:
-    return registry.check_arguments(request.search, request.search_args)
 
 
 def _check_budget(limits: Budget, sampler: Sampler, final: Sampler) -> None:

@@ -42,37 +42,43 @@ def check_given(request: Request, pipe: Any) -> None:
         raise ValueError("expected height and width together, got one of them")
 
 
-def call_arguments(request: Request, given: Mapping[str, Any], pipe: Any) -> tuple[Request, dict[str, Any]]:
-    """The further arguments of the pipeline's call: what was given, and the values of what is recorded.
+def records_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Further arguments of a pipeline's call as they are recorded.
+
+    Raises:
+        ValueError, TypeError: in one line, on one that noisewright sets itself, or that cannot be recorded.
+    """
+    for name, value in arguments.items():
+        if name in RESERVED:
+            raise ValueError(f"expected no {name}, which noisewright sets itself, got {short(value)}")
+    return {name: recorded(value, name) for name, value in arguments.items()}
+
+
+def call_arguments(request: Request, given: Mapping[str, Any], pipe: Any) -> dict[str, Any]:
+    """The further arguments of the pipeline's call: what was given, and of others what is recorded.
 
     Args:
-        request: whose records are completed.
+        request: with the records.
         given: values by name.
         pipe: which must take them.
 
-    Returns:
-        The request with a record of each, and the values.
-
     Raises:
-        ValueError, TypeError: in one line, on a name that the pipeline does not take (with the nearest), one that
-            noisewright sets itself, and a record that is a hash where its value is not given.
+        ValueError, TypeError: in one line, on a name that the pipeline does not take (with the nearest), and on a
+            record that is a hash where its value is not given.
     """
-    for name, value in given.items():
-        if name in RESERVED:
-            raise ValueError(f"expected no {name}, which noisewright sets itself, got {short(value)}")
     accepted = [] if isinstance(pipe, Sampler) else list(inspect.signature(type(pipe).__call__).parameters)
-    for name in (*request.pipeline_args, *given):
+    for name, record in request.pipeline_args.items():
         if name not in accepted:
             own = [one for one in Request.model_fields if one not in NOT_TYPED]
             near = difflib.get_close_matches(name[:100], [*own, *BESIDES, *accepted], n=1, cutoff=0.6)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ValueError(f"{type(pipe).__name__} takes no {cut(name)}{hint}")
-    records = {**request.pipeline_args, **{name: recorded(value, name) for name, value in given.items()}}
-    for name, one in records.items():
-        if name not in given and is_content(one):
-            raise ValueError(f"expected {name} itself, of which the request holds only a hash: {short(one)}")
-    values = {name: given[name] if name in given else original(one, name) for name, one in records.items()}
-    return request.changed(pipeline_args=records), values
+        if name not in given and is_content(record):
+            raise ValueError(f"expected {name} itself, of which the request holds only a hash: {short(record)}")
+    return {
+        name: given[name] if name in given else original(record, name)
+        for name, record in request.pipeline_args.items()
+    }
 
 
 def make_sampler(

@@ -20,7 +20,7 @@ from noisewright.verifiers.protocol import Verifier, as_verifier, let_check
 
 def choose_verifiers(
     request: Request, given: Sequence[Any] | None, judging: Sequence[Any] | None, prompt: str, info: Mapping[str, Any],
-    pipe: Any,
+    pipe: Any, known: dict[str, Verifier] | None = None,
 ) -> tuple[list[Verifier], list[Verifier], list[str]]:  # fmt: skip
     """The verifiers and the judges of a request, checked against the prompt and the search.
 
@@ -31,6 +31,7 @@ def choose_verifiers(
         prompt: what they will be asked about.
         info: the model's card, which names those of a request that names none.
         pipe: whose device they work on.
+        known: those that were made before, by their names; the new ones are added.
 
     Returns:
         Verifiers, judges, and a sentence where the card's judge cannot be asked.
@@ -41,8 +42,9 @@ def choose_verifiers(
     names: Sequence[Any] | None = request.verifier if given is None else given
     if names is None:
         names = trust.of_card(info, "verifier", getattr(pipe, "name_or_path", "")) or ["clip"]
-    verifiers = made_of(names, pipe)
-    judges, notes = _judges(request.judge if judging is None else judging, verifiers, prompt, info, pipe)
+    known = {} if known is None else known
+    verifiers = made_of(names, pipe, known)
+    judges, notes = _judges(request.judge if judging is None else judging, verifiers, prompt, info, pipe, known)
     shared = {one.name for one in verifiers} & {one.name for one in judges}
     if shared:
         raise ValueError(f"expected a judge that the search never sees, got {', '.join(sorted(shared))} as both")
@@ -53,8 +55,8 @@ def choose_verifiers(
     return verifiers, judges, notes
 
 
-def made_of(given: Sequence[Any], pipe: Any) -> list[Verifier]:
-    """Verifiers from names, functions and objects.
+def made_of(given: Sequence[Any], pipe: Any, known: dict[str, Verifier]) -> list[Verifier]:
+    """Verifiers from names, functions and objects; ``known`` are those of names that were made before.
 
     Raises:
         ValueError, TypeError: in one line, also where two have one name, or one was a function of another process.
@@ -65,7 +67,10 @@ def made_of(given: Sequence[Any], pipe: Any) -> list[Verifier]:
         if isinstance(one, Mapping) and set(one) == {"name", "what"}:
             raise ValueError(f"expected the verifier {one['name']} itself ({one['what']}), got its name alone")
     device = str(getattr(pipe, "device", "cpu"))
-    made = [registry.make_verifier(one, device) if isinstance(one, str) else as_verifier(one) for one in given]
+    for one in given:
+        if isinstance(one, str) and one not in known:
+            known[one] = registry.make_verifier(one, device)
+    made = [known[one] if isinstance(one, str) else as_verifier(one) for one in given]
     names = [one.name for one in made]
     if len(set(names)) != len(names):
         raise ValueError(f"expected verifiers with distinct names, got {', '.join(names)}")
@@ -85,15 +90,16 @@ def _kind(one: Any) -> str:
 
 
 def _judges(
-    given: Sequence[Any] | None, verifiers: Sequence[Verifier], prompt: str, info: Mapping[str, Any], pipe: Any
-) -> tuple[list[Verifier], list[str]]:
+    given: Sequence[Any] | None, verifiers: Sequence[Verifier], prompt: str, info: Mapping[str, Any], pipe: Any,
+    known: dict[str, Verifier],
+) -> tuple[list[Verifier], list[str]]:  # fmt: skip
     """The judges that were asked for, or the first of the card's that is no verifier here and can judge this prompt.
 
     Returns:
         The judges, and a sentence where the card's cannot be asked.
     """
     if given is not None:
-        return [] if not given or list(given) == NONE else made_of(given, pipe), []
+        return [] if not given or list(given) == NONE else made_of(given, pipe, known), []
     named = trust.of_card(info, "judge", getattr(pipe, "name_or_path", ""))
     taken = {one.name for one in verifiers}
     free = [one for one in named if registry.score_name(one) not in taken]
@@ -102,7 +108,7 @@ def _judges(
     if free[0] == "shapes-oracle" and not in_the_shapes_world(prompt):
         return [], [f"{free[0]} is not asked: it reads only prompts of the shapes world, such as 'two red circles'"]
     try:
-        judges = made_of(free[:1], pipe)
+        judges = made_of(free[:1], pipe, known)
         check_verifiers([], judges, prompt, "random")
     except (ValueError, OSError, ImportError) as error:
         return [], [f"{free[0]} is not asked: {next(iter(str(error).splitlines()), type(error).__name__)}"]

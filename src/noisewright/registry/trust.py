@@ -143,7 +143,7 @@ def check_run(run: Path, request: Mapping[str, Any]) -> None:
             except Untrusted as error:
                 raise ValueError(_asking(run, f"names the {key} {_short(text)}, {error}")) from None
     for key in ("model", "config"):
-        if key == "model" or request.get(key) is not None:
+        if request.get(key) is not None:
             _check_named(run, key, request.get(key))
 
 
