@@ -28,6 +28,7 @@ LAYERS = [
     {"planning", "continuing"},
     {"execute"},
     {"api"},
+    {"many"},
     {"replay"},
     {"cli"},
     {"__main__"},

@@ -197,6 +197,17 @@ def planned(pipe: Any, prompt: str | None = None, **settings: Any) -> Plan:
     Raises:
         ValueError, TypeError, UnsupportedPipeline: as there.
     """
+    fields, arguments, given = given_apart(settings)
+    if isinstance(pipe, (str, Path)):
+        return plan(Request(model=pipe, prompt=prompt, **fields), arguments=arguments, **given)
+    return plan(Request(prompt=prompt, **fields), pipe=pipe, arguments=arguments, **given)
+
+
+def given_apart(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The settings of a call as fields of a request, arguments of the pipeline's call, and verifiers as objects.
+
+    The last are named as :func:`noisewright.planning.plan` takes them.
+    """
     fields = {name: value for name, value in settings.items() if name in Request.model_fields}
     arguments = {name: value for name, value in settings.items() if name not in fields}
     given: dict[str, Any] = {}
@@ -204,6 +215,4 @@ def planned(pipe: Any, prompt: str | None = None, **settings: Any) -> Plan:
         several = listed(fields.get(field))
         if several is not None and not all(isinstance(one, str) for one in several):
             fields[field], given[name] = None, several
-    if isinstance(pipe, (str, Path)):
-        return plan(Request(model=pipe, prompt=prompt, **fields), arguments=arguments, **given)
-    return plan(Request(prompt=prompt, **fields), pipe=pipe, arguments=arguments, **given)
+    return fields, arguments, given

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from noisewright.cli import options
+from noisewright.cli import options, output
 from noisewright.cli.exits import Ended
 from noisewright.cli.libraries import hush_libraries, is_watched, warn
+from noisewright.cli.prompts import run_prompts
 from noisewright.cli.requests import check_device, check_finite
 from noisewright.cli.runs import run_request
 from noisewright.outside.files import check_directory
+from noisewright.outside.prompts import read_prompts
 from noisewright.request import Request, check_names, recorded
 from noisewright.schemas.typed import read_pipeline_args, read_search_args, read_target
+
+COSTS = ("images", "nfe", "forwards", "seconds")
+"""What of a forecast adds up over prompts."""
 
 
 def generate(
@@ -69,14 +75,25 @@ def generate(
     }  # fmt: skip
     if out is not None:
         check_directory(out)
-    request = Request(prompt=prompt, **settings)
+    prompts = None if prompt_file is None else _prompts_of(prompt_file, prompt, class_label)
+    request = Request(prompt=prompt if prompts is None else prompts[0], **settings)
     if dry_run:
-        _dry_run(request, json)
+        _dry_run(request, json, 1 if prompts is None else len(prompts))
         return None
+    if prompts is not None and prompt_file is not None:
+        return run_prompts(request, prompts, prompt_file.stem, out, json)
     return run_request(request, out, json)
 
 
-def _dry_run(request: Request, as_json: bool) -> None:
+def _prompts_of(file: Path, prompt: str | None, class_label: str | None) -> list[str]:
+    for given, name in ((prompt, "PROMPT"), (class_label, "--class-label")):
+        if given is not None:
+            raise ValueError(f"expected --prompt-file or {name}, got both")
+    return read_prompts(file, comments=True, distinct=True)
+
+
+def _dry_run(request: Request, as_json: bool, prompts: int) -> None:
+    """Print the planned cost; of several prompts it is the first one's, and that of all as a multiple."""
     check_names(request)
     check_device(request.device, request.dtype)
     from noisewright.cli import terminal
@@ -90,7 +107,13 @@ def _dry_run(request: Request, as_json: bool) -> None:
         found = forecast(made)
     for text in found["warnings"]:
         warn(text)
+    if prompts > 1:
+        found |= {"prompts": prompts, "all": {name: found[name] * prompts for name in COSTS}}
     if as_json:
         terminal.print_json(found)
     else:
         terminal.print_forecast(found)
+        if prompts > 1:
+            whole = found["all"]
+            cost = f"about {whole['images']} images, {whole['nfe']} NFE, {terminal.seconds(whole['seconds'])}"
+            output.print_line(f"that is the first of {prompts} prompts; all of them: {cost}")
