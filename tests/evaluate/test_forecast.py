@@ -4,10 +4,10 @@ import pytest
 
 import noisewright as nw
 from noisewright import registry
+from noisewright.api import planned as plan_of
 from noisewright.diffusion.solvers import Ddim, Heun
 from noisewright.evaluate.enough import too_small
 from noisewright.evaluate.forecast import expected_nfe, forecast
-from noisewright.plan import make_plan
 from noisewright.registry.builtins import STEP_NOISE
 from noisewright.run.budget import Budget
 from noisewright.samplers.mixture import MixtureSampler
@@ -27,7 +27,7 @@ def given(search, **more):
 
 def planned(search, **more):
     sampler, arguments = given(search, **more)
-    return make_plan(sampler, **arguments)
+    return plan_of(sampler, **arguments)
 
 
 def ran(search, **more):

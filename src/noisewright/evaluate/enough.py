@@ -16,7 +16,7 @@ from noisewright.evaluate.simulation import Move, simulate
 from noisewright.run.budget import Budget
 
 if TYPE_CHECKING:
-    from noisewright.plan import Plan
+    from noisewright.planning import Plan
 
 PLAIN = ("random",)
 """Searches that do the same thing however long they run."""

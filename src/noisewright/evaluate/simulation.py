@@ -25,7 +25,7 @@ from noisewright.run.verbs import Run
 from noisewright.samplers.protocol import Meter, Sampler, StepNoise, quantise
 
 if TYPE_CHECKING:
-    from noisewright.plan import Plan
+    from noisewright.planning import Plan
 
 SIDE = 2
 """Pixels of a side of a simulated image."""
