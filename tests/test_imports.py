@@ -23,7 +23,7 @@ LAYERS = [
     {"evaluate", "trajectory"},
     {"registry", "builtins"},
     {"result"},
-    {"plan"},
+    {"plan", "plain"},
     {"execute"},
     {"api"},
     {"replay"},

@@ -20,7 +20,6 @@ from noisewright.run.particle import Candidate
 from noisewright.run.verbs import CurvePoint
 from noisewright.schemas.request import as_path
 
-
 DISPLAYED_SIDE = 768
 """Pixels of the longer side of a picture in a notebook, which keeps it in its file."""
 
@@ -84,7 +83,7 @@ class Result:
         value_name: what :attr:`ResultImage.value` is: the verifier's name, or ``mean rank``, ``z-sum``,
             ``weighted sum``.
         kept: the best K as files, where that was asked for; best first.
-        why: the best against the second, as :func:`noisewright.evaluate.standings.why` tells it; None with one.
+        why: the best against the second, as :func:`noisewright.run.standings.why` tells it; None with one.
     """
 
     best: ResultImage
@@ -147,7 +146,7 @@ class Result:
 
     def plot(self, file: str | Path | None = None) -> Any:
         """The best-so-far curve as a matplotlib figure, which a notebook shows; written to ``file`` if one is given."""
-        return report.plot_curve(self.curve, self.verifiers, file)
+        return report.plot_curve(self.curve, self.verifiers, file, value_name=self.value_name)
 
     def __repr__(self) -> str:
         rows = [f"{name} {after} ({before})" for name, _, before, after, _ in self._scores()]

@@ -17,9 +17,9 @@ def overview(root: str | Path) -> dict[str, Any]:
     """A JSON-ready summary of a finished, running, failed or interrupted run; a torn last line is left out.
 
     Returns:
-        ``run, status, stopped, created, prompt, model, search, seed, budget, verifiers, judges, images, nfe, forwards,
-        seconds, value_name`` (what candidates are sorted by), ``candidates`` (full renderings before drafts, best
-        first, each ``id, seed, scores, value, file, steps``), ``why`` (the first against the second, see
+        ``run, status, stopped, created, prompt, model, search, seed, settings, budget, verifiers, judges, images, nfe,
+        forwards, seconds, value_name`` (what candidates are sorted by), ``candidates`` (full renderings before drafts,
+        best first, each ``id, seed, scores, value, file, steps``), ``why`` (the first against the second, see
         :func:`noisewright.run.standings.why`), ``curve`` (best so far), ``best`` (a candidate with its ``lineage``) and
         ``baseline``, both None where there is none yet, ``warnings``, what is damaged, and ``resume``, the command that
         continues it.
@@ -57,6 +57,7 @@ def overview_of(watch: Watch) -> dict[str, Any]:
         "model": spec["sampler"].get("model"),
         "search": spec["search"],
         "seed": spec["seed"],
+        "settings": {**spec["sampler"], "search_args": spec.get("search_args", {}), "target": spec.get("target", {})},
         "budget": {unit: value for unit, value in spec["budget"].items() if value is not None},
         "ensemble": spec["ensemble"],
         "verifiers": list(order.verifiers),

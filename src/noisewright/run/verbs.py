@@ -96,6 +96,7 @@ class Run:
         search: the search's name, for the records.
         batch_size: the first micro-batch size.
         judges: what :meth:`judge` will ask at the end; a budget in seconds keeps their time back.
+        winners: how many of the best the result shows: they are rendered in full, and judged.
         on_progress: called after each micro-batch.
     """
 
@@ -113,6 +114,7 @@ class Run:
         search: str = "random",
         batch_size: int = 8,
         judges: Sequence[Verifier] = (),
+        winners: int = 1,
         executor: Executor | None = None,
         on_progress: Callable[[Run], None] | None = None,
     ) -> None:
@@ -127,6 +129,7 @@ class Run:
         self.final = final or sampler
         self.verifiers = list(verifiers)
         self.judges = list(judges)
+        self.winners = winners
         self.seed = seed
         self.budget = budget or Budget()
         self.ensemble = ensemble
@@ -344,6 +347,13 @@ class Run:
         return self.top(full or pool)[0] if pool else None
 
     @property
+    def best_first(self) -> list[Candidate]:
+        """Every candidate, best first: full renderings before those of fewer steps, whose scores do not compare."""
+        steps, pool = self.final.schedule.steps, list(self.candidates.values())
+        kinds = ([one for one in pool if (one.particle.steps == steps) == full] for full in (True, False))
+        return [one for kind in kinds for one, _ in self.order.best_first(kind)]
+
+    @property
     def baseline(self) -> Candidate | None:
         """What the model gives by itself for the seed S, or None where it is not made yet."""
         return self.candidates.get(self._baseline_particle().id)
@@ -354,8 +364,8 @@ class Run:
         return self.candidates.get(self._denoised_from(noise_particle(self.seed, self.steps), self.steps).id)
 
     def judge(self) -> dict[str, dict[str, float]]:
-        """Scores of the best and the baseline by verifiers that the search never saw, by candidate id."""
-        shown = {one.id: one for one in (self.baseline, self.best) if one is not None}
+        """Scores of the winners and the baseline by verifiers that the search never saw, by candidate id."""
+        shown = {one.id: one for one in (self.baseline, *self.best_first[: self.winners]) if one is not None}
         for judge in self.judges:
             todo = [one for one in shown.values() if judge.name not in self.ledger.judged.get(one.id, {})]
             if todo:
@@ -420,8 +430,8 @@ class Run:
         wanted = [self._baseline_particle()]
         if self.final is not self.sampler and self.candidates:
             drafts = [one for one in self.candidates.values() if one.particle.steps == self.steps]
-            if drafts:
-                wanted.append(_retarget(self.top(drafts)[0].particle, self.final.schedule.steps))
+            best = self.top(drafts, self.winners)
+            wanted += [_retarget(one.particle, self.final.schedule.steps) for one in best]
         self._finish(wanted, self.final, reserved=True)
         if self.budget.nfe is not None and self.spent.nfe > self.budget.nfe:
             self.say(f"{self.spent.nfe} of {self.budget.nfe} NFE: work that ran out of memory counts too")
@@ -565,7 +575,7 @@ class Run:
         if self.final is self.sampler:
             pending.setdefault("baseline", noise_particle(self.seed, self.steps))
         else:
-            missing = 1 if self.baseline is not None else 2  # the winner in full, and the baseline
+            missing = self.winners + (self.baseline is None)  # the winners in full, and the baseline
             images, nfe = missing, missing * self.final.nfe(0, self.final.schedule.steps)
         ends: set[str] = set()
         own = {one.origin.id for one in batch}
@@ -781,7 +791,7 @@ class Run:
             raise VerifierFailed(f"every score so far is NaN ({why}): expected at least one number")
 
     def _time_judges(self, key: str, image: Tensor) -> None:
-        """How long the judges will take for baseline and best.
+        """How long the judges will take for the baseline and the winners.
 
         The baseline, where the first image is it, is judged for good. The first answer of a judge that runs here is
         cold, so it is asked twice; what it says then is not looked at. A judge behind a server, which may cost money,
@@ -798,7 +808,7 @@ class Run:
                 with suppress(VerifierFailed):
                     score(judge, image, self.prompt)
             seconds += time.perf_counter() - began
-        self._judging_seconds = max(seconds * (1 if is_baseline else 2), 1e-6)
+        self._judging_seconds = max(seconds * (self.winners + (not is_baseline)), 1e-6)
 
     def _denoise_some(self, some: Sequence[Particle]) -> None:
         x, solver_state = self._carry(some, self.sampler)
