@@ -22,6 +22,7 @@ LAYERS = [
     {"search", "testing"},
     {"evaluate", "trajectory"},
     {"registry", "builtins"},
+    {"progress"},
     {"result"},
     {"plan", "plain"},
     {"execute"},
@@ -118,7 +119,7 @@ def test_the_mathematics_needs_torch_only():
 
 def test_diffusers_is_imported_by_the_seam_and_by_pipelines_of_our_own():
     found = {name for name, tree in ALL.items() if any(t.split(".")[0] == "diffusers" for t in imports(tree))}
-    assert found == {"samplers.load", "pipelines.class_flow", "pipelines.dit"}
+    assert found == {"samplers.load", "samplers.quiet", "pipelines.class_flow", "pipelines.dit"}
 
 
 def test_torchvision_is_imported_nowhere():

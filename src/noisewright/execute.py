@@ -24,6 +24,7 @@ from noisewright.outside.inside import inside
 from noisewright.outside.texts import clean
 from noisewright.plain import plain_settings
 from noisewright.plan import Plan
+from noisewright.progress import RunProgress
 from noisewright.result import Result, ResultImage
 from noisewright.run.digests import digest_of
 from noisewright.run.particle import Candidate
@@ -54,7 +55,7 @@ def execute(
     Args:
         plan: from :func:`make_plan`.
         out: the run directory.
-        progress: called with the run after each micro-batch.
+        progress: called with the run after each micro-batch; a :class:`~.RunProgress` after each step.
         request: :func:`make_plan`'s arguments, JSON-ready, from which ``noisewright resume`` can plan again.
         pictures: whether to draw the contact sheet, the curve and the before-after picture at the end.
         keep: how many of the best to write as files of their own (``kept/01-ID.png``), judged as the best is; by
@@ -77,8 +78,13 @@ def execute(
             batch_size=plan.batch_size, judges=plan.judges, winners=max(1, keep), on_progress=progress,
         )  # fmt: skip
         run.warnings.extend(plan.warnings)
+        follower = progress if isinstance(progress, RunProgress) else None
+        if follower is not None:
+            follower.follow(run)
         stopped, interrupted = _searched(plan, run)
         try:
+            if follower is not None:
+                follower.conclude()
             return _conclude(plan, run, stopped, interrupted, pictures, keep)
         except (KeyboardInterrupt, Stopped) as error:
             if interrupted or run.best is None:
@@ -88,6 +94,8 @@ def execute(
             _mark_failed(store, error)
             raise
     finally:
+        if isinstance(progress, RunProgress):
+            progress.leave()
         store.close()
 
 

@@ -175,10 +175,10 @@ class Result:
         """For each verifier and judge: name, role, baseline, best, change."""
         found = []
         for name in dict.fromkeys([*self.best.scores, *self.baseline.scores]):
-            values = (self.baseline.scores.get(name), self.best.scores.get(name))
-            places = decimals([*values, *(one.scores.get(name) for one in self.candidates)])
+            before, after = self.baseline.scores.get(name), self.best.scores.get(name)
+            places = decimals([before, after, *(one.scores.get(name) for one in self.candidates)])
             role = "judge" if name in self.judges else "verifier"
-            found.append((name, role, *(written(one, places) for one in values), gained(*values, places)))
+            found.append((name, role, written(before, places), written(after, places), gained(before, after, places)))
         return found
 
     def _cost(self) -> str:
