@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from noisewright.run.particle import ENSEMBLES, from_compact, read_ensemble
+from noisewright.run.lineage import from_compact
+from noisewright.run.particle import ENSEMBLES, read_ensemble
 from noisewright.schemas.checked import (
     CLOSED,
     MOST_BATCH,
@@ -292,7 +293,7 @@ class OpinionJson(TypedDict):
 
 
 class WhyJson(TypedDict):
-    """The first against the second (:func:`noisewright.run.standings.why`)."""
+    """The first against the second (:func:`noisewright.run.explain.explain`)."""
 
     __pydantic_config__ = OPEN  # type: ignore[misc]
     first: StandingJson

@@ -138,6 +138,11 @@ class SaysItLasts(Protocol):
     lasting: bool
 
 
+def waits(verifier: object) -> bool:
+    """Whether a verifier says (``waits = True``) that it mostly waits for a server, and needs no processor here."""
+    return getattr(verifier, "waits", False) is True
+
+
 def is_lasting(one: object) -> bool:
     """Whether a verifier (or a metric, or a network) may be believed on disk: see :class:`SaysItLasts`.
 
