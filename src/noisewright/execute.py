@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from noisewright.outside.files import check_directory, write_atomically, write_p
 from noisewright.outside.inside import inside
 from noisewright.outside.texts import clean
 from noisewright.plain import plain_settings
-from noisewright.plan import Plan
+from noisewright.planning import Plan
 from noisewright.progress import RunProgress
 from noisewright.result import Result, ResultImage
 from noisewright.run.digests import digest_of
@@ -44,38 +43,34 @@ def execute(
     plan: Plan,
     out: str | Path,
     progress: Callable[[Run], None] | None = None,
-    request: Mapping[str, Any] | None = None,
     pictures: bool = True,
-    keep: int | None = None,
 ) -> Result:
     """Run a plan in a directory; a run of the same settings there is continued.
 
-    Ctrl-C ends it with the best so far, and so do ``Run.stop()`` and ``noisewright stop``.
+    Ctrl-C ends it with the best so far, and so do ``Run.stop()`` and ``noisewright stop``. Where the request says
+    ``keep``, so many of the best are files of their own (``kept/01-ID.png``), judged as the best is.
 
     Args:
-        plan: from :func:`make_plan`.
+        plan: from :func:`noisewright.planning.plan`; its request is what ``noisewright resume`` plans again from.
         out: the run directory.
         progress: called with the run after each micro-batch; a :class:`~.RunProgress` after each step.
-        request: :func:`make_plan`'s arguments, JSON-ready, from which ``noisewright resume`` can plan again.
         pictures: whether to draw the contact sheet, the curve and the before-after picture at the end.
-        keep: how many of the best to write as files of their own (``kept/01-ID.png``), judged as the best is; by
-            default what the plan says, else none.
 
     Raises:
         Stopped: where it was asked to stop before there was any image.
     """
     if pictures:
         report.prepare()
-    keep = getattr(plan, "keep", None) or 0 if keep is None else keep
+    keep = plan.request.keep or 0
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    asked = dict(request) if request is not None else None
-    store = Store.create(check_directory(out, "out"), plan.spec, versions(), now, asked)
+    store = Store.create(check_directory(out, "out"), plan.spec, versions(), now, plan.request.to_json())
     try:
         store.write(status="running", stopped=None, plain=plain_settings(plan.final))
         run = Run(
             store, plan.sampler, plan.verifiers, seed=plan.spec["seed"], budget=plan.budget,
             ensemble=plan.spec["ensemble"], target=plan.target, final=plan.final, search=plan.spec["search"],
-            batch_size=plan.batch_size, judges=plan.judges, winners=max(1, keep), on_progress=progress,
+            batch_size=plan.batch_size, judges=plan.judges, winners=max(1, keep), executor=plan.executor,
+            on_progress=progress,
         )  # fmt: skip
         run.warnings.extend(plan.warnings)
         follower = progress if isinstance(progress, RunProgress) else None

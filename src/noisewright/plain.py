@@ -182,7 +182,7 @@ def _pipeline(sampler: Mapping[str, Any], plain: Mapping[str, Any], request: Map
     if loras:
         names, weights = [f"lora{number}" for number in range(len(loras))], [float(one["weight"]) for one in loras]
         lines.append(f"pipe.set_adapters({names!r}, {weights!r})")
-    if not request.get("model"):
+    if request.get("given_pipeline"):
         lines.append("# here: whatever was done to the pipeline object that the search was given")
     other = plain["scheduler"]
     if plain.get("euler"):
