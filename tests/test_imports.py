@@ -13,7 +13,7 @@ ROOT = Path(noisewright.__file__).parent
 LAYERS = [
     {"errors", "outside", "diffusion", "measures.frechet"},
     {"schemas", "samplers.protocol", "verifiers.answers", "verifiers.guarded", "verifiers.protocol", "run.budget"}
-    | {"run.particle", "measures"},
+    | {"run.particle", "measures", "verifiers.optional", "verifiers.first_call"},
     {"images", "run.store", "run.journal", "run.locks", "run.tensorfile", "run.pace"},
     {"samplers", "verifiers", "shapes", "pipelines", "executors"},
     {"run.states", "run.ledger"},
@@ -125,7 +125,7 @@ def test_the_mathematics_needs_torch_only():
 
 def test_diffusers_is_imported_by_the_seam_and_by_pipelines_of_our_own():
     found = {name for name, tree in ALL.items() if any(t.split(".")[0] == "diffusers" for t in imports(tree))}
-    assert found == {"samplers.load", "pipelines.class_flow", "pipelines.dit"}
+    assert found == {"samplers.load", "pipelines.class_flow", "samplers.adapters.dit"}
 
 
 def test_torchvision_is_imported_nowhere():

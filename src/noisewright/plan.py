@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import inspect
 import numbers
 import re
@@ -32,10 +31,11 @@ from noisewright.run.budget import Budget, parse_budget
 from noisewright.run.particle import ENSEMBLES, ensemble_weights, read_ensemble
 from noisewright.run.verbs import Target, without_gradient
 from noisewright.samplers.classes import is_class_conditional, labels_of, read_class
-from noisewright.samplers.pipeline import LEVELS, PipelineSampler, load_pipeline
+from noisewright.samplers.optional import TakesLevels, begins_anywhere, can_preview, knows_levels, warnings_of
+from noisewright.samplers.pipeline import LEVELS
 from noisewright.samplers.protocol import Sampler
 from noisewright.schemas.checked import sayable
-from noisewright.schemas.reading import cut, is_file, short
+from noisewright.schemas.reading import is_file, short
 from noisewright.schemas.request import as_path, check_arguments
 from noisewright.shapes.prompts import parse
 from noisewright.verifiers.cache import all_cached
@@ -59,9 +59,10 @@ def load(model: str = "noisewright/shapes", *, device: str | None = None, dtype:
         ValueError: in one line, what is wrong with the name or the files.
     """
     asked = check_arguments(device=device, dtype=dtype)
-    name = registry.find_model(str(as_path("a model", model)))
+    name = str(as_path("a model", model))
+    registry.find_model(name)
     check_device(asked.device)
-    return load_pipeline(name, device=asked.device, dtype=asked.dtype)
+    return registry.load_model(name, device=asked.device, dtype=asked.dtype)
 
 
 def check_device(name: str | None) -> None:
@@ -157,10 +158,6 @@ def make_plan(
         registry.entry("schedule", schedule)
     if score_cache is not None:
         score_cache = check_directory(score_cache, "score_cache")
-    if STEP_NOISE in needs and rule is None and not isinstance(pipe, Sampler):
-        rule = registry.make_solver("ddim", 1.0)
-        warnings.append(f"{search} needs step noise: solver ddim with eta 1, for the baseline too")
-
     for name in RESERVED:
         if name in pipe_kwargs:
             raise ValueError(f"expected no {name}, which noisewright sets itself, got {short(pipe_kwargs[name])}")
@@ -172,7 +169,11 @@ def make_plan(
     if isinstance(pipe, (str, Path)):
         pipe = load(str(pipe), device=device, dtype=dtype)
     info = registry.card(getattr(pipe, "name_or_path", None))
-    _check_taken(pipe, pipe_kwargs)
+    taken = registry.settings_taken(pipe)
+    registry.check_call_arguments(pipe, pipe_kwargs, list(inspect.signature(make_plan).parameters))
+    if STEP_NOISE in needs and rule is None and "solver" in taken:
+        rule = registry.make_solver("ddim", 1.0)
+        warnings.append(f"{search} needs step noise: solver ddim with eta 1, for the baseline too")
     prompt, class_label = _condition(pipe, prompt, class_label, info)
     if verifier is None:
         verifier = trust.of_card(info, "verifier", getattr(pipe, "name_or_path", "")) or "clip"
@@ -189,36 +190,31 @@ def make_plan(
     goal = _target(target, verifiers)
     warnings += _unknown_words(prompt, info)
 
-    sampler: Sampler
-    if isinstance(pipe, Sampler):
-        settings = {"guidance_scale": guidance_scale, "negative_prompt": negative_prompt, "height": height,
-                    "width": width, "solver": solver, "eta": eta, "schedule": schedule, "force": force or None,
-                    **pipe_kwargs}  # fmt: skip
-        _check_sampler(pipe, prompt, settings)
-        sampler = pipe if num_inference_steps is None else pipe.with_steps(num_inference_steps)
-    else:
-        default = info.get("default", {})
-        steps = num_inference_steps or default.get("num_inference_steps") or _default_steps(pipe)
-        at_most(MOST_STEPS, num_inference_steps=steps)
-        scale = guidance_scale if guidance_scale is not None else default.get("guidance_scale")
-        try:
-            sampler = PipelineSampler(
-                pipe, prompt, class_label=class_label, num_inference_steps=steps, guidance_scale=scale,
-                negative_prompt=negative_prompt, height=height, width=width, solver=rule, model=_model_name(pipe),
-                pipe_kwargs=pipe_kwargs,
-            )  # fmt: skip
-            anew = BEGINS_ANEW in needs and not sampler.begins_anywhere
-            if rule is None and (anew or (PREVIEWS in needs and not sampler.knows_levels)):
-                why = f"solver ddim for {search}: {type(pipe.scheduler).__name__} cannot be entered on its way"
-                sampler = sampler.with_levels("pipeline", registry.make_solver("ddim", eta))
-                warnings.append(f"{why}; for the baseline too")
-            if schedule is not None:
-                sampler = _on_levels(sampler, schedule, num_inference_steps, eta, warnings, force)
-        except Exception as error:
-            if not out_of_memory(error):
-                raise
-            shown = "the model's own" if height is None else f"{height}x{width}"
-            raise ValueError(f"expected a model and a size whose noise fit in memory, got size {shown}") from None
+    default = info.get("default", {})
+    settings = {
+        "num_inference_steps": num_inference_steps or default.get("num_inference_steps"),
+        "guidance_scale": guidance_scale if guidance_scale is not None else default.get("guidance_scale"),
+        "negative_prompt": negative_prompt, "height": height, "width": width, "solver": rule,
+        "class_label": class_label, "pipe_kwargs": pipe_kwargs, "model": _model_name(pipe),
+    }  # fmt: skip
+    if "solver" not in taken:
+        levels = None if schedule == "pipeline" else schedule
+        settings.update(eta=eta, schedule=levels, force=force or None)  # which are then refused
+    try:
+        sampler: Sampler = registry.make_sampler(pipe, prompt, settings)
+        anew = BEGINS_ANEW in needs and not begins_anywhere(sampler)
+        blind = PREVIEWS in needs and not knows_levels(sampler)
+        if rule is None and isinstance(sampler, TakesLevels) and (anew or blind):
+            why = f"solver ddim for {search}: {type(pipe.scheduler).__name__} cannot be entered on its way"
+            sampler = sampler.with_levels("pipeline", registry.make_solver("ddim", eta))
+            warnings.append(f"{why}; for the baseline too")
+        if schedule is not None:
+            sampler = _on_levels(sampler, schedule, num_inference_steps, eta, warnings, force)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        shown = "the model's own" if height is None else f"{height}x{width}"
+        raise ValueError(f"expected a model and a size whose noise fit in memory, got size {shown}") from None
     final = sampler
     asked = final.description["num_inference_steps"]
     if search_steps == asked:
@@ -231,15 +227,15 @@ def make_plan(
         warnings.append("eta 0 has no effect: the pipeline's own scheduler draws its noise whatever eta is")
     if num_inference_steps is not None and any(pipe_kwargs.get(name) is not None for name in LEVELS):
         warnings.append(f"num_inference_steps has no effect beside {' or '.join(LEVELS)} of the pipeline")
-    warnings += getattr(sampler, "warnings", [])
+    warnings += warnings_of(sampler)
     if search_steps is not None and search_steps != asked:
         sampler = final.with_steps(search_steps)
         if FULL_STEPS in needs:
             raise ValueError(f"expected no search_steps with {search}, which changes states on their way")
-    if PREVIEWS in needs and not getattr(sampler, "can_preview", True):
-        kind = sampler.pipe.scheduler.config.get("prediction_type")  # type: ignore[attr-defined]
-        raise ValueError(f"expected a prediction that previews can be made of for {search}, got {kind!r}")
-    if BEGINS_ANEW in needs and not getattr(sampler, "begins_anywhere", True):
+    if PREVIEWS in needs and not can_preview(sampler):
+        kind = sampler.description.get("pipeline", type(sampler).__name__)
+        raise ValueError(f"expected a prediction that previews can be made of for {search}, got that of {kind}")
+    if BEGINS_ANEW in needs and not begins_anywhere(sampler):
         raise ValueError(f"expected a solver that can be entered on its way for {search}, got the pipeline's own")
     _rehearse(function, sampler, verifiers, arguments, seed, limits)
     if limits == Budget():
@@ -268,13 +264,18 @@ def make_plan(
 
 
 def _on_levels(
-    sampler: PipelineSampler, schedule: str, steps: int | None, eta: float | None, warnings: list[str], force: bool
-) -> PipelineSampler:
+    sampler: Sampler, schedule: str, steps: int | None, eta: float | None, warnings: list[str], force: bool
+) -> Sampler:
     """The sampler on the levels that ``schedule`` names; a file's solver is used where none was asked for.
 
     Raises:
         ValueError: on a file for another model, unless by force, or for another number of steps than was asked for.
     """
+    if not isinstance(sampler, TakesLevels):
+        if schedule == "pipeline":  # its own
+            return sampler
+        kind = type(sampler).__name__
+        raise ValueError(f"expected no schedule beside a {kind}, which has its own, got {short(schedule)}")
     levels, solver = registry.schedule_from(schedule, sampler, force)
     rule = None
     if solver is not None:
@@ -333,9 +334,10 @@ def _condition(
             that is none of its own, or on a prompt that names another class.
     """
     kind = type(pipe).__name__
-    if isinstance(pipe, Sampler) or not is_class_conditional(pipe):
+    takes_class = "class_label" in registry.settings_taken(pipe)
+    if not takes_class or not is_class_conditional(pipe):
         if class_label is not None:
-            what = "is a sampler, which has its own" if isinstance(pipe, Sampler) else "is not class-conditional"
+            what = "is not class-conditional" if takes_class else "has its own"
             raise ValueError(f"expected no class_label, since {kind} {what}, got {short(class_label)}")
         check_prompt(prompt)
         return str(prompt), None
@@ -350,21 +352,6 @@ def _condition(
     if prompt is not None and read_class(pipe, prompt, labels)[0] != number:
         raise ValueError(f"expected one class, got the class_label {short(class_label)} and the prompt {short(prompt)}")
     return name, number
-
-
-def _check_taken(pipe: Any, given: Mapping[str, Any]) -> None:
-    """Refuse arguments that neither the search nor the pipeline has.
-
-    Raises:
-        ValueError: in one line, with the nearest name.
-    """
-    accepted = [] if isinstance(pipe, Sampler) else list(inspect.signature(type(pipe).__call__).parameters)
-    for name in given:
-        if name not in accepted:
-            own = inspect.signature(make_plan).parameters
-            near = difflib.get_close_matches(name[:100], [*own, *accepted], n=1, cutoff=0.6)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ValueError(f"{type(pipe).__name__} takes no {cut(name)}{hint}")
 
 
 def _check_verifiers(verifiers: Sequence[Verifier], judges: Sequence[Verifier], prompt: str, search: str) -> None:
@@ -475,21 +462,6 @@ def _target(given: float | Mapping[str, float] | None, verifiers: Sequence[Verif
             f"expected a target for each verifier by name ({names[0]}=SCORE), got {given:g}: a rank has no scale"
         )
     return Target({name: float(value) for name, value in goals.items()})
-
-
-def _check_sampler(sampler: Sampler, prompt: str, settings: Mapping[str, Any]) -> None:
-    """A sampler brings its prompt and its settings; others must not be asked for in vain."""
-    own = sampler.description.get("prompt")
-    if own != prompt:
-        raise ValueError(f"expected the prompt of the sampler, {short(own)}, got {short(prompt)}")
-    given = [name for name, value in settings.items() if value is not None]
-    if given:
-        raise ValueError(f"expected no {given[0]} beside a sampler, which has its own, got {short(settings[given[0]])}")
-
-
-def _default_steps(pipe: Any) -> int:
-    parameter = inspect.signature(type(pipe).__call__).parameters.get("num_inference_steps")
-    return int(parameter.default) if parameter is not None and isinstance(parameter.default, int) else 50
 
 
 def _model_name(pipe: Any) -> str:

@@ -8,7 +8,9 @@ import torch
 
 from noisewright import registry
 from noisewright.diffusion.solvers import Ddim
+from noisewright.registry import plugins
 from noisewright.registry.builtins import ENTRIES, Entry
+from noisewright.registry.kinds import KINDS
 from noisewright.samplers.mixture import MixtureSampler
 from noisewright.search.random import random
 from noisewright.verifiers.pixels import Brightness
@@ -43,7 +45,7 @@ def test_a_name_like_no_other_lists_what_there_is():
 def test_every_entry_has_a_kind_and_what_it_names_is_there():
     seen = set()
     for one in ENTRIES:
-        assert one.kind in ("search", "verifier", "model", "solver", "schedule")
+        assert one.kind in KINDS
         assert one.summary
         assert (one.kind, one.name) not in seen
         seen.add((one.kind, one.name))
@@ -146,6 +148,8 @@ def test_cards(tmp_path):
 class Point:
     """An entry point of an installed package."""
 
+    name = "point"
+
     def load(self):
         return [
             Entry("search", "first", "the first only", f"{__name__}:first_only"),
@@ -169,7 +173,7 @@ def plugged(monkeypatch):
     def entry_points(group):
         return [Point()] if group == "noisewright.plugins" else []
 
-    monkeypatch.setattr(registry, "entry_points", entry_points)
+    monkeypatch.setattr(plugins, "entry_points", entry_points)
     registry.entries.cache_clear()
     yield
     registry.entries.cache_clear()

@@ -159,7 +159,7 @@ def check_model(name: Any) -> None:
     """
     if not isinstance(name, str) or not name.isprintable():
         raise Untrusted("which is no name")
-    if registry.bundled(name) is None and not Path(name).is_dir() and not is_cached(registry.find_model(name)):
+    if not registry.is_installed(name) and not Path(name).is_dir() and not is_cached(registry.find_model(name)):
         raise Untrusted("which would be downloaded")
 
 
