@@ -34,6 +34,7 @@ from noisewright.samplers.classes import is_class_conditional, labels_of, read_c
 from noisewright.samplers.optional import TakesLevels, begins_anywhere, can_preview, knows_levels, warnings_of
 from noisewright.samplers.pipeline import LEVELS
 from noisewright.samplers.protocol import Sampler
+from noisewright.samplers.quiet import quiet
 from noisewright.schemas.checked import sayable
 from noisewright.schemas.reading import is_file, short
 from noisewright.schemas.request import as_path, check_arguments
@@ -62,7 +63,8 @@ def load(model: str = "noisewright/shapes", *, device: str | None = None, dtype:
     name = str(as_path("a model", model))
     registry.find_model(name)
     check_device(asked.device)
-    return registry.load_model(name, device=asked.device, dtype=asked.dtype)
+    with quiet():
+        return registry.load_model(name, device=asked.device, dtype=asked.dtype)
 
 
 def check_device(name: str | None) -> None:

@@ -11,6 +11,7 @@ import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
 
 import noisewright as nw
+from noisewright import registry
 import tiny
 from noisewright import cli, registry
 from noisewright.errors import UnsupportedPipeline
@@ -54,7 +55,8 @@ def plain(name, seed, number, scale=SCALE):
 
 
 def sampler_of(name, label, scale=SCALE, **more):
-    return PipelineSampler(pipe_of(name), class_label=label, num_inference_steps=STEPS, guidance_scale=scale, **more)
+    settings = {"class_label": label, "num_inference_steps": STEPS, "guidance_scale": scale, **more}
+    return registry.make_sampler(pipe_of(name), None, settings)
 
 
 def images_of(sampler, seeds):

@@ -32,14 +32,12 @@ def load_pipeline(directory_or_id: str | Path, *, device: str | None = None, dty
     Raises:
         ValueError: in one line, what is wrong with it.
     """
-    from diffusers.utils import logging as diffusers_logging
     from safetensors import SafetensorError
 
     device = device or best_device()
     kind_of_numbers = getattr(torch, dtype or ("float32" if device == "cpu" else "bfloat16"), None)
     if not isinstance(kind_of_numbers, torch.dtype):
         raise ValueError(f"expected a dtype such as float32, got {dtype!r}")
-    diffusers_logging.disable_progress_bar()
     name = str(directory_or_id)
     try:
         kind, folder = _found(name)

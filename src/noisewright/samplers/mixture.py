@@ -133,6 +133,8 @@ class MixtureSampler:
     def _count(self, x: Tensor, times: int = 1) -> None:
         self.meter.nfe += len(x) * times
         self.meter.forwards += len(x) * times
+        for _ in range(times):
+            self.meter.tell(len(x))
 
     def _step(self, x: Tensor, index: int, noise: Tensor | None, state: Any) -> tuple[Tensor, Any]:
         """One step, in float64 inside."""
