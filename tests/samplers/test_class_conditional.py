@@ -11,7 +11,6 @@ import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
 
 import noisewright as nw
-from noisewright import registry
 import tiny
 from noisewright import cli, registry
 from noisewright.errors import UnsupportedPipeline

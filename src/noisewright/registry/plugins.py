@@ -43,11 +43,11 @@ def entries() -> tuple[Entry, ...]:
         who = _called(point)
         for one in _listed(point, who):
             wrong = what_is_wrong(one)
-            place = (one.kind, one.name) if not wrong else (str(one.kind)[:60], str(one.name)[:60])
+            place = (str(one.kind), str(one.name)) if isinstance(one, Entry) else ("", "")
             if not wrong and place in found:
                 wrong = f"there is a {place[0]} of that name already, {_owner(place)}"
             if wrong:
-                log.warning("%s: entry %s is left out: %s", who, _shown(one), wrong)
+                log.warning("%s: entry %s is left out: %s", who, " ".join(place).strip() or short(one), wrong)
                 _broken.setdefault(place, f"{who}: {wrong}")
                 continue
             found[place] = one
@@ -110,7 +110,3 @@ def _called(point: EntryPoint) -> str:
 
 def _owner(place: tuple[str, str]) -> str:
     return f"of {_origins[place]}" if place in _origins else "noisewright's own"
-
-
-def _shown(one: Any) -> str:
-    return f"{one.kind} {one.name}" if isinstance(one, Entry) else short(one)
