@@ -119,7 +119,7 @@ def test_a_clip_that_is_not_there_is_refused_in_one_line(tmp_path):
 @pytest.mark.parametrize("name", ["weights.ckpt", "some/weights.pt", "model.pth", "x.bin"])
 def test_pickles_are_refused_by_name(name):
     with pytest.raises(ValueError, match="safetensors"):
-        registry.find_model(name)
+        registry.load_model(name)
 
 
 def test_models(tmp_path):
@@ -127,7 +127,8 @@ def test_models(tmp_path):
     assert registry.find_model("owner/name") == "owner/name"
     file = tmp_path / "file"
     file.write_text("")
-    for name in (str(file), str(tmp_path / "none"), "a/b/c", "/none", "./none"):
+    assert registry.find_model(str(file)) == str(file)  # a single file, which is looked at where it is loaded
+    for name in (str(tmp_path / "none"), "a/b/c", "/none", "./none"):
         with pytest.raises(ValueError, match="expected"):
             registry.find_model(name)
     assert registry.bundled("noisewright/none") is None

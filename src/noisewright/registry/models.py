@@ -15,6 +15,8 @@ from noisewright.verifiers.guarded import call, named, said
 
 MODELS = Path(__file__).parents[1] / "models"
 
+OTHERWISE = " (or a pipeline directory, FILE.safetensors, or a hub id OWNER/NAME)"
+
 
 def bundled(name: str) -> Path | None:
     """The directory of a bundled model such as ``noisewright/shapes``, or None."""
@@ -30,7 +32,9 @@ def is_installed(name: str) -> bool:
 
 
 def find_model(name: str) -> str:
-    """What to load for ``--model``: a bundled directory, a directory, or a hub id or a plug-in's name as it is.
+    """What to load for ``--model``: a bundled model's directory, or the name as it is.
+
+    That is a directory, a single file, a hub id, or the name of a plug-in's model.
 
     Raises:
         ValueError: on a name that can be none of these.
@@ -40,13 +44,11 @@ def find_model(name: str) -> str:
         return str(path)
     if is_directory(name) or _of_plugin(name) is not None:
         return name
-    if Path(name).suffix in {".ckpt", ".pt", ".pth", ".bin"}:
-        raise ValueError(f"expected safetensors weights, got {short(name)}: pickles can run code, so they are refused")
-    if exists(name):
-        raise ValueError(f"expected a pipeline directory or a model id, got the file {short(name)}")
+    if exists(name) or Path(name).suffix.lower() in (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf"):
+        return name  # a single file, which is looked at where it is loaded
     parts = name.split("/")
     if len(parts) != 2 or not all(parts) or parts[0] in ("noisewright", ".", "..") or name.startswith(("/", ".", "~")):
-        raise ValueError(unknown("model", name, names("model")) + " (or a pipeline directory, or a hub id OWNER/NAME)")
+        raise ValueError(unknown("model", name, names("model")) + OTHERWISE)
     return name
 
 
