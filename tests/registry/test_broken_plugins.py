@@ -8,6 +8,7 @@ import pytest
 
 import noisewright.builtins
 from noisewright import registry
+from noisewright.executors.local import LocalExecutor
 from noisewright.registry import Entry, plugins
 
 GOOD = Entry(kind="search", name="good", summary="fine", target="their_package:search")
@@ -177,13 +178,15 @@ def test_two_samplers_for_one_pipeline_are_refused(install):
 
 def test_executors_by_name(install):
     install([])
-    assert registry.make_executor() is registry.make_executor("local") is None
+    assert isinstance(registry.make_executor(), LocalExecutor)
+    assert registry.make_executor("local") is not registry.make_executor("local")
     with pytest.raises(ValueError, match="unknown executor 'lokal': expected one of local; did you mean local"):
         registry.make_executor("lokal")
     with pytest.raises(ValueError, match="executor 'ray' is not available yet: expected local"):
         registry.make_executor("ray")
     install([entry(kind="executor", name="ray", target="their_package:verifier")])
-    assert registry.make_executor("ray") == "no verifier"
+    with pytest.raises(ValueError, match="expected an executor with workers, start, submit and close for ray, got str"):
+        registry.make_executor("ray")
 
 
 def test_entries_of_before_by_position_still_count(install):

@@ -11,7 +11,15 @@ import torch
 
 import noisewright as nw
 from noisewright import registry
-from noisewright.testing import CONTRACT, Case
+from noisewright.testing import (
+    CONTRACT,
+    Case,
+    check_executor,
+    check_sampler,
+    check_schedule_rule,
+    check_solver,
+    check_verifier,
+)
 
 PLUGIN = Path(__file__).parents[1] / "plugin"
 
@@ -59,22 +67,13 @@ def test_its_arguments_and_options_are_checked_as_ours(installed):
         registry.make_solver("example-ab2", 0.5)
 
 
-def test_its_solver_is_of_its_order(installed):
-    """On the exact mixture the error falls as the square of the step."""
-    from noisewright.diffusion.solvers import Ddim
-    from noisewright.samplers.mixture import MixtureSampler
+def test_its_solver_verifier_and_sampler_hold_theirs(installed):
+    from noisewright_example.sampler import BlobPipeline, BlobSampler
 
-    solver = registry.make_solver("example-ab2")
-    x = MixtureSampler(steps=1).noise(range(4))
-
-    def end(steps, solver):
-        return MixtureSampler(steps=steps, solver=solver).denoise(x, 0, steps)[0]
-
-    truth = end(640, Ddim())
-    ways = ((20, solver), (40, solver), (40, Ddim()))
-    error, half, euler = (float((end(n, one) - truth).abs().mean()) for n, one in ways)
-    assert half < error / 2.5
-    assert half < euler / 2
+    check_solver(registry.make_solver("example-ab2"), order=1.5)
+    check_verifier(registry.make_verifier("example-redness"))
+    pipe = BlobPipeline()
+    check_sampler(BlobSampler(pipe, "a red blob"), plain=lambda seed: pipe("a red blob", 8, seed))
 
 
 def test_its_sampler_is_made_of_its_pipeline(installed, tmp_path):
@@ -112,6 +111,7 @@ def test_its_schedule_places_levels_on_any_model(installed):
     made = named_schedule(registry.schedule_rule("example-arctan"), Clock("flow"), 5)
     assert made.steps == 5
     assert made.sigma[-1] == 0
+    check_schedule_rule(registry.schedule_rule("example-arctan").levels)
     with pytest.raises(ValueError, match="did you mean example-arctan"):
         registry.schedule_rule("example-actan")
 
@@ -150,6 +150,26 @@ def test_its_model_goes_through_its_sampler_and_is_resumed(tmp_path):
     refused = run("generate", "a red blob", *words, "--width", 64, "--height", 64, check=False)
     assert refused.returncode == 2
     assert "expected no height beside the sampler example-blobs" in refused.stderr
+
+
+def test_its_executor_writes_the_same_journal(tmp_path):
+    found = {}
+    for executor in ("local", "example-eager"):
+        out = tmp_path / executor
+        words = ["--model", "example/blobs", "--verifier", "example-redness", "--budget", "5 images"]
+        found[executor] = generate("a red blob", out, *words, "--executor", executor)
+        assert json.loads((out / "run.json").read_text())["request"]["executor"] == executor
+    assert found["local"]["best"]["id"] == found["example-eager"]["best"]["id"]
+    assert found["local"]["best"]["scores"] == found["example-eager"]["best"]["scores"]
+    for name, says in (("example-eagre", "did you mean example-eager"), ("ray", "not available yet")):
+        refused = run("generate", "a red blob", "--executor", name, check=False)
+        assert refused.returncode == 2
+        assert says in refused.stderr
+        assert refused.stderr.count("\n") == 1
+
+
+def test_its_executor_holds_the_contract(installed, tmp_path):
+    check_executor(lambda: registry.make_executor("example-eager"), tmp_path)
 
 
 def test_what_its_verifier_says_of_a_prompt_costs_nothing(tmp_path):

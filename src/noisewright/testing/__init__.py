@@ -16,6 +16,7 @@ Each check takes seconds and raises an AssertionError that says what it found. S
 tried on the exact Gaussian-mixture sampler.
 """
 
+from noisewright.testing.executors import check_executor
 from noisewright.testing.samplers import check_sampler
 from noisewright.testing.schedules import check_schedule_rule
 from noisewright.testing.searches import CONTRACT, STEPS, Case, Scored, journal
@@ -23,6 +24,6 @@ from noisewright.testing.solvers import check_solver
 from noisewright.testing.verifiers import check_verifier
 
 __all__ = [
-    "CONTRACT", "STEPS", "Case", "Scored", "check_sampler", "check_schedule_rule", "check_solver", "check_verifier",
-    "journal",
+    "CONTRACT", "STEPS", "Case", "Scored", "check_executor", "check_sampler", "check_schedule_rule", "check_solver",
+    "check_verifier", "journal",
 ]  # fmt: skip

@@ -30,8 +30,10 @@ from noisewright.verifiers.optional import ChecksPrompt, GivesDetails, WantsPrev
 from noisewright.verifiers.optional import KeepsAnswers as KeepsAnswers
 from noisewright.verifiers.optional import SaysItLasts as SaysItLasts
 from noisewright.verifiers.optional import Usage as Usage
+from noisewright.verifiers.optional import WaitsForServer as WaitsForServer
 from noisewright.verifiers.optional import is_lasting as is_lasting
 from noisewright.verifiers.optional import usage_of as usage_of
+from noisewright.verifiers.optional import waits as waits
 
 log = logging.getLogger("noisewright")
 
