@@ -297,7 +297,7 @@ def fids_of(study: Study, steps: int) -> list[tuple[float, float]]:
     if winner is None or named is None:
         return []
     best = next((name for name, one in some.items() if one.digest == winner[1].option.schedule.digest), None)
-    kept = KeptFid(study, reference)
+    kept = FidRows(study, reference)
     found = {name: kept.value(one) for name, one in some.items()}
     known = {name: row for name, row in found.items() if row is not None}
     if not known:
@@ -335,7 +335,7 @@ def fids_of(study: Study, steps: int) -> list[tuple[float, float]]:
     return drops
 
 
-class KeptFid:
+class FidRows:
     """FIDs with their intervals, kept as rows: the features themselves are many megabytes.
 
     Args:

@@ -28,13 +28,13 @@ from noisewright.shapes.oracle import grade
 from noisewright.shapes.prompts import load_prompts, parse, sample_scene
 from noisewright.shapes.scene import render
 from noisewright.trajectory import dmn, gits, vrg
+from noisewright.trajectory.disk_cache import DiskCache
 from noisewright.trajectory.errors import ErrorTable
-from noisewright.trajectory.files import ScheduleFile, identity, read_schedule_file, write_schedule_file
+from noisewright.trajectory.files import FittedSchedule, identity, read_schedule_file, write_schedule_file
 from noisewright.trajectory.images import encode, own_samples
-from noisewright.trajectory.kept import Kept
 from noisewright.trajectory.measure import measure
-from noisewright.trajectory.metrics import Subject, Teacher, images_of
-from noisewright.trajectory.path import ModelPath, path_of, spaced, with_schedule
+from noisewright.trajectory.metrics import NoiseBatch, Teacher, images_of
+from noisewright.trajectory.path import ModelPath, path_of, ruled, with_schedule
 from noisewright.trajectory.tune import tune
 from noisewright.verifiers.features import FeatureNetwork
 from noisewright.verifiers.fid import REFERENCE
@@ -132,18 +132,18 @@ def named(name: str, steps: int) -> Schedule:
 
 @functools.cache
 def teacher_levels(steps: int) -> Schedule:
-    return spaced("uniform", model_path(), steps)
+    return ruled("uniform", model_path(), steps)
 
 
-def subject_of(part: Part, guidance: float, dtype: str = "float32") -> Subject:
+def subject_of(part: Part, guidance: float, dtype: str = "float32") -> NoiseBatch:
     prompt = prompts_of(part.set)[part.prompt]
-    return Subject(sampler_of(prompt, guidance, dtype=dtype), prompt, part.seeds)
+    return NoiseBatch(sampler_of(prompt, guidance, dtype=dtype), prompt, part.seeds)
 
 
 @functools.cache
 def teacher_of(out: Path, guidance: float, steps: int) -> Teacher:
     """One for each guidance: it knows its noises by prompt and seed."""
-    return Teacher(steps, Kept(out))
+    return Teacher(steps, DiskCache(out))
 
 
 def cost_of(solver: str, schedule: Schedule) -> int:
@@ -178,9 +178,9 @@ class Job:
 
     @property
     def key(self) -> str:
-        subject = (prompts_of(self.part.set)[self.part.prompt], self.part.seeds)
+        batch = (prompts_of(self.part.set)[self.part.prompt], self.part.seeds)
         judge = network().fingerprint if self.kind == "features" else teacher_levels(self.teacher).digest
-        asked = [self.kind, fingerprint(), judge, self.schedule.digest, self.solver, self.guidance, subject]
+        asked = [self.kind, fingerprint(), judge, self.schedule.digest, self.solver, self.guidance, batch]
         return hashed(*asked, *([] if self.dtype == "float32" else [self.dtype]))
 
     @property
@@ -193,19 +193,19 @@ class Job:
 
 def work(job: Job) -> dict[str, Any]:
     """The row of a job."""
-    subject = subject_of(job.part, job.guidance, job.dtype)
+    batch = subject_of(job.part, job.guidance, job.dtype)
     teacher = teacher_of(job.out, job.guidance, job.teacher)
     if job.kind == "distance":
-        teacher.images(subject)  # not in the seconds
+        teacher.images(batch)  # not in the seconds
     began = time.perf_counter()
-    images = images_of(with_schedule(subject.sampler, job.schedule, registry.make_solver(job.solver)), subject.seeds)
+    images = images_of(with_schedule(batch.sampler, job.schedule, registry.make_solver(job.solver)), batch.seeds)
     row = {
         "key": job.key, "kind": job.kind, "schedule": job.schedule.digest, "solver": job.solver,
         "guidance": job.guidance, "set": job.part.set, "prompt": job.part.prompt, "block": job.part.block,
         "nfe": cost_of(job.solver, job.schedule), "seconds": round(time.perf_counter() - began, 3),
     }  # fmt: skip
     if job.kind == "distance":
-        row["values"] = [round(one, 7) for one in teacher.values(subject, images).tolist()]
+        row["values"] = [round(one, 7) for one in teacher.values(batch, images).tolist()]
     else:
         save_whole({"features": network()(images).features.half()}, job.file)
     return row
@@ -218,7 +218,7 @@ def noises_in(parts: Sequence[Part]) -> int:
 # Fits: files named by all that they were made from
 
 
-def kept(file: Path, only: bool, make: Any) -> ScheduleFile | None:
+def kept(file: Path, only: bool, make: Any) -> FittedSchedule | None:
     """The schedule in a file, made where it lacks; None where it lacks and ``only`` what is there is wanted."""
     if not file.is_file():
         if only:
@@ -227,7 +227,7 @@ def kept(file: Path, only: bool, make: Any) -> ScheduleFile | None:
         schedule, solver, about, figures = make()
         about = {**about, "seconds": round(time.perf_counter() - began, 2)}
         write_schedule_file(
-            file, ScheduleFile(schedule, solver, identity(sampler_of(prompts_of("dev")[0], 1.0)), about, figures)
+            file, FittedSchedule(schedule, solver, identity(sampler_of(prompts_of("dev")[0], 1.0)), about, figures)
         )
     found = read_schedule_file(file)
     return replace(found, schedule=replace(found.schedule, clock=model_path().clock))
@@ -271,7 +271,7 @@ def cpe(schedule: Schedule, table: ErrorTable, order: int) -> float:
 
 def fit_vrg(
     out: Path, start: str, steps: int, order: int, gamma: float, held: bool, table: ErrorTable, only: bool
-) -> ScheduleFile | None:
+) -> FittedSchedule | None:
     begun = named(start, steps)
     measured = [[one.s, one.mean_square] for one in table.levels]
     key = hashed("vrg", fingerprint(), begun.digest, measured, gamma, order, held)
@@ -285,7 +285,7 @@ def fit_vrg(
     return kept(out / "fits" / f"vrg-{start}-{steps}-{key}.json", only, make)
 
 
-def fit_dmn(out: Path, steps: int, only: bool) -> ScheduleFile | None:
+def fit_dmn(out: Path, steps: int, only: bool) -> FittedSchedule | None:
     def make() -> Any:
         found = dmn.fit_dmn(model_path(), steps, power=ground.power)
         return found.schedule, "dpmpp-2m", {"method": "dmn", "power": ground.power}, found.figures
@@ -293,14 +293,14 @@ def fit_dmn(out: Path, steps: int, only: bool) -> ScheduleFile | None:
     return kept(out / "fits" / f"dmn-{steps}-{hashed('dmn', fingerprint(), steps)}.json", only, make)
 
 
-def fit_gits(out: Path, steps: int, guidance: float, parts: Sequence[Part], only: bool) -> ScheduleFile | None:
+def fit_gits(out: Path, steps: int, guidance: float, parts: Sequence[Part], only: bool) -> FittedSchedule | None:
     """By the costs of one teacher's run, which all numbers of steps share."""
     key = hashed("gits", fingerprint(), guidance, GITS_NODES, [[p.prompt, p.seeds] for p in parts])
     file = out / "fits" / f"gits-costs-{key}.safetensors"
 
     def make() -> Any:
         if not file.is_file():
-            begun = spaced("uniform", model_path(), 2)
+            begun = ruled("uniform", model_path(), 2)
             teachers = [(with_schedule(one.sampler, begun, Ddim()), one.seeds)
                         for one in (subject_of(part, guidance) for part in parts)]  # fmt: skip
             costs, levels, _ = gits.teacher_costs(teachers, nodes=GITS_NODES)
@@ -320,7 +320,7 @@ def fit_gits(out: Path, steps: int, guidance: float, parts: Sequence[Part], only
 def fit_search(
     out: Path, start: str, steps: int, solver: str, guidance: float, parts: Sequence[Part], teacher: int,
     evaluations: int, only: bool,
-) -> ScheduleFile | None:  # fmt: skip
+) -> FittedSchedule | None:  # fmt: skip
     """CMA-ES on the distance to the teacher; figures on another block of the dev prompts."""
     begun = named(start, steps)
     used = [[p.prompt, p.seeds] for p in parts]

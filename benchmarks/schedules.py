@@ -44,7 +44,7 @@ from noisewright import registry
 from noisewright.diffusion.schedule import Schedule
 from noisewright.trajectory import vrg
 from noisewright.trajectory.errors import ErrorTable
-from noisewright.trajectory.path import spaced
+from noisewright.trajectory.path import ruled
 
 STAGES = ("gamma", "table", "controls", "guidance", "equal", "fid")
 STARTS = ("logsnr", "quadratic", "uniform")
@@ -131,7 +131,7 @@ class Study:
                 raise LookupError
             if cell.variant == "start only":
                 high = model.model_path().levels_of(chosen.option.schedule)[0]
-                return [Option("", spaced(cell.start, model.model_path(), steps, high), {})]
+                return [Option("", ruled(cell.start, model.model_path(), steps, high), {})]
             begun, gamma = model.named(cell.start, steps), float(chosen.option.name.split()[1])
             return [Option(f"draw {n}", vrg.perturbed(begun, model.model_path(), gamma, n), {})
                     for n in range(given.random)]  # fmt: skip

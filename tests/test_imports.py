@@ -24,7 +24,8 @@ LAYERS = [
     {"result"},
     {"plan"},
     {"execute"},
-    {"api"},
+    {"api", "trajectory.model", "trajectory.metric_names", "trajectory.fit", "trajectory.compare"}
+    | {"trajectory.measure_model"},
     {"replay"},
     {"cli"},
     {"__main__"},

@@ -125,13 +125,26 @@ RULES: dict[str, Callable[[Clock, int], list[Level]]] = {
 
 
 def named_schedule(name: str, clock: Clock, steps: int, start: float = 1.0) -> Schedule:
-    """The schedule of a name on a model.
+    """The schedule of a name on a model, which ends at the clean image.
 
     Args:
         name: of :data:`RULES`.
         clock: the model's.
         steps: K, evaluations of a solver that asks once a step.
         start: standard deviation of the starting state.
+
+    Raises:
+        ValueError: as :func:`rule_levels` does.
+    """
+    levels = rule_levels(name, clock, steps)
+    try:
+        return along(clock, levels, start)
+    except ValueError as error:
+        raise ValueError(f"schedule {name} of {steps} steps: {error}") from None
+
+
+def rule_levels(name: str, clock: Clock, steps: int) -> list[Level]:
+    """The levels of a named rule on a model, noisiest first; arguments as those of :func:`named_schedule`.
 
     Raises:
         ValueError: on an unknown name, or a number of steps that the rule or the model has no levels for.
@@ -144,7 +157,7 @@ def named_schedule(name: str, clock: Clock, steps: int, start: float = 1.0) -> S
         raise ValueError(f"expected at least 1 step, got {steps}")
     at_most(MOST_STEPS, steps=steps)
     try:
-        return along(clock, RULES[name](clock, steps), start)
+        return RULES[name](clock, steps)
     except ValueError as error:
         raise ValueError(f"schedule {name} of {steps} steps: {error}") from None
 
