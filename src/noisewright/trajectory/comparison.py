@@ -43,7 +43,7 @@ class MetricValue:
 
 
 def metric_value(
-    metric: Metric, rows: Tensor, first: Tensor | None = None, groups: Sequence[str] | None = None
+    metric: Metric, rows: Tensor, first: Tensor | None = None, groups: Sequence[str | int] | None = None
 ) -> MetricValue:
     """A metric's value with its interval, and its change.
 

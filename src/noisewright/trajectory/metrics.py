@@ -98,7 +98,7 @@ class Metric(Protocol):
         ...
 
     def interval(
-        self, values: Tensor, other: Tensor | None = None, groups: Sequence[str] | None = None
+        self, values: Tensor, other: Tensor | None = None, groups: Sequence[str | int] | None = None
     ) -> tuple[float, float]:
         """95 % of the number, or of its change from other rows of the same noises; see :func:`groups_of`."""
         ...
@@ -125,7 +125,7 @@ class _Mean:
         return float(values.nanmean())
 
     def interval(
-        self, values: Tensor, other: Tensor | None = None, groups: Sequence[str] | None = None
+        self, values: Tensor, other: Tensor | None = None, groups: Sequence[str | int] | None = None
     ) -> tuple[float, float]:
         return bootstrap.interval(values, other, groups=groups)
 
@@ -207,18 +207,25 @@ class ByVerifier(_Mean):
         return torch.tensor(found, dtype=torch.float64)
 
 
+RESAMPLES = 100
+"""Of the interval of a FID, each of which is a distance of its own."""
+
+
 class Fid:
     """The Frechet distance of the features of a network to a reference's; thousands of images make it mean something.
 
     Args:
         network: images (batch, 3, height, width) to :class:`~.Features`; that of the reference.
         reference: the other side's statistics, of the same network.
+        resamples: of its intervals.
     """
 
     name, lower = "fid", True
 
-    def __init__(self, network: Callable[[Tensor], Any], reference: FeatureStatistics) -> None:
-        self.network, self.reference = network, reference
+    def __init__(
+        self, network: Callable[[Tensor], Any], reference: FeatureStatistics, resamples: int = RESAMPLES
+    ) -> None:
+        self.network, self.reference, self.resamples = network, reference, resamples
 
     @property
     def lasting(self) -> bool:
@@ -236,11 +243,11 @@ class Fid:
         return FeatureStatistics(self.reference.fingerprint).add(values).distance(self.reference)
 
     def interval(
-        self, values: Tensor, other: Tensor | None = None, groups: Sequence[str] | None = None
+        self, values: Tensor, other: Tensor | None = None, groups: Sequence[str | int] | None = None
     ) -> tuple[float, float]:
         if other is None:  # over images, whatever their prompts
-            return fid_interval(values, self.reference)
-        return fid_change_interval(values, other, self.reference)
+            return fid_interval(values, self.reference, resamples=self.resamples)
+        return fid_change_interval(values, other, self.reference, resamples=self.resamples)
 
 
 def images_of(sampler: Sampler, seeds: Sequence[int]) -> Tensor:
