@@ -108,8 +108,8 @@ class Study:
             if cell.variant == "start only":
                 high = model.model_path().levels_of(chosen.option.schedule)[0]
                 return [Option("", model.started_at(cell.start, steps, high), {})]
-            begun, gamma = model.named(cell.start, steps), float(chosen.option.name.split()[1])
-            return [Option(f"draw {n}", vrg.perturbed(begun, model.model_path(), gamma, n), {})
+            start, gamma = model.named(cell.start, steps), float(chosen.option.name.split()[1])
+            return [Option(f"draw {n}", vrg.perturbed(start, model.model_path(), gamma, n), {})
                     for n in range(given.random)]  # fmt: skip
         if cell.variant == "dmn":
             found = fits.fit_dmn(self.out, steps, self.only)

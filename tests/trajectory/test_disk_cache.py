@@ -163,14 +163,14 @@ def batches(stop=BATCHES):
 def test_a_measurement_that_was_killed_goes_on_to_the_same_table(sampler, monkeypatch, tmp_path):
     monkeypatch.setattr(measuring, "SAVE_EVERY", 0.0)
     whole = measure(lambda _: sampler, batches(), levels=5)
-    begun = Checkpoint(DiskCache(tmp_path), "this one")
+    checkpoint = Checkpoint(DiskCache(tmp_path), "this one")
     with pytest.raises(Killed):
-        measure(lambda _: sampler, batches(stop=3), levels=5, begun=begun)
-    begun = Checkpoint(DiskCache(tmp_path), "this one")
-    assert begun.done == 8  # of the three batches the last was not saved
-    rest = list(batches())[begun.done // 4 :]
-    assert measure(lambda _: sampler, rest, levels=5, begun=begun) == whole
-    begun.finish()
+        measure(lambda _: sampler, batches(stop=3), levels=5, checkpoint=checkpoint)
+    checkpoint = Checkpoint(DiskCache(tmp_path), "this one")
+    assert checkpoint.done == 8  # of the three batches the last was not saved
+    rest = list(batches())[checkpoint.done // 4 :]
+    assert measure(lambda _: sampler, rest, levels=5, checkpoint=checkpoint) == whole
+    checkpoint.finish()
     assert Checkpoint(DiskCache(tmp_path), "this one").done == 0
     assert Checkpoint(DiskCache(tmp_path), "another").done == 0
 

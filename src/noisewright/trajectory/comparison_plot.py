@@ -37,6 +37,7 @@ def plot(comparison: Comparison, file: str | Path | None = None) -> Figure:
         axes.set_title(name, fontsize=11)
         axes.set_xlabel("lower is better" if comparison.lower_is_better[name] else "higher is better")
     figure.supxlabel(textwrap.fill(comparison.notes[0], 30 + 45 * len(names)), fontsize=8, color=LINE)
+    figure.get_layout_engine().set(h_pad=0.1, w_pad=0.1)  # type: ignore[union-attr]
     if file is not None:
         write_picture(figure, Path(file))
     return figure

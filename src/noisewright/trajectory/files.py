@@ -79,9 +79,9 @@ class FittedSchedule:
         """All of it, as JSON has it."""
         one = self.schedule
         return {
-            **self.identity, "solver": self.solver, "steps": one.steps, "t": one.t, "alpha": one.alpha,
-            "sigma": one.sigma, "start": one.start, "made": self.made, "figures": self.figures,
-            "diffusers": self.diffusers,
+            **self.identity, "solver": self.solver, "steps": one.steps, "t": list(one.t),
+            "alpha": list(one.alpha), "sigma": list(one.sigma), "start": one.start, "made": self.made,
+            "figures": self.figures, "diffusers": self.diffusers,
         }  # fmt: skip
 
     def save(self, path: str | Path) -> Path:

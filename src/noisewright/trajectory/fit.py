@@ -157,7 +157,7 @@ def fit_schedule(
     unchecked = {"start": start, "errors": errors, "metric": metric, "prompts": prompts}
     settings = _of_method(given.method, {**dict(given), **unchecked})
     rule = deterministic_solver(given.solver)
-    begun = _read_start(settings["start"], given.steps)
+    start_name = _read_start(settings["start"], given.steps)
     metrics = _check_method(given.method, given.steps, settings)
     table = _read_errors(given.method, settings["errors"])
     cache = DiskCache(None if given.keep is None else check_directory(given.keep, "keep"))
@@ -165,7 +165,7 @@ def fit_schedule(
     loaded = loaded.with_prompts() if given.method in ("gits", "search") else loaded.with_default_prompts()
     sampler = loaded.sampler(loaded.prompts[0])
     problem = FitProblem(
-        sampler, start_schedule(settings["start"], sampler, given.steps, given.force), begun, rule, cache,
+        sampler, start_schedule(settings["start"], sampler, given.steps, given.force), start_name, rule, cache,
         given.progress,
     )  # fmt: skip
     if given.method == "vrg":

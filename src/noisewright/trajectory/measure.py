@@ -93,7 +93,7 @@ class Moments:
 
 
 class Checkpoint:
-    """A measurement that was begun, on disk every :data:`SAVE_EVERY` seconds.
+    """A measurement that was checkpoint, on disk every :data:`SAVE_EVERY` seconds.
 
     Args:
         cache: where.
@@ -205,7 +205,7 @@ def measure(
     source: str = "",
     settings: dict[str, Any] | None = None,
     progress: Callable[[int], None] | None = None,
-    begun: Checkpoint | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> ErrorTable:
     """Measure a model's prediction errors.
 
@@ -221,7 +221,7 @@ def measure(
         source: what the states are, for the record.
         settings: for the record.
         progress: called with the number of images so far.
-        begun: what an earlier call that was killed had gathered; ``examples`` go on behind its ``done`` images.
+        checkpoint: what an earlier call that was killed had gathered; ``examples`` go on behind its ``done`` images.
 
     Raises:
         ValueError: on too few levels or images.
@@ -232,8 +232,8 @@ def measure(
     places: list[float] = []
     schedule = None
     known: dict[str, Any] = {}
-    begun = begun or Checkpoint(DiskCache())
-    done = begun.done
+    checkpoint = checkpoint or Checkpoint(DiskCache())
+    done = checkpoint.done
     for condition, clean in examples:
         plain = make(condition)
         if schedule is None:
@@ -241,10 +241,10 @@ def measure(
             places = measured_levels(path, levels)
             schedule, known = path.schedule(places), identity(plain)
             moments = [Moments(clean[0].numel()) for _ in schedule.t]
-            begun.restore(moments)
+            checkpoint.restore(moments)
         sampler = with_schedule(plain, schedule, Ddim())
-        if done > begun.done:
-            begun.save(moments, done)
+        if done > checkpoint.done:
+            checkpoint.save(moments, done)
         for index, found in enumerate(moments):
             rows = [n for n in range(len(clean)) if (done + n + index) % stride == 0]
             if rows:

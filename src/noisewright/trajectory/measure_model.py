@@ -83,22 +83,25 @@ def measure_schedule_errors(
     loaded = loaded.with_default_prompts()
     make = lru_cache(maxsize=RECENT)(loaded.sampler)
     known = list(loaded.prompts)
-    begun = Checkpoint(
+    checkpoint = Checkpoint(
         cache, sampler_key(make(known[0])), known, sources.stamps(paths, given.recursive), given.count,
         given.batch_size, given.levels, given.stride, given.seed,
     )  # fmt: skip
     work = Work(given.count, given.progress)
-    work.begin("measuring", given.count, "images", f"going on after {begun.done} images" if begun.done else "")
-    work.spend(begun.done, False)
-    work.count(begun.done)
+    work.begin(
+        "measuring", given.count, "images", f"going on after {checkpoint.done} images" if checkpoint.done else ""
+    )
+    work.spend(checkpoint.done, False)
+    work.count(checkpoint.done)
     table = measure(
-        make, _examples(loaded, make, paths, given, begun.done), levels=given.levels, stride=given.stride,
-        seed=given.seed, source=", ".join(given.images or [OWN]), begun=begun, progress=_counting(work, begun.done),
+        make, _examples(loaded, make, paths, given, checkpoint.done), levels=given.levels, stride=given.stride,
+        seed=given.seed, source=", ".join(given.images or [OWN]), checkpoint=checkpoint,
+        progress=_counting(work, checkpoint.done),
         settings={"guidance_scale": given.guidance_scale, "count": given.count, "prompts": len(known)},
     )  # fmt: skip
     if file is not None:
         table.save(file)
-    begun.finish()
+    checkpoint.finish()
     return table
 
 

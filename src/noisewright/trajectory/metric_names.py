@@ -53,7 +53,7 @@ def _check_name(name: str, features: str | None, reference: str | None) -> None:
     elif name != TEACHER and ".py:" not in name:
         known = registry.names("verifier")
         if name.partition(":")[0] not in known:
-            raise ValueError(registry.unknown("metric", name, [TEACHER, FID, *known]))
+            raise ValueError(registry.unknown("metric", name, list(dict.fromkeys([TEACHER, FID, *known]))))
 
 
 def _is_metric(one: Any) -> bool:
