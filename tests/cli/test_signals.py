@@ -15,7 +15,7 @@ from PIL import Image
 
 import tiny
 from noisewright import cli
-from noisewright.cli import output, terminal
+from noisewright.cli import output, progress, terminal
 from noisewright.cli.exits import Ended
 from noisewright.cli.runs import print_finished
 from noisewright.cli.signals import stoppable
@@ -150,8 +150,8 @@ def test_what_cannot_be_drawn_on_standard_error_stops_nothing(monkeypatch):
     terminal.say("nobody reads this")
     with terminal.waiting("nor this", True) as tell:
         tell("nor that")
-    with terminal.progress(True):
-        pass
+    with progress.shown(as_json=False) as show:
+        show(0.5, 1.0, "nor this")
 
 
 def test_an_interrupted_run_whose_table_cannot_be_printed_exits_as_interrupted(model, tmp_path, monkeypatch):

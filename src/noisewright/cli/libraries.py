@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 DEBUG = "NOISEWRIGHT_DEBUG"
 QUIET = {
@@ -17,6 +17,9 @@ QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
 }
+
+
+_until_the_end = ExitStack()
 
 
 def is_watched(as_json: bool) -> bool:
@@ -31,11 +34,10 @@ def warn(text: str) -> None:
 
 
 def hush_libraries() -> None:
-    """Keep the libraries' own bars and notes off the terminal."""
-    from transformers.utils import logging as transformers_logging
+    """Keep the libraries' own bars and notes off the terminal, until the command ends."""
+    from noisewright.samplers.quiet import hush
 
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
+    hush(_until_the_end)
 
 
 class _Lines(logging.Handler):
@@ -58,7 +60,10 @@ def quiet_libraries() -> Iterator[None]:
         with warnings.catch_warnings():
             if not os.environ.get(DEBUG):
                 warnings.simplefilter("ignore")
-            yield
+            try:
+                yield
+            finally:
+                _until_the_end.close()
     finally:
         log.removeHandler(handler)
         log.propagate = propagate

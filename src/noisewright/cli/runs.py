@@ -28,8 +28,9 @@ def run_request(request: dict[str, Any], out: Path | None, as_json: bool) -> End
     where = None if out is None else check_directory(out)
     check_device(request["device"], request["dtype"])
     check_names(request)
-    from noisewright.cli import terminal
+    from noisewright.cli import progress, terminal
     from noisewright.execute import execute
+    from noisewright.progress import RunProgress
 
     hush_libraries()
     with terminal.waiting(f"loading {request['model']} ...", is_watched(as_json)):
@@ -38,8 +39,8 @@ def run_request(request: dict[str, Any], out: Path | None, as_json: bool) -> End
     if out is None or where is None:
         out = claimed = new_directory(here, request["prompt"] or str(request["class_label"]))
         where = here / out
-    with naming(where, out, claimed), terminal.progress(is_watched(as_json)) as update:
-        result = execute(plan, where, update, request)
+    with naming(where, out, claimed), progress.shown(as_json) as show:
+        result = execute(plan, where, RunProgress(show), request)
     return print_finished(result, out, as_json)
 
 
