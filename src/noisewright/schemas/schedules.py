@@ -99,7 +99,7 @@ class Common(BaseModel):
     keep: FilePath | None = _is("keep as a directory")
     device: DeviceName | None = _is("a device as its name")
     dtype: Dtype | None = _is("a dtype of float32, float16, bfloat16 or float64")
-    progress: Callable[..., Any] | None = _is("progress as a function of the progress")
+    progress: Callable[..., Any] | bool | None = _is("progress as True, False, or a function of the progress")
 
 
 class MeasureArguments(Common):

@@ -35,6 +35,7 @@ from noisewright.trajectory.model import (
     prompted_model,
     read_prompts,
     read_start,
+    reporting,
     start_schedule,
 )
 from noisewright.trajectory.progress import Progress, Report, Work
@@ -65,7 +66,7 @@ def compare_schedules(
     force: bool = False,
     device: str | None = None,
     dtype: Any = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: bool | Callable[[Progress], None] | None = None,
 ) -> Comparison:
     """Compare schedules on the same noises, by default on seeds that no fit has seen.
 
@@ -111,20 +112,23 @@ def compare_schedules(
     }
     wanted = check_metrics(metric, given.features, given.reference)
     cache = DiskCache(None if given.keep is None else check_directory(given.keep, "keep"))
-    loaded = prompted_model(
-        model, read_prompts(prompts), given.guidance_scale, given.device, given.dtype
-    ).with_prompts()
-    sampler = loaded.sampler(loaded.prompts[0])
-    lengths = {name: one.schedule.steps for name, one in fits.items()}
-    made = {name: start_schedule(one, sampler, lengths.get(name, count), given.force) for name, one in named.items()}
-    metrics = make_metrics(
-        wanted, cache, teacher_steps=given.teacher_steps, features=given.features, reference=given.reference,
-        device=given.device,
-    )  # fmt: skip
-    batches = noise_batches(loaded.sampler, loaded.prompts, given.samples, seed=given.seed, batch=given.batch_size)
-    comparison = compare(
-        made, solvers, metrics, batches, seed=given.seed, keep_ends=given.keep_ends, cache=cache, report=given.progress
-    )
+    with reporting(given.progress) as report:
+        loaded = prompted_model(
+            model, read_prompts(prompts), given.guidance_scale, given.device, given.dtype
+        ).with_prompts()
+        sampler = loaded.sampler(loaded.prompts[0])
+        lengths = {name: one.schedule.steps for name, one in fits.items()}
+        made = {
+            name: start_schedule(one, sampler, lengths.get(name, count), given.force) for name, one in named.items()
+        }
+        metrics = make_metrics(
+            wanted, cache, teacher_steps=given.teacher_steps, features=given.features, reference=given.reference,
+            device=given.device,
+        )  # fmt: skip
+        batches = noise_batches(loaded.sampler, loaded.prompts, given.samples, seed=given.seed, batch=given.batch_size)
+        comparison = compare(
+            made, solvers, metrics, batches, seed=given.seed, keep_ends=given.keep_ends, cache=cache, report=report
+        )
     for line in not_kept(metrics, cache):
         log.warning("%s", line)
     return comparison

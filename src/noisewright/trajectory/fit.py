@@ -36,6 +36,7 @@ from noisewright.trajectory.model import (
     prompted_model,
     read_prompts,
     read_start,
+    reporting,
     start_schedule,
 )
 from noisewright.trajectory.progress import Progress
@@ -92,7 +93,7 @@ def fit_schedule(
     force: bool = False,
     device: str | None = None,
     dtype: Any = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: bool | Callable[[Progress], None] | None = None,
 ) -> FittedSchedule:
     """Fit the noise levels of a few-step sampler; nothing is trained, and the model is left as it was.
 
@@ -137,7 +138,8 @@ def fit_schedule(
             asks for less; by default nothing is kept. Values of functions and servers are not kept.
         force: take a start or errors that were made for another model.
         device, dtype: where and how to load a model that is named.
-        progress: called with a :class:`~.Progress` after each piece of work.
+        progress: a function, which is called with a :class:`~.Progress` after each piece of work. By default a bar
+            where somebody looks, in a notebook or a terminal; True shows lines elsewhere, False nothing.
 
     Returns:
         The schedule, with ``figures`` of what was measured, ``notes`` of what to beware of, and ``save(file)``.
@@ -161,20 +163,19 @@ def fit_schedule(
     metrics = _check_method(given.method, given.steps, settings)
     table = _read_errors(given.method, settings["errors"])
     cache = DiskCache(None if given.keep is None else check_directory(given.keep, "keep"))
-    loaded = prompted_model(model, read_prompts(prompts), given.guidance_scale, given.device, given.dtype)
-    loaded = loaded.with_prompts() if given.method in ("gits", "search") else loaded.with_default_prompts()
-    sampler = loaded.sampler(loaded.prompts[0])
-    problem = FitProblem(
-        sampler, start_schedule(settings["start"], sampler, given.steps, given.force), start_name, rule, cache,
-        given.progress,
-    )  # fmt: skip
-    if given.method == "vrg":
-        return _by_vrg(problem, table, settings, given)
-    if given.method == "dmn":
-        return fit_by_dmn(problem, power=LATENT if loaded.is_latent else PIXELS, seed=given.seed)
-    if given.method == "gits":
-        return _by_gits(problem, loaded, settings, given)
-    return _by_search(problem, loaded, metrics, settings, given)
+    with reporting(given.progress) as report:
+        loaded = prompted_model(model, read_prompts(prompts), given.guidance_scale, given.device, given.dtype)
+        loaded = loaded.with_prompts() if given.method in ("gits", "search") else loaded.with_default_prompts()
+        sampler = loaded.sampler(loaded.prompts[0])
+        begin = start_schedule(settings["start"], sampler, given.steps, given.force)
+        problem = FitProblem(sampler, begin, start_name, rule, cache, report)
+        if given.method == "vrg":
+            return _by_vrg(problem, table, settings, given)
+        if given.method == "dmn":
+            return fit_by_dmn(problem, power=LATENT if loaded.is_latent else PIXELS, seed=given.seed)
+        if given.method == "gits":
+            return _by_gits(problem, loaded, settings, given)
+        return _by_search(problem, loaded, metrics, settings, given)
 
 
 def _of_method(method: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from noisewright.trajectory import images as sources
 from noisewright.trajectory.disk_cache import DiskCache, sampler_key
 from noisewright.trajectory.errors import ErrorTable
 from noisewright.trajectory.measure import Checkpoint, check_count, measure
-from noisewright.trajectory.model import PromptedModel, PromptSource, prompted_model, read_prompts
-from noisewright.trajectory.progress import Progress, Work
+from noisewright.trajectory.model import PromptedModel, PromptSource, prompted_model, read_prompts, reporting
+from noisewright.trajectory.progress import Progress, Report, Work
 
 OWN = "self"
 """In place of images: the model's own samples."""
@@ -41,7 +41,7 @@ def measure_schedule_errors(
     keep: str | Path | None = None,
     device: str | None = None,
     dtype: Any = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: bool | Callable[[Progress], None] | None = None,
 ) -> ErrorTable:
     """Measure a model's prediction errors by noise level, which ``fit_schedule(..., method="vrg")`` starts from.
 
@@ -79,7 +79,16 @@ def measure_schedule_errors(
     check_count(given.count, given.stride)
     file = None if given.out is None else check_output(given.out, "out")
     cache = DiskCache(None if given.keep is None else check_directory(given.keep, "keep"))
-    loaded = prompted_model(model, read_prompts(prompts), given.guidance_scale, given.device, given.dtype)
+    with reporting(given.progress) as report:
+        return _measured(given, read_prompts(prompts), model, paths, cache, file, report)
+
+
+def _measured(
+    given: MeasureArguments, prompts: list[str] | None, model: Any, paths: list[Path], cache: DiskCache,
+    file: Path | None, report: Report | None,
+) -> ErrorTable:  # fmt: skip
+    """The table of arguments that are checked."""
+    loaded = prompted_model(model, prompts, given.guidance_scale, given.device, given.dtype)
     loaded = loaded.with_default_prompts()
     make = lru_cache(maxsize=RECENT)(loaded.sampler)
     known = list(loaded.prompts)
@@ -87,7 +96,7 @@ def measure_schedule_errors(
         cache, sampler_key(make(known[0])), known, sources.stamps(paths, given.recursive), given.count,
         given.batch_size, given.levels, given.stride, given.seed,
     )  # fmt: skip
-    work = Work(given.count, given.progress)
+    work = Work(given.count, report)
     work.begin(
         "measuring", given.count, "images", f"going on after {checkpoint.done} images" if checkpoint.done else ""
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path
@@ -10,18 +11,21 @@ from typing import Any
 
 from noisewright import registry
 from noisewright.diffusion.schedule import Schedule
-from noisewright.diffusion.schedules import named_schedule
+from noisewright.diffusion.schedules import RULES, Rule, named_schedule
 from noisewright.diffusion.solvers import AnySolver, Ddim
 from noisewright.outside import bounds
 from noisewright.outside.reading import read_text
 from noisewright.plan import load
+from noisewright.progress import Show, displayed
 from noisewright.samplers.classes import count_classes, is_class_conditional, labels_of
 from noisewright.samplers.pipeline import PipelineSampler
 from noisewright.samplers.protocol import Sampler
+from noisewright.samplers.quiet import quiet
 from noisewright.schemas.reading import is_file, short
 from noisewright.schemas.schedules import PromptsArgument, WrongArgument, argument, check_arguments
 from noisewright.trajectory.files import FittedSchedule, identity, load_for, on_path, read_schedule_file
 from noisewright.trajectory.path import path_of
+from noisewright.trajectory.progress import Progress, Report
 
 MOST_PROMPT_BYTES = 100 * 2**20
 """Of a file of prompts."""
@@ -133,6 +137,26 @@ def prompted_model(
     return PromptedModel(pipe, name, card, scale, int(default.get("num_inference_steps", STEPS)), list(prompts or []))
 
 
+@contextmanager
+def reporting(progress: Callable[[Progress], None] | bool | None) -> Iterator[Report | None]:
+    """What is to be called with the progress: a person's function, or what draws it; the libraries are quiet inside.
+
+    Args:
+        progress: a function; else as :func:`noisewright.progress.displayed` takes it.
+    """
+    with quiet():
+        if callable(progress):
+            yield progress
+            return
+        with displayed(progress) as show:
+            yield None if show is None else drawn_by(show)
+
+
+def drawn_by(show: Show) -> Report:
+    """A display as what is called with the progress."""
+    return lambda progress: show(progress.share, progress.seconds_left, str(progress))
+
+
 def read_prompts(given: Any) -> list[str] | None:
     """Prompts (or classes) as a list: of a text, of several, or of a file that has one a line, named by a Path.
 
@@ -199,4 +223,5 @@ def start_schedule(start: Start, sampler: Sampler, steps: int, force: bool) -> S
         return on_path(found.schedule, path_of(sampler), "the schedule", force)
     if found == "pipeline":
         return sampler.with_steps(steps).schedule
-    return named_schedule(found, path_of(sampler).clock, steps)
+    rule = found if found in RULES else Rule(found, registry.load(registry.entry("schedule", found)))
+    return named_schedule(rule, path_of(sampler).clock, steps)

@@ -14,7 +14,7 @@ from typing import Any
 
 from noisewright.diffusion.clock import Clock, Level, vp_level
 from noisewright.diffusion.schedule import Schedule
-from noisewright.diffusion.schedules import rule_levels
+from noisewright.diffusion.schedules import Rule, rule_levels
 from noisewright.diffusion.solvers import AnySolver, Ddim
 from noisewright.samplers.mixture import MixtureSampler
 from noisewright.samplers.pipeline import PipelineSampler
@@ -168,8 +168,8 @@ def ending_with(path: ModelPath, schedule: Schedule) -> ModelPath:
     return replace(path, end=min(end, before * (1 - ROUNDING)))
 
 
-def ruled(name: str, path: ModelPath, steps: int) -> Schedule:
-    """The levels of a named rule (:mod:`~.schedules`) on a model's path, to the end of that.
+def ruled(name: str | Rule, path: ModelPath, steps: int) -> Schedule:
+    """The levels of a rule (:mod:`~.schedules`) on a model's path, to the end of that.
 
     Raises:
         ValueError: as :func:`~.rule_levels` does, or where the levels come below the end.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 RECENT = 24
 """Pieces of work that tell the pace."""
@@ -21,6 +21,7 @@ class Progress:
         total: how much there is to do.
         unit: what is counted, in the plural.
         note: what else there is to say, such as the best value so far.
+        share: of the whole call, how much is done, in [0, 1].
         seconds_left: of the whole call, all that comes after this included; None until something has been timed.
     """
 
@@ -29,13 +30,11 @@ class Progress:
     total: int
     unit: str
     note: str = ""
+    share: float = 0.0
     seconds_left: float | None = None
 
     def __str__(self) -> str:
-        parts = [f"{self.doing}: {self.done} of {self.total} {self.unit}", self.note]
-        if self.seconds_left is not None:
-            parts.append(f"about {_duration(self.seconds_left)} left")
-        return ", ".join(part for part in parts if part)
+        return ", ".join(part for part in (f"{self.doing}: {self.done} of {self.total} {self.unit}", self.note) if part)
 
 
 Report = Callable[[Progress], None]
@@ -51,7 +50,7 @@ class Work:
     """
 
     def __init__(self, cost: float, report: Report | None) -> None:
-        self.left = cost
+        self.cost = self.left = cost
         self._report = report
         self._pieces: deque[tuple[float, float]] = deque(maxlen=RECENT)
         self._since = time.perf_counter()
@@ -66,7 +65,7 @@ class Work:
     def count(self, done: int = 1, note: str | None = None) -> None:
         """So many more of the part are done."""
         now = self._now
-        self._now = Progress(now.doing, now.done + done, now.total, now.unit, now.note if note is None else note)
+        self._now = replace(now, done=now.done + done, note=now.note if note is None else note)
         self._tell()
 
     def spend(self, cost: float, made: bool = True) -> None:
@@ -86,13 +85,5 @@ class Work:
 
     def _tell(self) -> None:
         if self._report is not None:
-            now = self._now
-            self._report(Progress(now.doing, now.done, now.total, now.unit, now.note, self.seconds_left))
-
-
-def _duration(seconds: float) -> str:
-    """For people, no finer than it is known."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+            share = 1 - self.left / self.cost if self.cost else 0.0
+            self._report(replace(self._now, share=share, seconds_left=self.seconds_left))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from noisewright.cli.exits import Interrupted
-from noisewright.cli.libraries import hush_libraries, is_watched
-from noisewright.cli.lines import every_30_seconds
+from noisewright.cli.libraries import hush_libraries
 from noisewright.cli.requests import located_verifiers
 from noisewright.outside.files import check_directory
 
@@ -75,15 +74,15 @@ def called(ctx: typer.Context, doing: str, as_json: bool) -> Iterator[Report]:
 
     Gives what is to be called with the progress: it is shown where there is a terminal, a line in 30 s where not.
     """
-    from noisewright.cli import terminal
+    from noisewright.cli import progress
     from noisewright.schemas.schedules import WrongArgument
+    from noisewright.trajectory.model import drawn_by
 
     hush_libraries()
-    watched = is_watched(as_json)
-    with terminal.waiting(doing, watched) as show:
-        tell: Callable[[str], None] = show if watched else every_30_seconds(terminal.say)
+    with progress.shown(as_json) as show:
+        show(0.0, None, doing)
         try:
-            yield lambda progress: tell(str(progress))
+            yield drawn_by(show)
         except WrongArgument as error:
             raise ValueError(error.spelled(lambda name: _option(ctx, name))) from None
         except KeyboardInterrupt:
