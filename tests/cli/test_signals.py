@@ -15,7 +15,10 @@ from PIL import Image
 
 import tiny
 from noisewright import cli
-from noisewright.cli import terminal
+from noisewright.cli import output, progress, terminal
+from noisewright.cli.exits import Ended
+from noisewright.cli.runs import print_finished
+from noisewright.cli.signals import stoppable
 from noisewright.run.store import read_run
 
 pty = pytest.importorskip("pty")
@@ -100,7 +103,7 @@ def test_under_nohup_a_closed_terminal_stops_neither_the_run_nor_its_saving(mode
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_handlers_are_put_back(number):
     before = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt), cli._stoppable():
+    with pytest.raises(KeyboardInterrupt), stoppable():
         signal.raise_signal(number)
     assert signal.getsignal(number) is before
 
@@ -115,7 +118,7 @@ def test_a_second_hangup_does_not_end_the_saving():
             signal.raise_signal(signal.SIGHUP)
             saved.append(True)
 
-    with pytest.raises(KeyboardInterrupt), cli._stoppable():
+    with pytest.raises(KeyboardInterrupt), stoppable():
         work()
     assert saved
 
@@ -123,7 +126,7 @@ def test_a_second_hangup_does_not_end_the_saving():
 def test_an_ignored_hangup_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with cli._stoppable():
+        with stoppable():
             signal.raise_signal(signal.SIGHUP)
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
@@ -147,8 +150,8 @@ def test_what_cannot_be_drawn_on_standard_error_stops_nothing(monkeypatch):
     terminal.say("nobody reads this")
     with terminal.waiting("nor this", True) as tell:
         tell("nor that")
-    with terminal.progress(True):
-        pass
+    with progress.shown(as_json=False) as show:
+        show(0.5, 1.0, "nor this")
 
 
 def test_an_interrupted_run_whose_table_cannot_be_printed_exits_as_interrupted(model, tmp_path, monkeypatch):
@@ -164,7 +167,7 @@ def test_an_interrupted_run_whose_table_cannot_be_printed_exits_as_interrupted(m
     assert found.interrupted
     closed = []
     monkeypatch.setattr(sys, "stdout", Gone())
-    monkeypatch.setattr(cli, "_close_stdout", lambda: closed.append(True))
-    assert cli._finished(found, tmp_path / "run", as_json=True) == cli.Ended(130)
+    monkeypatch.setattr(output, "close_stdout", lambda: closed.append(True))
+    assert print_finished(found, tmp_path / "run", as_json=True) == Ended(130)
     assert closed
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"

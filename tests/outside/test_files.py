@@ -16,7 +16,7 @@ from PIL import Image
 
 import noisewright as nw
 import tiny
-from noisewright import api, cli, replay
+from noisewright import cli, plan, replay
 from noisewright.evaluate import report
 from noisewright.measures.statistics import FeatureStatistics
 from noisewright.outside import files
@@ -254,7 +254,7 @@ NEEDS_SUFFIX = {"evaluate --save-statistics": ".npz", "compare --plot": ".png"}
 @pytest.mark.parametrize("name", list(commands("", "")))
 def test_commands_refuse_places_that_are_no_file_before_anything_is_computed(name, kind, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for module in (api, replay, pipeline):
+    for module in (plan, replay, pipeline):
         monkeypatch.setattr(module, "load_pipeline", lambda *_, **__: pytest.fail("a model was loaded"))
     path = special(kind, tmp_path, NEEDS_SUFFIX.get(name, ""))
     before = mode_of(path)

@@ -230,11 +230,11 @@ HUGE_COMMANDS = {
 @pytest.fixture
 def no_model(tmp_path, monkeypatch):
     """Nothing is loaded, and files go to a directory of the test's own."""
-    from noisewright import api
+    from noisewright import plan
     from noisewright.samplers import pipeline
 
     monkeypatch.chdir(tmp_path)
-    for module in (api, pipeline):
+    for module in (plan, pipeline):
         monkeypatch.setattr(module, "load_pipeline", lambda *_, **__: pytest.fail("a model was loaded"))
 
 

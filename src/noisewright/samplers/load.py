@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +10,14 @@ from typing import Any
 import torch
 
 from noisewright.outside.hub import cached, is_hub_id, not_here, out_of_reach, refusal
+from noisewright.outside.messages import did_you_mean, first_line
 from noisewright.outside.reading import shown
 from noisewright.outside.texts import clean
 from noisewright.samplers.contents import loaded_from
 from noisewright.samplers.lora import add_loras, read_loras
 from noisewright.samplers.model_files import Refused, check_weights, read_json
 from noisewright.samplers.model_index import INDEX, check_index, check_model
+from noisewright.samplers.quiet import quiet
 from noisewright.samplers.single_file import is_single_file, load_single_file
 from noisewright.samplers.source import Source, remember
 from noisewright.samplers.weight_files import (
@@ -61,7 +61,7 @@ def load_pipeline(
     if not isinstance(numbers, torch.dtype):
         raise ValueError(f"expected a dtype such as float32, got {dtype!r}")
     variant, adapters, text = read_variant(variant), read_loras(loras), str(name)
-    with _quiet(), _one_line(text):
+    with quiet(), _one_line(text):
         if is_single_file(text):
             if variant is not None:
                 raise Refused(f"expected no variant beside a single file, got {variant!r}")
@@ -76,35 +76,13 @@ def load_pipeline(
             )  # fmt: skip
         pipe.register_to_config(_name_or_path=text)  # of a hub id not the place in the cache
     pipe = pipe.to(device)
-    with _quiet():
+    with quiet():
         add_loras(pipe, adapters)
     for one in pipe.components.values():
         if isinstance(one, torch.nn.Module):
             loaded_from(one, dtype, *_beside(text, variant, adapters))
     remember(pipe, Source(text, variant, None if config is None else str(config), tuple(adapters)))
     return pipe
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the bars and warnings of diffusers and transformers, which say nothing that we do not say better."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    libraries = (diffusers_logging, transformers_logging)
-    before = [(one.get_verbosity(), one.is_progress_bar_enabled()) for one in libraries]
-    for one in libraries:
-        one.set_verbosity_error()
-        one.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for one, (verbosity, bars) in zip(libraries, before, strict=True):
-            one.set_verbosity(verbosity)
-            if bars:
-                one.enable_progress_bar()
 
 
 @contextmanager
@@ -118,8 +96,7 @@ def _one_line(name: str) -> Iterator[None]:
     except Refused as error:
         raise ValueError(str(error)) from None
     except bad as error:
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ValueError(f"model {shown(name)!r} could not be loaded: {clean(first)}") from error
+        raise ValueError(f"model {shown(name)!r} could not be loaded: {clean(first_line(error))}") from error
 
 
 def _beside(name: str, variant: str | None, adapters: Sequence[Any]) -> list[Any]:
@@ -138,7 +115,7 @@ def _found(name: str, variant: str | None) -> tuple[Any, Path]:
     """
     path = Path(name)
     try:
-        if path.is_dir():
+        if name and path.is_dir():
             if not (path / INDEX).is_file():
                 raise ValueError(f"expected a diffusers pipeline (a directory with {INDEX}), got {path}")
             check_weights(path, name, deep=True)
@@ -185,11 +162,11 @@ def _from_hub(name: str, variant: str | None) -> tuple[Any, Path]:
 def _fetched(name: str, variant: str | None, wrong: str) -> tuple[Any, Path]:
     """As :func:`_from_hub`, from the hub itself."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import RemoteEntryNotFoundError
 
     try:
         index = hf_hub_download(name, INDEX)
-    except EntryNotFoundError:
+    except RemoteEntryNotFoundError:
         raise ValueError(f"expected a diffusers pipeline (a repository with {INDEX}), got {shown(name)!r}") from None
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"{wrong}: {refusal(name, error)}{_near(name)}") from error
@@ -226,8 +203,8 @@ def _missing(folder: Path, name: str, variant: str | None) -> list[str]:
 def _near(name: str) -> str:
     """The bundled model that a name nearly is."""
     own = [f"noisewright/{one.parent.name}" for one in BUNDLED.glob(f"*/{INDEX}")]
-    near = difflib.get_close_matches(name[:100], own, n=1, cutoff=0.7)
-    return f"; did you mean {near[0]}, which comes with noisewright?" if near else ""
+    near = did_you_mean(name, own, cutoff=0.7)
+    return near.replace("?", ", which comes with noisewright?")
 
 
 def best_device() -> str:
