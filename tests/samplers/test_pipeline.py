@@ -20,6 +20,7 @@ from noisewright.errors import UnsupportedPipeline
 from noisewright.images.metadata import pixels_of
 from noisewright.run.particle import Particle, noise_particle
 from noisewright.run.states import carry
+from noisewright.samplers.calling import Caller
 from noisewright.samplers.fingerprint import fingerprint
 from noisewright.samplers.pipeline import PipelineSampler, load_pipeline
 from noisewright.samplers.protocol import Sampler
@@ -495,10 +496,9 @@ def test_what_cannot_be_entered_is_refused_in_one_line(make, says):
 
 def test_guidance_applied_after_the_seam_is_refused():
     """A pipeline that hands the scheduler both halves would be counted and searched wrongly."""
-    pipe = tiny.sd()
-    sampler = PipelineSampler(pipe, PROMPT, num_inference_steps=2, guidance_scale=4.0)
+    caller = Caller(tiny.sd(), "StableDiffusionPipeline", PROMPT, None, {}, ())
     with pytest.raises(UnsupportedPipeline, match="guidance is applied elsewhere"):
-        sampler._count(torch.zeros(4, 1), torch.zeros(2, 1))
+        caller.count(torch.zeros(4, 1), torch.zeros(2, 1))
 
 
 @pytest.mark.parametrize(

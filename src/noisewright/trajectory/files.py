@@ -67,7 +67,7 @@ class ScheduleFile:
 def identity(sampler: Sampler) -> dict[str, Any]:
     """What a schedule or an error table belongs to: the model's name and fingerprint, and what it predicts."""
     about = sampler.description
-    prediction = getattr(sampler, "_kind", None) or about.get("kind") or "unknown"
+    prediction = getattr(sampler, "prediction", None) or about.get("kind") or "unknown"
     name = about.get("model")  # files are shared: of a directory its own name
     model = public_name(name) if isinstance(name, str) else name
     return {"model": model, "fingerprint": about.get("fingerprint"), "prediction": prediction}
