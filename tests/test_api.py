@@ -432,7 +432,7 @@ def test_a_sampler_keeps_its_own_prompt_and_settings(prompt, more, part):
         ({"out": 0}, "out as a directory, got 0"),
         ({"out": "a\nb"}, "a path as out"),
         ({"score_cache": "a\0b"}, "a path as score_cache"),
-        ({"progress": 3}, "progress as a function"),
+        ({"progress": 3}, "progress as True, False, or a function"),
         ({"pictures": "no"}, "pictures as True or False, got 'no'"),
         ({"force": 1}, "force as True or False"),
         ({"verifier": [None]}, "got None"),
