@@ -23,22 +23,25 @@ PLAIN: dict[str, tuple[type, ...]] = {
 ONLY_IN_PYTHON = "which is no number, text or list: nw.search({}=...) in Python takes it"
 
 
-def check_call_arguments(pipe: Any, names: Iterable[str], others: Iterable[str] = ()) -> None:
+def check_call_arguments(
+    pipe: Any, names: Iterable[str], others: Iterable[str] = (), kind: str | None = None
+) -> None:
     """Refuse arguments that a pipeline's call does not take.
 
     Args:
         pipe: the pipeline.
         names: what was given.
         others: further names that may have been meant.
+        kind: what to call the pipeline, by default its class.
 
     Raises:
         ValueError: in one line, with the nearest name.
     """
-    accepted = inspect.signature(type(pipe).__call__).parameters
+    accepted = list(inspect.signature(type(pipe).__call__).parameters)[1:]  # but self
     for name in names:
         if name not in accepted:
-            near = did_you_mean(name, [*others, *(one for one in accepted if one != "self")], cutoff=0.6)
-            raise ValueError(f"{type(pipe).__name__} takes no {cut(name)}{near}")
+            near = did_you_mean(name, [*others, *accepted], cutoff=0.6)
+            raise ValueError(f"{kind or type(pipe).__name__} takes no {cut(name)}{near}")
 
 
 def arguments_from_json(pipe: Any, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,7 +75,7 @@ def _read(name: str, value: Any, hint: Any) -> Any:
     kinds = _kinds(hint)
     if Any in kinds or object in kinds:
         return value
-    plain = [one for one in kinds if _name(one) in PLAIN or one is type(None)]
+    plain = [one for one in kinds if _is_plain(one)]
     if not [one for one in plain if one is not type(None)]:
         raise ValueError(f"expected no {name} as JSON, got {short(value)}: it takes a {_said(kinds)}, " + (
             ONLY_IN_PYTHON.format(name)
@@ -86,6 +89,16 @@ def _read(name: str, value: Any, hint: Any) -> Any:
                 return [_read(name, one, inner[0]) for one in value]
             return float(value) if kind is float else value
     raise ValueError(f"expected {name} as {_said(plain)}, got {short(value)}")
+
+
+def _is_plain(kind: Any) -> bool:
+    """Whether JSON has values of a type."""
+    if kind is type(None) or kind is Any or kind is Ellipsis:
+        return True
+    if _name(kind) not in PLAIN:
+        return False
+    inner = () if _name(kind) in ("Literal", "dict", "Mapping") else typing.get_args(kind)
+    return all(any(map(_is_plain, _kinds(one))) for one in inner)
 
 
 def _kinds(hint: Any) -> list[Any]:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from noisewright.errors import UnsupportedPipeline
-from noisewright.outside.messages import did_you_mean, short
+from noisewright.outside.messages import short
+from noisewright.samplers.arguments import check_call_arguments
 from noisewright.samplers.classes import is_class_conditional, read_class
 
 NEEDED = ("latents", "generator", "num_inference_steps", "output_type")
@@ -73,9 +74,8 @@ def check_call(pipe: Any, kind: str, settings: Mapping[str, Any], explicit: Sequ
         raise UnsupportedPipeline(
             f"{kind} cannot be entered through its scheduler: its call has no {', '.join(missing)}"
         )
-    for name, value in settings.items():
-        if (value is not None or name in explicit) and name not in accepted:
-            raise ValueError(f"{kind} takes no {name}{did_you_mean(name, accepted, cutoff=0.6)}")
+    given = [name for name, value in settings.items() if value is not None or name in explicit]
+    check_call_arguments(pipe, given, kind=kind)
     for name in ("height", "width"):
         value = settings.get(name)
         if value is not None and value < 1:

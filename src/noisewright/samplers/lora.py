@@ -24,7 +24,7 @@ from noisewright.samplers.checkpoint import Checkpoint, read_checkpoint
 from noisewright.samplers.model_files import BRINGS_CODE
 from noisewright.samplers.source import Lora
 
-MOST_LORAS = 32
+MOST_LORAS = 64
 LARGEST_WEIGHT = 100.0
 LARGEST_RANK = 2**14
 PIECE = 2**20
@@ -67,7 +67,7 @@ def read_loras(given: Iterable[tuple[str | Path, float]]) -> list[Lora]:
     found: list[Lora] = []
     for file, weight in pairs:
         _check_lora(read_checkpoint(file, "a LoRA"))
-        digest = _digest(file)
+        digest = digest_of_file(file)
         if any(one.sha256 == digest for one in found):
             raise ValueError(f"expected different LoRAs, got {shown(file)} twice")
         found.append(Lora(str(Path(file).absolute()), digest, weight))
@@ -95,7 +95,12 @@ def _pair(given: Any) -> tuple[str, float]:
     return str(file), value
 
 
-def _digest(file: str) -> str:
+def digest_of_file(file: str | Path) -> str:
+    """SHA-256 of a LoRA file, as 64 hex digits.
+
+    Raises:
+        ValueError: in one line, where it cannot be read.
+    """
     found = hashlib.sha256()
     with open_regular(file, "a LoRA") as held:
         while piece := held.read(PIECE):
