@@ -201,6 +201,12 @@ def add_loras(pipe: Any, loras: Sequence[Lora]) -> None:
         raise ValueError(f"{type(pipe).__name__} takes no weights of LoRAs: {_first(error)}") from error
 
 
+def still_added(pipe: Any, loras: Sequence[Lora]) -> bool:
+    """Whether a pipeline has the LoRAs that were added to it, and nobody took them out since."""
+    parts = [getattr(one, "peft_config", {}) for one in pipe.components.values() if isinstance(one, torch.nn.Module)]
+    return all(any(ADAPTER.format(place) in held for held in parts) for place in range(len(loras)))
+
+
 def _add(pipe: Any, lora: Lora, name: str) -> None:
     """Add one LoRA, and prove that each of its layers found its place.
 

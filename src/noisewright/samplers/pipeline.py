@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -33,6 +34,7 @@ from noisewright.samplers.identity import canonical, copied
 from noisewright.samplers.levels import begins_anywhere, has_midpoints, step_arguments
 from noisewright.samplers.load import best_device as best_device
 from noisewright.samplers.load import load_pipeline as load_pipeline
+from noisewright.samplers.lora import still_added
 from noisewright.samplers.model_index import OWN_PIPELINES as OWN_PIPELINES
 from noisewright.samplers.options import listening, unread_words, without_effect
 from noisewright.samplers.prepared import LEVELS as LEVELS
@@ -125,6 +127,7 @@ class PipelineSampler:
         self._given_schedule = None if schedule == "pipeline" else schedule
         self._model = model or _name(pipe)
         self._fingerprint: Fingerprint | None = None
+        self._source = _source(pipe)
         self.flagged: list[bool] = []
         with turn(self.pipe), listening(self.pipe) as heard:
             self._prepare(num_inference_steps, solver)
@@ -188,7 +191,7 @@ class PipelineSampler:
         if self._fingerprint is None:
             self._fingerprint = fingerprint(self._found)
         label = {} if self.class_label is None else {"class_label": self.class_label}
-        given, source = self._given_schedule, source_of(self._found)
+        given = self._given_schedule
         levels = {} if given is None else {"levels": given if isinstance(given, str) else given.to_json()}
         found = {
             "model": self._model,
@@ -203,7 +206,7 @@ class PipelineSampler:
             "schedule": self.schedule.digest,
             **levels,
             **self._unlike_before(),
-            **({} if source is None else source.to_json()),
+            **self._source,
             "dtype": str(self.pipe.dtype).removeprefix("torch."),
             "device": str(self.device),
         }
@@ -326,6 +329,14 @@ def _adapted(pipe: Any) -> Any:
 
         return LatentDiTPipeline(**pipe.components)
     return pipe
+
+
+def _source(pipe: Any) -> dict[str, Any]:
+    """What records say of where a pipeline was loaded from; without LoRAs that were taken out of it again."""
+    source = source_of(pipe)
+    if source is None:
+        return {}
+    return (source if still_added(pipe, source.loras) else replace(source, loras=())).to_json()
 
 
 def _name(pipe: Any) -> str:
