@@ -39,6 +39,7 @@ class Caller:
         drawing: by verb, whether it draws from the process's own generators, where that was proved not to matter.
         warnings: what the user should know; may grow.
         flags: for each image of the last call, whether a safety checker blacked it out; empty without one.
+        reached: where the last way by a solver of ours is: the index, the states and the solver's; None before a step.
     """
 
     pipe: Any
@@ -52,6 +53,7 @@ class Caller:
     drawing: dict[str, bool] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     flags: list[bool] = field(default_factory=list)
+    reached: tuple[int, Tensor, Any] | None = None
 
     @property
     def device(self) -> torch.device:

@@ -74,6 +74,8 @@ class PipelineSampler:
     Attributes:
         warnings: what the user should know, such as options without an effect; shared by copies, may grow.
         flagged: for each image decoded last, whether the pipeline's safety checker blacked it out; empty without one.
+        reached: where a :meth:`denoise` with a solver of ours is that Ctrl-C ended: the index of the last step that was
+            completed, the states there and the solver's; None where not one was.
 
     Raises:
         UnsupportedPipeline: where the seam cannot enter.
@@ -129,6 +131,7 @@ class PipelineSampler:
         self._fingerprint: Fingerprint | None = None
         self._source = _source(pipe)
         self.flagged: list[bool] = []
+        self.reached: tuple[int, Tensor, Any] | None = None
         with turn(self.pipe), listening(self.pipe) as heard:
             self._prepare(num_inference_steps, solver)
         self.warnings += without_effect(self.pipe, used, self._prepared.extra, explicit)
@@ -273,7 +276,14 @@ class PipelineSampler:
                 return segments.denoise_natively(self._caller, self._prepared, x, start, stop, state, noise, seeds)
             return segments.denoise(self._caller, self._prepared, x, start, stop, state, noise)
 
-        return self._caller.alone(work, "denoise", "denoise")
+        self.reached = self._caller.reached = None
+        try:
+            return self._caller.alone(work, "denoise", "denoise")
+        except KeyboardInterrupt:
+            if self._caller.reached is not None:
+                index, now, after = self._caller.reached
+                self.reached = index, now.cpu(), placed(after, torch.device("cpu"))
+            raise
 
     def advance(
         self, x: Tensor, index: int, clean: Tensor, state: Any = None, noise: StepNoise | None = None

@@ -100,6 +100,7 @@ def denoise(
         except StopIteration as done:
             now, state = done.value
             index += 1
+            caller.reached = index, now, state  # at once, whatever comes between
             step = begin() if index < stop else step
             seen = next(step) if index < stop else now
         return seen.to(sample.dtype)
