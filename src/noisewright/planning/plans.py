@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from noisewright import registry
-from noisewright.executors.local import Executor
+from noisewright.executors.protocol import Executor
 from noisewright.planning.conditions import condition_of, unknown_words
 from noisewright.planning.models import load_requested
 from noisewright.planning.rehearsal import rehearse
