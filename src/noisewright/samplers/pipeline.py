@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from noisewright.diffusion.schedule import KINDS, Schedule
-from noisewright.diffusion.solvers import AnySolver, advance, asks_once, memory, nfe
+from noisewright.diffusion.schedules import Rule, rule_of
+from noisewright.diffusion.solvers import AnySolver, advance, asks_once, eta_of, memory, nfe
 from noisewright.errors import NotDifferentiable, UnsupportedPipeline
 from noisewright.samplers import segments
 from noisewright.samplers.calling import Caller
@@ -66,10 +67,11 @@ class PipelineSampler:
             prompt is what verifiers are told all the same.
         solver: one of ours, or None for the pipeline's own: mapped to the solver of ours that takes the same steps
             where there is one, and otherwise run by a private copy of the pipeline's scheduler.
-        schedule: levels to use instead of the pipeline's, or the name of a rule that makes them
+        schedule: levels to use instead of the pipeline's, or a rule that makes them, or its name
             (:mod:`noisewright.diffusion.schedules`); needs a solver of ours.
         model: how the model is called in records.
         pipe_kwargs: further arguments of the pipeline's call, an explicit None included.
+        entered: a pipeline of the same components that is called in place of ``pipe``, whose call lacks something.
 
     Attributes:
         warnings: what the user should know, such as options without an effect; shared by copies, may grow.
@@ -98,12 +100,13 @@ class PipelineSampler:
         height: int | None = None,
         width: int | None = None,
         solver: AnySolver | None = None,
-        schedule: Schedule | str | None = None,
+        schedule: Schedule | Rule | str | None = None,
         model: str | None = None,
         pipe_kwargs: dict[str, Any] | None = None,
+        entered: Any = None,
     ) -> None:
         self._found = pipe
-        self.pipe = _adapted(pipe)
+        self.pipe = _with_scheduler(pipe if entered is None else entered)
         self.prompt, self.class_label = condition_of(pipe, prompt, class_label)
         embeds = {
             "prompt_embeds": prompt_embeds,
@@ -195,7 +198,8 @@ class PipelineSampler:
             self._fingerprint = fingerprint(self._found)
         label = {} if self.class_label is None else {"class_label": self.class_label}
         given = self._given_schedule
-        levels = {} if given is None else {"levels": given if isinstance(given, str) else given.to_json()}
+        held = given.to_json() if isinstance(given, Schedule) else None if given is None else rule_of(given).name
+        levels = {} if held is None else {"levels": held}
         found = {
             "model": self._model,
             "pipeline": type(self._found).__name__,
@@ -222,7 +226,7 @@ class PipelineSampler:
     def _eta(self) -> float | None:
         """The solver's, or what the pipeline passes to a scheduler whose own default is another."""
         if self.solver is not None:
-            return getattr(self.solver, "eta", None)
+            return eta_of(self.solver)
         return step_arguments(self._prepared.scheduler, self._prepared.passed).get("eta")
 
     def _unlike_before(self) -> dict[str, Any]:
@@ -246,7 +250,7 @@ class PipelineSampler:
         other._prepare(steps, self.given_solver)
         return other
 
-    def with_levels(self, schedule: Schedule | str, solver: AnySolver | None = None) -> PipelineSampler:
+    def with_levels(self, schedule: Schedule | Rule | str, solver: AnySolver | None = None) -> PipelineSampler:
         """The same model, prompt and settings on other levels, and with another solver if one is given."""
         other = copy.copy(self)
         other._given_schedule = None if schedule == "pipeline" else schedule
@@ -326,18 +330,14 @@ class PipelineSampler:
         return Seam(self.pipe.scheduler, torch.empty(0), None)
 
 
-def _adapted(pipe: Any) -> Any:
-    """The pipeline itself, or one of the same components whose call has what a search needs.
+def _with_scheduler(pipe: Any) -> Any:
+    """The pipeline itself.
 
     Raises:
         UnsupportedPipeline: on something that is no pipeline with a scheduler.
     """
     if not callable(pipe) or not hasattr(pipe, "scheduler"):
         raise UnsupportedPipeline(f"expected a diffusers pipeline with a scheduler, got {type(pipe).__name__}")
-    if type(pipe).__name__ == "DiTPipeline":
-        from noisewright.pipelines.dit import LatentDiTPipeline
-
-        return LatentDiTPipeline(**pipe.components)
     return pipe
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from noisewright.diffusion.schedule import Schedule, check_falling
-from noisewright.diffusion.schedules import named_schedule
+from noisewright.diffusion.schedules import Rule, named_schedule, rule_of
 from noisewright.diffusion.solvers import AnySolver
 from noisewright.errors import UnsupportedPipeline
 from noisewright.outside.messages import cut, first_line
@@ -65,14 +65,14 @@ class Prepared:
         return Seam(pipe.scheduler, times, on_step)
 
 
-def prepare(caller: Caller, steps: int, solver: AnySolver | None, schedule: Schedule | str | None) -> Prepared:
+def prepare(caller: Caller, steps: int, solver: AnySolver | None, schedule: Schedule | Rule | str | None) -> Prepared:
     """What a pipeline will do in ``steps`` steps.
 
     Args:
         caller: of the pipeline.
         steps: of its own schedule, or of a rule.
         solver: one of ours, or None for the pipeline's own.
-        schedule: levels, or the name of a rule, in place of the pipeline's; None for its own.
+        schedule: levels, or a rule, or its name, in place of the pipeline's; None for its own.
 
     Raises:
         ValueError: in one line, on what does not go together.
@@ -120,7 +120,7 @@ def _read(caller: Caller, steps: int) -> tuple[Seam, Levels]:
         ) from None
 
 
-def _check_levels_given(caller: Caller, solver: AnySolver | None, schedule: Schedule | str | None) -> None:
+def _check_levels_given(caller: Caller, solver: AnySolver | None, schedule: Any) -> None:
     """Refuse what is given twice: levels beside a schedule, arguments of a rule beside another in its place."""
     given = caller.settings
     if schedule is not None:
@@ -131,13 +131,15 @@ def _check_levels_given(caller: Caller, solver: AnySolver | None, schedule: Sche
             raise ValueError(f"expected no {name} of the pipeline's beside a solver {solver.name}, got {given[name]!r}")
 
 
-def _levels(caller: Caller, levels: Levels, steps: int, given: Schedule | str | None, *, native: bool) -> Schedule:
+def _levels(
+    caller: Caller, levels: Levels, steps: int, given: Schedule | Rule | str | None, *, native: bool
+) -> Schedule:
     """The levels to visit: those that were given, by a rule or one by one, or the pipeline's own."""
     own = levels.schedule
-    if isinstance(given, str):
+    if isinstance(given, (str, Rule)):
         if own.clock is None:
             raise ValueError(
-                f"expected a scheduler that tells the time of a noise level for schedule {given!r}, got "
+                f"expected a scheduler that tells the time of a level for schedule {rule_of(given).name!r}, got "
                 f"{type(caller.pipe.scheduler).__name__}"
             )
         return named_schedule(given, own.clock, steps)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from noisewright.diffusion.clock import Level
 from noisewright.diffusion.schedule import Estimate, estimate
-from noisewright.diffusion.solvers import Stages, asked, splits, stages
+from noisewright.diffusion.solvers import Stages, asked, eta_of, splits, stages
 from noisewright.errors import UnsupportedPipeline
 from noisewright.samplers.calling import Caller
 from noisewright.samplers.levels import step_arguments
@@ -136,7 +136,7 @@ def _check_given(caller: Caller, prepared: Prepared, given: dict[str, Any]) -> N
     """
     solver = prepared.solver
     unknown = step_arguments(prepared.scheduler, given)
-    if prepared.given_solver is not None or unknown.get("eta") == getattr(solver, "eta", None):
+    if prepared.given_solver is not None or unknown.get("eta") == eta_of(solver):
         unknown.pop("eta", None)
     if prepared.given_solver is not None:  # in place of the rule that these steer
         unknown = {name: value for name, value in unknown.items() if name not in STEERING}
