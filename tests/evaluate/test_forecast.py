@@ -56,6 +56,7 @@ def test_a_dry_run_is_what_the_run_costs(search, budget):
         ("random", {"search_args": {"n": 5}, "budget": "64 images"}),
         ("random", {"search_steps": 4, "budget": "11 images"}),
         ("random", {"search_steps": 4, "budget": "100 nfe"}),
+        ("zero-order", {"search_steps": 4, "budget": "20 images", "keep": 3}),
         ("zero-order", {"search_args": {"rounds": 2, "neighbours": 3}, "budget": "64 images"}),
         ("zero-order", {"solver": Heun(), "budget": "500 nfe"}),
         ("refine", {"search_args": {"method": "cmaes", "dimensions": 3}, "budget": "21 images"}),
