@@ -6,6 +6,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 import tiny
+from commands import refused
 from noisewright import cli
 from noisewright.images.metadata import encode_png, read_recipe
 from noisewright.run.particle import Lineages, Particle, from_lineage, noise_particle
@@ -32,16 +33,6 @@ def replayed(capsys, source, *more, code):
         more = [*more, "--model", MODEL[0]]  # by itself a file does not say where a local model is
     assert cli.main(["replay", str(source), *map(str, more), "--json"]) == code
     return json.loads(capsys.readouterr().out)
-
-
-def refused(capsys, argv, *parts):
-    capsys.readouterr()
-    assert cli.main([str(one) for one in argv]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.count("\n") == 1
-    for part in parts:
-        assert part in err
 
 
 def test_best_baseline_and_every_candidate_are_identical(run, capsys):

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import tiny
+from commands import done, refused
 from noisewright import cli
 from noisewright.images.metadata import read_recipe
 from noisewright.run.store import read_journal, read_run
@@ -28,35 +29,9 @@ def words(images, prompt): return ["a"] * len(images)
 '''
 
 
-@pytest.fixture(scope="session")
-def model(tmp_path_factory):
-    path = tmp_path_factory.mktemp("model") / "tiny"
-    tiny.sd().save_pretrained(path, safe_serialization=True)
-    return path
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def arguments(model, *more, budget="3 images"):
     given = ["generate", "a cat", "--model", str(model), "--verifier", "brightness", "--steps", "2"]
     return [*given, *(["--budget", budget] if budget else []), *more]
-
-
-def refused(capsys, argv, *parts, code=2):
-    """One line on standard error, nothing on standard output, the exit code, and what the line says."""
-    assert cli.main([str(one) for one in argv]) == code
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("noisewright: ")
-    assert err.endswith("\n")
-    assert err.count("\n") == 1
-    for part in parts:
-        assert str(part) in err
-    return err
 
 
 @pytest.mark.parametrize("argv", [["score", "/x.png", "--prompt", "a", "--verifier", "brightness"], ["generate", "a"]])
@@ -66,11 +41,6 @@ def test_a_working_directory_that_is_gone_is_one_line(here, capsys, monkeypatch,
     monkeypatch.chdir(gone)
     gone.rmdir()
     refused(capsys, argv, "expected a working directory that is there")
-
-
-def done(capsys, argv):
-    assert cli.main([str(one) for one in argv]) == 0
-    return capsys.readouterr().out
 
 
 @pytest.fixture

@@ -486,15 +486,15 @@ def test_compare_tells_what_each_schedule_costs(models, fitted, capsys):
 def test_a_search_that_is_interrupted_leaves_its_best(models, monkeypatch, tmp_path, capsys):
     from noisewright.trajectory import tune
 
-    real, tried = tune.Climb._tried, []
+    real, calls = tune.measured, []
 
-    def stopped(self, one):
-        tried.append(one)
-        if len(tried) == 3:
+    def stopped(*given):
+        calls.append(given)
+        if len(calls) == 4:  # the start is the first
             raise KeyboardInterrupt
-        return real(self, one)
+        return real(*given)
 
-    monkeypatch.setattr(tune.Climb, "_tried", stopped)
+    monkeypatch.setattr(tune, "measured", stopped)
     fit = ("schedule", "fit", "--method", "search", "--model", models / "sd", "--steps", 3, "--from", "uniform", *FEW)
     argv = [str(one) for one in (*fit, "--evaluations", 6, "--out", "s.json")]
     assert cli.main(argv) == 130

@@ -141,7 +141,7 @@ def test_f_pndm_equals_diffusers(steps):
 def test_ipndm_equals_diffusers():
     """From its second level on: at its first, pure noise, diffusers' divides by 1e-8 and loses the prediction."""
     scheduler = made("IPNDMScheduler", {}, 12)
-    scheduler._step_index = 1
+    scheduler.set_begin_index(1)
     (x,) = states()
     expected = x
     for time in scheduler.timesteps[1:]:

@@ -23,7 +23,7 @@ def keys(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("JUDGE_TOKEN", TOKEN)
     monkeypatch.setenv("OPENAI_BASE_URL", "http://judge.example/v1?code=hunter2hunter2")
-    monkeypatch.setattr(texts, "_registered", set())
+    monkeypatch.setattr(texts, "registered", set())
 
 
 def b64(text):

@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-import tiny
-from hostile import code, edit, hub_in, listening, refused, with_code, with_recipe
+from commands import refused
+from hostile import code, edit, with_code, with_recipe
 from loopback import Reply, serving
 from noisewright import cli, registry
 from noisewright.evaluate.population import population
@@ -17,38 +17,6 @@ from noisewright.registry.builtins import ENTRIES, Entry
 from noisewright.run import journal
 from noisewright.run.store import Store, digest_of, read_journal
 from noisewright.samplers.load import load_pipeline
-
-
-@pytest.fixture
-def marker(tmp_path):
-    """A file that is there once somebody's code has run."""
-    return tmp_path / "it-ran"
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    return hub_in(tmp_path / "hub", monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    """A tiny model on disk, to be copied."""
-    folder = tmp_path_factory.mktemp("saved") / "model"
-    tiny.sd().save_pretrained(folder, safe_serialization=True)
-    return folder
-
-
-@pytest.fixture
-def model(saved, tmp_path):
-    shutil.copytree(saved, tmp_path / "model")
-    return tmp_path / "model"
-
-
-@pytest.fixture
-def port():
-    with listening() as found:
-        yield found
-
 
 # Cards
 

@@ -6,21 +6,13 @@ import shutil
 import pytest
 from PIL import Image
 
-import tiny
-from hostile import PLAIN, refused, with_recipe
+from commands import refused
+from hostile import PLAIN, with_recipe
 from noisewright import cli
 from noisewright.images.metadata import public, public_name
 from noisewright.replay import replay
 from noisewright.samplers.load import load_pipeline
 from noisewright.trajectory.files import identity
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    """A tiny model on disk, to be copied."""
-    folder = tmp_path_factory.mktemp("saved") / "model"
-    tiny.sd().save_pretrained(folder, safe_serialization=True)
-    return folder
 
 
 @pytest.fixture

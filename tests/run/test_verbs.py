@@ -4,6 +4,7 @@ import copy
 import itertools
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,33 +14,21 @@ from pathlib import Path
 import pytest
 import torch
 
+from mixture_runs import SEARCHES, STEPS, Recorded, content, go, lines, open_run, sde, start, total, tree
 from noisewright.diffusion.noise import gaussian, renoise, rotate
 from noisewright.diffusion.solvers import Ddim
 from noisewright.errors import BudgetExhausted, RunInterrupted, TargetReached, VerifierFailed
 from noisewright.run.budget import parse_budget
 from noisewright.run.particle import Particle, from_lineage, noise_particle
-from noisewright.run.states import StepNoises
-from noisewright.run.store import Store, read_journal
+from noisewright.run.states import States, StepNoises
+from noisewright.run.store import Store
 from noisewright.run.verbs import SAVING_SECONDS, Run, Target
 from noisewright.samplers.mixture import MixtureSampler
 from noisewright.search.gradient import gradient
 from noisewright.search.random import random
 from noisewright.verifiers.pixels import Brightness, Sharpness
 
-STEPS = 6
 EQUAL = 1e-6  # scores in [0, 1] of 8-bit images; a batch sums in another order
-
-
-class Recorded(MixtureSampler):
-    """Remembers the size of each call; runs out of memory above ``most``."""
-
-    most = 10**9
-
-    def denoise(self, x, start, stop, state=None, noise=None, seeds=None):
-        if len(x) > self.most:
-            raise torch.OutOfMemoryError("no memory left")
-        self.__dict__.setdefault("calls", []).append((start, stop, len(x)))
-        return super().denoise(x, start, stop, state, noise, seeds)
 
 
 class Scripted:
@@ -52,35 +41,6 @@ class Scripted:
 
     def __call__(self, images, prompt):
         return [self.scores.pop(0) for _ in images]
-
-
-def open_run(root, sampler=None, verifiers=None, budget=None, **more):
-    sampler = sampler or MixtureSampler(steps=STEPS)
-    store = Store.create(root, {"sampler": sampler.description}, {"noisewright": "0"}, "now")
-    more.setdefault("batch_size", 3)
-    return Run(store, sampler, verifiers or [Brightness()], budget=parse_budget(budget), **more)
-
-
-def go(run, search=random, **args):
-    """What the caller of a search does; returns why it stopped."""
-    stopped = "finished"
-    try:
-        search(run, **args)
-    except BudgetExhausted:
-        stopped = "budget"
-    except TargetReached:
-        stopped = "target"
-    run.render()
-    run.store.close()
-    return stopped
-
-
-def lines(root, verb=None):
-    return [one for one in read_journal(root) if verb in (None, one["verb"])]
-
-
-def total(root, key):
-    return sum(one.get(key, 0) for one in lines(root))
 
 
 # Budgets
@@ -282,31 +242,8 @@ def test_candidate_k_is_the_sampler_run_by_hand(tmp_path):
 # The verbs
 
 
-def tree(run):
-    """A search that uses every verb; returns what it saw."""
-    starts = run.noise(4)
-    half = run.denoise(starts, 3)
-    previews = run.preview(half)
-    values = run.value(previews)
-    best = half[values.index(max(values))]
-    branches = run.renoise(best, 1, 3)
-    later = run.denoise(branches, 4)
-    first = run.finish(later)
-    neighbours = run.vary(starts[0], 2, 0.9) + run.vary(starts[0], 1, 0.9)
-    second = run.finish(neighbours)
-    run.finish(half)
-    return {
-        "previews": [(p.particle.id, p.scores) for p in previews], "first": [c.id for c in first],
-        "second": [c.id for c in second], "branches": [p.id for p in branches],
-    }  # fmt: skip
-
-
 TREE_NFE = 4 * 3 + 4 + 3 * 3 + 3 * 2 + 3 * STEPS + 4 * (3 - 1)  # the step after a preview asks nothing again
 TREE_IMAGES = 3 + 3 + 4
-
-
-def sde():
-    return Recorded(steps=STEPS, solver=Ddim(0.6))
 
 
 def test_verbs_cost_what_they_say(tmp_path):
@@ -340,7 +277,7 @@ def test_verbs_are_the_formulas(tmp_path):
     at_back = renoise(at_half, sampler.schedule, 3, 1, gaussian((1, *shape), back.id))
     turned = rotate(x, gaussian((1, *shape), varied.id), 0.8)
     for particle, expected in ((half, at_half), (back, at_back), (varied, turned)):
-        torch.testing.assert_close(run._states.one(particle, sampler)[0], expected, rtol=0, atol=EQUAL)
+        torch.testing.assert_close(run.state(particle), expected, rtol=0, atol=EQUAL)
     (done, other) = run.finish([back, varied])
     for one, state, particle, first in ((done, at_back, back, 1), (other, turned, varied, 0)):
         y, _ = sampler.denoise(state, first, STEPS, None, noise_of(particle))
@@ -368,7 +305,7 @@ def test_a_second_process_looks_everything_up(tmp_path):
 def test_states_come_from_the_disk_and_lost_ones_from_their_lineage(tmp_path):
     run = open_run(tmp_path / "run", sde())
     half = run.denoise(run.noise(4), 3)
-    expected = [run._states.one(p, run.sampler)[0] for p in half]
+    expected = [run.state(p) for p in half]
     run.store.close()
     (tmp_path / "run" / "states" / f"{half[3].id}.safetensors").write_bytes(b"damaged")  # the second micro-batch
     again = open_run(tmp_path / "run", sde())
@@ -377,7 +314,7 @@ def test_states_come_from_the_disk_and_lost_ones_from_their_lineage(tmp_path):
     again.finish(half[:1])
     assert again.sampler.meter.nfe == 3
     for particle, state in zip(half, expected, strict=True):
-        torch.testing.assert_close(again._states.one(particle, again.sampler)[0], state, rtol=0, atol=EQUAL)
+        torch.testing.assert_close(again.state(particle), state, rtol=0, atol=EQUAL)
     assert again.sampler.meter.nfe == 3 + 3
     again.finish(half)
     assert again.spent.nfe == total(tmp_path / "run", "nfe") == again.sampler.meter.nfe + 4 * 3
@@ -696,13 +633,6 @@ def test_wrong_use_of_a_run(tmp_path):
 # Resuming
 
 
-def content(root):
-    """The journal but for what the clock says."""
-    return [
-        {key: value for key, value in one.items() if key not in ("seconds", "elapsed")} for one in read_journal(root)
-    ]  # fmt: skip
-
-
 class Killed(BaseException):
     """What no except clause catches, as no process survives SIGKILL."""
 
@@ -727,23 +657,6 @@ def kill_at(store, number, *, after):
     for name in ("append", "save_image", "save_state"):
         setattr(store, name, wrapped(getattr(store, name)))
     return lambda: count
-
-
-SEARCHES = {
-    "random": (random, {"budget": "8 images"}),
-    "target": (random, {"budget": "40 images", "target": Target({"brightness": 0.617})}),
-    "tree": (tree, {"budget": "300 nfe"}),
-    "tight": (tree, {"budget": "50 nfe"}),
-    "draft": (random, {"budget": "7 images"}),
-}
-
-
-def start(root, name):
-    search, more = SEARCHES[name]
-    if name == "draft":
-        final = sde()
-        return search, open_run(root, final.with_steps(3), final=final, **more)
-    return search, open_run(root, sde(), **more)
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -833,9 +746,9 @@ def test_a_full_disk_interrupts_and_the_run_goes_on_from_there(tmp_path, monkeyp
 PROGRAM = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
-import test_verbs
+import mixture_runs
 
-search, run = test_verbs.start({root!r}, "tree")
+search, run = mixture_runs.start({root!r}, "tree")
 count, append = 0, run.store.append
 
 def counted(record):
@@ -851,7 +764,7 @@ def counted(record):
     os.kill(os.getpid(), signal.SIGKILL)
 
 run.store.append = counted
-test_verbs.go(run, search)
+mixture_runs.go(run, search)
 """
 
 
@@ -861,7 +774,7 @@ def test_sigkill_and_resume_equals_never_killed(tmp_path):
     expected = content(tmp_path / "whole")
     processes = {}
     for number, how in ((2, "before"), (5, "torn"), (8, "after")):
-        program = PROGRAM.format(tests=str(Path(__file__).parent), root=str(tmp_path / how), number=number, how=how)
+        program = PROGRAM.format(tests=str(Path(__file__).parents[1]), root=str(tmp_path / how), number=number, how=how)
         processes[number, how] = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
     for (number, how), process in processes.items():
         _, said = process.communicate()
@@ -914,10 +827,16 @@ def test_previews_of_states_that_are_past_them_and_of_those_that_begin_after(tmp
     assert any("NaN" in line for line in run.warnings)
 
 
+class Ending(Looks):
+    """Ends the process before it can score."""
+
+    def __call__(self, images, prompt, previews):
+        raise KeyboardInterrupt
+
+
 def test_previews_survive_a_kill_between_image_and_score(tmp_path):
-    run = open_run(tmp_path / "run", verifiers=[Looks()])
-    run._score_some = None  # the process ends before it can score
-    with pytest.raises(TypeError):
+    run = open_run(tmp_path / "run", verifiers=[Ending()])
+    with pytest.raises(KeyboardInterrupt):
         run.finish(run.noise(2))
     run.store.close()
     again = open_run(tmp_path / "run", verifiers=[Looks()])
@@ -1084,7 +1003,7 @@ def test_a_state_at_the_end_of_a_long_ancestry_is_made_again(tmp_path, monkeypat
     monkeypatch.setattr("noisewright.run.states.CACHED_STATES_BYTES", 4096)
     run = open_run(tmp_path / "run")
     far = deep("vary", 3000, cosine=0.99)
-    state, _ = run._states.one(far, run.sampler)
+    state = run.state(far)
     expected, now = run.sampler.noise([0]), noise_particle(0, STEPS)
     for number in range(3000):
         now = Particle("vary", (now,), {"cosine": 0.99, "draw": number}, 0, STEPS)
@@ -1094,11 +1013,20 @@ def test_a_state_at_the_end_of_a_long_ancestry_is_made_again(tmp_path, monkeypat
 
 
 def test_the_bound_of_states_in_memory_counts_the_solver(tmp_path, monkeypatch):
-    run = open_run(tmp_path / "run")
+    """A state with its history takes four kilobytes here: of twenty, the last two are held."""
+    run = open_run(tmp_path / "run", Recorded(steps=STEPS))
+    some = run.denoise(run.noise(20), 3)
     monkeypatch.setattr("noisewright.run.states.CACHED_STATES_BYTES", 10_000)
-    for number in range(20):
-        run._states._remember(str(number), (torch.zeros(1, 4), {"history": [torch.zeros(1, 1000)]}))
-    assert len(run._states._memory) == 2
+    states = States(run.store)
+    for particle in some:
+        states.save([particle], run.state(particle), {"history": [torch.zeros(1, 1000)]})
+    shutil.rmtree(tmp_path / "run" / "states")
+    before = len(run.sampler.calls)
+    for particle in some[-2:]:
+        states.one(particle, run.sampler)
+    assert len(run.sampler.calls) == before
+    states.one(some[-3], run.sampler)
+    assert len(run.sampler.calls) == before + 1
     run.store.close()
 
 

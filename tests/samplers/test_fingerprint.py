@@ -18,7 +18,6 @@ from transformers import CLIPImageProcessor
 
 import noisewright as nw
 import tiny
-from noisewright.cli.schedule import _check_table
 from noisewright.samplers import contents
 from noisewright.samplers.contents import cache_file, digest_of_network, tensors_of
 from noisewright.samplers.fingerprint import fingerprint, is_older, older_fingerprint, same_model
@@ -34,13 +33,6 @@ PLACES = 60
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    root = tmp_path_factory.mktemp("model")
-    tiny.sd().save_pretrained(root, safe_serialization=True)
-    return root
 
 
 def networks(pipe):
@@ -101,7 +93,7 @@ def test_remembered_digests_are_those_of_every_byte(monkeypatch):
     monkeypatch.setattr(contents, "SMALL", 0)
     assert fingerprint(pipe) == first
     hashed = []
-    monkeypatch.setattr(contents, "_hash", lambda tensor: hashed.append(1) or "0" * 64)
+    monkeypatch.setattr(contents, "add_bytes", lambda digest, tensor: hashed.append(1))
     assert fingerprint(pipe) == first  # once per loaded object
     assert not hashed
     with torch.no_grad():
@@ -419,8 +411,8 @@ def test_the_digest_of_files_is_kept_and_proven(model, tmp_path, monkeypatch):
     first = fingerprint(load_pipeline(root, device="cpu"))
     assert len(json.loads(cache_file().read_text())["entries"]) == 3
     hashed = []
-    own = contents._hash
-    monkeypatch.setattr(contents, "_hash", lambda tensor: hashed.append(1) or own(tensor))
+    own = contents.add_bytes
+    monkeypatch.setattr(contents, "add_bytes", lambda digest, tensor: hashed.append(1) or own(digest, tensor))
     assert fingerprint(load_pipeline(root, device="cpu")) == first
     assert not hashed
 
@@ -502,9 +494,9 @@ def test_files_with_an_older_fingerprint_are_taken(tmp_path):
         load_for(tmp_path / "s.json", other)
     levels = tuple(LevelError(s, s, *[1.0] * 9) for s in (9.0, 7.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.5))
     table = ErrorTable(levels, 1, "self", older, {"levels": len(levels)})
-    _check_table(ErrorTable.load(table.save(tmp_path / "errors.json")), identity(sampler), force=False)
-    with pytest.raises(ValueError, match="--force"):
-        _check_table(table, identity(other), force=False)
+    kept = ErrorTable.load(table.save(tmp_path / "errors.json")).identity["fingerprint"]
+    assert same_model(kept, identity(sampler)["fingerprint"])
+    assert not same_model(kept, identity(other)["fingerprint"])
 
 
 @pytest.mark.parametrize(

@@ -41,13 +41,6 @@ def place(tmp_path_factory):
     os.chdir(before)
 
 
-@pytest.fixture(scope="module")
-def pipe():
-    made = tiny.sd()
-    made.set_progress_bar_config(disable=True)
-    return made
-
-
 # Python
 
 

@@ -144,7 +144,7 @@ def test_a_place_that_cannot_be_written_costs_a_warning(sampler, tmp_path, caplo
 def test_the_costs_of_a_teacher_are_kept(sampler, monkeypatch, tmp_path):
     some = [(sampler, [0, 1]), (sampler, [2])]
     first = gits.teacher_costs(some, nodes=6, kept=Kept(tmp_path))
-    monkeypatch.setattr(gits, "_run", None)
+    monkeypatch.setattr(gits, "teacher_states", None)
     again = gits.teacher_costs(some, nodes=6, kept=Kept(tmp_path))
     assert torch.equal(first[0], again[0])
     with pytest.raises(TypeError):
@@ -204,15 +204,15 @@ def test_the_command_goes_on_where_it_was_killed(pictures, monkeypatch, tmp_path
     command += ["2", "--keep", str(tmp_path / "keep"), "--out"]
     assert cli.main([*command, str(tmp_path / "whole.json")]) == 0
     assert not list(tmp_path.glob("keep/moments/*"))
-    real, calls = measuring._errors, []
+    real, calls = PipelineSampler.predict, []
 
-    def errors(*given):
+    def predict(*given):
         calls.append(1)
         if len(calls) == 12:  # five levels a batch: in the third one
             raise Killed
         return real(*given)
 
-    monkeypatch.setattr(measuring, "_errors", errors)
+    monkeypatch.setattr(PipelineSampler, "predict", predict)
     assert cli.main([*command, str(tmp_path / "again.json")]) == 130
     assert not (tmp_path / "again.json").exists()
     capsys.readouterr()

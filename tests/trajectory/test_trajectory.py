@@ -342,7 +342,7 @@ def test_blocks_of_the_objective_are_those_of_the_solver(order, count, end, kind
         euler = transition(schedule, index, index + 1, found, 0, None)
         x, state = DpmSolver(order).step(schedule, index, x, found, None, state)
         blocks.append((blocks[-1] if blocks else -1) + bool(torch.allclose(x, euler, rtol=1e-9)))
-    _, group, starts, stops = vrg._grouped(vrg.abar_of(schedule), 1 / (1 + path.end**2), order)
+    _, group, starts, stops = vrg.blocks_of(vrg.abar_of(schedule), 1 / (1 + path.end**2), order)
     assert group.tolist() == blocks
     assert len(starts) == len(stops) == blocks[-1] + 1
 
@@ -497,7 +497,7 @@ def test_the_teacher_starts_from_the_states_that_the_sampler_draws(kind):
     path = replace(path_of(sampler), high=2.0 if kind == "vp" else path_of(sampler).high)
     levels = [path.high, 1.0, 0.5]
     on = with_schedule(sampler, replace(path, end=0.0).schedule(levels), Ddim())
-    states, _ = gits._run(on, [1, 2], [*levels, 0.0])
+    states, _ = gits.teacher_states(on, [1, 2], [*levels, 0.0])
     x = sampler.noise([1, 2]).double().flatten(1)
     assert torch.allclose(states[0], x * (5.0**0.5 if kind == "vp" else path.high), rtol=1e-6)
     finished, _ = on.denoise(sampler.noise([1, 2]), 0, 3)
@@ -535,7 +535,7 @@ def test_the_bound_has_its_published_values(steps, logsnr, uniform):
 def test_the_weights_are_the_integrals():
     used, stop = np.array([[-1.0, 0.2, 0.9]]), np.array([1.7])
     grid = np.linspace(0.9, 1.7, 20001)
-    for j, weight in enumerate(dmn._weights(used, stop)[0]):
+    for j, weight in enumerate(dmn.step_weights(used, stop)[0]):
         others = [k for k in range(3) if k != j]
         basis = np.prod([(grid - used[0, k]) / (used[0, j] - used[0, k]) for k in others], axis=0)
         assert weight == pytest.approx(np.trapezoid(np.exp(grid) * basis, grid), rel=1e-6)

@@ -33,7 +33,7 @@ def account(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("OTHER_KEY", OTHER)
-    monkeypatch.setattr(texts, "_registered", set())
+    monkeypatch.setattr(texts, "registered", set())
 
 
 def graded(text="fine"):

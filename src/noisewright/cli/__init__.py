@@ -221,7 +221,7 @@ def generate(
     request = {
         "model": _located_directory(model), "prompt": prompt, "class_label": class_label, "search": search,
         "search_args": list(search_arg or []),
-        "verifier": _located(verifier), "judge": _located(judge), "budget": budget, "target": list(target or []),
+        "verifier": located(verifier), "judge": located(judge), "budget": budget, "target": list(target or []),
         "num_inference_steps": steps, "search_steps": search_steps, "solver": solver, "eta": eta,
         "schedule": str(Path(schedule).resolve()) if is_file(schedule) else schedule, "force": force,
         "guidance_scale": guidance_scale, "negative_prompt": negative_prompt, "height": height,
@@ -522,7 +522,7 @@ def _located_directory(name: str) -> str:
     return str(Path(name).resolve()) if registry.bundled(name) is None and is_directory(name) else name
 
 
-def _located(names: Sequence[str] | None) -> list[str] | None:
+def located(names: Sequence[str] | None) -> list[str] | None:
     """Verifiers with files and models by their full path, so that ``resume`` finds them from another directory."""
     from noisewright import registry
 

@@ -785,7 +785,7 @@ def _metrics(
     found: list[Metric] = []
     if reference is not None:
         reference = registry.find_file(reference).absolute()  # before a metric of the user's may go elsewhere
-    for name in cli._located(_metric_names(names)) or []:
+    for name in cli.located(_metric_names(names)) or []:
         if name == "teacher":
             found.append(Teacher(teacher_steps, kept))
         elif name == "fid":

@@ -77,7 +77,7 @@ def beta(clock: Clock, steps: int) -> list[Level]:
     As in the paper the quantiles are of the time; diffusers' ``use_beta_sigmas`` takes them of s. A flow model's time
     is the one before its shift.
     """
-    return [_unshifted(clock, 1 - _beta_quantile(k / steps)) for k in range(steps)]
+    return [_unshifted(clock, 1 - beta_quantile(k / steps)) for k in range(steps)]
 
 
 def sgm_uniform(clock: Clock, steps: int) -> list[Level]:
@@ -185,10 +185,10 @@ def _beta_mass() -> tuple[torch.Tensor, torch.Tensor]:
     return ends, torch.cumulative_trapezoid(height, ends)
 
 
-def _beta_quantile(part: float) -> float:
+def beta_quantile(part: float) -> float:
     """The quantile of Beta(0.6, 0.6), by integration of the density in ``x^0.6``, where it is smooth."""
     if part > 0.5:
-        return 1 - _beta_quantile(1 - part)
+        return 1 - beta_quantile(1 - part)
     ends, mass = _beta_mass()
     place = int(torch.searchsorted(mass, 2 * part * mass[-1]))
     below = float(mass[place - 1]) if place > 0 else 0.0

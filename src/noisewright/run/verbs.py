@@ -212,6 +212,10 @@ class Run:
         """What of the sampler and the verifiers has no gradient; empty where all have."""
         return without_gradient(self.sampler, self.verifiers)
 
+    def state(self, particle: Particle) -> Tensor:
+        """A particle's state, (1, channels, height, width): held, read, or made again from its lineage, uncounted."""
+        return self._states.one(particle, self.sampler)[0]
+
     def noise(self, count: int) -> list[Particle]:
         """The next ``count`` starting noises: seeds S + k, each as plain diffusers draws it. Free."""
         first = self._drawn

@@ -53,7 +53,7 @@ def objective(nodes: Array, *, power: float = 1.0, independent: int = 3) -> Arra
     for step in range(count):
         order = min(3, step + 1, count - step)
         used = slice(step - order + 1, step + 1)
-        terms = _weights(nodes[:, used], nodes[:, step + 1]) * scale[:, used]
+        terms = step_weights(nodes[:, used], nodes[:, step + 1]) * scale[:, used]
         if order == 1:
             total += np.abs(terms[:, 0])
         elif step < independent:
@@ -63,7 +63,7 @@ def objective(nodes: Array, *, power: float = 1.0, independent: int = 3) -> Arra
     return total + np.abs(by_node).sum(1)
 
 
-def _weights(used: Array, stop: Array) -> Array:
+def step_weights(used: Array, stop: Array) -> Array:
     """J: the integrals over the last step of e^lambda times Lagrange's polynomials on ``used`` (rows, order)."""
     here = used[:, -1]
     h = stop - here

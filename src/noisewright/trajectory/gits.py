@@ -146,10 +146,10 @@ def fit_gits(
 
 
 def _costs(sampler: Sampler, seeds: Sequence[int], levels: Sequence[float], cost: str) -> dict[str, Tensor]:
-    return {"costs": _jumps(*_run(sampler, seeds, levels), levels, cost)}
+    return {"costs": _jumps(*teacher_states(sampler, seeds, levels), levels, cost)}
 
 
-def _run(sampler: Sampler, seeds: Sequence[int], levels: Sequence[float]) -> tuple[Tensor, Tensor]:
+def teacher_states(sampler: Sampler, seeds: Sequence[int], levels: Sequence[float]) -> tuple[Tensor, Tensor]:
     """States x / alpha (T, batch, dims) and slopes (T - 1, batch, dims) of the teacher, float64."""
     schedule = sampler.schedule
     x = sampler.noise(list(seeds))

@@ -76,7 +76,7 @@ def from_files(
                     sampler = make(condition)
                     yield condition, encode(sampler, resize(some, image_size(sampler)))
 
-    for array, found in _images(files):
+    for array, found in captioned(files):
         if taken == count:
             break
         condition = found if found is not None else default
@@ -188,7 +188,7 @@ class _Resizer:
         return torch.stack(rows)
 
 
-def _images(files: Sequence[Path]) -> Iterator[tuple[np.ndarray, str | None]]:
+def captioned(files: Sequence[Path]) -> Iterator[tuple[np.ndarray, str | None]]:
     """Pixels (height, width, 3) uint8 and what is said of them."""
     for file in files:
         if file.suffix == ".parquet":

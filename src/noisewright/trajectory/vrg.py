@@ -51,7 +51,7 @@ def cumulative_error(abar: Tensor, errors: ErrorTable, end: float = 1.0, order: 
     Raises:
         ValueError: on another order.
     """
-    calls, group, starts, stops = _grouped(abar, end, order)
+    calls, group, starts, stops = blocks_of(abar, end, order)
     scale = _s(starts)
     # E times the squared level that its step starts from: finite at pure noise, where both the level and 1 / E are not
     m = errors.at(calls) * scale[group].square()
@@ -65,7 +65,7 @@ def cumulative_error_a(abar: Tensor, errors: ErrorTable, end: float = 1.0, order
     at the clean end and needs no guard (the release adds 1e-16 under the root). Arguments as for
     :func:`cumulative_error`.
     """
-    calls, group, starts, stops = _grouped(abar, end, order)
+    calls, group, starts, stops = blocks_of(abar, end, order)
     gap = (1 - starts).sqrt() - (starts / stops * (1 - stops)).sqrt()
     return ((gap.square() / starts)[group] * errors.at(calls)).sum()
 
@@ -225,7 +225,7 @@ def _level(abar: float) -> float:
     return math.sqrt((1 - abar) / abar) if abar > LEAST else math.inf
 
 
-def _grouped(abar: Tensor, end: float, order: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def blocks_of(abar: Tensor, end: float, order: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The levels of all network calls, the block that each belongs to, and the levels where blocks start and end."""
     if order not in (1, 2, 3):
         raise ValueError(f"expected an order of 1, 2 or 3, got {order}")
