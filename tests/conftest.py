@@ -1,12 +1,36 @@
-"""What several rooms' tests stand on: a tiny model on disk, a quiet one in memory, and no model at all."""
+"""What several rooms' tests stand on: a tiny model on disk, a quiet one in memory, no model at all; and the marks."""
+
+import os
+from collections import Counter
+
+# Before torch is imported, and for the processes that tests start: workers of pytest-xdist on as many cores would wait
+# for each other's threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-import torch
 
 import tiny
 from reward_models import write_vit
 
-torch.set_num_threads(1)  # two workers of pytest-xdist on two cores would wait for each other's threads
+
+def pytest_collection_modifyitems(items):
+    """Of a test that is ``sampled(k)``, one case in k is fast; the others are slow."""
+    counted = Counter()
+    for item in items:
+        mark = item.get_closest_marker("sampled")
+        if mark is not None:
+            of = (item.path, item.originalname)
+            if counted[of] % mark.args[0]:
+                item.add_marker(pytest.mark.slow)
+            counted[of] += 1
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Digests of models are remembered in a directory of each process's own, not the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -35,6 +35,7 @@ def replayed(capsys, source, *more, code):
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_best_baseline_and_every_candidate_are_identical(run, capsys):
     for source in (run / "best.png", run / "baseline.png", f"{run}:best", f"{run}:baseline", *run.glob("images/*.png")):
         found = replayed(capsys, source, code=0)
@@ -136,6 +137,7 @@ def test_edited_lineage_is_refused(run, capsys, tmp_path):
     refused(capsys, ["replay", tmp_path / "edited.png"], "edited")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ancestors", [10, 1_000, 30_000])
 def test_a_recipe_of_any_length_is_read(tmp_path, ancestors):
     particle = noise_particle(3, 4)

@@ -105,13 +105,13 @@ def sdxl(scheduler: Any = None, seed: int = 0) -> StableDiffusionXLPipeline:
     )  # fmt: skip
 
 
-def sd3(seed: int = 0) -> Any:
-    """Stable Diffusion 3 (flow matching, shift 3) without its T5."""
+def sd3(seed: int = 0, sample_size: int = 32) -> Any:
+    """Stable Diffusion 3 (flow matching, shift 3) without its T5; images are twice ``sample_size``."""
     from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
 
     torch.manual_seed(seed)
     transformer = SD3Transformer2DModel(
-        sample_size=32, patch_size=1, in_channels=4, num_layers=1, attention_head_dim=8, num_attention_heads=4,
+        sample_size=sample_size, patch_size=1, in_channels=4, num_layers=1, attention_head_dim=8, num_attention_heads=4,
         caption_projection_dim=32, joint_attention_dim=32, pooled_projection_dim=64, out_channels=4,
     ).eval()  # fmt: skip
     config = text_config(hidden_act="gelu", projection_dim=32)

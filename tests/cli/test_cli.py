@@ -151,6 +151,7 @@ def test_dry_run_counts_the_reserve(model, here, capsys):
     assert (planned["candidates"], planned["nfe"], planned["limit"]) == (20, 24, "nfe")
 
 
+@pytest.mark.slow
 def test_card_names_verifier_judge_and_words(here, capsys):
     path = here / "carded"
     tiny.sd().save_pretrained(path, safe_serialization=True)
@@ -227,6 +228,7 @@ def started(model, out, *more):
     pytest.fail(f"no candidate was made: {process.communicate()}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_run_keeps_the_best_and_goes_on(model, here, capsys, number):
     process = started(model, here / "run", "--json")
@@ -242,6 +244,7 @@ def test_interrupted_run_keeps_the_best_and_goes_on(model, here, capsys, number)
     assert more["images"] == found["images"] + 1
 
 
+@pytest.mark.slow
 def test_show_of_a_running_and_of_a_killed_run_with_a_torn_line(model, here, capsys):
     process = started(model, here / "run")
     assert json.loads(done(capsys, ["show", "run", "--json"]))["status"] == "running"
@@ -520,6 +523,7 @@ def with_help(text, shown=shown_help):
     return pattern.sub(lambda found: found[1] + shown(found[2]) + found[3], text)
 
 
+@pytest.mark.slow
 def test_documented_help_is_the_programs():
     text = DOCS.read_text()
     names = re.findall(r"<!-- help: (\S+) -->", text)

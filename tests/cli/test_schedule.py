@@ -234,6 +234,7 @@ def test_force_does_not_change_the_number_of_steps(errors, fitted, unloaded, tmp
     assert "schedule of 5 steps, got 4" in refused(capsys, *argv, "--from", fitted)
 
 
+@pytest.mark.slow
 def test_what_is_fitted_ends_where_its_start_does(models, errors, tmp_path, capsys):
     """The pipeline's own levels end above the clean image, named ones and those of gits and dmn at it."""
     fit = ("fit", "--model", models / "sd", "--steps", 3, "--out", tmp_path / "s.json", "--json")
@@ -429,6 +430,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_made(model
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_prompts_are_dealt_out_to_tuning_and_report(models, tmp_path, capsys):
     (tmp_path / "prompts.txt").write_text("a cat\na dog\na bird\n")
     few = ("--samples", 4, "--evaluations", 3, "--teacher-steps", 4, "--guidance-scale", 3)
@@ -440,6 +442,7 @@ def test_prompts_are_dealt_out_to_tuning_and_report(models, tmp_path, capsys):
     assert "name more prompts" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_fit_says_what_its_errors_were_measured_on(models, pictures, tmp_path, capsys):
     measure = ("measure", models / "sd", "--images", pictures, "--levels", 5, "--guidance-scale", 5, "--out", "e.json")
     done(capsys, *measure)
@@ -483,6 +486,7 @@ def test_compare_tells_what_each_schedule_costs(models, fitted, capsys):
     assert "differ in NFE" not in done(capsys, *argv)
 
 
+@pytest.mark.slow
 def test_a_search_that_is_interrupted_leaves_its_best(models, monkeypatch, tmp_path, capsys):
     from noisewright.trajectory import tune
 

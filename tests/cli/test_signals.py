@@ -62,6 +62,7 @@ def arguments(model, out, budget):
             "2", "--out", str(out), "--budget", budget]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_closed_terminal_ends_a_run_with_the_best_so_far(model, tmp_path):
     out = tmp_path / "run"
     process, master = in_terminal(arguments(model, out, "5000 images"))
@@ -75,6 +76,7 @@ def test_a_closed_terminal_ends_a_run_with_the_best_so_far(model, tmp_path):
     assert cli.main(["resume", str(out), "--budget", f"{held['summary']['images'] + 1} images", "--json"]) == 0
 
 
+@pytest.mark.slow
 def test_under_nohup_a_closed_terminal_stops_neither_the_run_nor_its_saving(model, tmp_path):
     """SIGHUP is ignored from the start; bar, warnings and table are written to a terminal that is not there."""
     out = tmp_path / "run"
@@ -160,6 +162,7 @@ def test_what_cannot_be_drawn_on_standard_error_stops_nothing(monkeypatch):
         pass
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_whose_table_cannot_be_printed_exits_as_interrupted(model, here):
     (here / "told.py").write_text(SIGNALLED.format(name="SIGINT"))
     command = [sys.executable, "-m", "noisewright", "generate", "a cat", "--model", str(model), "--steps", "1", "--out"]

@@ -177,7 +177,7 @@ def test_both_ends_are_handled(name):
 PIPELINES = {
     "sd": lambda: tiny.sd(),
     "sdxl": lambda: tiny.sdxl(),
-    "sd3": lambda: tiny.sd3(),
+    "sd3": lambda: tiny.sd3(sample_size=16),
 }
 
 
@@ -197,6 +197,7 @@ def step_noise(shape):
     return lambda index: torch.stack([gaussian(shape, 3, index)])
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", ["sd", "sd3"])
 def test_parts_equal_the_whole_and_evaluations_are_counted(name, kind):

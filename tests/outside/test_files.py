@@ -242,6 +242,7 @@ def commands(model, place):
 NEEDS_SUFFIX = {"evaluate --save-statistics": ".npz", "compare --plot": ".png"}
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("kind", ["pipe", "link to a device", "/dev/stdout"])
 @pytest.mark.parametrize("name", list(commands("", "")))
 def test_commands_refuse_places_that_are_no_file_before_anything_is_computed(name, kind, tmp_path, no_model, capsys):
@@ -320,6 +321,7 @@ def run_in(folder, *arguments):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_verifier_that_changes_the_working_directory_changes_nothing_else(model, wandering):
     done = run_in(
         wandering, "generate", "a cat", "--model", model, "--verifier", "v.py:wander", "--verifier",
@@ -336,6 +338,7 @@ def test_a_verifier_that_changes_the_working_directory_changes_nothing_else(mode
     assert (wandering / "cache" / "scores.sqlite3").is_file()
 
 
+@pytest.mark.slow
 def test_a_failing_run_is_named_as_it_was_typed(model, wandering):
     (wandering / "bad.py").write_text("def bad(images, prompt): raise RuntimeError('no luck')\n")
     done = run_in(
@@ -361,6 +364,7 @@ def test_python_gets_full_paths(wandering):
     assert not [name for name in written(wandering) if name.startswith("elsewhere")]
 
 
+@pytest.mark.slow
 def test_schedules_are_written_where_they_were_asked_for(model, wandering):
     asked = ["--model", model, "--prompt", "a cat", "--samples", "2", "--keep", "kept"]
     done = run_in(

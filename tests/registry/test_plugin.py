@@ -22,6 +22,7 @@ def installed(monkeypatch):
     registry.entries.cache_clear()
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("check", CONTRACT.values(), ids=CONTRACT)
 def test_contract(check, installed, tmp_path):
     arguments = registry.check_arguments("example-tournament", {"pairs": 2})
@@ -35,6 +36,7 @@ def test_its_arguments_are_checked_as_ours(installed):
     assert registry.make_verifier("example-redness").name == "example-redness"
 
 
+@pytest.mark.slow
 def test_on_the_command_line(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(PLUGIN)}
 

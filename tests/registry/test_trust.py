@@ -37,6 +37,7 @@ NAMES = [
 ]  # fmt: skip
 
 
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize("key", ["verifier", "judge"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_card_names_only_what_is_registered_and_in_the_package(
@@ -64,6 +65,7 @@ def test_a_card_names_only_what_is_registered_and_in_the_package(
         assert marker.exists()
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("name", NAMES)
 def test_python_resolves_a_card_alike(name, model, marker, port, monkeypatch):
     from noisewright.plan import make_plan
@@ -105,6 +107,7 @@ def test_a_folder_called_noisewright_stands_in_for_nothing_of_the_package(tmp_pa
     assert registry.bundled("noisewright/.") is None
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(
     "text",
     [
@@ -183,6 +186,7 @@ def asked(run, **changes):
     edit(run / "run.json", lambda held: held.update(status="interrupted"))
 
 
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize("key", ["verifier", "judge"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_run_directory_imports_nothing_and_calls_nobody(name, key, run, marker, port, capsys, monkeypatch, tmp_path):

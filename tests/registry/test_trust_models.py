@@ -120,6 +120,7 @@ HOSTILE = {
 }  # fmt: skip
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_model_runs_no_code(name, model, marker, capsys, monkeypatch):
     monkeypatch.syspath_prepend(str(model))  # as where a person stands in it

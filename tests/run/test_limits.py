@@ -101,6 +101,7 @@ def went(case, run):
     return ""
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("budget", ["2 images", "100 nfe"])
 @pytest.mark.parametrize("huge", HUGE, ids=short)
 @pytest.mark.parametrize(
@@ -122,6 +123,7 @@ def test_huge_arguments_cost_no_more_than_the_budget(title, name, fixed, names, 
         assert run.spent.nfe <= (100 if budget == "100 nfe" else MOST_NFE)
 
 
+@pytest.mark.slow
 def test_a_budget_in_seconds_ends_them_too(tmp_path, monkeypatch):
     """With a clock that every look at it moves on by a hundredth of a second."""
     import time
@@ -230,6 +232,7 @@ HUGE_COMMANDS = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("huge", [10**6, 10**9, 10**18, 10**30])
 @pytest.mark.parametrize("name", HUGE_COMMANDS)
 def test_huge_numbers_are_refused_before_a_model_is_loaded(name, huge, no_model, capsys, tmp_path):

@@ -594,6 +594,7 @@ def test_a_judge_that_fails_is_reported_and_loses_nothing(tmp_path):
     run.store.close()
 
 
+@pytest.mark.slow
 def test_the_time_of_the_judges_is_kept_back_of_a_budget_in_seconds(tmp_path):
     class Slow(Sharpness):
         def __call__(self, images, prompt):
@@ -659,6 +660,7 @@ def kill_at(store, number, *, after):
     return lambda: count
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("name", SEARCHES)
 def test_killed_at_every_write_and_resumed_equals_never_killed(tmp_path, name, after):
@@ -768,6 +770,7 @@ mixture_runs.go(run, search)
 """
 
 
+@pytest.mark.slow
 def test_sigkill_and_resume_equals_never_killed(tmp_path):
     search, whole = start(tmp_path / "whole", "tree")
     go(whole, search)
@@ -1047,6 +1050,7 @@ def test_a_journal_names_ancestors_and_does_not_repeat_them(tmp_path):
     assert sizes[1] < 1.1 * sizes[0]
 
 
+@pytest.mark.slow
 def test_a_long_gradient_ascent_ends_and_goes_on(tmp_path):
     class Climbable(Brightness):
         def gradient_scores(self, images, prompt):

@@ -87,6 +87,7 @@ def images(sampler, *sizes):
     return torch.cat(made)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PIPES)
 def test_text_encoders_run_once_a_run(name, monkeypatch):
     make, settings, once = PIPES[name]

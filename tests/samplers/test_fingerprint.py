@@ -51,6 +51,7 @@ def test_its_form():
 # What changes it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("small", [2**25, 0])  # hashed each time, or remembered with a checksum
 def test_any_byte_of_any_tensor_counts(small, monkeypatch):
     monkeypatch.setattr(contents, "SMALL", small)
@@ -169,6 +170,7 @@ CHANGES = [
 ]  # fmt: skip
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 def test_what_decides_what_is_computed_counts(change):
     pipe = tiny.sd()
@@ -184,6 +186,7 @@ def edited(root, file, old, new):
     path.write_text(text.replace(old, new, 1))
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
@@ -254,6 +257,7 @@ class Adapted(torch.nn.Linear):
         self.disable_adapters = False
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "change",
     [

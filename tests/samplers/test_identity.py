@@ -266,6 +266,7 @@ print(digest_of([make() for make in CONTENT.values()], PLAIN, {str(n) for n in r
 """
 
 
+@pytest.mark.slow
 def test_another_process_finds_the_same():
     made = [make() for make in CONTENT.values()]
     command = [sys.executable, "-c", PROGRAM, str(Path(__file__).parents[1])]

@@ -129,6 +129,7 @@ def outcome(pipe, given):
     return found
 
 
+@pytest.mark.slow
 @settings(CASES, max_examples=200)
 @given(given_=arguments())
 def test_any_argument_gives_a_result_or_one_line(place, pipe, given_):
@@ -214,6 +215,7 @@ def fill():
         os.mkfifo("pipe")
 
 
+@pytest.mark.slow
 @settings(CASES, max_examples=250)
 @given(argv=command_lines())
 def test_any_command_line_is_done_or_refused_in_one_line(place, argv):

@@ -362,6 +362,7 @@ for n in range(60):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_at_once(tmp_path):
     command = [sys.executable, "-c", WRITER, str(tmp_path)]
     both = [subprocess.Popen([*command, name], stderr=subprocess.PIPE) for name in "ab"]

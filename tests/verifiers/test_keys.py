@@ -334,6 +334,7 @@ def test_what_a_judge_explains_is_kept_clean(tmp_path, monkeypatch, capfd):
     assert_clean(out, err, root=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_server_of_scores_that_echoes_its_key_is_kept_clean(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("OTHER_KEY", KEY)
     for reply in (Reply(SAID, 400), Reply(SAID, 503), Reply(SAID), BAD["elsewhere"](None)):

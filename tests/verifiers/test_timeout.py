@@ -191,6 +191,7 @@ def test_what_is_typed(tmp_path):
     assert nw.with_timeout is with_timeout
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_without_it(gate, tmp_path):
     calls = []
 
@@ -225,6 +226,7 @@ def f(images, prompt):
 """
 
 
+@pytest.mark.slow
 def test_a_process_ends_well_under_a_call_that_computes(tmp_path):
     (tmp_path / "busy.py").write_text(BUSY)
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
