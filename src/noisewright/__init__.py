@@ -5,26 +5,59 @@ result = nw.search(pipe, "two red circles", verifier="clip", budget="64 images")
 result.best.image
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+# What is imported here has an underscore: editors complete what a module holds, whatever its ``__dir__`` says.
+import importlib as _importlib
+import sys as _sys
+import types as _types
+import typing as _typing
 
-from noisewright.outside.texts import guard_log
+from noisewright.outside.texts import guard_log as _guard_log
 
 __version__ = "0.1.0"
 __all__ = ["Result", "__version__", "load", "search", "with_timeout"]
 
-if TYPE_CHECKING:
-    from noisewright.api import search
-    from noisewright.plan import load
-    from noisewright.result import Result
-    from noisewright.verifiers.timeout import with_timeout
+if _typing.TYPE_CHECKING:
+    from noisewright.api import search as search
+    from noisewright.plan import load as load
+    from noisewright.result import Result as Result
+    from noisewright.verifiers.timeout import with_timeout as with_timeout
 
-guard_log()
+_WHERE = {"load": "plan", "Result": "result", "with_timeout": "verifiers.timeout"}
+"""The modules of the names that are imported when they are first asked for, but for ``search``."""
 
 
-def __getattr__(name: str) -> Any:
+class _Package(_types.ModuleType):
+    """This package, in which ``search`` is the function, also once the package of that name was imported.
+
+    Importing ``noisewright.search.random`` puts the package of algorithms under the name ``search`` of its parent, as
+    importing does. Here that name stays the function's, with the algorithms as its attributes, so that
+    ``noisewright.search.random`` is the module in either way of reading it.
+    """
+
+    @property
+    def search(self) -> _typing.Any:
+        function = _importlib.import_module("noisewright.api").search
+        package = _sys.modules.get("noisewright.search")
+        for name, module in ({} if package is None else vars(package)).items():
+            if isinstance(module, _types.ModuleType):
+                setattr(function, name, module)
+        return function
+
+    @search.setter
+    def search(self, package: _types.ModuleType) -> None:
+        pass  # it is found in sys.modules
+
+
+_sys.modules[__name__].__class__ = _Package
+_guard_log()
+
+
+def __getattr__(name: str) -> _typing.Any:
     # torch and diffusers take seconds to import; --help and --version must not wait for them.
-    where = {"search": "api", "load": "plan", "Result": "result", "with_timeout": "verifiers.timeout"}
-    if name in where:
-        return getattr(import_module(f"noisewright.{where[name]}"), name)
+    if name in _WHERE:
+        return getattr(_importlib.import_module(f"noisewright.{_WHERE[name]}"), name)
     raise AttributeError(f"module 'noisewright' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

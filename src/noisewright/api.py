@@ -11,10 +11,12 @@ from typing import Any
 
 from noisewright.execute import execute
 from noisewright.outside.files import check_directory
-from noisewright.plan import make_plan
+from noisewright.plan import Plan, make_plan
+from noisewright.progress import RunProgress, displayed
 from noisewright.result import Result
 from noisewright.run.budget import Budget
 from noisewright.run.verbs import Run
+from noisewright.samplers.quiet import quiet
 from noisewright.schemas.request import check_arguments
 
 
@@ -46,7 +48,7 @@ def search(
     device: str | None = None,
     dtype: str | None = None,
     out: str | Path | None = None,
-    progress: Callable[[Run], None] | None = None,
+    progress: bool | Callable[[Run], None] | None = None,
     pictures: bool = True,
     **pipe_kwargs: Any,
 ) -> Result:
@@ -83,7 +85,9 @@ def search(
         device, dtype: where and how to load a ``pipe`` that is given by name.
         out: the run directory; a run of the same settings there is continued. By default a temporary one, which
             ``result.save()`` copies. Paths of the result are full ones.
-        progress: called with the run after each micro-batch.
+        progress: a bar with the time left and the best so far. By default where somebody looks: in a notebook, or where
+            standard error is a terminal; ``True`` also elsewhere, as a line every 30 s; ``False`` never. Or a function
+            that is called with the run after each micro-batch.
         pictures: whether to draw the contact sheet, the curve and the before-after picture at the end.
         pipe_kwargs: further arguments of the pipeline's call.
 
@@ -96,14 +100,25 @@ def search(
     asked = check_arguments(out=out, progress=progress, pictures=pictures)
     # in full, before code of the user's may change the working directory
     where = None if asked.out is None else check_directory(asked.out, "out")
-    plan = make_plan(
-        pipe, prompt, class_label=class_label, verifier=verifier, judge=judge, search=search, search_args=search_args,
-        budget=budget, target=target, num_inference_steps=num_inference_steps, search_steps=search_steps,
-        guidance_scale=guidance_scale, negative_prompt=negative_prompt, height=height, width=width, solver=solver,
-        eta=eta, schedule=schedule, force=force, seed=seed, ensemble=ensemble, score_cache=score_cache,
-        batch_size=batch_size, device=device, dtype=dtype, **pipe_kwargs,
-    )  # fmt: skip
-    if where is None:
-        where = Path(tempfile.mkdtemp(prefix="noisewright-"))
-        atexit.register(shutil.rmtree, where, ignore_errors=True)
-    return execute(plan, where, progress, pictures=asked.pictures)
+    with quiet():
+        plan = make_plan(
+            pipe, prompt, class_label=class_label, verifier=verifier, judge=judge, search=search,
+            search_args=search_args, budget=budget, target=target, num_inference_steps=num_inference_steps,
+            search_steps=search_steps, guidance_scale=guidance_scale, negative_prompt=negative_prompt, height=height,
+            width=width, solver=solver, eta=eta, schedule=schedule, force=force, seed=seed, ensemble=ensemble,
+            score_cache=score_cache, batch_size=batch_size, device=device, dtype=dtype, **pipe_kwargs,
+        )  # fmt: skip
+        if where is None:
+            where = Path(tempfile.mkdtemp(prefix="noisewright-"))
+            atexit.register(shutil.rmtree, where, ignore_errors=True)
+        return _executed(plan, where, progress, asked.pictures)
+
+
+def _executed(
+    plan: Plan, where: Path, progress: bool | Callable[[Run], None] | None, pictures: bool
+) -> Result:
+    """Run a plan with the display that was asked for."""
+    if callable(progress):
+        return execute(plan, where, progress, pictures=pictures)
+    with displayed(progress) as show:
+        return execute(plan, where, None if show is None else RunProgress(show), pictures=pictures)

@@ -9,6 +9,10 @@ class TargetReached(Exception):
     """A candidate reached the target. Searches let it pass."""
 
 
+class Stopped(Exception):
+    """A run was asked to stop, from another thread or another process. Searches let it pass."""
+
+
 class RunMismatch(ValueError):
     """A run directory holds a run with another model, prompt or setting."""
 

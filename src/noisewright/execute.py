@@ -19,6 +19,7 @@ from noisewright.images.metadata import encode_png, read_image, read_recipe
 from noisewright.outside.files import check_directory, write_atomically, write_picture
 from noisewright.outside.texts import clean
 from noisewright.plan import Plan
+from noisewright.progress import RunProgress
 from noisewright.result import Result, ResultImage
 from noisewright.run.particle import Candidate
 from noisewright.run.store import Store, digest_of
@@ -41,7 +42,7 @@ def execute(
     Args:
         plan: from :func:`make_plan`.
         out: the run directory.
-        progress: called with the run after each micro-batch.
+        progress: called with the run after each micro-batch; a :class:`~.RunProgress` after each step.
         request: :func:`make_plan`'s arguments, JSON-ready, from which ``noisewright resume`` can plan again.
         pictures: whether to draw the contact sheet, the curve and the before-after picture at the end.
     """
@@ -58,6 +59,9 @@ def execute(
             batch_size=plan.batch_size, judges=plan.judges, on_progress=progress,
         )  # fmt: skip
         run.warnings.extend(plan.warnings)
+        follower = progress if isinstance(progress, RunProgress) else None
+        if follower is not None:
+            follower.follow(run)
         interrupted = False
         try:
             stopped = _search(plan, run)
@@ -71,6 +75,8 @@ def execute(
                 _mark_failed(store, error)
             raise
         try:
+            if follower is not None:
+                follower.conclude()
             return _conclude(plan, run, stopped, interrupted, pictures)
         except KeyboardInterrupt:
             if interrupted or run.best is None:
@@ -80,6 +86,8 @@ def execute(
             _mark_failed(store, error)
             raise
     finally:
+        if isinstance(progress, RunProgress):
+            progress.leave()
         store.close()
 
 

@@ -34,6 +34,7 @@ from noisewright.run.verbs import Target, without_gradient
 from noisewright.samplers.classes import is_class_conditional, labels_of, read_class
 from noisewright.samplers.pipeline import LEVELS, PipelineSampler, load_pipeline
 from noisewright.samplers.protocol import Sampler
+from noisewright.samplers.quiet import quiet
 from noisewright.schemas.checked import sayable
 from noisewright.schemas.reading import cut, is_file, short
 from noisewright.schemas.request import as_path, check_arguments
@@ -61,7 +62,8 @@ def load(model: str = "noisewright/shapes", *, device: str | None = None, dtype:
     asked = check_arguments(device=device, dtype=dtype)
     name = registry.find_model(str(as_path("a model", model)))
     check_device(asked.device)
-    return load_pipeline(name, device=asked.device, dtype=asked.dtype)
+    with quiet():
+        return load_pipeline(name, device=asked.device, dtype=asked.dtype)
 
 
 def check_device(name: str | None) -> None:

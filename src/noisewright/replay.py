@@ -23,7 +23,8 @@ from noisewright.outside.inside import inside
 from noisewright.plan import RESERVED, check_device
 from noisewright.registry import trust as trusting
 from noisewright.run.particle import Particle, from_lineage, noise_particle
-from noisewright.run.store import Store, is_run, read_journal, read_run
+from noisewright.run.reading import is_run, read_journal, read_run
+from noisewright.run.store import Store
 from noisewright.run.verbs import Run
 from noisewright.samplers.fingerprint import fingerprint, is_older, same_model
 from noisewright.samplers.pipeline import PipelineSampler, load_pipeline
@@ -213,9 +214,10 @@ def find_recorded_model(recipe: Mapping[str, Any], image: Path, trust: bool = Fa
 
 def _model_of(run: Path) -> str | None:
     """The model that the settings of a run in a directory name, with its path; None where there is no run."""
-    if not (run / "run.json").is_file() or not is_run(run):
+    try:
+        spec = read_run(run)["spec"] if is_run(run) else None
+    except ValueError:
         return None
-    spec = read_run(run).get("spec")
     sampler = spec.get("sampler") if isinstance(spec, dict) else None
     model = sampler.get("model") if isinstance(sampler, dict) else None
     return model if isinstance(model, str) else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import math
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,38 +12,61 @@ from typing import Any
 from PIL import Image
 
 from noisewright.evaluate import report
+from noisewright.evaluate.numbers import decimals, gained, written
 from noisewright.images.reading import read_image
 from noisewright.outside.files import check_directory, not_files
+from noisewright.outside.texts import clean
 from noisewright.run.particle import Candidate
 from noisewright.run.verbs import CurvePoint
 from noisewright.schemas.request import as_path
 
+DISPLAYED_SIDE = 768
+"""Pixels of the longer side of a picture in a notebook, which keeps it in its file."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class ResultImage:
-    """A candidate as a person sees it.
+    """A candidate as a person sees it; a notebook shows its picture.
 
     Attributes:
         id: its name in the run.
         seed: the seed that makes it in plain diffusers, or None.
         scores: by verifier and judge name.
         file: its PNG.
+        value: what the search sorted by: the score of its verifier, or the ensemble's value within the run.
     """
 
     id: str
     seed: int | None
     scores: dict[str, float]
     file: Path
+    value: float | None = None
 
     @property
     def image(self) -> Image.Image:
         array, _ = read_image(self.file)
         return Image.fromarray(array)
 
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{name} {value:.5g}" for name, value in self.scores.items())
+        seed = "no seed" if self.seed is None else f"seed {self.seed}"
+        return f"<ResultImage {self.id[:8]}: {seed}, {scores or 'no score'}, {self.file}>"
 
-@dataclass(frozen=True)
+    def _repr_png_(self) -> bytes | None:
+        """The picture in a notebook, no larger than :data:`DISPLAYED_SIDE`; nothing where its file is gone."""
+        try:
+            image = self.image
+        except ValueError:
+            return None
+        image.thumbnail((DISPLAYED_SIDE, DISPLAYED_SIDE), Image.Resampling.LANCZOS)
+        buffer = io.BytesIO()
+        image.save(buffer, "png")
+        return buffer.getvalue()
+
+
+@dataclass(frozen=True, repr=False)
 class Result:
-    """What a search found and what it cost.
+    """What a search found and what it cost; a notebook shows baseline and best, their scores and the contact sheet.
 
     Attributes:
         best: the best candidate.
@@ -54,6 +79,11 @@ class Result:
         candidates: everything that was finished, in order.
         curve: best-so-far after each candidate.
         warnings: what the user should know.
+        prompt: what was made.
+        value_name: what :attr:`ResultImage.value` is: the verifier's name, or ``mean rank``, ``z-sum``,
+            ``weighted sum``.
+        kept: the best K as files, where that was asked for; best first.
+        why: the best against the second, as :func:`noisewright.evaluate.standings.why` tells it; None with one.
     """
 
     best: ResultImage
@@ -70,13 +100,18 @@ class Result:
     curve: tuple[CurvePoint, ...] = ()
     warnings: tuple[str, ...] = ()
     interrupted: bool = field(default=False, compare=False)
+    prompt: str = ""
+    value_name: str = "value"
+    kept: tuple[ResultImage, ...] = ()
+    why: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""
 
         def shown(one: ResultImage) -> dict[str, Any]:
             scores = {name: None if value != value else value for name, value in one.scores.items()}
-            return {"id": one.id, "seed": one.seed, "scores": scores, "file": str(one.file)}
+            value = one.value if one.value is not None and math.isfinite(one.value) else None
+            return {"id": one.id, "seed": one.seed, "scores": scores, "value": value, "file": str(one.file)}
 
         return {
             "best": shown(self.best),
@@ -88,6 +123,12 @@ class Result:
             "stopped": self.stopped,
             "run": str(self.run),
             "warnings": list(self.warnings),
+            "prompt": self.prompt,
+            "verifiers": list(self.verifiers),
+            "judges": list(self.judges),
+            "value_name": self.value_name,
+            "why": self.why,
+            "kept": [shown(one) for one in self.kept],
         }
 
     def save(self, directory: str | Path) -> Path:
@@ -104,5 +145,42 @@ class Result:
         return target
 
     def plot(self, file: str | Path | None = None) -> Any:
-        """The best-so-far curve as a matplotlib figure; written to ``file`` where one is given."""
+        """The best-so-far curve as a matplotlib figure, which a notebook shows; written to ``file`` if one is given."""
         return report.plot_curve(self.curve, self.verifiers, file)
+
+    def __repr__(self) -> str:
+        rows = [f"{name} {after} ({before})" for name, _, before, after, _ in self._scores()]
+        what = f"best {', '.join(rows) or 'without a score'} (baseline in brackets)"
+        return f"<Result: {what}; {self._cost()}; {self.run}>"
+
+    def __str__(self) -> str:
+        """The scores of baseline and best, what it cost and why it stopped, as lines."""
+        rows = [("", "", "baseline", "best", "change"), *self._scores()]
+        widths = [max(len(row[column]) for row in rows) for column in range(5)]
+        lines = [
+            "  ".join([row[0].ljust(widths[0]), row[1].ljust(widths[1]), *map(str.rjust, row[2:], widths[2:])]).rstrip()
+            for row in rows
+        ]
+        lines += [self._cost(), f"stopped: {self.stopped}"]
+        lines += [f"warning: {clean(text)}" for text in self.warnings]
+        return "\n".join([*lines, str(self.run)])
+
+    def _repr_html_(self) -> str:
+        """The card that a notebook shows, with its pictures in it."""
+        from noisewright.evaluate.page import run_card
+
+        return run_card(self)
+
+    def _scores(self) -> list[tuple[str, str, str, str, str]]:
+        """For each verifier and judge: name, role, baseline, best, change."""
+        found = []
+        for name in dict.fromkeys([*self.best.scores, *self.baseline.scores]):
+            before, after = self.baseline.scores.get(name), self.best.scores.get(name)
+            places = decimals([before, after, *(one.scores.get(name) for one in self.candidates)])
+            role = "judge" if name in self.judges else "verifier"
+            found.append((name, role, written(before, places), written(after, places), gained(before, after, places)))
+        return found
+
+    def _cost(self) -> str:
+        images = f"{self.images} image{'s' * (self.images != 1)}"
+        return f"{images}, {self.nfe} NFE, {self.forwards} forwards, {self.seconds['total']:.1f} s"

@@ -13,6 +13,7 @@ from PIL import Image
 import tiny
 from commands import done, refused
 from noisewright import cli
+from noisewright.cli.list import KINDS
 from noisewright.images.metadata import read_recipe
 from noisewright.run.store import read_journal, read_run
 from noisewright.samplers.pipeline import PipelineSampler
@@ -333,7 +334,7 @@ def test_score_of_one_corrupt_image_among_others(made, here, capsys):
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("kind", cli.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_list(kind, capsys):
     found = json.loads(done(capsys, ["list", kind, "--json"]))
     assert found

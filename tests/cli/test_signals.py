@@ -14,7 +14,7 @@ from PIL import Image
 
 from commands import run
 from noisewright import cli
-from noisewright.cli import terminal
+from noisewright.cli import progress, terminal
 from noisewright.run.store import read_run
 
 pty = pytest.importorskip("pty")
@@ -158,8 +158,8 @@ def test_what_cannot_be_drawn_on_standard_error_stops_nothing(monkeypatch):
     terminal.say("nobody reads this")
     with terminal.waiting("nor this", True) as tell:
         tell("nor that")
-    with terminal.progress(True):
-        pass
+    with progress.shown(as_json=False) as show:
+        show(0.5, 1.0, "nor this")
 
 
 @pytest.mark.slow

@@ -289,14 +289,14 @@ def test_a_model_and_its_options_are_told_apart(text, model, options):
     ],
 )
 def test_what_is_there_is_named_by_its_full_path_and_labels_are_not(tmp_path, monkeypatch, text, located):
-    from noisewright.cli import located
+    from noisewright.cli.requests import located_verifiers
 
     monkeypatch.chdir(tmp_path)
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
     for name in ("few.txt", "mine.py"):
         (tmp_path / name).write_text("")
-    assert located([text]) == [located.format(here=tmp_path.resolve())]
+    assert located_verifiers([text]) == [located.format(here=tmp_path.resolve())]
 
 
 def test_a_hub_id_without_a_network_says_what_is_missing_and_how_to_get_it(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ writes to standard output goes to standard error, so that ``--json`` is one JSON
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import sys
@@ -118,3 +119,20 @@ def _flush_c() -> None:
         import ctypes
 
         ctypes.CDLL(None).fflush(None)
+
+
+def is_gone(stream: Any) -> bool:
+    """Whether a stream was a terminal that has been closed."""
+    try:
+        os.ttyname(stream.fileno())
+    except OSError as error:
+        return error.errno == errno.EIO
+    except (ValueError, AttributeError):  # no stream, or none with a descriptor
+        return False
+    return False
+
+
+def close_stdout() -> None:
+    """Let the interpreter's last flush go nowhere."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream().fileno())

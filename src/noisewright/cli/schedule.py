@@ -21,6 +21,9 @@ import typer
 
 from noisewright.cli import output
 from noisewright.cli import schedule_show as shown
+from noisewright.cli.exits import Interrupted
+from noisewright.cli.libraries import hush_libraries, is_watched
+from noisewright.cli.requests import check_device, located_verifiers
 from noisewright.outside import bounds
 from noisewright.outside.files import check_directory, check_output
 from noisewright.schemas.reading import is_file, short
@@ -509,7 +512,6 @@ def _by_gits(asked: Any, at: Setting) -> Made:
 
 def _by_search(asked: Any, at: Setting, tell: Callable[[str], None], written: Callable[..., Any]) -> Made:
     """Several prompts are dealt out, one to tune on, the next to report on. Ctrl-C leaves the best in the file."""
-    from noisewright import cli
     from noisewright.samplers.classes import is_class_conditional
     from noisewright.trajectory import metrics, tune
     from noisewright.verifiers.protocol import is_lasting
@@ -535,7 +537,7 @@ def _by_search(asked: Any, at: Setting, tell: Callable[[str], None], written: Ca
     except tune.Interrupted as stopped:
         written(stopped.best, made_of)
         count = stopped.best.figures["evaluations"]
-        raise cli.Interrupted(
+        raise Interrupted(
             f"interrupted after {count} of {asked.evaluations} schedules; the best is in {asked.out}; the same command "
             + ("goes on" if is_lasting(by) else f"begins anew, since nothing says when {by.name} changes")
         ) from None
@@ -559,9 +561,7 @@ def _going_on() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        from noisewright import cli
-
-        raise cli.Interrupted("interrupted; the same command goes on where it was") from None
+        raise Interrupted("interrupted; the same command goes on where it was") from None
 
 
 def _check_sizes(**given: int | None) -> None:
@@ -579,13 +579,13 @@ def _check_plot(plot: Path | None) -> Path | None:
 
 
 def _loaded(model: str, guidance: float | None, device: str | None, dtype: str | None) -> Loaded:
-    from noisewright import cli, registry
+    from noisewright import registry
 
     if guidance is not None and not abs(guidance) < math.inf:
         raise ValueError(f"expected a finite --guidance-scale, got {guidance}")
-    cli._check_device(device, dtype)
+    check_device(device, dtype)
     name = registry.find_model(model)
-    cli._hush()
+    hush_libraries()
     from noisewright.samplers.pipeline import load_pipeline
 
     pipe = load_pipeline(name, device=device, dtype=dtype)
@@ -778,14 +778,14 @@ def _check_metrics(names: str, features: str | None, reference: Path | None) -> 
 def _metrics(
     names: str, teacher_steps: int, features: str | None, reference: Path | None, device: str | None, kept: Kept
 ) -> list[Metric]:
-    from noisewright import cli, registry
+    from noisewright import registry
     from noisewright.samplers.pipeline import best_device
     from noisewright.trajectory.metrics import ByVerifier, Fid, Teacher
 
     found: list[Metric] = []
     if reference is not None:
         reference = registry.find_file(reference).absolute()  # before a metric of the user's may go elsewhere
-    for name in cli.located(_metric_names(names)) or []:
+    for name in located_verifiers(_metric_names(names)) or []:
         if name == "teacher":
             found.append(Teacher(teacher_steps, kept))
         elif name == "fid":
@@ -854,6 +854,4 @@ def _compared(values: Any, others: Any, by: Sequence[Metric], groups: Sequence[s
 
 
 def _watched(as_json: bool) -> bool:
-    from noisewright import cli
-
-    return cli._watched(as_json)
+    return is_watched(as_json)

@@ -12,6 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from noisewright.cli import options
+from noisewright.cli.exits import Ended
+from noisewright.cli.libraries import hush_libraries, is_watched
+from noisewright.cli.requests import check_device
+
 if TYPE_CHECKING:
     from noisewright.verifiers.protocol import Verifier
 
@@ -21,20 +26,7 @@ MOST_LINES = 3
 LONGEST_SHOWN = 60
 """Characters of a prompt in the table."""
 
-Ensemble = Annotated[
-    str,
-    typer.Option(
-        help="How several verifiers become one value: rank, zsum, or the weights of a weighted sum, NAME=W,NAME=W.",
-        metavar="NAME|WEIGHTS",
-    ),
-]
-ScoreCache = Annotated[
-    Path | None,
-    typer.Option(help="Keep scores here, and ask for none that is kept already.", metavar="DIR"),
-]
 Recursive = Annotated[bool, typer.Option("--recursive", help="Read the directories in directories too.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps; by default the best there is.", metavar="NAME")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
 def score(
@@ -55,13 +47,12 @@ def score(
         Path | None,
         typer.Option(help="Copy the images there by rank, as 0001_NAME; new or empty.", metavar="DIR"),
     ] = None,
-    ensemble: Ensemble = "rank",
-    score_cache: ScoreCache = None,
-    device: Device = None,
-    json: Json = False,
+    ensemble: options.Ensemble = "rank",
+    score_cache: options.ScoreCache = None,
+    device: options.Device = None,
+    json: options.Json = False,
 ) -> Any:
     """Score existing images, best first."""
-    from noisewright import cli
     from noisewright.cli import terminal
     from noisewright.evaluate import sorting
     from noisewright.evaluate.folders import images_in
@@ -69,8 +60,8 @@ def score(
     from noisewright.outside.files import check_directory
 
     prompts = _prompts(prompt, prompt_from)
-    cli._check_device(device, None)
-    cli._hush()
+    check_device(device, None)
+    hush_libraries()
     _forget_warnings()
     if score_cache is not None:
         score_cache = check_directory(score_cache, "--score-cache")
@@ -98,7 +89,7 @@ def score(
         terminal.say(line)
     if sort_into is not None:
         _say_sorted(found, bad, sort_into, failed)
-    return cli.Ended(1) if failed else cli.Ended(2) if bad else None
+    return Ended(1) if failed else Ended(2) if bad else None
 
 
 def _prompts(prompt: str | None, prompt_from: str | None) -> str | Callable[[Path, Mapping[str, Any]], str]:
@@ -213,23 +204,23 @@ def evaluate(
         Path | None,
         typer.Option(help="Write mean and covariance here (.safetensors or .npz).", metavar="FILE"),
     ] = None,
-    device: Device = None,
-    json: Json = False,
+    device: options.Device = None,
+    json: options.Json = False,
 ) -> Any:
     """Measure a set of images: FID, KID, Inception Score, precision and recall.
 
     Measures of thousands of images; values of two feature networks, or of two numbers of images, cannot be compared.
     """
-    from noisewright import cli, registry
+    from noisewright import registry
     from noisewright.cli import terminal
 
-    cli._check_device(device, None)
+    check_device(device, None)
     from noisewright.evaluate.population import evaluate_images
     from noisewright.samplers.pipeline import best_device
 
-    cli._hush()
+    hush_libraries()
     _forget_warnings()
-    with terminal.waiting("measuring ...", cli._watched(json)):
+    with terminal.waiting("measuring ...", is_watched(json)):
         found = evaluate_images(
             images, registry.find_model(features), metrics, of=of, recursive=recursive, neighbours=neighbours,
             reference=None if reference is None else registry.find_file(reference), interval=interval,
@@ -241,4 +232,4 @@ def evaluate(
         terminal.print_metrics(found)
     for line in found["errors"]:
         terminal.say(line)
-    return cli.Ended(2) if found["errors"] else None
+    return Ended(2) if found["errors"] else None

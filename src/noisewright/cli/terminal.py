@@ -7,21 +7,17 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from noisewright.cli import output
 from noisewright.outside import texts
-
-if TYPE_CHECKING:
-    from noisewright.run.budget import Budget, Spent
-    from noisewright.run.verbs import Run
+from noisewright.outside.streams import Spared
 
 BARS = "▁▂▃▄▅▆▇█"
 PLAIN_BARS = "_.-=+*#@"
@@ -48,29 +44,6 @@ def out() -> Console:
     """Standard output: colours and width of the terminal, plain text elsewhere."""
     own = output.stream()
     return Console(file=own, highlight=False, soft_wrap=False, width=None if own.isatty() else WIDE)
-
-
-class Spared:
-    """A stream that may go away (a terminal that is closed) without a word: what is told there must stop no work.
-
-    Args:
-        stream: what is written to.
-    """
-
-    def __init__(self, stream: Any) -> None:
-        self.stream = stream
-
-    def write(self, text: str) -> int:
-        with suppress(OSError):
-            self.stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with suppress(OSError):
-            self.stream.flush()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
 
 
 def err() -> Console:
@@ -317,42 +290,3 @@ def waiting(text: str, show: bool) -> Iterator[Callable[[str], None]]:
                 status.update(other)
 
         yield tell
-
-
-@contextmanager
-def progress(show: bool) -> Iterator[Callable[[Run], None] | None]:
-    """A bar on standard error, fed by the callback that it gives; nothing where ``show`` is false."""
-    if not show:
-        yield None
-        return
-    bar = Progress(
-        SpinnerColumn(), BarColumn(bar_width=24), TextColumn("{task.description}", markup=False), TimeElapsedColumn(),
-        TextColumn("{task.fields[left]}"), console=err(), transient=True,
-    )  # fmt: skip
-    with bar:
-        task = bar.add_task("first image ...", total=1.0, left="")
-
-        def update(run: Run) -> None:
-            done, left = portion(run.budget, run.spent, run.elapsed)
-            bar.update(
-                task, completed=done, description=_so_far(run), left="" if left is None else f"{seconds(left)} left"
-            )
-
-        yield update
-
-
-def _so_far(run: Run) -> str:
-    best = run.best
-    scores = ", ".join(f"{name} {number(value)}" for name, value in best.scores.items()) if best else "none yet"
-    return f"best {scores}  {plural(run.spent.images, 'image')}  {run.spent.nfe} NFE"
-
-
-def portion(budget: Budget, spent: Spent, elapsed: float) -> tuple[float, float | None]:
-    """How much of the nearest limit is used, in [0, 1], and the seconds that are left until it, where there is one."""
-    used = [
-        now / limit
-        for now, limit in ((spent.images, budget.images), (spent.nfe, budget.nfe), (elapsed, budget.seconds))
-        if limit is not None
-    ]
-    most = min(1.0, max(used, default=0.0))
-    return most, elapsed * (1 - most) / most if most > 0 else None

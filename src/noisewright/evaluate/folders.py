@@ -12,6 +12,7 @@ from pathlib import Path
 from noisewright.images.reading import suffixes
 from noisewright.outside.inside import inside
 from noisewright.outside.reading import refused, shown
+from noisewright.run.reading import is_run
 
 log = logging.getLogger("noisewright")
 
@@ -80,10 +81,6 @@ def run_images(run: Path, of: str) -> list[Path]:
     if not picked.is_file():
         raise ValueError(f"expected {of}.png in the run {shown(run)}, got none: has it ended?")
     return [picked]
-
-
-def is_run(place: Path) -> bool:
-    return os.path.isfile(place / "run.json")
 
 
 def sidecar(image: Path) -> Path | None:

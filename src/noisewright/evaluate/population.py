@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from noisewright.evaluate.distribution import fid_interval, inception_score, kid, manifold
-from noisewright.evaluate.folders import images_in, is_run
+from noisewright.evaluate.folders import images_in
 from noisewright.evaluate.scoring import PIXELS_AT_ONCE
 from noisewright.images.reading import decode_image, read_image
 from noisewright.measures.statistics import SUFFIXES, FeatureStatistics, check_same_network, check_suffix
 from noisewright.outside.files import check_output
 from noisewright.outside.reading import open_regular, refused, shown
+from noisewright.run.reading import is_run
 from noisewright.schemas.reading import short
 from noisewright.verifiers.features import AT_ONCE, Features, feature_network
 

@@ -240,8 +240,9 @@ def _panel(axes: Any, x: Sequence[float], values: Sequence[float], label: str) -
 
 def _figure(width: float, height: float) -> Any:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=150, facecolor=PAPER)
+    from noisewright.evaluate.figure import DisplayedFigure
+
+    figure = DisplayedFigure(figsize=(width, height), dpi=150, facecolor=PAPER)
     FigureCanvasAgg(figure)
     return figure

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
+
+from noisewright.outside.messages import short as short
 
 MOST_STEPS = 10_000
 """Of a sampler: ten times the times that models are trained at."""
@@ -27,9 +28,6 @@ MOST_LEVELS = 1000
 MOST_EVALUATIONS = 100_000
 LARGEST_FIRST_SEED = 2**63 - 2**32 - 1
 """So that there are four thousand million more after it."""
-
-LONGEST = 60
-"""Characters of a value in a message."""
 
 
 def at_most(most: int, **values: Any) -> None:
@@ -54,15 +52,3 @@ def no_longer(**texts: Any) -> None:
     for name, text in texts.items():
         if isinstance(text, str) and len(text) > LONGEST_PROMPT:
             raise ValueError(f"expected a {name} of at most {LONGEST_PROMPT} characters, got {len(text)}")
-
-
-def short(value: Any) -> str:
-    """A value for a message: numbers of very many digits by their size, long texts by their beginning."""
-    if isinstance(value, int) and abs(value) >= 10**15:
-        return f"about {'-' * (value < 0)}1e+{math.floor(math.log10(abs(value)))}"
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, tuple):
-        value = ", ".join(map(short, value[:LONGEST])) or "none"
-    text = str(value)
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

@@ -282,8 +282,11 @@ def bundled(name: str) -> Path | None:
     return path if owner == "noisewright" and plain and is_directory(path) else None
 
 
+OTHERWISE = " (or a pipeline directory, FILE.safetensors, or a hub id OWNER/NAME)"
+
+
 def find_model(name: str) -> str:
-    """What to load for ``--model``: a bundled directory, a directory, or a hub id as it is.
+    """What to load for ``--model``: a bundled directory, a directory, a single file, or a hub id as it is.
 
     Raises:
         ValueError: on a name that can be none of these.
@@ -293,13 +296,11 @@ def find_model(name: str) -> str:
         return str(path)
     if is_directory(name):
         return name
-    if Path(name).suffix in {".ckpt", ".pt", ".pth", ".bin"}:
-        raise ValueError(f"expected safetensors weights, got {short(name)}: pickles can run code, so they are refused")
-    if exists(name):
-        raise ValueError(f"expected a pipeline directory or a model id, got the file {short(name)}")
+    if exists(name) or Path(name).suffix.lower() in (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf"):
+        return name  # a single file, which is looked at where it is loaded
     parts = name.split("/")
     if len(parts) != 2 or not all(parts) or parts[0] in ("noisewright", ".", "..") or name.startswith(("/", ".", "~")):
-        raise ValueError(unknown("model", name, names("model")) + " (or a pipeline directory, or a hub id OWNER/NAME)")
+        raise ValueError(unknown("model", name, names("model")) + OTHERWISE)
     return name
 
 

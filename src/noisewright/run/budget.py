@@ -11,6 +11,9 @@ from typing import Any
 
 from noisewright.schemas.reading import short
 
+PHASES = ("encode", "denoise", "decode", "verify")
+"""What the seconds of a run are booked under."""
+
 UNITS = {
     "images": "images", "image": "images", "i": "images",
     "nfe": "nfe",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from typing import Any
 
 MARK = b',"check":"'
@@ -60,17 +59,6 @@ def split(raw: bytes) -> tuple[list[bytes], bytes]:
     """The lines of a journal without their ends, and a last line that nobody finished writing."""
     *lines, torn = raw.split(b"\n")
     return lines, torn
-
-
-def records(lines: list[bytes], schema: int) -> Iterator[dict[str, Any]]:
-    """What the lines that hold say, in order and each once."""
-    seen: set[bytes] = set()
-    for line in lines:
-        key = hashlib.sha256(line).digest()
-        record = None if key in seen else unseal(line, schema)
-        if record is not None:
-            seen.add(key)
-            yield record
 
 
 def _is_sealed(line: bytes) -> bool:

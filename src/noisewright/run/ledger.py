@@ -6,11 +6,12 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from noisewright.run.budget import Spent
-from noisewright.run.particle import Candidate, Particle, ancestry, from_record, number_or_nan
-from noisewright.samplers.protocol import PHASES
+from noisewright.outside.inside import inside
+from noisewright.run.budget import PHASES, Spent
+from noisewright.run.particle import Candidate, Particle, ancestry, from_lineage, from_record, number_or_nan
 
 ID = re.compile(r"[0-9a-f]{16}")
 
@@ -38,6 +39,24 @@ class Made:
     size: int
     place: int
     broken: str | None = None
+
+
+def recovery(root: Path) -> Callable[[str, str], Particle | None]:
+    """What gives a candidate's particle from the recipe in its own image, where the line that described it is damaged.
+
+    Args:
+        root: the run directory.
+    """
+
+    def recovered(key: str, file: str) -> Particle | None:
+        from noisewright.images.metadata import read_recipe
+
+        try:
+            return from_lineage(read_recipe(inside(root, file))[1]["lineage"])
+        except (ValueError, TypeError, LookupError):
+            return None
+
+    return recovered
 
 
 class Ledger:
@@ -148,6 +167,7 @@ class Ledger:
             if not ID.fullmatch(key) or file != f"images/{key}.png":
                 raise ValueError(f"expected images/ID.png as the file of an image in the journal, got {file!r:.60}")
             particle = self.particles.get(key)
+            self.unknown.discard(key)  # a line before this one spoke of it too
             seed = record["seeds"][place] if particle is None else particle.seed
             self.images[key] = Made(
                 file, pixels, digests[place], seed, record["steps"], len(ids), place, broken.get(key)

@@ -1,18 +1,15 @@
-"""A run is a directory: ``run.json``, ``journal.jsonl``, ``images/`` and ``states/``.
+"""A run directory that is written: ``run.json``, ``journal.jsonl``, ``images/`` and ``states/``.
 
 The journal is append-only: a line per finished piece of work, flushed and synced before anything builds on it. A line
 torn by a crash is cut off at the next opening, a damaged one set aside (``journal.jsonl.bad``). ``run.json`` is
-replaced atomically. One process writes at a time: it holds ``.lock``, which nobody needs for reading.
+replaced atomically. One process writes at a time: it holds ``.lock``, which nobody needs for reading
+(:mod:`noisewright.run.reading`).
 """
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import json
 import os
-import re
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,27 +18,24 @@ from typing import TYPE_CHECKING, Any
 from noisewright.errors import RunInterrupted, RunMismatch
 from noisewright.outside.files import write_atomically as write_atomically  # which others take from here too
 from noisewright.outside.inside import inside
-from noisewright.outside.reading import read_bytes
 from noisewright.run import journal
-from noisewright.run.locks import LOCK, let_go, locked
+from noisewright.run.digests import digest_of as digest_of
+from noisewright.run.digests import sealed
+from noisewright.run.directory import FOLDERS, STOP, is_unused, new_folder, remove, sweep, writable
+from noisewright.run.locks import LOCK, is_being_written, let_go, locked
+from noisewright.run.reading import SCHEMA_VERSION, JournalReader, is_run
+from noisewright.run.reading import damaged_lines as damaged_lines
+from noisewright.run.reading import is_concluded as is_concluded
+from noisewright.run.reading import is_intact as is_intact
+from noisewright.run.reading import read_journal as read_journal
+from noisewright.run.reading import read_run as read_run
 
 if TYPE_CHECKING:  # reading a run (``noisewright show``) must not wait for torch
     from torch import Tensor
 
-SCHEMA_VERSION = 2
-READABLE = (1, 2)
-"""Schemas that are read: in the first, lines had no checksum and states were pickles of weights."""
-
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x00\x00IEND\xaeB`\x82"
 MAY_CHANGE = ("budget", "target", "judges", "batch_size", "device")
 """What of a spec may differ when a run is continued."""
-
-MOST_JOURNAL = 2**32
-"""Bytes of a journal that is read."""
-
-FOLDERS = ("images", "states")
-LEFTOVER = re.compile(r"\.(run\.json|journal\.jsonl(\.bad)?|[\w-]+\.(png|safetensors|pt))\.\w{6,}")
-"""Names of temporary files that a killed process leaves behind."""
 
 
 class Store:
@@ -59,6 +53,7 @@ class Store:
         self.warnings: list[str] = []
         self._lock = lock
         self._made = made
+        self._stop = root / STOP
         self._journal = (root / "journal.jsonl").open("ab")
 
     @classmethod
@@ -85,29 +80,14 @@ class Store:
         """
         root = Path(root)
         asked = {"request": request} if request is not None else {}
-        if not holds_run(root):
-            with _writable(root):
-                made = [*_new_folder(root)]
-                if not _unused(root):
-                    raise RunMismatch(f"expected an empty directory or a run to continue, got {root} with other files")
-                made += [] if (root / LOCK).exists() else [root / LOCK]
-                lock = locked(root)
-                try:
-                    if not holds_run(root):  # and nobody made one in between
-                        run = {
-                            "schema_version": SCHEMA_VERSION,
-                            "status": "running",
-                            "stopped": None,
-                            "created": created,
-                            "versions": versions,
-                            "spec": spec,
-                            **asked,
-                        }
-                        return cls._begun(root, run, lock, made)
-                except BaseException:
-                    _remove(made, lock)
-                    raise
-                let_go(lock)
+        if not is_run(root):
+            run = {
+                "schema_version": SCHEMA_VERSION, "status": "running", "stopped": None, "created": created,
+                "versions": versions, "spec": spec, **asked,
+            }  # fmt: skip
+            new = cls._new(root, run)
+            if new is not None:
+                return new
         store = cls.open(root)
         try:
             store.expect(spec)
@@ -118,6 +98,24 @@ class Store:
         return store
 
     @classmethod
+    def _new(cls, root: Path, run: dict[str, Any]) -> Store | None:
+        """A new run in a directory that is new, empty, or was begun; None where somebody made one in between."""
+        with writable(root):
+            made = [*new_folder(root)]
+            if not is_unused(root):
+                raise RunMismatch(f"expected an empty directory or a run to continue, got {root} with other files")
+            made += [] if (root / LOCK).exists() else [root / LOCK]
+            lock = locked(root)
+            try:
+                if not is_run(root):
+                    return cls._begun(root, run, lock, made)
+            except BaseException:
+                remove(made, lock)
+                raise
+            let_go(lock)
+        return None
+
+    @classmethod
     def _begun(cls, root: Path, run: dict[str, Any], lock: Any, made: list[Path]) -> Store:
         """A new run in a directory that is ours."""
         for path in (*(root / name for name in FOLDERS), root / "journal.jsonl", root / "run.json"):
@@ -126,7 +124,7 @@ class Store:
         for name in FOLDERS:
             (root / name).mkdir(exist_ok=True)
         (root / "journal.jsonl").touch()
-        write_atomically(root / "run.json", _sealed(run))
+        write_atomically(root / "run.json", sealed(run))
         return cls(root, run, lock, tuple(made))
 
     @classmethod
@@ -141,12 +139,13 @@ class Store:
         read_run(root)
         for name in ("journal.jsonl", "journal.jsonl.bad", LOCK):
             inside(root, name)  # a link elsewhere would be mended, and written to
-        with _writable(root):
+        with writable(root):
             lock = locked(root)
             try:
                 for name in FOLDERS:
                     (root / name).mkdir(exist_ok=True)
-                _sweep(root)
+                sweep(root)
+                (root / STOP).unlink(missing_ok=True)  # of a process that was killed before it saw it
                 store = cls(root, read_run(root), lock)
                 if not is_intact(root):
                     store.warnings.append(f"run.json in {root} was changed or damaged since it was written")
@@ -180,7 +179,7 @@ class Store:
     @property
     def records(self) -> Iterator[dict[str, Any]]:
         """What the journal's lines say, in order and each once, read from the disk."""
-        return journal.records(_lines_of(self.root), int(self.run["schema_version"]))
+        yield from JournalReader(self.root, int(self.run["schema_version"])).read()[0]
 
     @property
     def is_new(self) -> bool:
@@ -190,7 +189,7 @@ class Store:
     def discard(self) -> None:
         """Remove what this process made of a new run, and nothing else."""
         self._journal.close()
-        _remove(list(self._made), self._lock)
+        remove(list(self._made), self._lock)
         self._lock = None
 
     def expect(self, spec: dict[str, Any]) -> None:
@@ -244,7 +243,7 @@ class Store:
         """Change ``run.json`` atomically."""
         self.run.update(changes)
         with self.writing(self.root / "run.json"):
-            write_atomically(self.root / "run.json", _sealed(self.run))
+            write_atomically(self.root / "run.json", sealed(self.run))
 
     def save_image(self, name: str, png: bytes) -> str:
         """Write ``images/NAME.png``; returns that path relative to the run."""
@@ -306,10 +305,10 @@ class Store:
 
         Without a digest it is a state of schema 1, ``states/NAME.pt``, whose own checksums are looked at.
         """
-        from noisewright.run.tensorfile import unpack
+        from noisewright.run.tensorfile import first_schema_state, unpack
 
         if digest is None:
-            return _first_schema_state(self.root / "states" / f"{name}.pt")
+            return first_schema_state(self.root / "states" / f"{name}.pt")
         try:
             data = (self.root / "states" / f"{name}.safetensors").read_bytes()
             return unpack(data) if digest_of(data) == digest else None
@@ -321,160 +320,32 @@ class Store:
         for end in ("safetensors", "pt"):
             (self.root / "states" / f"{name}.{end}").unlink(missing_ok=True)
 
+    def is_asked_to_stop(self) -> bool:
+        """Whether somebody called :func:`ask_to_stop` since the run was opened."""
+        return os.path.exists(self._stop)
+
     def close(self) -> None:
         self._journal.close()
         if self._lock is not None:
+            with suppress(OSError):
+                self._stop.unlink(missing_ok=True)
             let_go(self._lock)
             self._lock = None
 
 
-def digest_of(data: bytes) -> str:
-    """What tells a file's bytes from others: 32 hex digits of their SHA-256."""
-    return hashlib.sha256(data).hexdigest()[:32]
-
-
-def _first_schema_state(path: Path) -> Any | None:
-    """A state as schema 1 kept it: a zip of weights, whose members have checksums that torch does not look at."""
-    import torch
-
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.testzip() is not None:
-                return None
-        return torch.load(path, weights_only=True)
-    except Exception:  # damaged bytes fail anywhere in the unpickler; the lineage makes the state again
-        return None
-
-
-def holds_run(root: str | Path) -> bool:
-    """Whether there is a ``run.json``.
+def ask_to_stop(root: str | Path) -> None:
+    """Ask whoever works on a run to end it after the micro-batch in flight, as Ctrl-C does.
 
     Raises:
-        ValueError: where the directory may not be looked into (``Path.exists`` raises that before Python 3.14).
+        ValueError: in one line, where there is no run, nobody works on it, or its directory cannot be written.
     """
-    try:
-        return (Path(root) / "run.json").exists()
-    except OSError as error:
-        raise ValueError(f"expected a directory that can be read, got {root}: {error.strerror or error}") from error
-
-
-def read_run(root: str | Path) -> dict[str, Any]:
-    """``run.json`` of a run directory.
-
-    Raises:
-        ValueError: in one line, where there is none, it is damaged, or its schema is newer than this library.
-    """
-    from noisewright.schemas.files import check_run
-    from noisewright.schemas.reading import read_json, short
-
-    path = Path(root) / "run.json"
-    try:
-        run = read_json(path, "a run directory (with run.json)")
-    except FileNotFoundError:
-        raise ValueError(f"expected a run directory (with run.json), got {root}") from None
-    found = run.get("schema_version") if isinstance(run, dict) else None
-    if type(found) is not int or found not in READABLE:
-        raise ValueError(f"expected a run of schema {' or '.join(map(str, READABLE))}, got {short(found)} in {path}")
-    run.pop("check", None)
-    return check_run(run, str(path))
-
-
-def is_intact(root: str | Path) -> bool:
-    """Whether ``run.json`` is as it was written; of schema 1, which has no checksum, it is believed."""
-    run = json.loads((Path(root) / "run.json").read_text())
-    check = run.pop("check", None)
-    return bool(check == _check(run) or (check is None and run.get("schema_version") == 1))
-
-
-def is_concluded(root: str | Path) -> bool:
-    """Whether a run is done, and what it says of its result can be believed: it and its two pictures are intact."""
-    root, run = Path(root), read_run(root)
-    if run.get("status") != "done" or not is_intact(root):
-        return False
-    files = run.get("files") or dict.fromkeys(("best.png", "baseline.png"))  # of schema 1 nothing more is known
-    for name in ("best.png", "baseline.png"):
-        try:
-            data = (root / name).read_bytes()
-        except OSError:
-            return False
-        if files.get(name) not in (None, digest_of(data)):
-            return False
-    return True
-
-
-def _check(run: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _sealed(run: dict[str, Any]) -> bytes:
-    """``run.json`` with its checksum."""
-    return json.dumps({**run, "check": _check(json.loads(json.dumps(run)))}, indent=1).encode()
-
-
-def read_journal(root: str | Path) -> list[dict[str, Any]]:
-    """The journal's lines, for reading only; a torn last line and damaged ones are left out."""
-    return list(journal.records(_lines_of(Path(root)), int(read_run(root)["schema_version"])))
-
-
-def damaged_lines(root: str | Path) -> int:
-    """How many lines of the journal do not hold."""
-    schema = int(read_run(root)["schema_version"])
-    return sum(not journal.holds(line, schema) for line in _lines_of(Path(root)))
-
-
-def _lines_of(root: Path) -> list[bytes]:
-    path = root / "journal.jsonl"
-    return journal.split(read_bytes(path, "a journal", most=MOST_JOURNAL))[0] if os.path.lexists(path) else []
-
-
-
-
-def _unused(root: Path) -> bool:
-    """Whether a directory is empty, or holds only what a start that was cut short leaves behind."""
-    for path in root.iterdir():
-        begun = path.name in FOLDERS and path.is_dir() and not any(path.iterdir())
-        begun = begun or (path.name in ("journal.jsonl", LOCK) and path.stat().st_size == 0)
-        if not begun and not path.name.startswith(".run.json."):
-            return False
-    return True
-
-
-def _new_folder(root: Path) -> Iterator[Path]:
-    """Make a directory; gives it where it is new."""
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileExistsError):
-        root.mkdir()
-        yield root
-    if not root.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-
-
-def _sweep(root: Path) -> None:
-    """Remove the temporary files of a process that was killed; only who holds the lock may."""
-    for folder in (root, *(root / name for name in FOLDERS)):
-        for path in folder.iterdir():
-            if path.name.startswith(".") and LEFTOVER.fullmatch(path.name):
-                path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _writable(root: Path) -> Iterator[None]:
-    """Turn an operating-system error into one line of wrong use."""
-    try:
-        yield
-    except OSError as error:
-        raise ValueError(f"expected a directory that can be written, got {root}: {error.strerror or error}") from error
-
-
-def _remove(made: list[Path], lock: Any) -> None:
-    """Remove files and empty directories that this process made, then let go of the lock."""
-    for path in sorted(made, key=lambda one: len(one.parts), reverse=True):
-        with suppress(OSError):  # something is in it after all: it stays
-            if path.is_dir():
-                path.rmdir()
-            else:
-                path.unlink()
-    let_go(lock)
+    root, status = Path(root), read_run(root)["status"]
+    written = is_being_written(root)
+    if written is False or (written is None and status != "running"):
+        what = "is done" if status == "done" else "is not running"
+        raise ValueError(f"expected a run that somebody works on, got {root}, which {what}")
+    with writable(root):
+        write_atomically(root / STOP, b"", sync=False)
 
 
 def _comparable(spec: dict[str, Any]) -> dict[str, Any]:
@@ -486,12 +357,3 @@ def _comparable(spec: dict[str, Any]) -> dict[str, Any]:
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def is_run(path: str | Path) -> bool:
-    """Whether ``path`` is a run directory."""
-    try:
-        read_run(path)
-    except ValueError:
-        return False
-    return True

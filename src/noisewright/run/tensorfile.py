@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zipfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,6 +40,20 @@ def unpack(data: bytes) -> Any:
         return _put_together(structure, load(data))
     except (SafetensorError, ValueError, KeyError, TypeError, IndexError, RecursionError, AttributeError) as error:
         raise ValueError(f"expected a file of tensors, got a damaged one ({type(error).__name__})") from None
+
+
+def first_schema_state(path: Path) -> Any | None:
+    """A state as schema 1 kept it: a zip of weights, whose members have checksums that torch does not look at.
+
+    None where it is gone or damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:
+                return None
+        return torch.load(path, weights_only=True)
+    except Exception:  # damaged bytes fail anywhere in the unpickler; the lineage makes the state again
+        return None
 
 
 def _taken_apart(value: Any, tensors: dict[str, Tensor]) -> Any:

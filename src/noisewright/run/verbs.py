@@ -21,19 +21,20 @@ from torch import Tensor
 from noisewright.diffusion.schedule import Schedule
 from noisewright.errors import BudgetExhausted, TargetReached, VerifierFailed, out_of_memory
 from noisewright.executors.local import Executor, LocalExecutor
-from noisewright.images.metadata import RECIPE_VERSION, encode_png, pixel_hash, pixels_of, read_recipe, without_nan
+from noisewright.images.metadata import RECIPE_VERSION, encode_png, pixel_hash, pixels_of, without_nan
 from noisewright.outside.texts import clean, clean_all
 from noisewright.run.budget import Budget, Spent, affordable
-from noisewright.run.ledger import Ledger
+from noisewright.run.ledger import Ledger, recovery
 from noisewright.run.pace import Pace
 from noisewright.run.particle import (
     Candidate,
     Lineages,
     Particle,
     ensemble_values,
-    from_lineage,
     noise_particle,
 )
+from noisewright.run.standings import CurvePoint as CurvePoint  # which others take from here too
+from noisewright.run.standings import Order, baseline_of, curve
 from noisewright.run.states import States, carry
 from noisewright.run.store import Store, digest_of
 from noisewright.samplers.protocol import DifferentiableSampler, Meter, Sampler
@@ -67,17 +68,6 @@ class Preview:
 
 
 Scored = TypeVar("Scored", Candidate, Preview)
-
-
-@dataclass(frozen=True)
-class CurvePoint:
-    """The best so far after each scored candidate."""
-
-    images: int
-    nfe: int
-    seconds: float
-    value: float
-    candidate: str
 
 
 @dataclass
@@ -144,7 +134,7 @@ class Run:
         self.search = search
         self.on_progress = on_progress
         self.warnings: list[str] = list(store.warnings)
-        self.ledger = Ledger(self._recovered)
+        self.ledger = Ledger(recovery(store.root))
         self._lineages = Lineages()
         self._costs: dict[tuple[int, int, int], int] = {}
         self._described: dict[int, dict[str, Any]] = {}
@@ -327,6 +317,11 @@ class Run:
         names = [verifier.name for verifier in self.verifiers]
         return ensemble_values([[one.scores[name] for name in names] for one in scored], self.ensemble)
 
+    @property
+    def order(self) -> Order:
+        """What candidates are sorted by."""
+        return Order(tuple(verifier.name for verifier in self.verifiers), self.ensemble)
+
     def top(self, scored: Sequence[Scored], count: int = 1) -> list[Scored]:
         """The best ``count`` candidates or previews, best first; ties go to the earlier, NaN ranks last."""
         values = self.value(scored)
@@ -411,17 +406,7 @@ class Run:
 
         With several verifiers the value is the ensemble's within the whole pool, so that it has one scale.
         """
-        scored = [(self.candidates[key], images, nfe, seconds) for key, images, nfe, seconds in self.ledger.curve]
-        scored = [row for row in scored if row[0].particle.steps == self.steps]
-        points: list[CurvePoint] = []
-        best, holder = -math.inf, ""
-        for (one, images, nfe, seconds), value in zip(scored, self.value([row[0] for row in scored]), strict=True):
-            if value > best or not holder:
-                best, holder = value, one.id
-            if best == -math.inf:
-                continue  # nothing has a number yet
-            points.append(CurvePoint(images, nfe, seconds, best, holder))
-        return points
+        return curve(self.ledger, self.order, self.steps)
 
     @property
     def elapsed(self) -> float:
@@ -465,8 +450,7 @@ class Run:
     # Behind the verbs
 
     def _baseline_particle(self) -> Particle:
-        steps = self.final.schedule.steps
-        return self._denoised_from(noise_particle(self.seed, steps), steps)
+        return baseline_of(self.seed, self.final.schedule.steps)
 
     def _denoised_from(self, particle: Particle, to: int) -> Particle:
         if particle.index == to:
@@ -957,13 +941,6 @@ class Run:
         before = self._leaders.get(one.particle.steps)
         if before is None or before.id == one.id or self.top([before, one])[0] is one:
             self._leaders[one.particle.steps] = one
-
-    def _recovered(self, key: str, file: str) -> Particle | None:
-        """A candidate's particle from the recipe in its own image, where the line that described it is damaged."""
-        try:
-            return from_lineage(read_recipe(self.store.root / file)[1]["lineage"])
-        except (ValueError, TypeError, LookupError):
-            return None
 
     def _on_shrink(self, size: int) -> None:
         self.say(f"out of memory: micro-batches of {size} from here on")

@@ -1,71 +1,115 @@
-"""A diffusers pipeline from a directory or a hub id, looked at before it is loaded: a model is data, not code."""
+"""A diffusers pipeline from a directory, a hub id or a single file, looked at before it is loaded: a model is data."""
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import re
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 
+from noisewright.outside.hub import cached, is_hub_id, not_here, out_of_reach, refusal
+from noisewright.outside.reading import shown
+from noisewright.outside.texts import clean
 from noisewright.samplers.contents import loaded_from
-from noisewright.samplers.model_files import BRINGS_CODE, check_folder, check_weights, read_json
+from noisewright.samplers.lora import add_loras, read_loras
+from noisewright.samplers.model_files import Refused, check_weights, read_json
+from noisewright.samplers.model_index import INDEX, check_index, check_model
+from noisewright.samplers.quiet import quiet
+from noisewright.samplers.single_file import is_single_file, load_single_file
+from noisewright.samplers.source import Source, remember
+from noisewright.samplers.weight_files import (
+    check_variant,
+    missing_weights,
+    read_variant,
+    variants_of,
+    weights_in,
+)
 
-OWN_PIPELINES = {"ClassConditionalFlowPipeline": "noisewright.pipelines.class_flow"}
-"""Classes that a ``model_index.json`` may name and that diffusers does not have, with their modules."""
-
-INDEX = "model_index.json"
+BUNDLED = Path(__file__).parent.parent / "models"
 
 
-def load_pipeline(directory_or_id: str | Path, *, device: str | None = None, dtype: str | None = None) -> Any:
-    """Load a diffusers pipeline from a directory or a hub id, safetensors only, and none of its own code.
+def load_pipeline(
+    name: str | Path,
+    device: str | None = None,
+    dtype: str | None = None,
+    *,
+    variant: str | None = None,
+    config: str | Path | None = None,
+    loras: Sequence[tuple[str | Path, float]] = (),
+) -> Any:
+    """Load a diffusers pipeline, safetensors only, and none of its own code.
 
     Args:
-        directory_or_id: as ``DiffusionPipeline.from_pretrained`` takes it.
+        name: a directory or a hub id, as ``DiffusionPipeline.from_pretrained`` takes it, or a single-file checkpoint
+            ``FILE.safetensors``, as ``from_single_file`` does. What the hub's cache has whole is not asked for again.
         device: ``cpu``, ``cuda``, ``mps``; by default the best there is.
         dtype: ``float32``, ``float16``, ``bfloat16``; by default float32 on a CPU, bfloat16 elsewhere.
+        variant: of the weights, such as ``fp16``; components without it have their plain ones.
+        config: for a single file the directory (or hub id) of a pipeline of the same kind, of which only what the file
+            lacks is read: the class, configurations, tokenizers, scheduler, and weights of parts that it leaves out.
+            By default that of the model that it looks like, from the hub or its cache.
+        loras: files of LoRA weights and what each is multiplied with, added in this order (needs peft).
 
     Raises:
         ValueError: in one line, what is wrong with it.
     """
-    from diffusers.utils import logging as diffusers_logging
-    from safetensors import SafetensorError
-
     device = device or best_device()
-    kind_of_numbers = getattr(torch, dtype or ("float32" if device == "cpu" else "bfloat16"), None)
-    if not isinstance(kind_of_numbers, torch.dtype):
+    numbers = getattr(torch, dtype or ("float32" if device == "cpu" else "bfloat16"), None)
+    if not isinstance(numbers, torch.dtype):
         raise ValueError(f"expected a dtype such as float32, got {dtype!r}")
-    diffusers_logging.disable_progress_bar()
-    name = str(directory_or_id)
-    try:
-        kind, folder = _found(name)
-        pipe = kind.from_pretrained(
-            str(folder), torch_dtype=kind_of_numbers, use_safetensors=True, trust_remote_code=False
-        )
-        pipe.register_to_config(_name_or_path=name)  # of a hub id not the place in the cache
-    except _Refused as error:
-        raise ValueError(str(error)) from None
-    except (
-        OSError, ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError, SafetensorError
-    ) as error:  # fmt: skip
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ValueError(f"model {name!r} could not be loaded: {first}") from error
+    variant, adapters, text = read_variant(variant), read_loras(loras), str(name)
+    with quiet(), _one_line(text):
+        if is_single_file(text):
+            if variant is not None:
+                raise Refused(f"expected no variant beside a single file, got {variant!r}")
+            pipe = load_single_file(Path(text), config, numbers)
+        elif config is not None:
+            raise Refused(f"expected no config beside {shown(text)!r}: it is for a single file, FILE.safetensors")
+        else:
+            kind, folder = _found(text, variant)
+            pipe = kind.from_pretrained(
+                str(folder), torch_dtype=numbers, variant=variant, use_safetensors=True, trust_remote_code=False,
+                local_files_only=True,
+            )  # fmt: skip
+        pipe.register_to_config(_name_or_path=text)  # of a hub id not the place in the cache
     pipe = pipe.to(device)
+    with quiet():
+        add_loras(pipe, adapters)
     for one in pipe.components.values():
         if isinstance(one, torch.nn.Module):
-            loaded_from(one, dtype)
+            loaded_from(one, dtype, *_beside(text, variant, adapters))
+    remember(pipe, Source(text, variant, None if config is None else str(config), tuple(adapters)))
     return pipe
 
 
-class _Refused(ValueError):
-    """What is said of a model that is not loaded, already in one line."""
+@contextmanager
+def _one_line(name: str) -> Iterator[None]:
+    """Whatever a library raises of a bad file as one ValueError of one line."""
+    from safetensors import SafetensorError
+
+    bad = (OSError, ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError, SafetensorError)
+    try:
+        yield
+    except Refused as error:
+        raise ValueError(str(error)) from None
+    except bad as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ValueError(f"model {shown(name)!r} could not be loaded: {clean(first)}") from error
 
 
-def _found(name: str) -> tuple[Any, Path]:
+def _beside(name: str, variant: str | None, adapters: Sequence[Any]) -> list[Any]:
+    """What decides what the networks hold beside the files of their directories and the precision."""
+    found: list[Any] = [] if variant is None else [variant]
+    if Path(name).is_file():
+        held = Path(name).stat()
+        found.append([str(Path(name).resolve()), held.st_size, held.st_mtime_ns])
+    return [*found, *([[one.sha256, one.weight] for one in adapters])]
+
+
+def _found(name: str, variant: str | None) -> tuple[Any, Path]:
     """The pipeline's class, and the directory with its files: all of it looked at, none of it loaded.
 
     Of a hub id ``model_index.json`` is read first: what it names decides what diffusers fetches, and runs.
@@ -76,142 +120,92 @@ def _found(name: str) -> tuple[Any, Path]:
             if not (path / INDEX).is_file():
                 raise ValueError(f"expected a diffusers pipeline (a directory with {INDEX}), got {path}")
             check_weights(path, name, deep=True)
-            return check_model(path, name), path
+            kind, folder = check_model(path, name), path
+        else:
+            kind, folder = _from_hub(name, variant)
+        _, components = check_index(read_json(folder / INDEX), name)
+        check_variant(_weights(folder, components), variant, name)
+        return kind, folder
     except ValueError as error:
-        raise _Refused(str(error)) from None
-    from diffusers import DiffusionPipeline
+        raise Refused(str(error)) from None
 
-    index = DiffusionPipeline.load_config(name)
+
+def _weights(folder: Path, components: Mapping[str, type]) -> dict[str, dict[str, list[str]]]:
+    """For each component that is a network, which weights its folder has."""
+    networks = [one for one, kind in components.items() if issubclass(kind, torch.nn.Module)]
+    return {one: weights_in(folder / one) for one in networks}
+
+
+def _from_hub(name: str, variant: str | None) -> tuple[Any, Path]:
+    """A hub repository's class and its directory in the cache, fetched where not all of it is there."""
+    if not is_hub_id(name):
+        raise ValueError(
+            f"expected a bundled model, a pipeline directory, FILE.safetensors or a hub id OWNER/NAME, got "
+            f"{shown(name)!r}, which is not here"
+        )
+    missing: list[str] = []
+    folder = cached(name)
+    if folder is not None:
+        missing = _missing(folder, name, variant)
+        if not missing:
+            return check_model(folder, name), folder
+    wrong = f"model {shown(name)!r} could not be loaded"
+    why = out_of_reach()
+    if why is not None:
+        if folder is not None and variant is None and missing and all(one.startswith("the weights") for one in missing):
+            check_variant(_weights(folder, check_index(read_json(folder / INDEX), name)[1]), None, name)
+        include = () if variant is None else (f"*.{variant}*", "*.json", "*.txt", "*.model")
+        hint = _near(name)
+        raise ValueError(f"{wrong}: {not_here(name, why, missing, include, '--model DIR')}{hint}")
+    return _fetched(name, variant, wrong)
+
+
+def _fetched(name: str, variant: str | None, wrong: str) -> tuple[Any, Path]:
+    """As :func:`_from_hub`, from the hub itself."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
     try:
-        kind, _ = check_index(index, name)
-    except ValueError as error:
-        raise _Refused(str(error)) from None
-    folder = Path(kind.download(name, use_safetensors=True, trust_remote_code=False))
+        index = hf_hub_download(name, INDEX)
+    except EntryNotFoundError:
+        raise ValueError(f"expected a diffusers pipeline (a repository with {INDEX}), got {shown(name)!r}") from None
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{wrong}: {refusal(name, error)}{_near(name)}") from error
+    kind, components = check_index(read_json(Path(index)), name)
     try:
-        return check_model(folder, name), folder
-    except ValueError as error:
-        raise _Refused(str(error)) from None
+        folder = Path(kind.download(name, variant=variant, use_safetensors=True, trust_remote_code=False))
+    except (OSError, ValueError, RuntimeError) as error:
+        if "variant" in str(error):
+            check_variant(_listed(name, components), variant, name)
+        raise ValueError(f"{wrong}: {refusal(name, error)}") from error
+    return check_model(folder, name), folder
 
 
-def check_model(folder: Path, name: str) -> Any:
-    """The class of a pipeline directory that holds nothing but settings and safetensors of known classes.
+def _listed(name: str, components: Mapping[str, type]) -> dict[str, dict[str, list[str]]]:
+    """As :func:`_weights`, of a repository by the names of its files alone."""
+    from huggingface_hub import list_repo_files
 
-    Args:
-        folder: with ``model_index.json``.
-        name: the model, for messages.
-
-    Raises:
-        ValueError: in one line, what of it is refused.
-    """
-    from transformers import ProcessorMixin
-
-    index = read_json(folder / INDEX)
-    kind, components = check_index(index, name)
-    if (folder / "None.py").exists():  # diffusers takes it for a pipeline of the user's own
-        raise ValueError(f"model {name!r} {BRINGS_CODE}: None.py")
-    check_folder(folder, name)
-    for component, part in components.items():
-        inner = folder / component
-        own = inner / f"{index[component][0]}.py"
-        if own.exists():
-            raise ValueError(f"model {name!r} {BRINGS_CODE}: {component}/{own.name}")
-        if inner.is_dir():
-            check_folder(inner, name, automatic=issubclass(part, ProcessorMixin))
-            check_weights(inner, name)
-    return kind
+    files = list_repo_files(name)
+    networks = [one for one, kind in components.items() if issubclass(kind, torch.nn.Module)]
+    return {one: variants_of([file.removeprefix(f"{one}/") for file in files]) for one in networks}
 
 
-def check_index(index: Any, name: str) -> tuple[Any, dict[str, type]]:
-    """The class of the pipeline that a ``model_index.json`` describes, and those of its parts: diffusers' or ours.
-
-    Raises:
-        ValueError: in one line, on anything else.
-    """
-    if not isinstance(index, Mapping):
-        raise ValueError(f"model {name!r} could not be loaded: expected an object in {INDEX}, got {_short(index)}")
-    kind = _pipeline_class(index.get("_class_name"), name)
-    modules, _ = kind._get_signature_keys(kind)
-    found = {}
-    for component, value in index.items():
-        absent = value is None or (isinstance(value, list) and value == [None] * len(value))
-        if component.startswith("_") or absent or not (isinstance(value, list) or component in modules):
-            continue
-        if not re.fullmatch(r"\w+", component):
-            raise ValueError(f"model {name!r} could not be loaded: no component is called {_short(component)}")
-        found[component] = _component_class(component, value, name)
-    return kind, found
+def _missing(folder: Path, name: str, variant: str | None) -> list[str]:
+    """What a directory of the hub's cache lacks of a pipeline."""
+    if not (folder / INDEX).is_file():
+        return [INDEX]
+    _, components = check_index(read_json(folder / INDEX), name)
+    absent = [f"{one}/" for one in components if not any((folder / one).glob("*.*"))]
+    found = {one: held for one, held in _weights(folder, components).items() if f"{one}/" not in absent}
+    configs = [f"{one}/config.json" for one in found if not (folder / one / "config.json").is_file()]
+    return [*absent, *configs, *missing_weights(found, variant)]
 
 
-def _pipeline_class(named: Any, name: str) -> Any:
-    import diffusers
-
-    wanted = f"model {name!r} could not be loaded: expected a pipeline of diffusers in {INDEX}, got {_short(named)}"
-    if not isinstance(named, str):
-        raise ValueError(wanted + (": code of its own is never run" if named is not None else ""))
-    if named in OWN_PIPELINES:
-        return getattr(importlib.import_module(OWN_PIPELINES[named]), named)
-    kind = getattr(diffusers, named, None) if named.isidentifier() else None
-    if not inspect.isclass(kind) or not issubclass(kind, diffusers.DiffusionPipeline):
-        raise ValueError(f"{wanted}, which it does not have")
-    if kind is diffusers.DiffusionPipeline or getattr(kind, "_load_connected_pipes", False):
-        raise ValueError(f"{wanted}, which loads further models")
-    return kind
-
-
-def _component_class(component: str, value: Any, name: str) -> type:
-    """A model, scheduler, tokenizer or processor class of diffusers, transformers or ours; anything else is refused."""
-    import diffusers
-    import transformers
-
-    wanted = f"model {name!r} could not be loaded: expected for {component} a class of diffusers or transformers"
-    if not isinstance(value, list) or len(value) != 2 or not all(isinstance(one, str) for one in value):
-        raise ValueError(f"{wanted}, got {_short(value)}")
-    library = _library(value[0])
-    if library is None:
-        raise ValueError(f"{wanted}, got {_short(value)}: code of its own is never run")
-    kinds = (
-        diffusers.ModelMixin, diffusers.SchedulerMixin, transformers.PreTrainedModel,
-        transformers.PreTrainedTokenizerBase, transformers.FeatureExtractionMixin, transformers.ImageProcessingMixin,
-        transformers.ProcessorMixin,
-    )  # fmt: skip
-    named = _renamed(value[1]) if library is transformers else value[1]
-    kind = getattr(library, named, None) if named.isidentifier() else None
-    if not inspect.isclass(kind) or not issubclass(kind, kinds):
-        raise ValueError(f"{wanted}, got {_short(value)}, which is none of its models, schedulers or processors")
-    if kind.__module__.split(".")[0] not in ("diffusers", "transformers", "noisewright"):
-        raise ValueError(f"{wanted}, got {_short(value)}: code of its own is never run")
-    return kind
-
-
-_OWN_MODULES = frozenset(OWN_PIPELINES.values())
-
-
-def _library(named: str) -> ModuleType | None:
-    """diffusers, transformers, a pipeline's package in diffusers, or a module of ours; None for anything else."""
-    import diffusers
-    import transformers
-
-    if named in ("diffusers", "transformers"):
-        return diffusers if named == "diffusers" else transformers
-    if named in _OWN_MODULES:
-        return importlib.import_module(named)
-    found = getattr(diffusers.pipelines, named, None) if named.isidentifier() else None
-    is_package = isinstance(found, ModuleType) and hasattr(found, "__path__")
-    return found if is_package and found.__name__ == f"diffusers.pipelines.{named}" else None  # type: ignore[union-attr]
-
-
-def _renamed(named: str) -> str:
-    """A class of transformers by its name of today, as diffusers looks it up."""
-    try:
-        from diffusers.pipelines.pipeline_loading_utils import _maybe_remap_transformers_class
-    except ImportError:  # a version of diffusers without such names
-        return named
-    return _maybe_remap_transformers_class(named) or named
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+def _near(name: str) -> str:
+    """The bundled model that a name nearly is."""
+    own = [f"noisewright/{one.parent.name}" for one in BUNDLED.glob(f"*/{INDEX}")]
+    near = difflib.get_close_matches(name[:100], own, n=1, cutoff=0.7)
+    return f"; did you mean {near[0]}, which comes with noisewright?" if near else ""
 
 
 def best_device() -> str:

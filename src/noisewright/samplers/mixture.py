@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from noisewright.diffusion.clock import Level
 from noisewright.diffusion.schedule import Estimate, Schedule, estimate
-from noisewright.diffusion.solvers import AnySolver, Ddim, advance, asked, asks_once, memory, nfe, stages
+from noisewright.diffusion.solvers import AnySolver, Ddim, advance, asked, asks_once, eta_of, memory, nfe, stages
 from noisewright.errors import NotDifferentiable
 from noisewright.outside.bounds import MOST_STEPS, at_most
 from noisewright.samplers.protocol import Meter, StepNoise, quantise
@@ -116,7 +116,7 @@ class MixtureSampler:
             "kind": self.kind,
             "num_inference_steps": self.schedule.steps,
             "solver": self.solver.name,
-            "eta": getattr(self.solver, "eta", None),
+            "eta": eta_of(self.solver),
             "schedule": self.schedule.digest,
         }
 
@@ -133,6 +133,8 @@ class MixtureSampler:
     def _count(self, x: Tensor, times: int = 1) -> None:
         self.meter.nfe += len(x) * times
         self.meter.forwards += len(x) * times
+        for _ in range(times):
+            self.meter.tell(len(x))
 
     def _step(self, x: Tensor, index: int, noise: Tensor | None, state: Any) -> tuple[Tensor, Any]:
         """One step, in float64 inside."""

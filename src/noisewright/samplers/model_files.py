@@ -20,6 +20,10 @@ KERNELS = ("attn_implementation", "_attn_implementation", "_attn_implementation_
 BRINGS_CODE = "is refused, since it brings code, which noisewright never runs"
 
 
+class Refused(ValueError):
+    """What is said of a model that is not loaded, already in one line."""
+
+
 def read_json(path: Path, largest: int = LARGEST_JSON) -> Any:
     """A JSON file of anybody's.
 

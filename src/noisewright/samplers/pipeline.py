@@ -39,9 +39,9 @@ from noisewright.samplers.levels import (
     read_levels,
     step_arguments,
 )
-from noisewright.samplers.load import OWN_PIPELINES as OWN_PIPELINES
 from noisewright.samplers.load import best_device as best_device
 from noisewright.samplers.load import load_pipeline as load_pipeline
+from noisewright.samplers.model_index import OWN_PIPELINES as OWN_PIPELINES
 from noisewright.samplers.native import (
     Chance,
     check_step,
@@ -58,6 +58,7 @@ from noisewright.samplers.options import listening, unread_words, without_effect
 from noisewright.samplers.protocol import Meter, StepNoise, quantise
 from noisewright.samplers.seam import Seam, checkpointed, entered, make_probe, without_guidance
 from noisewright.samplers.settings import Description, older_settings
+from noisewright.samplers.source import source_of
 from noisewright.samplers.turns import turn
 from noisewright.schemas.reading import cut, short
 
@@ -250,6 +251,7 @@ class PipelineSampler:
             "schedule": self.schedule.digest,
             **levels,
             **self._unlike_before(),
+            **({} if (source := source_of(self._found)) is None else source.to_json()),
             "dtype": str(self.pipe.dtype).removeprefix("torch."),
             "device": str(self.device),
         }

@@ -13,9 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from noisewright.diffusion.schedule import Schedule
-
-PHASES = ("encode", "denoise", "decode", "verify")
-"""What the seconds of a run are booked under."""
+from noisewright.run.budget import PHASES
 
 StepNoise = Callable[[int], Tensor]
 """Gives the unit noise of one step for the whole batch: index -> (batch, ...), float32, CPU."""
@@ -23,18 +21,34 @@ StepNoise = Callable[[int], Tensor]
 
 @dataclass
 class Meter:
-    """Counts of what was really run. NFE: guided evaluations times images; forwards: network passes times images."""
+    """Counts of what was really run. NFE: guided evaluations times images; forwards: network passes times images.
+
+    Attributes:
+        on_step: called after each guided evaluation of a batch, with its number of images.
+        on_phase: called with the name of a phase when it begins.
+    """
 
     nfe: int = 0
     forwards: int = 0
     decodes: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
+    on_step: Callable[[int], None] | None = field(default=None, repr=False, compare=False)
+    on_phase: Callable[[str], None] | None = field(default=None, repr=False, compare=False)
     _ticks: list[float] = field(default_factory=list, repr=False)
 
     def count(self, images: int) -> None:
-        """One guided evaluation of ``images`` images was made."""
+        """One guided evaluation of ``images`` images was made: ``on_step`` is called, and what it raises passes."""
         self.nfe += images
         self._ticks.append(time.perf_counter())
+        self.tell(images)
+
+    def tell(self, images: int) -> None:
+        """Let who watches know of a guided evaluation that is counted already."""
+        if self.on_step is not None:
+            self.on_step(images)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "on_step": None, "on_phase": None}  # who watches in this process does not in another
 
     def steady_step(self) -> float | None:
         """Seconds of one step of the last phase of steps, its first left out; None where it had fewer than three."""
@@ -44,6 +58,8 @@ class Meter:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Add the wall-clock seconds of the block to phase ``name``."""
+        if self.on_phase is not None:
+            self.on_phase(name)
         began = time.perf_counter()
         if name == "denoise":
             self._ticks.clear()

@@ -1,15 +1,16 @@
-"""Bytes to JSON within bounds, values quoted short. Imports nothing heavy."""
+"""Bytes to JSON within bounds. Imports nothing heavy."""
 
 from __future__ import annotations
 
 import json
-import numbers
 import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from noisewright.outside.messages import cut as cut
+from noisewright.outside.messages import short as short
 from noisewright.outside.reading import read_bytes
 
 MOST_BYTES = 2**24
@@ -18,54 +19,6 @@ MOST_BYTES = 2**24
 MOST_DEPTH = 32
 MOST_CONTAINERS = 500_000
 """Objects and lists in one JSON text, each of which takes far more memory than its two characters."""
-
-
-def short(value: Any, most: int = 60) -> str:
-    """A value quoted for a message, in at most ``most`` characters: never slow, and it never raises.
-
-    Plain values look as Python writes them; of anything else it is the name of its type.
-    """
-    return cut(_quoted(value, most, 2), most)
-
-
-def cut(text: str, most: int = 60) -> str:
-    """A text in at most ``most`` characters of one line, without quotes."""
-    text = "".join(one if one.isprintable() else " " for one in text[: most + 1])
-    return text if len(text) <= most else text[: most - 3] + "..."
-
-
-def _quoted(value: Any, most: int, depth: int) -> str:
-    kind = type(value)
-    if value is None or kind in (bool, float):
-        return repr(value)
-    if kind is int:  # the digits of a huge one are refused by Python, and say nothing
-        bits = value.bit_length()
-        return repr(value) if bits < 200 else f"a number of {int(bits * 0.30103) + 1} digits"
-    if kind in (str, bytes):
-        return repr(value[:most]) + ("..." if len(value) > most else "")
-    if kind in (list, tuple, set, frozenset, dict):
-        marks = "[]" if kind is list else "()" if kind is tuple else "{}"
-        if depth == 0 or not value:
-            return marks if not value else f"{marks[0]}...{marks[1]}"
-        return marks[0] + _members(value, most, depth - 1) + marks[1]
-    if isinstance(value, type):
-        return f"the class {value.__name__}"
-    if kind.__module__ == "numpy" and (isinstance(value, numbers.Number) or kind.__name__.startswith("bool")):
-        return _quoted(value.item(), most, depth)  # type: ignore[attr-defined]
-    return kind.__name__
-
-
-def _members(value: Any, most: int, depth: int) -> str:
-    parts = []
-    for number, one in enumerate(value.items() if isinstance(value, dict) else value):
-        if number == 4:
-            parts.append("...")
-            break
-        if isinstance(value, dict):
-            parts.append(f"{_quoted(one[0], most, depth)}: {_quoted(one[1], most, depth)}")
-        else:
-            parts.append(_quoted(one, most, depth))
-    return ", ".join(parts)
 
 
 def is_file(path: str | Path) -> bool:

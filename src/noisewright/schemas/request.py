@@ -126,7 +126,7 @@ class Request(BaseModel):
     dtype: Dtype | None = _is("a dtype of float32, float16, bfloat16 or float64")
     out: FilePath | None = _is("out as a directory")
     pictures: Flag = _is("pictures as True or False", True)
-    progress: Callable[..., Any] | None = _is("progress as a function of the run")
+    progress: Callable[..., Any] | bool | None = _is("progress as True, False, or a function of the run")
 
 
 def check_arguments(**given: Any) -> Request:

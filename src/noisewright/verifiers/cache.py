@@ -17,7 +17,15 @@ from torch import Tensor
 
 from noisewright.images.metadata import pixel_hash, pixels_of
 from noisewright.verifiers.http import HttpVerifier
-from noisewright.verifiers.protocol import DifferentiableVerifier, FunctionVerifier, Verifier, is_lasting, score
+from noisewright.verifiers.protocol import (
+    DifferentiableVerifier,
+    FunctionVerifier,
+    KeepsAnswers,
+    Verifier,
+    WantsPreviews,
+    is_lasting,
+    score,
+)
 from noisewright.verifiers.timeout import Timed
 
 log = logging.getLogger("noisewright")
@@ -198,10 +206,10 @@ def cached(verifier: Verifier, directory: str | Path | Shelf | None = None) -> V
     Raises:
         ValueError: where the directory cannot be used.
     """
-    if hasattr(verifier, "keep_in"):
+    if isinstance(verifier, KeepsAnswers):
         verifier.keep_in(directory.directory if isinstance(directory, Shelf) else directory)
         return verifier
-    if hasattr(verifier, "preview_sigma"):
+    if isinstance(verifier, WantsPreviews):
         return verifier
     kind = _CachedDifferentiable if isinstance(verifier, DifferentiableVerifier) else Cached
     return kind(verifier, directory)  # type: ignore[return-value]  # whose fingerprint is read-only

@@ -2,6 +2,11 @@
 
 A *judge* is a verifier that the search never sees. Both are somebody's code: they are asked through the functions here
 alone, which give each call tensors of its own and take whatever goes wrong for a failed verifier.
+
+What a verifier may have besides is a small protocol each: :class:`ChecksPrompt`, :class:`GivesDetails`,
+:class:`Billed`, :class:`KeepsAnswers`, :class:`WantsPreviews`, :class:`DifferentiableVerifier`, :class:`AcceptsImages`,
+:class:`SaysItLasts`. A verifier has one by having its method or attribute in its class: what ``__getattr__`` would find
+does not count on every version of Python.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -32,11 +38,6 @@ class Verifier(Protocol):
     Attributes:
         name: what its scores are called; unique within a run.
         fingerprint: changes whenever its scores may; part of what a run may be resumed with.
-
-    One may say besides, as an attribute of its own class (what a subclass inherits does not count):
-
-        lasting: True where the fingerprint covers all that the scores depend on (weights, preprocessing, settings,
-            code), so that scores may be looked up on disk another day. A function or a server never knows.
     """
 
     name: str
@@ -56,13 +57,101 @@ class DifferentiableVerifier(Verifier, Protocol):
         ...
 
 
+@runtime_checkable
+class ChecksPrompt(Protocol):
+    """A verifier that can say before anything is spent that it cannot score a prompt."""
+
+    def check(self, prompt: str) -> None:
+        """Raise a ValueError or TypeError, in one line, for a prompt that it cannot score."""
+        ...
+
+
+@runtime_checkable
+class GivesDetails(Protocol):
+    """A verifier that can say more than a number of images that it has scored."""
+
+    def details(self, images: Tensor, prompt: str) -> list[Any]:
+        """One JSON value for each of ``images``, None where there is none; asks no server."""
+        ...
+
+
+@runtime_checkable
+class WantsPreviews(Protocol):
+    """A verifier that is called ``(images, prompt, previews)``; only a search has previews.
+
+    Attributes:
+        preview_sigma: where the clean estimates are taken: the time t of the path (1 - t) image + t noise, in (0, 1).
+    """
+
+    preview_sigma: float
+
+
+@runtime_checkable
+class KeepsAnswers(Protocol):
+    """A verifier that remembers by itself what it was asked, so that no cache is put around it."""
+
+    def keep_in(self, directory: str | Path | None) -> None:
+        """Remember in a directory from here on; None: in memory."""
+        ...
+
+
+@runtime_checkable
+class AcceptsImages(Protocol):
+    """A verifier whose scores depend on the images that were chosen before (a population's measure)."""
+
+    def accept(self, image: Tensor) -> None:
+        """A winner, (3, height, width) in [0, 1], joins the set."""
+        ...
+
+
+class Usage(Protocol):
+    """What was asked of a server so far; its ``str`` is what a person is told.
+
+    Attributes:
+        requests: how many were sent.
+    """
+
+    requests: int
+
+
+@runtime_checkable
+class Billed(Protocol):
+    """A verifier whose calls may cost money or go over a network: it is never asked only to see how long it takes.
+
+    Attributes:
+        usage: what was asked so far; None where this one runs here, for nothing.
+    """
+
+    @property
+    def usage(self) -> Usage | None: ...
+
+
+@runtime_checkable
+class SaysItLasts(Protocol):
+    """A verifier (a metric, a network) that says whether it may be believed another day: see :func:`is_lasting`.
+
+    Attributes:
+        lasting: True where the fingerprint covers all that the scores depend on (weights, preprocessing, settings,
+            code), so that scores may be looked up on disk. A function or a server never knows.
+    """
+
+    lasting: bool
+
+
 def is_lasting(one: object) -> bool:
-    """Whether a verifier (or a metric, or a network) may be believed on disk: see :class:`Verifier`.
+    """Whether a verifier (or a metric, or a network) may be believed on disk: see :class:`SaysItLasts`.
 
     Only what its own class says counts: a subclass may compute something else under the fingerprint that it inherits.
     """
+    if not isinstance(one, SaysItLasts):
+        return False
     own = "lasting" in vars(type(one)) or "lasting" in getattr(one, "__dict__", {})
-    return own and getattr(one, "lasting", False) is True
+    return own and one.lasting is True
+
+
+def usage_of(verifier: object) -> Usage | None:
+    """What a verifier asked of a server so far; None where it asks none."""
+    return verifier.usage if isinstance(verifier, Billed) else None
 
 
 class FunctionVerifier:
@@ -182,7 +271,7 @@ def ask(verifier: Verifier, images: Tensor, prompt: str, previews: Tensor | None
 
     def asked() -> list[float]:
         own = images.detach().clone()
-        if hasattr(verifier, "preview_sigma"):
+        if isinstance(verifier, WantsPreviews):
             seen = None if previews is None else previews.detach().clone()
             given = verifier(own, prompt, seen)  # type: ignore[call-arg]
         else:
@@ -226,10 +315,11 @@ def details_of(
     what is no JSON, costs a line in the log and nothing else.
     """
     rows = list(range(len(images))) if whole is None else _rows(whole, images)
-    if not rows or not hasattr(verifier, "details"):
+    if not rows or not isinstance(verifier, GivesDetails):
         return None
+    inner: GivesDetails = verifier
     try:
-        given = call(lambda: json.loads(json.dumps(verifier.details(images[rows].detach(), prompt))))
+        given = call(lambda: json.loads(json.dumps(inner.details(images[rows].detach(), prompt))))
     except Exception as error:
         log.warning("%s (its details are left out)", _reason(verifier, error))
         return None
@@ -248,7 +338,7 @@ def let_check(verifier: Verifier, prompt: str) -> None:
         ValueError, TypeError: as it raises them.
         VerifierFailed: where it raises anything else.
     """
-    if not hasattr(verifier, "check"):
+    if not isinstance(verifier, ChecksPrompt):
         return
     try:
         call(verifier.check, prompt)

@@ -17,12 +17,23 @@ from torch import Tensor
 from noisewright.errors import VerifierFailed
 from noisewright.verifiers.answers import Unreadable
 from noisewright.verifiers.guarded import call
-from noisewright.verifiers.protocol import Verifier, as_verifier, ask, is_lasting
+from noisewright.verifiers.protocol import (
+    AcceptsImages,
+    Billed,
+    ChecksPrompt,
+    DifferentiableVerifier,
+    GivesDetails,
+    KeepsAnswers,
+    Usage,
+    Verifier,
+    WantsPreviews,
+    as_verifier,
+    ask,
+    is_lasting,
+    usage_of,
+)
 
 T = TypeVar("T")
-
-TIMED = frozenset({"gradient_scores", "details", "check"})
-"""What of a verifier is called under the deadline beside its scores."""
 
 LONGEST_SECONDS = threading.TIMEOUT_MAX
 
@@ -47,7 +58,10 @@ def with_timeout(verifier: Any, seconds: float) -> Verifier:
         ValueError: where ``seconds`` is no number above 0.
         TypeError: where the first argument is no verifier.
     """
-    return Timed(as_verifier(verifier), checked_seconds(seconds))  # type: ignore[return-value]  # read-only names
+    inner = as_verifier(verifier)
+    parts = [part for protocol, part in PARTS.items() if isinstance(inner, protocol)]
+    kind = type("Timed", (*parts, Timed), {"lasting": Timed.lasting})
+    return kind(inner, checked_seconds(seconds))  # type: ignore[no-any-return]
 
 
 def checked_seconds(seconds: Any) -> float:
@@ -93,14 +107,10 @@ class Timed:
     def __getattr__(self, name: str) -> Any:
         if name in ("verifier", "seconds") or name.startswith("__"):  # not there yet while it is copied
             raise AttributeError(name)
-        found = getattr(self.verifier, name)
-        if name not in TIMED:
-            return found
+        return getattr(self.verifier, name)
 
-        def timed(*given: Any) -> Any:
-            return self._within(found, *given)
-
-        return timed
+    def __reduce__(self) -> tuple[Any, ...]:
+        return with_timeout, (self.verifier, self.seconds)
 
     def _within(self, function: Callable[..., T], *given: Any) -> T:
         """``function`` in a thread; what it raises is raised here.
@@ -138,6 +148,55 @@ class Timed:
         if not fine:
             raise found
         return found  # type: ignore[no-any-return]
+
+
+class _ChecksPrompt(Timed):
+    def check(self, prompt: str) -> None:
+        self._within(self.verifier.check, prompt)  # type: ignore[attr-defined]
+
+
+class _GivesDetails(Timed):
+    def details(self, images: Tensor, prompt: str) -> list[Any]:
+        return self._within(self.verifier.details, images, prompt)  # type: ignore[attr-defined,no-any-return]
+
+
+class _Differentiable(Timed):
+    def gradient_scores(self, images: Tensor, prompt: str) -> Tensor:
+        return self._within(self.verifier.gradient_scores, images, prompt)  # type: ignore[attr-defined,no-any-return]
+
+
+class _WantsPreviews(Timed):
+    @property
+    def preview_sigma(self) -> float:
+        return self.verifier.preview_sigma  # type: ignore[attr-defined,no-any-return]
+
+
+class _KeepsAnswers(Timed):
+    def keep_in(self, directory: Any) -> None:
+        self.verifier.keep_in(directory)  # type: ignore[attr-defined]
+
+
+class _AcceptsImages(Timed):
+    def accept(self, image: Tensor) -> None:
+        self.verifier.accept(image)  # type: ignore[attr-defined]
+
+
+class _Billed(Timed):
+    @property
+    def usage(self) -> Usage | None:
+        return usage_of(self.verifier)
+
+
+PARTS: dict[type, type[Timed]] = {
+    ChecksPrompt: _ChecksPrompt,
+    GivesDetails: _GivesDetails,
+    DifferentiableVerifier: _Differentiable,
+    WantsPreviews: _WantsPreviews,
+    KeepsAnswers: _KeepsAnswers,
+    AcceptsImages: _AcceptsImages,
+    Billed: _Billed,
+}
+"""What a verifier may have besides, and what has it under the deadline (what computes) or as it is."""
 
 
 def _stop_left() -> None:

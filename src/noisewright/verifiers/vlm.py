@@ -32,7 +32,7 @@ from noisewright.errors import VerifierFailed
 from noisewright.images.metadata import pixels_of
 from noisewright.outside.texts import clean
 from noisewright.verifiers.cache import Shelf, image_hashes, key_of
-from noisewright.verifiers.protocol import Verifier, is_lasting
+from noisewright.verifiers.protocol import Usage, Verifier, is_lasting, usage_of
 from noisewright.verifiers.retry import TimeIsUp
 from noisewright.verifiers.rubric import (
     ASPECTS,
@@ -136,9 +136,9 @@ class VlmVerifier:
         return is_lasting(self.backend)
 
     @property
-    def usage(self) -> Any:
+    def usage(self) -> Usage | None:
         """What was asked so far (:class:`noisewright.verifiers.vlm_server.Usage`); None for a local model."""
-        return getattr(self.backend, "usage", None)
+        return usage_of(self.backend)
 
     def __call__(self, images: Tensor, prompt: str) -> Sequence[float]:
         keys = self._keys(images, prompt)

@@ -22,8 +22,7 @@ Stages = Generator[Tensor, Estimate, tuple[Tensor, Any]]
 class Solver(Protocol):
     """One step rule that asks the network once a step.
 
-    Optional attributes: ``memory``, how many earlier estimates a step uses (0 where there is none: its state is always
-    None); ``splits``, whether it needs :attr:`noisewright.diffusion.schedule.Estimate.plain`.
+    It may have besides what :class:`Remembers`, :class:`Splits` and :class:`HasEta` say.
 
     Attributes:
         name: what ``--solver`` takes.
@@ -85,6 +84,42 @@ class StagedSolver(Protocol):
 AnySolver = Solver | StagedSolver
 
 
+@runtime_checkable
+class Remembers(Protocol):
+    """A solver whose steps use earlier estimates.
+
+    Attributes:
+        memory: how many; without it none, and its state is always None.
+    """
+
+    @property
+    def memory(self) -> int: ...
+
+
+@runtime_checkable
+class Splits(Protocol):
+    """A solver that may need the prediction without guidance.
+
+    Attributes:
+        splits: whether it reads :attr:`noisewright.diffusion.schedule.Estimate.plain`.
+    """
+
+    @property
+    def splits(self) -> bool: ...
+
+
+@runtime_checkable
+class HasEta(Protocol):
+    """A solver whose steps draw noise by a parameter; ``--eta`` is the keyword of its class.
+
+    Attributes:
+        eta: 0 for deterministic steps.
+    """
+
+    @property
+    def eta(self) -> float: ...
+
+
 def level(schedule: Schedule, index: int) -> Level:
     """The level at an index before N."""
     return Level(schedule.t[index], schedule.alpha[index], schedule.sigma[index])
@@ -107,12 +142,17 @@ def asks_once(solver: AnySolver) -> bool:
 
 def memory(solver: AnySolver) -> int:
     """How many earlier estimates a step uses."""
-    return int(getattr(solver, "memory", 0))
+    return int(solver.memory) if isinstance(solver, Remembers) else 0
 
 
 def splits(solver: AnySolver | None) -> bool:
     """Whether a solver needs the prediction without guidance beside the guided one."""
-    return bool(getattr(solver, "splits", False))
+    return isinstance(solver, Splits) and bool(solver.splits)
+
+
+def eta_of(solver: AnySolver | None) -> float | None:
+    """The eta of a solver that has one."""
+    return solver.eta if isinstance(solver, HasEta) else None
 
 
 def stages(solver: AnySolver, schedule: Schedule, index: int, x: Tensor, noise: Tensor | None, state: Any) -> Stages:

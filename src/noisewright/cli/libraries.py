@@ -1,0 +1,69 @@
+"""What the libraries below say, kept off the terminal; what the package itself warns of, as lines."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+DEBUG = "NOISEWRIGHT_DEBUG"
+QUIET = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "DIFFUSERS_VERBOSITY": "error",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+_until_the_end = ExitStack()
+
+
+def is_watched(as_json: bool) -> bool:
+    """Whether a person looks at standard error."""
+    return not as_json and sys.stderr.isatty()
+
+
+def warn(text: str) -> None:
+    from noisewright.cli import terminal
+
+    terminal.say(f"warning: {text}")
+
+
+def hush_libraries() -> None:
+    """Keep the libraries' own bars and notes off the terminal, until the command ends."""
+    from noisewright.samplers.quiet import hush
+
+    hush(_until_the_end)
+
+
+class _Lines(logging.Handler):
+    """Warnings of the library as lines on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warn(record.getMessage())
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """No telemetry, no notes of the libraries; the package's warnings as lines."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    handler = _Lines(logging.WARNING)
+    log = logging.getLogger("noisewright")
+    propagate, log.propagate = log.propagate, False
+    log.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            if not os.environ.get(DEBUG):
+                warnings.simplefilter("ignore")
+            try:
+                yield
+            finally:
+                _until_the_end.close()
+    finally:
+        log.removeHandler(handler)
+        log.propagate = propagate

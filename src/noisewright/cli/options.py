@@ -1,0 +1,106 @@
+"""The options that commands share, each written once: its type, its help, how it is named in the help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Prompt = Annotated[
+    str | None, typer.Argument(metavar="PROMPT", help="What to make, unless --class-label says it.", show_default=False)
+]
+ClassLabel = Annotated[
+    str | None,
+    typer.Option(help="For a class-conditional model: a class by its name or number.", metavar="NAME|N"),
+]
+Model = Annotated[str, typer.Option(help="A bundled model, a pipeline directory or a hub id.", metavar="ID|DIR")]
+Search = Annotated[str, typer.Option(help="A name from `list searches`.", metavar="NAME")]
+SearchArg = Annotated[
+    list[str] | None,
+    typer.Option(help="An argument of the search, NAME=VALUE; may be repeated.", metavar="NAME=VALUE"),
+]
+Verifier = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="What the search maximises: a name from `list verifiers`, NAME:MODEL or FILE.py:FUNCTION; may be "
+        "repeated. By default what the model's card names, else clip.",
+        metavar="NAME",
+    ),
+]
+Judge = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A verifier that the search never sees, reported for baseline and best; may be repeated. By default what "
+        "the model's card names; none: none.",
+        metavar="NAME",
+    ),
+]
+BudgetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help='"64 images", "1920 nfe" or "30 s"; may be repeated: the first that runs out ends the search. '
+        "By default 16 images, or what the run had.",
+        metavar="AMOUNT",
+    ),
+]
+TargetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Stop as soon as a candidate scores this; with several verifiers NAME=SCORE, repeated.",
+        metavar="[NAME=]SCORE",
+    ),
+]
+Steps = Annotated[int | None, typer.Option(help="Denoising steps; by default the model's.", min=1, metavar="N")]
+SearchSteps = Annotated[
+    int | None,
+    typer.Option(help="Search with this many steps and render the winner with --steps.", min=1, metavar="N"),
+]
+SolverOption = Annotated[
+    str | None, typer.Option(help="A name from `list solvers`; by default the pipeline's own.", metavar="NAME")
+]
+Eta = Annotated[float | None, typer.Option(help="Noise of each step, 0 to 1 (ddim, dpmpp-2m-sde).", metavar="E")]
+ScheduleOption = Annotated[
+    str, typer.Option(help="A name from `list schedules`, or a schedule file.", metavar="NAME|FILE")
+]
+Force = Annotated[bool, typer.Option("--force", help="Take a schedule file that was made for another model.")]
+Guidance = Annotated[float | None, typer.Option(help="As in diffusers; by default the model's.", metavar="G")]
+Negative = Annotated[str | None, typer.Option(help="As in diffusers.", metavar="TEXT")]
+Height = Annotated[int | None, typer.Option(help="Pixels; by default the model's.", min=1, metavar="H")]
+Width = Annotated[int | None, typer.Option(help="Pixels; by default the model's.", min=1, metavar="W")]
+Seed = Annotated[int, typer.Option(help="Candidate k starts from the noise of seed S + k.", metavar="S")]
+Ensemble = Annotated[
+    str,
+    typer.Option(
+        help="How several verifiers become one value: rank, zsum, or the weights of a weighted sum, NAME=W,NAME=W.",
+        metavar="NAME|WEIGHTS",
+    ),
+]
+ScoreCache = Annotated[
+    Path | None,
+    typer.Option(help="Keep scores here, and ask for none that is kept already.", metavar="DIR"),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(help="Images at once, halved when memory runs out; by default by size.", min=1, metavar="N"),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="The run directory: new, empty, or a run to continue; by default one in runs/.", metavar="DIR"),
+]
+Executor = Annotated[str, typer.Option(help="local: this process.", metavar="local|ray")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps; by default the best there is.", metavar="NAME")]
+Dtype = Annotated[
+    str | None,
+    typer.Option(help="float32, float16 or bfloat16; by default float32 on a CPU, else bfloat16.", metavar="NAME"),
+]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Import the files, call the servers, fetch the models and use the directories that it names.",
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the planned cost, generate nothing.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+RunDirectory = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]

@@ -1,0 +1,72 @@
+"""What a sampler may have beside what :class:`~.Sampler` asks for: a small protocol each, and what holds without it."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Warns(Protocol):
+    """A sampler with something to say to the person, such as options that have no effect.
+
+    Attributes:
+        warnings: one line each; may grow while it works.
+    """
+
+    warnings: list[str]
+
+
+@runtime_checkable
+class Flags(Protocol):
+    """A sampler that knows which images a safety checker blacked out.
+
+    Attributes:
+        flagged: for each image decoded last, whether it was; empty where nothing checks.
+    """
+
+    flagged: list[bool]
+
+
+@runtime_checkable
+class SaysWhetherPreviews(Protocol):
+    """A sampler that may have no clean estimates on the way.
+
+    Attributes:
+        can_preview: whether ``predict`` gives one.
+    """
+
+    @property
+    def can_preview(self) -> bool: ...
+
+
+@runtime_checkable
+class SaysWhereItBegins(Protocol):
+    """A sampler whose solver may need the steps before a level to go on from it.
+
+    Attributes:
+        begins_anywhere: whether a state at any level can be gone on from without them.
+    """
+
+    @property
+    def begins_anywhere(self) -> bool: ...
+
+
+def warnings_of(sampler: object) -> list[str]:
+    """What a sampler has to say so far."""
+    return list(sampler.warnings) if isinstance(sampler, Warns) else []
+
+
+def flags_of(sampler: object, count: int) -> list[bool]:
+    """For each of the ``count`` images decoded last, whether it was blacked out; False where nothing checks."""
+    found = list(sampler.flagged) if isinstance(sampler, Flags) else []
+    return found or [False] * count
+
+
+def can_preview(sampler: object) -> bool:
+    """Whether a sampler gives clean estimates on the way; it does where it does not say."""
+    return sampler.can_preview if isinstance(sampler, SaysWhetherPreviews) else True
+
+
+def begins_anywhere(sampler: object) -> bool:
+    """Whether a sampler can go on from a state at any level; it can where it does not say."""
+    return sampler.begins_anywhere if isinstance(sampler, SaysWhereItBegins) else True
