@@ -37,9 +37,13 @@ NAMES = [
 ]  # fmt: skip
 
 
+def taking_turns(first=0):
+    """Every name, as a verifier or as a judge in turn; with ``first`` the other way round, in another test."""
+    return [(name, ("verifier", "judge")[(n + first) % 2]) for n, name in enumerate(NAMES)]
+
+
 @pytest.mark.sampled(10)
-@pytest.mark.parametrize("key", ["verifier", "judge"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "key"), taking_turns())
 def test_a_card_names_only_what_is_registered_and_in_the_package(
     name, key, model, marker, port, capsys, monkeypatch, tmp_path
 ):
@@ -187,8 +191,7 @@ def asked(run, **changes):
 
 
 @pytest.mark.sampled(10)
-@pytest.mark.parametrize("key", ["verifier", "judge"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "key"), taking_turns(1))
 def test_a_run_directory_imports_nothing_and_calls_nobody(name, key, run, marker, port, capsys, monkeypatch, tmp_path):
     number, called = port
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")

@@ -101,12 +101,21 @@ def went(case, run):
     return ""
 
 
+def cases():
+    """Each row of the table with each huge number, under one of the two budgets.
+
+    Of two rows that follow each other one has the number with images, the other with NFE: every search, argument,
+    number and budget is there, and every pair of number and budget, without the whole product.
+    """
+    for row, one in enumerate(table()):
+        for at, huge in enumerate(HUGE):
+            yield (*one, huge, ("2 images", "100 nfe")[(row + at) % 2])
+
+
 @pytest.mark.sampled(6)
-@pytest.mark.parametrize("budget", ["2 images", "100 nfe"])
-@pytest.mark.parametrize("huge", HUGE, ids=short)
 @pytest.mark.parametrize(
-    ("title", "name", "fixed", "names"), list(table()),
-    ids=[f"{title} {' '.join(sorted(names))}" for title, _, _, names in table()],
+    ("title", "name", "fixed", "names", "huge", "budget"), list(cases()),
+    ids=[f"{title} {' '.join(sorted(names))}, {short(huge)}, {budget}" for title, _, _, names, huge, budget in cases()],
 )  # fmt: skip
 def test_huge_arguments_cost_no_more_than_the_budget(title, name, fixed, names, huge, budget, tmp_path, counted):
     arguments = {**fixed, **dict.fromkeys(names, huge)}
