@@ -1,7 +1,7 @@
 """The examples of the documentation are run, as they stand but for sizes and large models; what is not run is listed.
 
 Every fenced block of Python or shell, and every indented one that begins with ``noisewright``, is run in the order of
-its page, in one directory and one namespace a page, with the bundled model. A block under ``<!-- not run: REASON -->`` is
+its page, in one directory and one namespace a page, with the bundled model. Under ``<!-- not run: REASON -->`` one is
 not, and :data:`NOT_RUN` counts these by reason.
 """
 

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from mixture_runs import SEARCHES, STEPS, Recorded, content, go, lines, open_run, sde, start, total, tree
 from noisewright.diffusion.noise import gaussian, renoise, rotate
 from noisewright.diffusion.solvers import Ddim
 from noisewright.errors import BudgetExhausted, RunInterrupted, TargetReached, VerifierFailed
@@ -27,6 +26,7 @@ from noisewright.samplers.mixture import MixtureSampler
 from noisewright.search.gradient import gradient
 from noisewright.search.random import random
 from noisewright.verifiers.pixels import Brightness, Sharpness
+from runs import SEARCHES, STEPS, Recorded, content, go, lines, open_run, sde, start, total, tree
 
 EQUAL = 1e-6  # scores in [0, 1] of 8-bit images; a batch sums in another order
 
@@ -748,9 +748,9 @@ def test_a_full_disk_interrupts_and_the_run_goes_on_from_there(tmp_path, monkeyp
 PROGRAM = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
-import mixture_runs
+import runs
 
-search, run = mixture_runs.start({root!r}, "tree")
+search, run = runs.start({root!r}, "tree")
 count, append = 0, run.store.append
 
 def counted(record):
@@ -766,7 +766,7 @@ def counted(record):
     os.kill(os.getpid(), signal.SIGKILL)
 
 run.store.append = counted
-mixture_runs.go(run, search)
+runs.go(run, search)
 """
 
 
