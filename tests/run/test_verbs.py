@@ -91,21 +91,28 @@ def test_short_steps_keep_back_the_final_rendering_and_the_baseline(tmp_path, bu
 
 
 class Slow(MixtureSampler):
-    """Takes ``pause`` seconds a step, whatever the batch."""
+    """Takes ``pause`` seconds a step and image, by a clock that only work moves on."""
 
     pause = 0.02
+    now = 0.0
 
     def denoise(self, x, start, stop, state=None, noise=None, seeds=None):
-        time.sleep(self.pause * (stop - start) * len(x))
+        Slow.now += self.pause * (stop - start) * len(x)
         return super().denoise(x, start, stop, state, noise, seeds)
 
 
-def test_a_budget_in_seconds_ends_in_time_with_a_valid_best(tmp_path):
+@pytest.fixture
+def clock(monkeypatch):
+    """What a busy machine cannot change."""
+    monkeypatch.setattr(Slow, "now", 0.0)
+    monkeypatch.setattr(time, "perf_counter", lambda: Slow.now)
+
+
+def test_a_budget_in_seconds_ends_in_time_with_a_valid_best(tmp_path, clock):
     limit = SAVING_SECONDS + 1.0
     run = open_run(tmp_path / "run", Slow(steps=2), budget=f"{limit} s")
-    began = time.perf_counter()
     assert go(run) == "budget"
-    took = time.perf_counter() - began
+    took = Slow.now
     micro_batch = 3 * 2 * Slow.pause
     assert run.best is not None
     assert run.baseline is not None
@@ -114,7 +121,7 @@ def test_a_budget_in_seconds_ends_in_time_with_a_valid_best(tmp_path):
     assert run.elapsed >= took - 0.1
 
 
-def test_seconds_count_over_processes(tmp_path):
+def test_seconds_count_over_processes(tmp_path, clock):
     run = open_run(tmp_path / "run", Slow(steps=2), budget="4 images")
     go(run)
     spent = lines(tmp_path / "run")[-1]["elapsed"]
@@ -594,14 +601,13 @@ def test_a_judge_that_fails_is_reported_and_loses_nothing(tmp_path):
     run.store.close()
 
 
-@pytest.mark.slow
-def test_the_time_of_the_judges_is_kept_back_of_a_budget_in_seconds(tmp_path):
-    class Slow(Sharpness):
+def test_the_time_of_the_judges_is_kept_back_of_a_budget_in_seconds(tmp_path, clock):
+    class Asked(Sharpness):
         def __call__(self, images, prompt):
-            time.sleep(0.4 * len(images))
+            Slow.now += 0.4 * len(images)
             return super().__call__(images, prompt)
 
-    run = open_run(tmp_path / "run", budget="3 s", judges=[Slow()])
+    run = open_run(tmp_path / "run", Slow(steps=2), budget="3 s", judges=[Asked()])
     random_stopped(run)
     left = 3 - run.elapsed
     assert left > 0.8

@@ -20,7 +20,7 @@ pytest.importorskip("openai")
 pytestmark = pytest.mark.usefixtures("no_account")
 
 IMAGES = torch.rand(2, 3, 5, 5, generator=torch.Generator().manual_seed(0))
-SOON = 5.0  # seconds on a busy machine; without an end these calls take minutes or for ever
+SOON = 30.0  # seconds on a very busy machine; without an end these calls take minutes or for ever
 QUICK = BackOff(tries=50, first=0.01)
 
 RATED = {"choices": [{"message": {"content": json.dumps({name: {"score": 7, "explanation": ""} for name in ASPECTS})}}]}
