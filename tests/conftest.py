@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 
 import tiny
+from noisewright.samplers import chance
 from reward_models import write_vit
 
 
@@ -23,6 +24,14 @@ def pytest_collection_modifyitems(items):
             if counted[of] % mark.args[0]:
                 item.add_marker(pytest.mark.slow)
             counted[of] += 1
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _alone():
+    """A worker of pytest-xdist waits for its orders in a thread, which draws no random numbers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chance, "WAITING", (*chance.WAITING, "execnet.gateway_base"))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

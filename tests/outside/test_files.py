@@ -4,8 +4,6 @@ import json
 import os
 import socket
 import stat
-import subprocess
-import sys
 import threading
 import tracemalloc
 from pathlib import Path
@@ -15,6 +13,7 @@ import torch
 from PIL import Image
 
 import noisewright as nw
+from commands import run
 from noisewright import cli
 from noisewright.evaluate import report
 from noisewright.measures.statistics import FeatureStatistics
@@ -313,23 +312,20 @@ def written(folder):
     return {name for name in found if "__pycache__" not in name}
 
 
-def run_in(folder, *arguments):
-    """A command in a process of its own, whose working directory its verifier changes."""
-    return subprocess.run(
-        [sys.executable, "-m", "noisewright", *map(str, arguments)], cwd=folder, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
+def run_in(folder, capsys, *arguments):
+    """A command that begins in ``folder``, whose verifier leaves it; the fixture goes back."""
+    os.chdir(folder)
+    return run(capsys, arguments)
 
 
-@pytest.mark.slow
-def test_a_verifier_that_changes_the_working_directory_changes_nothing_else(model, wandering):
+def test_a_verifier_that_changes_the_working_directory_changes_nothing_else(model, wandering, capsys):
     done = run_in(
-        wandering, "generate", "a cat", "--model", model, "--verifier", "v.py:wander", "--verifier",
+        wandering, capsys, "generate", "a cat", "--model", model, "--verifier", "v.py:wander", "--verifier",
         "brightness", "--judge", "w.py:other", "--steps", "2", "--budget", "3", "--batch-size", "1", "--out", "run",
         "--score-cache", "cache", "--json",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
     assert (found["run"], found["best"]["file"]) == ("run", "run/best.png")  # as it was typed
     assert read_run(wandering / "run")["status"] == "done"
     for name in ("best.png", "baseline.png", "contact-sheet.png", "before-after.png", "curve.png"):
@@ -338,16 +334,15 @@ def test_a_verifier_that_changes_the_working_directory_changes_nothing_else(mode
     assert (wandering / "cache" / "scores.sqlite3").is_file()
 
 
-@pytest.mark.slow
-def test_a_failing_run_is_named_as_it_was_typed(model, wandering):
+def test_a_failing_run_is_named_as_it_was_typed(model, wandering, capsys):
     (wandering / "bad.py").write_text("def bad(images, prompt): raise RuntimeError('no luck')\n")
     done = run_in(
-        wandering, "generate", "a cat", "--model", model, "--verifier", "v.py:wander", "--verifier", "bad.py:bad",
-        "--steps", "1", "--budget", "3", "--out", "run",
+        wandering, capsys, "generate", "a cat", "--model", model, "--verifier", "v.py:wander", "--verifier",
+        "bad.py:bad", "--steps", "1", "--budget", "3", "--out", "run",
     )  # fmt: skip
-    assert done.returncode in (1, 2)
-    assert str(wandering) not in done.stderr
-    assert "kept in run" in done.stderr
+    assert done.code in (1, 2)
+    assert str(wandering) not in done.err
+    assert "kept in run" in done.err
 
 
 def test_python_gets_full_paths(wandering):
@@ -364,19 +359,18 @@ def test_python_gets_full_paths(wandering):
     assert not [name for name in written(wandering) if name.startswith("elsewhere")]
 
 
-@pytest.mark.slow
-def test_schedules_are_written_where_they_were_asked_for(model, wandering):
+def test_schedules_are_written_where_they_were_asked_for(model, wandering, capsys):
     asked = ["--model", model, "--prompt", "a cat", "--samples", "2", "--keep", "kept"]
     done = run_in(
-        wandering, "schedule", "fit", "--method", "search", "--metric", "v.py:wander", "--steps", "3",
+        wandering, capsys, "schedule", "fit", "--method", "search", "--metric", "v.py:wander", "--steps", "3",
         "--evaluations", "3", "--out", "fit.json", *asked,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     done = run_in(
-        wandering, "schedule", "compare", "fit.json", "uniform", "--metric", "v.py:wander,w.py:other", "--plot",
+        wandering, capsys, "schedule", "compare", "fit.json", "uniform", "--metric", "v.py:wander,w.py:other", "--plot",
         "plot.png", *asked,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     assert {"fit.json", "plot.png"} <= written(wandering)
     assert not [name for name in written(wandering) if name.startswith("elsewhere")]
 

@@ -68,7 +68,7 @@ class Slow:
 
 
 def test_a_call_that_does_not_come_back_has_failed_and_is_not_repeated(gate):
-    slow = Slow(gate)
+    slow, before = Slow(gate), set(threading.enumerate())
     one, images = with_timeout(slow, SHORT), IMAGES.clone()
     with pytest.raises(VerifierFailed, match=r"^verifier slow: no answer within 0\.05 s$"):
         score(one, images, "")
@@ -78,9 +78,8 @@ def test_a_call_that_does_not_come_back_has_failed_and_is_not_repeated(gate):
     assert slow.asked == 1
     gate.set()
     assert score(with_timeout(slow, LONG), images, "") == [1.0] * 4
-    for thread in threading.enumerate():  # the call that took longer ends now
-        if thread.daemon and thread is not threading.current_thread():
-            thread.join(LONG)
+    for thread in set(threading.enumerate()) - before:  # the call that took longer ends now
+        thread.join(LONG)
     assert score(one, images, "") == [1.0] * 4  # it came back, and is asked again
     assert torch.equal(images, IMAGES)
 
