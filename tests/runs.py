@@ -1,4 +1,4 @@
-"""Runs on the exact mixture sampler, opened and driven as the caller of a search does it."""
+"""Runs on the exact mixture sampler, for tests: opened, gone through, killed at a write, and read back."""
 
 import torch
 
@@ -24,6 +24,18 @@ class Recorded(MixtureSampler):
             raise torch.OutOfMemoryError("no memory left")
         self.__dict__.setdefault("calls", []).append((start, stop, len(x)))
         return super().denoise(x, start, stop, state, noise, seeds)
+
+
+class Scripted:
+    """A verifier whose scores are given image by image, in the order they are asked for."""
+
+    name, fingerprint = "scripted", "scripted"
+
+    def __init__(self, *scores):
+        self.scores = list(scores)
+
+    def __call__(self, images, prompt):
+        return [self.scores.pop(0) for _ in images]
 
 
 def open_run(root, sampler=None, verifiers=None, budget=None, **more):
@@ -55,6 +67,39 @@ def total(root, key):
     return sum(one.get(key, 0) for one in lines(root))
 
 
+def content(root):
+    """The journal but for what the clock says."""
+    return [
+        {key: value for key, value in one.items() if key not in ("seconds", "elapsed")} for one in read_journal(root)
+    ]  # fmt: skip
+
+
+class Killed(BaseException):
+    """What no except clause catches, as no process survives SIGKILL."""
+
+
+def kill_at(store, number, *, after):
+    """Raise Killed at the ``number``-th write of any kind, before it or after it happened."""
+    count = 0
+
+    def wrapped(write):
+        def instead(*args, **kwargs):
+            nonlocal count
+            count += 1
+            if count == number and not after:
+                raise Killed
+            result = write(*args, **kwargs)
+            if count == number:
+                raise Killed
+            return result
+
+        return instead
+
+    for name in ("append", "save_image", "save_state"):
+        setattr(store, name, wrapped(getattr(store, name)))
+    return lambda: count
+
+
 def tree(run):
     """A search that uses every verb; returns what it saw."""
     starts = run.noise(4)
@@ -76,13 +121,6 @@ def tree(run):
 
 def sde():
     return Recorded(steps=STEPS, solver=Ddim(0.6))
-
-
-def content(root):
-    """The journal but for what the clock says."""
-    return [
-        {key: value for key, value in one.items() if key not in ("seconds", "elapsed")} for one in read_journal(root)
-    ]  # fmt: skip
 
 
 SEARCHES = {

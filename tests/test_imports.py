@@ -13,10 +13,11 @@ ROOT = Path(noisewright.__file__).parent
 LAYERS = [
     {"errors", "outside", "diffusion", "measures.frechet"},
     {"schemas", "samplers.protocol", "verifiers.answers", "verifiers.guarded", "verifiers.protocol", "run.budget"}
-    | {"run.particle", "measures", "outside.hub"},
+    | {"run.particle", "run.lineage", "run.rows", "measures", "outside.hub"},
     {"images", "run.store", "run.reading", "run.directory", "run.digests", "run.journal", "run.locks"}
     | {"run.tensorfile", "run.pace"},
-    {"samplers", "verifiers", "shapes", "pipelines", "executors"},
+    {"samplers", "verifiers", "shapes", "pipelines"},
+    {"executors"},
     {"run.states", "run.ledger", "run.standings", "run.follow"},
     {"run"},
     {"search", "testing"},
@@ -24,9 +25,11 @@ LAYERS = [
     {"registry", "builtins"},
     {"progress"},
     {"result"},
-    {"plan"},
+    {"request"},
+    {"planning", "continuing"},
     {"execute"},
     {"api"},
+    {"many"},
     {"replay"},
     {"cli"},
     {"__main__"},
@@ -101,7 +104,7 @@ def test_searches_know_the_run_and_nothing_of_how_it_works():
         "noisewright.samplers",
         "noisewright.verifiers",
         "diffusers",
-        "noisewright.executors.local",
+        "noisewright.executors",
     )
     searches = {name: tree for name, tree in ALL.items() if name.startswith("search.") and name != "search.__init__"}
     assert searches

@@ -9,7 +9,8 @@ import tiny
 from commands import refused
 from noisewright import cli
 from noisewright.images.metadata import encode_png, read_recipe
-from noisewright.run.particle import Lineages, Particle, from_lineage, noise_particle
+from noisewright.run.lineage import Lineages
+from noisewright.run.particle import Particle, from_lineage, noise_particle
 
 MODEL = []
 

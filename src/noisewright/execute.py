@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from noisewright.evaluate import report
 from noisewright.images.metadata import encode_png, read_image, read_recipe
 from noisewright.outside.files import check_directory, write_atomically, write_picture
 from noisewright.outside.texts import clean
-from noisewright.plan import Plan
+from noisewright.planning import Plan
 from noisewright.progress import RunProgress
 from noisewright.result import Result, ResultImage
 from noisewright.run.particle import Candidate
@@ -32,7 +31,6 @@ def execute(
     plan: Plan,
     out: str | Path,
     progress: Callable[[Run], None] | None = None,
-    request: Mapping[str, Any] | None = None,
     pictures: bool = True,
 ) -> Result:
     """Run a plan in a directory; a run of the same settings there is continued.
@@ -40,23 +38,21 @@ def execute(
     Ctrl-C ends it with the best so far.
 
     Args:
-        plan: from :func:`make_plan`.
+        plan: from :func:`noisewright.planning.plan`; its request is what ``noisewright resume`` plans again from.
         out: the run directory.
         progress: called with the run after each micro-batch; a :class:`~.RunProgress` after each step.
-        request: :func:`make_plan`'s arguments, JSON-ready, from which ``noisewright resume`` can plan again.
         pictures: whether to draw the contact sheet, the curve and the before-after picture at the end.
     """
     if pictures:
         report.prepare()
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    asked = dict(request) if request is not None else None
-    store = Store.create(check_directory(out, "out"), plan.spec, versions(), now, asked)
+    store = Store.create(check_directory(out, "out"), plan.spec, versions(), now, plan.request.to_json())
     try:
         store.write(status="running", stopped=None)
         run = Run(
             store, plan.sampler, plan.verifiers, seed=plan.spec["seed"], budget=plan.budget,
             ensemble=plan.spec["ensemble"], target=plan.target, final=plan.final, search=plan.spec["search"],
-            batch_size=plan.batch_size, judges=plan.judges, on_progress=progress,
+            batch_size=plan.batch_size, judges=plan.judges, executor=plan.executor, on_progress=progress,
         )  # fmt: skip
         run.warnings.extend(plan.warnings)
         follower = progress if isinstance(progress, RunProgress) else None

@@ -463,7 +463,7 @@ def test_generate_refuses_places_it_cannot_write(made, model, here, capsys):
 def test_failing_verifiers_lose_no_image(model, here, capsys, function, part):
     (here / "mine.py").write_text(VERIFIERS)
     given = ["generate", "a cat", "--model", model, "--steps", "1", "--budget", "3", "--out", "run"]
-    refused(capsys, [*given, "--verifier", f"mine.py:{function}"], part, "run")
+    refused(capsys, [*given, "--verifier", f"mine.py:{function}"], part, "run", code=1)
     assert len(list((here / "run" / "images").iterdir())) == 3
     assert read_run(here / "run")["status"] == "failed"
 
@@ -532,7 +532,7 @@ def test_documented_help_is_the_programs():
     schedules = {f"schedule-{name}" for name in ("measure", "fit", "show", "compare")}
     assert set(names) == {"noisewright"} | commands | schedules
     now = with_help(text)
-    assert " ".join(now.split()) == " ".join(text.split()), "run: python tests/test_cli.py"
+    assert " ".join(now.split()) == " ".join(text.split()), "run: python tests/cli/test_cli.py"
 
 
 def test_refine_starts_from_an_image_it_is_given(here, model, capsys):

@@ -4,7 +4,6 @@ import copy
 import itertools
 import math
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,30 +16,34 @@ import torch
 from noisewright.diffusion.noise import gaussian, renoise, rotate
 from noisewright.diffusion.solvers import Ddim
 from noisewright.errors import BudgetExhausted, RunInterrupted, TargetReached, VerifierFailed
+from noisewright.executors.steps import StepNoises
 from noisewright.run.budget import parse_budget
 from noisewright.run.particle import Particle, from_lineage, noise_particle
-from noisewright.run.states import States, StepNoises
+from noisewright.run.states import States
 from noisewright.run.store import Store
 from noisewright.run.verbs import SAVING_SECONDS, Run, Target
 from noisewright.samplers.mixture import MixtureSampler
 from noisewright.search.gradient import gradient
 from noisewright.search.random import random
 from noisewright.verifiers.pixels import Brightness, Sharpness
-from runs import SEARCHES, STEPS, Recorded, content, go, lines, open_run, sde, start, total, tree
+from runs import (
+    SEARCHES,
+    STEPS,
+    Killed,
+    Recorded,
+    Scripted,
+    content,
+    go,
+    kill_at,
+    lines,
+    open_run,
+    sde,
+    start,
+    total,
+    tree,
+)  # fmt: skip
 
 EQUAL = 1e-6  # scores in [0, 1] of 8-bit images; a batch sums in another order
-
-
-class Scripted:
-    """A verifier whose scores are given image by image, in the order they are asked for."""
-
-    name, fingerprint = "scripted", "scripted"
-
-    def __init__(self, *scores):
-        self.scores = list(scores)
-
-    def __call__(self, images, prompt):
-        return [self.scores.pop(0) for _ in images]
 
 
 # Budgets
@@ -434,7 +437,7 @@ def test_out_of_memory_halves_and_is_remembered_after_a_resume(tmp_path):
     assert any("out of memory" in one for one in run.warnings)
     sampler.calls.clear()
     again = open_run(tmp_path / "run", sampler, budget="15 images", batch_size=16)
-    assert again.executor.batch_size == 2
+    assert again.batch_size == 2
     go(again)
     assert [size for _, _, size in sampler.calls] == [2, 2, 2]
     assert [one["batch_size"] for one in lines(tmp_path / "run", "shrink")] == [4, 2]
@@ -640,32 +643,6 @@ def test_wrong_use_of_a_run(tmp_path):
 # Resuming
 
 
-class Killed(BaseException):
-    """What no except clause catches, as no process survives SIGKILL."""
-
-
-def kill_at(store, number, *, after):
-    """Raise Killed at the ``number``-th write of any kind, before it or after it happened."""
-    count = 0
-
-    def wrapped(write):
-        def instead(*args, **kwargs):
-            nonlocal count
-            count += 1
-            if count == number and not after:
-                raise Killed
-            result = write(*args, **kwargs)
-            if count == number:
-                raise Killed
-            return result
-
-        return instead
-
-    for name in ("append", "save_image", "save_state"):
-        setattr(store, name, wrapped(getattr(store, name)))
-    return lambda: count
-
-
 @pytest.mark.sampled(5)
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("name", SEARCHES)
@@ -836,16 +813,10 @@ def test_previews_of_states_that_are_past_them_and_of_those_that_begin_after(tmp
     assert any("NaN" in line for line in run.warnings)
 
 
-class Ending(Looks):
-    """Ends the process before it can score."""
-
-    def __call__(self, images, prompt, previews):
-        raise KeyboardInterrupt
-
-
 def test_previews_survive_a_kill_between_image_and_score(tmp_path):
-    run = open_run(tmp_path / "run", verifiers=[Ending()])
-    with pytest.raises(KeyboardInterrupt):
+    run = open_run(tmp_path / "run", verifiers=[Looks()])
+    kill_at(run.store, 5, after=False)  # previews, two images, their line, and no score
+    with pytest.raises(Killed):
         run.finish(run.noise(2))
     run.store.close()
     again = open_run(tmp_path / "run", verifiers=[Looks()])
@@ -890,7 +861,7 @@ def test_failed_work_is_paid_from_the_budget(tmp_path, at, most):
     assert 60 - run.spent.nfe < 4  # and all the rest is used
     again = open_run(tmp_path / "run", Forgetful(steps=4), budget="60 nfe", batch_size=8)
     assert again.spent.nfe == run.spent.nfe
-    assert again.executor.batch_size <= most
+    assert again.batch_size <= most
     again.store.close()
 
 
@@ -1023,19 +994,13 @@ def test_a_state_at_the_end_of_a_long_ancestry_is_made_again(tmp_path, monkeypat
 
 def test_the_bound_of_states_in_memory_counts_the_solver(tmp_path, monkeypatch):
     """A state with its history takes four kilobytes here: of twenty, the last two are held."""
-    run = open_run(tmp_path / "run", Recorded(steps=STEPS))
-    some = run.denoise(run.noise(20), 3)
+    run = open_run(tmp_path / "run")
     monkeypatch.setattr("noisewright.run.states.CACHED_STATES_BYTES", 10_000)
     states = States(run.store)
-    for particle in some:
-        states.save([particle], run.state(particle), {"history": [torch.zeros(1, 1000)]})
-    shutil.rmtree(tmp_path / "run" / "states")
-    before = len(run.sampler.calls)
-    for particle in some[-2:]:
-        states.one(particle, run.sampler)
-    assert len(run.sampler.calls) == before
-    states.one(some[-3], run.sampler)
-    assert len(run.sampler.calls) == before + 1
+    moved = run.vary(run.noise(1)[0], 20, 0.9)
+    for one in moved:
+        states.remember({one.id: (torch.zeros(1, 4), {"history": [torch.zeros(1, 1000)]})})
+    assert [one.id in states.known([one])[1] for one in moved] == [False] * 18 + [True] * 2
     run.store.close()
 
 

@@ -24,6 +24,7 @@ from noisewright.cli.resume import resume
 from noisewright.cli.score import evaluate, score
 from noisewright.cli.show import show
 from noisewright.cli.signals import stoppable
+from noisewright.errors import VerifierFailed
 from noisewright.outside.texts import LONGEST, clean
 from noisewright.schemas.reading import short
 
@@ -123,7 +124,7 @@ def _explained(error: BaseException) -> int:
         return 2
     if isinstance(error, (ValueError, TypeError)):
         _say(str(error))
-        return 2
+        return 1 if isinstance(error, VerifierFailed) else 2  # somebody's code failed: the command was right
     if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
         _say(f"expected a path, got {short(error.filename)}: {error.strerror}")
         return 2

@@ -12,35 +12,37 @@ from typing import TYPE_CHECKING, Any
 from noisewright.cli import output
 from noisewright.cli.exits import Ended, Failure, Interrupted
 from noisewright.cli.libraries import hush_libraries, is_watched, warn
-from noisewright.cli.requests import check_device, check_names, plan_of
+from noisewright.cli.requests import check_device
 from noisewright.outside.files import check_directory
+from noisewright.request import Request, check_names
 
 if TYPE_CHECKING:
     from noisewright.result import Result
 
 
-def run_request(request: dict[str, Any], out: Path | None, as_json: bool) -> Ended | None:
+def run_request(request: Request, out: Path | None, as_json: bool) -> Ended | None:
     """Plan and run what was asked for, and print what came of it, with the directory as it was typed.
 
     Where none was, a new one under ``runs`` is made when all is checked.
     """
     here = Path.cwd()  # a verifier may change the working directory
     where = None if out is None else check_directory(out)
-    check_device(request["device"], request["dtype"])
     check_names(request)
+    check_device(request.device, None)
     from noisewright.cli import progress, terminal
     from noisewright.execute import execute
+    from noisewright.planning import plan
     from noisewright.progress import RunProgress
 
     hush_libraries()
-    with terminal.waiting(f"loading {request['model']} ...", is_watched(as_json)):
-        plan = plan_of(request)
+    with terminal.waiting(f"loading {request.model} ...", is_watched(as_json)):
+        made = plan(request)
     claimed = None
     if out is None or where is None:
-        out = claimed = new_directory(here, request["prompt"] or str(request["class_label"]))
+        out = claimed = new_directory(here, request.prompt or str(request.class_label))
         where = here / out
     with naming(where, out, claimed), progress.shown(as_json) as show:
-        result = execute(plan, where, RunProgress(show), request)
+        result = execute(made, where, RunProgress(show))
     return print_finished(result, out, as_json)
 
 

@@ -96,7 +96,7 @@ def _prompts(prompt: str | None, prompt_from: str | None) -> str | Callable[[Pat
     """The one prompt of all images, or what gives each its own."""
     from noisewright.evaluate.captions import prompt_source
     from noisewright.outside.reading import shown
-    from noisewright.plan import check_prompt
+    from noisewright.schemas.request import check_prompt
 
     if prompt is not None and prompt_from is not None:
         raise ValueError("expected --prompt or --prompt-from, got both")

@@ -8,13 +8,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from noisewright.run.ledger import Ledger
 from noisewright.run.particle import Candidate, Particle, ensemble_values, mean_ranks, noise_particle, z_sums
 
 NAMES = {"rank": "mean rank", "zsum": "z-sum"}
 """What the value of an ensemble is called."""
+
+
+class Scored(Protocol):
+    """A candidate, or a preview of one."""
+
+    @property
+    def scores(self) -> dict[str, float]: ...
 
 
 @dataclass(frozen=True)
@@ -45,11 +52,11 @@ class Order:
         """What the value is: the verifier's name, or ``mean rank``, ``z-sum``, ``weighted sum``."""
         return self.verifiers[0] if len(self.verifiers) == 1 else NAMES.get(self.ensemble, "weighted sum")
 
-    def rows(self, pool: Sequence[Candidate]) -> list[list[float]]:
+    def rows(self, pool: Sequence[Scored]) -> list[list[float]]:
         """The scores that count, (candidates, verifiers)."""
         return [[one.scores.get(name, math.nan) for name in self.verifiers] for one in pool]
 
-    def values(self, pool: Sequence[Candidate]) -> list[float]:
+    def values(self, pool: Sequence[Scored]) -> list[float]:
         """The value of each within the pool, higher better; -inf where no verifier gave a number."""
         return ensemble_values(self.rows(pool), self.ensemble)
 

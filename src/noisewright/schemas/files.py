@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from noisewright.run.particle import ENSEMBLES, from_compact, read_ensemble
+from noisewright.run.lineage import from_compact
+from noisewright.run.particle import ENSEMBLES, read_ensemble
 from noisewright.schemas.checked import (
     CLOSED,
     MOST_BATCH,
@@ -228,38 +229,6 @@ class SpecJson(TypedDict):
     batch_size: NotRequired[Limit]
 
 
-class RequestJson(TypedDict):
-    """What ``noisewright generate`` was asked for, from which ``resume`` plans again."""
-
-    __pydantic_config__ = CLOSED  # type: ignore[misc]
-    model: Text
-    prompt: Text | None
-    class_label: NotRequired[Text | None]
-    search: Name
-    search_args: Texts
-    verifier: Texts | None
-    judge: Texts | None
-    budget: Texts | None
-    target: Texts
-    num_inference_steps: Steps | None
-    search_steps: Steps | None
-    solver: Name | None
-    eta: Number | None
-    schedule: NotRequired[Text]
-    force: NotRequired[bool]
-    guidance_scale: Number | None
-    negative_prompt: Text | None
-    height: Side | None
-    width: Side | None
-    seed: Seed
-    ensemble: Text
-    score_cache: NotRequired[Text | None]
-    batch_size: Limit | None
-    executor: NotRequired[Name]
-    device: Text | None
-    dtype: Text | None
-
-
 class ShownJson(TypedDict):
     """Best or baseline, as a summary has it."""
 
@@ -310,15 +279,8 @@ class RunJson(TypedDict):
 
 
 RUN: TypeAdapter[Any] = TypeAdapter(RunJson)
-REQUEST: TypeAdapter[Any] = TypeAdapter(RequestJson)
 SHOWN_OF_SPEC = ("sampler", "search_steps", "search", "seed", "verifiers", "ensemble", "budget")
 """What a spec must say for a run to be shown."""
-
-REQUEST_DEFAULTS: dict[str, Any] = {
-    "class_label": None, "schedule": "pipeline", "force": False, "score_cache": None, "executor": "local",
-}  # fmt: skip
-"""What requests of earlier versions do not say."""
-
 
 def check_run(value: Any, where: str) -> dict[str, Any]:
     """``run.json``, all that any reader of it looks at.
@@ -330,16 +292,6 @@ def check_run(value: Any, where: str) -> dict[str, Any]:
     checked(PLAIN, value, where)
     found: dict[str, Any] = value
     return found
-
-
-def check_request(value: Any, where: str) -> dict[str, Any]:
-    """The request in a ``run.json``, with what earlier versions did not say.
-
-    Raises:
-        ValueError: in one line.
-    """
-    checked(REQUEST, value, f"the request in {where}")
-    return {**REQUEST_DEFAULTS, **value}
 
 
 def check_shown(run: dict[str, Any], where: str) -> dict[str, Any]:
