@@ -13,7 +13,6 @@ TESTS = Path(__file__).parent
 MOST_LINES, MOST_STATEMENT_LINES = 400, 60
 
 LONG_FILES = {
-    "schemas/files.py": "the fields of each kind of file, as tables",
     "registry/builtins.py": "the table of what is built in",
 }
 """Files above 400 lines, and why."""
@@ -22,8 +21,8 @@ LONG_FUNCTIONS: dict[str, str] = {}
 """Functions above 60 lines, as ``module:name``, and why."""
 
 BEING_SPLIT_FILES = {
-    "cli/__init__.py", "cli/schedule.py", "plan.py", "replay.py", "request.py", "run/particle.py", "run/store.py", "run/verbs.py",
-    "samplers/pipeline.py", "verifiers/vlm_server.py",
+    "cli/__init__.py", "cli/schedule.py", "plan.py", "replay.py", "request.py", "run/particle.py", "run/store.py",
+    "run/verbs.py", "samplers/pipeline.py", "verifiers/vlm_server.py",
 }  # fmt: skip
 BEING_SPLIT_FUNCTIONS = {
     "cli.generate:generate", "cli.schedule:compare", "cli.schedule:fit", "cli.schedule:measure", "cli.score:score",
