@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,11 +65,14 @@ SIZES = [
     (r'"(\d+) images"', lambda found: f'"{3 if int(found[1]) > 64 else 2} images"'),
     (r'"\d+ s"', lambda found: '"2 images"'), (r'"\d+ nfe"', lambda found: '"4 nfe"'),
     (r"num_inference_steps=\d+", lambda found: "num_inference_steps=2"), (r"--steps \d+", lambda found: "--steps 2"),
+    (r"--(count|samples|evaluations) \d+", lambda found: f"--{found[1]} {SMALLEST[found[1]]}"),
 ]  # fmt: skip
+
+SMALLEST = {"count": 4, "samples": 2, "evaluations": 3}
 
 SMALL = {
     "generate": ["--steps", "2"],
-    "schedule compare": ["--samples", "2"],
+    "schedule compare": ["--samples", "2", "--teacher-steps", "4"],
     "schedule fit": ["--samples", "2", "--evaluations", "3"],
     "schedule measure": ["--count", "4", "--levels", "5"],
 }
@@ -158,6 +162,7 @@ def run_shell(example, capsys):
             ended = run_command(capsys, with_sizes(words[1:]))
             assert ended.code == 0, f"{example.page}:{example.line}: {shlex.join(words)}\n{ended.err}"
         elif words:
+            line = re.sub(r"^python ", f"{shlex.quote(sys.executable)} ", line)
             subprocess.run(["bash", "-euc", line], check=True)
 
 

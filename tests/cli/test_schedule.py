@@ -149,7 +149,7 @@ def unloaded(monkeypatch):
     def load(*given, **more):
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("noisewright.samplers.pipeline.load_pipeline", load)
+    monkeypatch.setattr("noisewright.trajectory.model.load", load)
 
 
 @pytest.mark.parametrize(
@@ -185,11 +185,11 @@ def test_options_that_a_method_does_not_look_at_are_refused(method, given, metho
 @pytest.mark.parametrize(
     ("method", "given", "word"),
     [
-        ("vrg", ("--penalty", "nan"), "finite penalty"),
-        ("vrg", ("--gamma", "nan"), "gamma in (0, 1), got nan"),
-        ("vrg", ("--target", "nan"), "target abar in (0, 1), got nan"),
-        ("gits", ("--factor", "nan"), "finite factor of later steps above 0, got nan"),
-        ("gits", ("--factor", "inf"), "finite factor"),
+        ("vrg", ("--penalty", "nan"), "finite --penalty"),
+        ("vrg", ("--gamma", "nan"), "--gamma in (0, 1), got nan"),
+        ("vrg", ("--target", "nan"), "--target abar in (0, 1), got nan"),
+        ("gits", ("--factor", "nan"), "finite --factor of later steps above 0, got nan"),
+        ("gits", ("--factor", "inf"), "finite --factor"),
         ("gits", ("--cost", "l3"), "dev, l1, l2"),
         ("gits", ("--nodes", 4), "1 to 3 steps on a teacher of 4 nodes, got 4"),
         ("search", ("--metric", "techer"), "did you mean teacher"),
@@ -490,15 +490,15 @@ def test_compare_tells_what_each_schedule_costs(models, fitted, capsys):
 def test_a_search_that_is_interrupted_leaves_its_best(models, monkeypatch, tmp_path, capsys):
     from noisewright.trajectory import tune
 
-    real, calls = tune.measured, []
+    real, tried = tune.metric_values, []
 
-    def stopped(*given):
-        calls.append(given)
-        if len(calls) == 4:  # the start is the first
+    def stopped(schedule, *given):
+        tried.append(schedule)
+        if len(tried) == 4:
             raise KeyboardInterrupt
-        return real(*given)
+        return real(schedule, *given)
 
-    monkeypatch.setattr(tune, "measured", stopped)
+    monkeypatch.setattr(tune, "metric_values", stopped)
     fit = ("schedule", "fit", "--method", "search", "--model", models / "sd", "--steps", 3, "--from", "uniform", *FEW)
     argv = [str(one) for one in (*fit, "--evaluations", 6, "--out", "s.json")]
     assert cli.main(argv) == 130
@@ -523,7 +523,7 @@ def test_fid_is_compared_with_the_interval_of_its_change(models, tmp_path, capsy
         def __call__(self, images):
             return type("Found", (), {"features": images.mean((2, 3))})
 
-    monkeypatch.setattr("noisewright.verifiers.features.FeatureNetwork", Network)
+    monkeypatch.setattr("noisewright.trajectory.metric_names.FeatureNetwork", Network)
     FeatureStatistics("flat").add(torch.rand(50, 3, generator=torch.Generator().manual_seed(0))).save("r.safetensors")
     monkeypatch.setattr(registry, "find_model", lambda name: str(name))
     argv = ("compare", "uniform", "quadratic", "--model", models / "sd", "--samples", 12, "--steps", 3, "--prompt")

@@ -127,7 +127,7 @@ def test_autodiffusion(stable):
 
 
 @given(st.floats(0.001, 0.999))
-def test_beta_quantiles(part):
+def testbeta_quantiles(part):
     """By the density itself, integrated in the angle x = sin^2 a, another variable than the rule's."""
     quantile = beta_quantile(part)
     angle = torch.linspace(0, math.pi / 2, 20001, dtype=torch.float64)

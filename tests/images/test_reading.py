@@ -1,9 +1,7 @@
 """Every reader sees the same pixels of a picture, whatever it is stored as."""
 
 import io
-import json
 import os
-import re
 import signal
 import socket
 import struct
@@ -14,7 +12,6 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from commands import done, refused
 from noisewright.evaluate import population, report
 from noisewright.evaluate.population import evaluate_images, image_batches
 from noisewright.evaluate.scoring import score_files
@@ -554,20 +551,20 @@ def test_pipes_in_place_of_other_files_are_one_line(tmp_path, in_time, monkeypat
         read_labels("z.txt", "zeroshot")
 
 
-def test_files_of_prompts_may_have_a_byte_order_mark(model, here, tmp_path, capsys):
+def test_files_of_prompts_may_have_a_byte_order_mark(tmp_path):
+    from noisewright.trajectory.model import read_prompts
     from noisewright.verifiers.classifier import read_labels
 
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfcat\r\n\r\ndog\r\n")
-    compare = ["schedule", "compare", "uniform", "--model", model, "--steps", 1, "--samples", 2, "--teacher-steps", 2]
-    compare += ["--keep", tmp_path / "keep", "--prompts"]
-    assert json.loads(done(capsys, [*compare, tmp_path / "a.txt", "--json"]))["prompts"] == 2
+    assert read_prompts(tmp_path / "a.txt") == ["cat", "dog"]
     assert read_labels(str(tmp_path / "a.txt"), "zeroshot") == ["cat", "dog"]
     (tmp_path / "a.png").write_bytes(saved(Image.fromarray(RGB), "PNG"))
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfa cat\n")
     assert next(trajectory.captioned([tmp_path / "a.png"]))[1] == "a cat"
     for name in ("a.txt", "gone.txt"):
         (tmp_path / "a.txt").write_bytes("a cat".encode("utf-16"))
-        assert re.search("expected (text in UTF-8|a file with a prompt a line), got", refused(capsys, [*compare, name]))
+        with pytest.raises(ValueError, match=r"expected (text in UTF-8|a file with a prompt a line), got"):
+            read_prompts(tmp_path / name)
 
 
 def test_what_was_measured_of_images_is_of_these_files_read_in_this_way(tmp_path):

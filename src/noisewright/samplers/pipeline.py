@@ -316,6 +316,11 @@ class PipelineSampler:
         return self._ask(work, "denoise", "denoise")
 
     @property
+    def prediction(self) -> str:
+        """What the network predicts: ``epsilon``, ``v_prediction``, ``sample``, ``flow``, or its scheduler's word."""
+        return self._kind
+
+    @property
     def can_preview(self) -> bool:
         """Whether a clean estimate can be read from the network's prediction."""
         return self._kind in KINDS
