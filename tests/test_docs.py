@@ -65,10 +65,10 @@ SIZES = [
     (r'"(\d+) images"', lambda found: f'"{3 if int(found[1]) > 64 else 2} images"'),
     (r'"\d+ s"', lambda found: '"2 images"'), (r'"\d+ nfe"', lambda found: '"4 nfe"'),
     (r"num_inference_steps=\d+", lambda found: "num_inference_steps=2"), (r"--steps \d+", lambda found: "--steps 2"),
-    (r"--(count|samples|evaluations) \d+", lambda found: f"--{found[1]} {SMALLEST[found[1]]}"),
+    (r"--(count|samples|evaluations|teacher-steps) \d+", lambda found: f"--{found[1]} {SMALLEST[found[1]]}"),
 ]  # fmt: skip
 
-SMALLEST = {"count": 4, "samples": 2, "evaluations": 3}
+SMALLEST = {"count": 4, "samples": 2, "evaluations": 3, "teacher-steps": 4}
 
 SMALL = {
     "generate": ["--steps", "2"],
