@@ -14,15 +14,25 @@ import typing as _typing
 from noisewright.outside.texts import guard_log as _guard_log
 
 __version__ = "0.1.0"
-__all__ = ["Result", "__version__", "load", "search", "with_timeout"]
+__all__ = [
+    "Request", "Result", "__version__", "load", "plan", "resume", "search", "search_many", "with_timeout",
+]  # fmt: skip
 
 if _typing.TYPE_CHECKING:
+    from noisewright.api import resume as resume
     from noisewright.api import search as search
-    from noisewright.plan import load as load
+    from noisewright.many import search_many as search_many
+    from noisewright.planning import load as load
+    from noisewright.planning import plan as plan
+    from noisewright.request import Request as Request
     from noisewright.result import Result as Result
     from noisewright.verifiers.timeout import with_timeout as with_timeout
 
-_WHERE = {"load": "plan", "Result": "result", "with_timeout": "verifiers.timeout"}
+_WHERE = {
+    "load": "planning", "plan": "planning", "Request": "request", "Result": "result", "resume": "api",
+    "search_many": "many",
+    "with_timeout": "verifiers.timeout",
+}  # fmt: skip
 """The modules of the names that are imported when they are first asked for, but for ``search``."""
 
 

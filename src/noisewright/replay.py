@@ -20,8 +20,9 @@ from noisewright.execute import versions
 from noisewright.images.metadata import encode_png, pixel_hash, public_name, read_image, read_recipe
 from noisewright.outside.files import check_output, write_atomically
 from noisewright.outside.inside import inside
-from noisewright.plan import RESERVED, check_device
+from noisewright.planning import check_device
 from noisewright.registry import trust as trusting
+from noisewright.request import RESERVED
 from noisewright.run.particle import Particle, from_lineage, noise_particle
 from noisewright.run.reading import is_run, read_journal, read_run
 from noisewright.run.store import Store

@@ -98,14 +98,14 @@ def test_a_card_names_only_what_is_registered_and_in_the_package(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_python_resolves_a_card_alike(name, model, marker, port, monkeypatch):
-    from noisewright.plan import make_plan
+    from noisewright.api import planned
 
     number, called = port
     monkeypatch.chdir(model)
     (model / "look.py").write_text(code(marker))
     (model / "noisewright.json").write_text(json.dumps({"verifier": [name.format(dir=model, port=number)]}))
     with pytest.raises(ValueError, match="expected"):
-        make_plan(load_pipeline(model, device="cpu"), "a cat")
+        planned(load_pipeline(model, device="cpu"), "a cat")
     assert not marker.exists()
     assert not called()
 
@@ -295,7 +295,7 @@ def test_no_journal_elsewhere_is_mended(run, tmp_path):
     ("model_name", "part"),
     [
         ("owner/never-seen", "--trust"), ("https://example.com/x", "expected"), ("../nowhere/at/all", "expected"),
-        ("a\x1b[2J", "--trust"), (5, ""), (None, ""), ("noisewright/..", "expected"),
+        ("a\x1b[2J", "expected"), (5, ""), (None, ""), ("noisewright/..", "expected"),
     ],
 )  # fmt: skip
 def test_a_run_directory_downloads_no_model(model_name, part, run, capsys, hub):

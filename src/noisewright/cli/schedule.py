@@ -23,9 +23,10 @@ from noisewright.cli import output
 from noisewright.cli import schedule_show as shown
 from noisewright.cli.exits import Interrupted
 from noisewright.cli.libraries import hush_libraries, is_watched
-from noisewright.cli.requests import check_device, located_verifiers
+from noisewright.cli.requests import check_device
 from noisewright.outside import bounds
 from noisewright.outside.files import check_directory, check_output
+from noisewright.request import located_verifiers
 from noisewright.schemas.reading import is_file, short
 
 if TYPE_CHECKING:
