@@ -46,6 +46,8 @@ class Run:
         batch_size: the first micro-batch size.
         judges: what :meth:`judge` will ask at the end; a budget in seconds keeps their time back.
         winners: how many of the best the result shows: they are rendered in full, and judged.
+        executor: where jobs are done; None does them in this process, in turn. See
+            :class:`noisewright.executors.protocol.Executor`.
         on_progress: called after each micro-batch.
     """
 
