@@ -7,6 +7,7 @@ import math
 import platform
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -67,6 +68,7 @@ def execute(
     keep = plan.request.keep or 0
     now = datetime.now(UTC).isoformat(timespec="seconds")
     store = Store.create(check_directory(out, "out"), plan.spec, versions(), now, plan.request.to_json())
+    run = None
     try:
         store.write(status="running", stopped=None, plain=plain_settings(plan.final))
         run = Run(
@@ -94,6 +96,8 @@ def execute(
     finally:
         if isinstance(progress, RunProgress):
             progress.leave()
+        if run is not None:
+            run.close()
         store.close()
 
 
@@ -104,6 +108,10 @@ def _searched(plan: Plan, run: Run) -> tuple[str, bool]:
         run.render()
         _say_if_short(plan, run, stopped)
     except (KeyboardInterrupt, Stopped) as error:
+        if run.best is None:
+            log.warning("ending with the first image; Ctrl-C again ends without it")
+            with suppress(KeyboardInterrupt):
+                run.finish_one()
         return _why_ended(error), True
     except BaseException as error:
         if run.store.is_new and isinstance(error, (ValueError, TypeError)):  # wrong use: as if it had never begun
