@@ -11,9 +11,10 @@ from PIL import Image
 import noisewright as nw
 import tiny
 from noisewright import registry
+from noisewright.api import planned
 from noisewright.errors import RunMismatch, UnsupportedPipeline, VerifierFailed
 from noisewright.images.metadata import read_recipe
-from noisewright.plan import DEFAULT_BUDGET, make_plan
+from noisewright.planning import DEFAULT_BUDGET
 from noisewright.run.budget import parse_budget
 from noisewright.run.store import read_journal, read_run
 from noisewright.samplers.mixture import MixtureSampler
@@ -160,7 +161,7 @@ def test_the_bundled_model_by_name():
 
 
 def test_the_default_budget():
-    plan = make_plan(MixtureSampler(steps=2, prompt=PROMPT), PROMPT, verifier="brightness")
+    plan = planned(MixtureSampler(steps=2, prompt=PROMPT), PROMPT, verifier="brightness")
     assert plan.budget == parse_budget(DEFAULT_BUDGET)
     assert plan.budget.images == 16
     assert (plan.budget.nfe, plan.budget.seconds) == (None, None)
@@ -390,7 +391,7 @@ def test_a_repaired_verifier_goes_on_with_the_images_that_are_there(pipe, tmp_pa
 )
 def test_a_sampler_keeps_its_own_prompt_and_settings(prompt, more, part):
     with pytest.raises(ValueError, match=part):
-        make_plan(MixtureSampler(steps=2), prompt, verifier="brightness", **more)
+        planned(MixtureSampler(steps=2), prompt, verifier="brightness", **more)
 
 
 # Arguments of any kind
@@ -492,7 +493,5 @@ def test_loading_and_replaying_check_their_arguments(tmp_path):
 
 
 def test_dtypes_of_torch_are_taken_by_their_names():
-    from noisewright.schemas.request import check_arguments
-
-    asked = check_arguments(dtype=torch.float16, device=torch.device("cpu"), force=np.bool_(True))
+    asked = nw.Request(prompt=PROMPT, dtype=torch.float16, device=torch.device("cpu"), force=np.bool_(True))
     assert (asked.dtype, asked.device, asked.force) == ("float16", "cpu", True)

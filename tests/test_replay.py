@@ -8,7 +8,8 @@ from PIL import Image, PngImagePlugin
 import tiny
 from noisewright import cli
 from noisewright.images.metadata import encode_png, read_recipe
-from noisewright.run.particle import Lineages, Particle, from_lineage, noise_particle
+from noisewright.run.lineage import Lineages
+from noisewright.run.particle import Particle, from_lineage, noise_particle
 
 MODEL = []
 

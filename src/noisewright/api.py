@@ -9,15 +9,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from noisewright.continuing import check_nothing_missing, check_trust, completed, request_of, with_changes
 from noisewright.execute import execute
 from noisewright.outside.files import check_directory
-from noisewright.plan import Plan, make_plan
+from noisewright.planning import Plan, plan
 from noisewright.progress import RunProgress, displayed
+from noisewright.request import LOADED_BY, Request
 from noisewright.result import Result
 from noisewright.run.budget import Budget
+from noisewright.run.reading import read_run
 from noisewright.run.verbs import Run
 from noisewright.samplers.quiet import quiet
-from noisewright.schemas.request import check_arguments
+from noisewright.schemas.request import as_path, check_arguments
 
 
 def search(
@@ -45,8 +48,13 @@ def search(
     ensemble: str | Mapping[str, float] = "rank",
     score_cache: str | Path | None = None,
     batch_size: int | None = None,
+    executor: str = "local",
     device: str | None = None,
     dtype: str | None = None,
+    variant: str | None = None,
+    config: str | Path | None = None,
+    loras: str | Path | Sequence[Any] = (),
+    keep: int | None = None,
     out: str | Path | None = None,
     progress: bool | Callable[[Run], None] | None = None,
     pictures: bool = True,
@@ -55,7 +63,7 @@ def search(
     """Search for the noise that gives the best image, on a pipeline that is left as it was found.
 
     Args:
-        pipe: a diffusers pipeline, a directory or a model id (``"noisewright/shapes"``), or a
+        pipe: a diffusers pipeline, a directory, a checkpoint file or a model id (``"noisewright/shapes"``), or a
             :class:`noisewright.samplers.protocol.Sampler`.
         prompt: what to make.
         class_label: instead of a prompt for a class-conditional pipeline: the name or the number of a class. A prompt
@@ -82,14 +90,19 @@ def search(
         score_cache: a directory that keeps scores from run to run (:mod:`noisewright.verifiers.cache`); by default
             none is kept.
         batch_size: the first micro-batch size; halved when memory runs out.
-        device, dtype: where and how to load a ``pipe`` that is given by name.
+        executor: who does the work: ``"local"`` is this process.
+        device, dtype, variant, config, loras: where and how to load a ``pipe`` that is given by name, as
+            :func:`noisewright.load` takes them.
+        keep: how many of the best images are written as files of their own.
         out: the run directory; a run of the same settings there is continued. By default a temporary one, which
             ``result.save()`` copies. Paths of the result are full ones.
         progress: a bar with the time left and the best so far. By default where somebody looks: in a notebook, or where
             standard error is a terminal; ``True`` also elsewhere, as a line every 30 s; ``False`` never. Or a function
             that is called with the run after each micro-batch.
         pictures: whether to draw the contact sheet, the curve and the before-after picture at the end.
-        pipe_kwargs: further arguments of the pipeline's call.
+        pipe_kwargs: further arguments of the pipeline's call. ``prompt_embeds, pooled_prompt_embeds,
+            negative_prompt_embeds, negative_pooled_prompt_embeds`` stand in place of the texts that they were encoded
+            from; ``prompt`` is then what verifiers are told.
 
     Raises:
         ValueError, TypeError: wrong use, in one line, before anything is spent.
@@ -97,21 +110,65 @@ def search(
         VerifierFailed: where a verifier fails; what was made stays in the run directory.
         UnsupportedPipeline: where the pipeline cannot be entered through its scheduler.
     """
+    settings = {name: value for name, value in locals().items() if name in Request.model_fields}  # names stand once
     asked = check_arguments(out=out, progress=progress, pictures=pictures)
     # in full, before code of the user's may change the working directory
     where = None if asked.out is None else check_directory(asked.out, "out")
     with quiet():
-        plan = make_plan(
-            pipe, prompt, class_label=class_label, verifier=verifier, judge=judge, search=search,
-            search_args=search_args, budget=budget, target=target, num_inference_steps=num_inference_steps,
-            search_steps=search_steps, guidance_scale=guidance_scale, negative_prompt=negative_prompt, height=height,
-            width=width, solver=solver, eta=eta, schedule=schedule, force=force, seed=seed, ensemble=ensemble,
-            score_cache=score_cache, batch_size=batch_size, device=device, dtype=dtype, **pipe_kwargs,
-        )  # fmt: skip
+        made = planned(pipe, **settings, **pipe_kwargs)
         if where is None:
             where = Path(tempfile.mkdtemp(prefix="noisewright-"))
             atexit.register(shutil.rmtree, where, ignore_errors=True)
-        return _executed(plan, where, progress, asked.pictures)
+        return _executed(made, where, progress, asked.pictures)
+
+
+def resume(
+    run: str | Path,
+    pipe: Any = None,
+    verifiers: Any = None,
+    judges: Any = None,
+    budget: str | int | Budget | Sequence[str] | None = None,
+    target: float | Mapping[str, float] | None = None,
+    *,
+    trust: bool = False,
+    progress: bool | Callable[[Run], None] | None = None,
+    pictures: bool = True,
+    **pipe_kwargs: Any,
+) -> Result:
+    """Continue a run with what its directory says that it was asked for.
+
+    Args:
+        run: the directory.
+        pipe: the pipeline, where it was given as an object and its name alone does not load the same.
+        verifiers: those that were given as functions or objects, again; each takes the place of its name.
+        judges: the same.
+        budget: of the whole run, in place of what it had.
+        target: in place of what it had.
+        trust: import the files, call the servers, fetch the models and use the directories that the run names.
+        progress: as :func:`search` takes it.
+        pictures: as there.
+        pipe_kwargs: tensors, arrays and images among the arguments of the pipeline's call, again.
+
+    Raises:
+        ValueError, TypeError: in one line, also on a budget that the run has spent already, and on what is missing.
+        RunMismatch: where what is given is not what the run was started with.
+    """
+    asked = check_arguments(progress=progress, pictures=pictures)
+    root = check_directory(as_path("a run", run), "run")
+    before = request_of(root, read_run(root))
+    request = with_changes(root, before, {"budget": budget, "target": target})
+    given = {"verifiers": completed(before.verifier, listed(verifiers), "verifiers"),
+             "judges": completed(before.judge, listed(judges), "judges")}  # fmt: skip
+    if isinstance(pipe, (str, Path)):
+        request, pipe = request.changed(model=pipe, given_pipeline=None), None
+    if pipe is not None:
+        request = request.changed(**dict.fromkeys(LOADED_BY), given_pipeline=type(pipe).__name__)
+    check_nothing_missing(root, request, pipe, given, pipe_kwargs)
+    if not trust:
+        check_trust(root, before if pipe is None else request)
+    with quiet():
+        made = plan(request, pipe=pipe, arguments=pipe_kwargs, **given)
+        return _executed(made, root, progress, asked.pictures)
 
 
 def _executed(
@@ -122,3 +179,40 @@ def _executed(
         return execute(plan, where, progress, pictures=pictures)
     with displayed(progress) as show:
         return execute(plan, where, None if show is None else RunProgress(show), pictures=pictures)
+
+
+def listed(given: Any) -> list[Any] | None:
+    """One or several as a list; None is none."""
+    return None if given is None else list(given) if isinstance(given, (list, tuple)) else [given]
+
+
+def planned(pipe: Any, prompt: str | None = None, **settings: Any) -> Plan:
+    """What :func:`search` would do, with everything that it needs, before anything is spent.
+
+    Args:
+        pipe: as there.
+        prompt: as there.
+        settings: as there, without ``out``, ``progress`` and ``pictures``; others are arguments of the pipeline's call.
+
+    Raises:
+        ValueError, TypeError, UnsupportedPipeline: as there.
+    """
+    fields, arguments, given = given_apart(settings)
+    if isinstance(pipe, (str, Path)):
+        return plan(Request(model=pipe, prompt=prompt, **fields), arguments=arguments, **given)
+    return plan(Request(prompt=prompt, **fields), pipe=pipe, arguments=arguments, **given)
+
+
+def given_apart(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The settings of a call as fields of a request, arguments of the pipeline's call, and verifiers as objects.
+
+    The last are named as :func:`noisewright.planning.plan` takes them.
+    """
+    fields = {name: value for name, value in settings.items() if name in Request.model_fields}
+    arguments = {name: value for name, value in settings.items() if name not in fields}
+    given: dict[str, Any] = {}
+    for field, name in (("verifier", "verifiers"), ("judge", "judges")):
+        several = listed(fields.get(field))
+        if several is not None and not all(isinstance(one, str) for one in several):
+            fields[field], given[name] = None, several
+    return fields, arguments, given

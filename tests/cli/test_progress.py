@@ -11,9 +11,9 @@ import pytest
 
 import noisewright as nw
 from noisewright import progress
+from noisewright.api import planned
 from noisewright.cli import progress as cli_progress
 from noisewright.execute import execute
-from noisewright.plan import make_plan
 from noisewright.progress import RunProgress, counting, lines
 from noisewright.samplers.mixture import MixtureSampler
 
@@ -28,7 +28,7 @@ class Terminal(io.StringIO):
 
 
 def plan(**more):
-    return make_plan(MixtureSampler(steps=STEPS), "a mixture", **{"verifier": "brightness", **more})
+    return planned(MixtureSampler(steps=STEPS), "a mixture", **{"verifier": "brightness", **more})
 
 
 def followed(tmp_path, **more):

@@ -126,10 +126,10 @@ def test_a_run_renoises_between_all_pairs_of_indices(kind, tmp_path):
     for particle in (begun, *(run.denoise([begun], index)[0] for index in range(1, run.steps))):
         for to in range(particle.index + 1):
             (back,) = run.renoise(particle, to)
-            state, _ = run._states.one(back, run.sampler)
+            state = run.state(back)
             assert bool(torch.isfinite(state).all()), (particle.index, to)
             if to == particle.index:
-                assert torch.equal(state, run._states.one(particle, run.sampler)[0])
+                assert torch.equal(state, run.state(particle))
             assert run.finish([back])[0].particle.index == run.steps
     run.store.close()
 

@@ -1,112 +1,146 @@
+"""The executor of one process: order, what is done aside, and what it raises."""
+
+import threading
+
 import pytest
 import torch
 
 from noisewright.executors.local import LocalExecutor
+from noisewright.executors.protocol import Executor, Leg, MakeJob, Outcome, ScoreJob
+from noisewright.run.particle import noise_particle
+
+IMAGES = torch.zeros(1, 3, 2, 2)
+PATIENCE = 30  # seconds after which a thread that should have come counts as stuck
 
 
-def collect(executor, count, most=None, allowed=lambda count: count):
-    """Work that runs out of memory above ``most``; returns the batches that came through."""
-
-    def work(batch):
-        if most is not None and len(batch) > most:
-            raise torch.OutOfMemoryError("no memory left")
-        return [item * 10 for item in batch]
-
-    return list(executor.run(list(range(count)), work, allowed))
+def making(number):
+    one = noise_particle(number, 4)
+    return MakeJob("recall", Leg((one,), (one,)))
 
 
-def flat(batches):
-    return [item for batch, _ in batches for item in batch]
+def scoring(name, waits=False):
+    return ScoreJob("score", "", IMAGES, (name,), (True,), waits=waits)
 
 
-def test_packs_in_order_and_pairs_outputs():
-    batches = collect(LocalExecutor(4), 10)
-    assert [len(batch) for batch, _ in batches] == [4, 4, 2]
-    assert flat(batches) == list(range(10))
-    assert all(output == [item * 10 for item in batch] for batch, output in batches)
+class Noted:
+    """A worker that notes what it does, and in which thread."""
+
+    def __init__(self, **instead):
+        self.began, self.threads, self.instead = [], {}, instead
+
+    def do(self, job):
+        name = job.names[0] if isinstance(job, ScoreJob) else str(job.leg.particles[0].seed)
+        self.began.append(name)
+        self.threads[name] = threading.current_thread()
+        if name in self.instead:
+            self.instead[name]()
+        return Outcome(notes=(name,))
 
 
-def test_out_of_memory_halves_goes_on_and_is_remembered():
-    sizes = []
-    executor = LocalExecutor(16, sizes.append)
-    batches = collect(executor, 20, most=3)
-    assert sizes == [8, 4, 2]
-    assert [len(batch) for batch, _ in batches] == [2] * 10
-    assert flat(batches) == list(range(20))
-    assert executor.batch_size == 2
-    assert [len(batch) for batch, _ in collect(executor, 3, most=3)] == [2, 1]
-    assert sizes == [8, 4, 2]
+def started(**instead):
+    executor, worker = LocalExecutor(), Noted(**instead)
+    executor.start(worker)
+    return executor, worker
 
 
-def test_halves_what_failed_not_what_was_wished():
-    executor = LocalExecutor(16)
-    assert flat(collect(executor, 5, most=2)) == list(range(5))
-    assert executor.batch_size == 2
+def fail():
+    raise RuntimeError("no")
 
 
-@pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("x"), MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
-)
-def test_every_kind_of_out_of_memory_is_known(error):
-    executor = LocalExecutor(4)
-    calls = []
-
-    def work(batch):
-        calls.append(len(batch))
-        if len(batch) > 1:
-            raise error
-        return batch
-
-    assert flat(executor.run([1, 2, 3], work, lambda count: count)) == [1, 2, 3]
-    assert calls == [3, 1, 1, 1]
+def interrupt():
+    raise KeyboardInterrupt
 
 
-def test_a_single_item_out_of_memory_is_raised():
-    with pytest.raises(torch.OutOfMemoryError):
-        collect(LocalExecutor(4), 5, most=0)
+def test_it_is_an_executor():
+    assert isinstance(LocalExecutor(), Executor)
 
 
-def test_other_errors_are_raised_at_once():
-    calls = []
-
-    def work(batch):
-        calls.append(batch)
-        raise RuntimeError("another error")
-
-    with pytest.raises(RuntimeError, match="another error"):
-        list(LocalExecutor(4).run([1, 2, 3], work, lambda count: count))
-    assert len(calls) == 1
-
-
-def test_what_the_budget_allows_is_kept_to():
-    left = [5]
-
-    def allowed(count):
-        granted = min(count, left[0])
-        left[0] -= granted
-        return granted
-
-    batches = collect(LocalExecutor(3), 10, allowed=allowed)
-    assert [len(batch) for batch, _ in batches] == [3, 2]
-    assert flat(batches) == list(range(5))
+def test_jobs_are_done_when_they_are_asked_for_in_the_order_of_submission():
+    executor, worker = started()
+    tasks = [executor.submit(making(number)) for number in range(3)]
+    assert worker.began == []
+    assert tasks[1].result().notes == ("1",)
+    assert worker.began == ["0", "1"]
+    assert [one.done() for one in tasks] == [True, True, False]
+    assert tasks[0].result().notes == ("0",)
+    assert tasks[2].result().notes == ("2",)
+    assert worker.began == ["0", "1", "2"]
 
 
-def test_a_batch_is_handed_over_before_the_next_one_starts():
-    seen = []
-
-    def work(batch):
-        seen.append(f"work {batch[0]}")
-        return batch
-
-    for batch, _ in LocalExecutor(1).run([0, 1], work, lambda count: count):
-        seen.append(f"got {batch[0]}")
-    assert seen == ["work 0", "got 0", "work 1", "got 1"]
-
-
-def test_nothing_to_do():
-    assert collect(LocalExecutor(3), 0) == []
+def test_what_waits_for_a_server_is_done_aside_while_the_next_is_made():
+    came = threading.Event()
+    executor, worker = started(server=lambda: came.wait(PATIENCE), **{"1": came.set})
+    scored = executor.submit(scoring("server", waits=True))
+    made = executor.submit(making(1))
+    assert scored.result().notes == ("server",)  # which waits for what stands behind it
+    assert made.done()
+    assert worker.threads["1"] is threading.current_thread()
+    assert worker.threads["server"] is not threading.current_thread()
 
 
-def test_a_batch_size_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="at least 1, got 0"):
-        LocalExecutor(0)
+def test_what_waits_alone_is_done_in_the_thread_that_asks():
+    executor, worker = started()
+    assert executor.submit(scoring("server", waits=True)).result().notes == ("server",)
+    assert worker.threads["server"] is threading.current_thread()
+
+
+def test_what_needs_a_processor_is_done_in_turn():
+    executor, worker = started()
+    scored, made = executor.submit(scoring("clip")), executor.submit(making(1))
+    assert scored.result().notes == ("clip",)
+    assert not made.done()
+    assert set(worker.threads.values()) == {threading.current_thread()}
+
+
+def test_one_job_at_a_time_is_with_the_servers():
+    first = threading.Event()
+    executor, worker = started(one=lambda: first.wait(PATIENCE))
+    one = executor.submit(scoring("one", waits=True))
+    two = executor.submit(scoring("two", waits=True))
+    made = executor.submit(making(1))
+    first.set()
+    assert [task.result().notes[0] for task in (one, two, made)] == ["one", "two", "1"]
+    assert worker.began.index("one") < worker.began.index("two")
+
+
+@pytest.mark.parametrize("aside", [False, True])
+def test_an_error_is_raised_where_its_outcome_is_asked_for(aside):
+    executor, _ = started(bad=fail)
+    bad = executor.submit(scoring("bad", waits=aside))
+    good = executor.submit(making(1))
+    assert good.result().notes == ("1",)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="no"):
+            bad.result()
+
+
+def test_an_error_of_the_next_does_not_take_the_place_of_an_outcome():
+    came = threading.Event()
+
+    def fail_later():
+        came.set()
+        raise RuntimeError("no")
+
+    executor, _ = started(server=lambda: came.wait(PATIENCE), **{"1": fail_later})
+    scored, made = executor.submit(scoring("server", waits=True)), executor.submit(making(1))
+    assert scored.result().notes == ("server",)
+    with pytest.raises(RuntimeError, match="no"):
+        made.result()
+
+
+def test_ctrl_c_is_raised_at_once_and_nobody_waits_for_ever():
+    came = threading.Event()
+    executor, _ = started(server=lambda: came.wait(PATIENCE), **{"1": interrupt})
+    scored, made = executor.submit(scoring("server", waits=True)), executor.submit(making(1))
+    with pytest.raises(KeyboardInterrupt):
+        scored.result()
+    assert not scored.done()
+    came.set()
+    assert scored.result().notes == ("server",)
+    with pytest.raises(KeyboardInterrupt):
+        made.result()
+
+
+def test_a_job_before_there_is_a_worker_is_refused():
+    with pytest.raises(ValueError, match="expected a worker before the first job"):
+        LocalExecutor().submit(making(0))

@@ -12,7 +12,7 @@ from loopback import Reply, serving
 from noisewright import cli, registry
 from noisewright.evaluate.population import population
 from noisewright.outside.inside import inside
-from noisewright.registry import trust
+from noisewright.registry import plugins, trust
 from noisewright.registry.builtins import ENTRIES, Entry
 from noisewright.run import journal
 from noisewright.run.store import Store, digest_of, read_journal
@@ -98,14 +98,14 @@ def test_a_card_names_only_what_is_registered_and_in_the_package(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_python_resolves_a_card_alike(name, model, marker, port, monkeypatch):
-    from noisewright.plan import make_plan
+    from noisewright.api import planned
 
     number, called = port
     monkeypatch.chdir(model)
     (model / "look.py").write_text(code(marker))
     (model / "noisewright.json").write_text(json.dumps({"verifier": [name.format(dir=model, port=number)]}))
     with pytest.raises(ValueError, match="expected"):
-        make_plan(load_pipeline(model, device="cpu"), "a cat")
+        planned(load_pipeline(model, device="cpu"), "a cat")
     assert not marker.exists()
     assert not called()
 
@@ -182,7 +182,7 @@ def test_every_verifier_of_the_package_is_either_listed_or_asks_somebody():
 
 def test_a_plug_in_may_be_named_but_not_told_anything(monkeypatch):
     plug = Entry("verifier", "darkness", "", "x:y")
-    monkeypatch.setattr(registry, "entries", lambda: (*ENTRIES, plug))
+    monkeypatch.setattr(plugins, "entries", lambda: (*ENTRIES, plug))
     trust.check_verifier("darkness", local=False)
     for text in ("darkness:x", "darkness:name=x", "darkness:url=http://x"):
         with pytest.raises(ValueError, match="plug-in"):
@@ -295,7 +295,7 @@ def test_no_journal_elsewhere_is_mended(run, tmp_path):
     ("model_name", "part"),
     [
         ("owner/never-seen", "--trust"), ("https://example.com/x", "expected"), ("../nowhere/at/all", "expected"),
-        ("a\x1b[2J", "--trust"), (5, ""), (None, ""), ("noisewright/..", "expected"),
+        ("a\x1b[2J", "expected"), (5, ""), (None, ""), ("noisewright/..", "expected"),
     ],
 )  # fmt: skip
 def test_a_run_directory_downloads_no_model(model_name, part, run, capsys, hub):

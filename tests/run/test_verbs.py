@@ -16,71 +16,19 @@ import torch
 from noisewright.diffusion.noise import gaussian, renoise, rotate
 from noisewright.diffusion.solvers import Ddim
 from noisewright.errors import BudgetExhausted, RunInterrupted, TargetReached, VerifierFailed
+from noisewright.executors.steps import StepNoises
 from noisewright.run.budget import parse_budget
 from noisewright.run.particle import Particle, from_lineage, noise_particle
-from noisewright.run.states import StepNoises
-from noisewright.run.store import Store, read_journal
+from noisewright.run.states import States
+from noisewright.run.store import Store
 from noisewright.run.verbs import SAVING_SECONDS, Run, Target
 from noisewright.samplers.mixture import MixtureSampler
 from noisewright.search.gradient import gradient
 from noisewright.search.random import random
 from noisewright.verifiers.pixels import Brightness, Sharpness
+from runs import STEPS, Killed, Recorded, Scripted, content, go, kill_at, lines, open_run, total
 
-STEPS = 6
 EQUAL = 1e-6  # scores in [0, 1] of 8-bit images; a batch sums in another order
-
-
-class Recorded(MixtureSampler):
-    """Remembers the size of each call; runs out of memory above ``most``."""
-
-    most = 10**9
-
-    def denoise(self, x, start, stop, state=None, noise=None, seeds=None):
-        if len(x) > self.most:
-            raise torch.OutOfMemoryError("no memory left")
-        self.__dict__.setdefault("calls", []).append((start, stop, len(x)))
-        return super().denoise(x, start, stop, state, noise, seeds)
-
-
-class Scripted:
-    """A verifier whose scores are given image by image, in the order they are asked for."""
-
-    name, fingerprint = "scripted", "scripted"
-
-    def __init__(self, *scores):
-        self.scores = list(scores)
-
-    def __call__(self, images, prompt):
-        return [self.scores.pop(0) for _ in images]
-
-
-def open_run(root, sampler=None, verifiers=None, budget=None, **more):
-    sampler = sampler or MixtureSampler(steps=STEPS)
-    store = Store.create(root, {"sampler": sampler.description}, {"noisewright": "0"}, "now")
-    more.setdefault("batch_size", 3)
-    return Run(store, sampler, verifiers or [Brightness()], budget=parse_budget(budget), **more)
-
-
-def go(run, search=random, **args):
-    """What the caller of a search does; returns why it stopped."""
-    stopped = "finished"
-    try:
-        search(run, **args)
-    except BudgetExhausted:
-        stopped = "budget"
-    except TargetReached:
-        stopped = "target"
-    run.render()
-    run.store.close()
-    return stopped
-
-
-def lines(root, verb=None):
-    return [one for one in read_journal(root) if verb in (None, one["verb"])]
-
-
-def total(root, key):
-    return sum(one.get(key, 0) for one in lines(root))
 
 
 # Budgets
@@ -340,7 +288,7 @@ def test_verbs_are_the_formulas(tmp_path):
     at_back = renoise(at_half, sampler.schedule, 3, 1, gaussian((1, *shape), back.id))
     turned = rotate(x, gaussian((1, *shape), varied.id), 0.8)
     for particle, expected in ((half, at_half), (back, at_back), (varied, turned)):
-        torch.testing.assert_close(run._states.one(particle, sampler)[0], expected, rtol=0, atol=EQUAL)
+        torch.testing.assert_close(run.state(particle), expected, rtol=0, atol=EQUAL)
     (done, other) = run.finish([back, varied])
     for one, state, particle, first in ((done, at_back, back, 1), (other, turned, varied, 0)):
         y, _ = sampler.denoise(state, first, STEPS, None, noise_of(particle))
@@ -368,7 +316,7 @@ def test_a_second_process_looks_everything_up(tmp_path):
 def test_states_come_from_the_disk_and_lost_ones_from_their_lineage(tmp_path):
     run = open_run(tmp_path / "run", sde())
     half = run.denoise(run.noise(4), 3)
-    expected = [run._states.one(p, run.sampler)[0] for p in half]
+    expected = [run.state(p) for p in half]
     run.store.close()
     (tmp_path / "run" / "states" / f"{half[3].id}.safetensors").write_bytes(b"damaged")  # the second micro-batch
     again = open_run(tmp_path / "run", sde())
@@ -377,7 +325,7 @@ def test_states_come_from_the_disk_and_lost_ones_from_their_lineage(tmp_path):
     again.finish(half[:1])
     assert again.sampler.meter.nfe == 3
     for particle, state in zip(half, expected, strict=True):
-        torch.testing.assert_close(again._states.one(particle, again.sampler)[0], state, rtol=0, atol=EQUAL)
+        torch.testing.assert_close(again.state(particle), state, rtol=0, atol=EQUAL)
     assert again.sampler.meter.nfe == 3 + 3
     again.finish(half)
     assert again.spent.nfe == total(tmp_path / "run", "nfe") == again.sampler.meter.nfe + 4 * 3
@@ -490,7 +438,7 @@ def test_out_of_memory_halves_and_is_remembered_after_a_resume(tmp_path):
     assert any("out of memory" in one for one in run.warnings)
     sampler.calls.clear()
     again = open_run(tmp_path / "run", sampler, budget="15 images", batch_size=16)
-    assert again.executor.batch_size == 2
+    assert again.batch_size == 2
     go(again)
     assert [size for _, _, size in sampler.calls] == [2, 2, 2]
     assert [one["batch_size"] for one in lines(tmp_path / "run", "shrink")] == [4, 2]
@@ -696,39 +644,6 @@ def test_wrong_use_of_a_run(tmp_path):
 # Resuming
 
 
-def content(root):
-    """The journal but for what the clock says."""
-    return [
-        {key: value for key, value in one.items() if key not in ("seconds", "elapsed")} for one in read_journal(root)
-    ]  # fmt: skip
-
-
-class Killed(BaseException):
-    """What no except clause catches, as no process survives SIGKILL."""
-
-
-def kill_at(store, number, *, after):
-    """Raise Killed at the ``number``-th write of any kind, before it or after it happened."""
-    count = 0
-
-    def wrapped(write):
-        def instead(*args, **kwargs):
-            nonlocal count
-            count += 1
-            if count == number and not after:
-                raise Killed
-            result = write(*args, **kwargs)
-            if count == number:
-                raise Killed
-            return result
-
-        return instead
-
-    for name in ("append", "save_image", "save_state"):
-        setattr(store, name, wrapped(getattr(store, name)))
-    return lambda: count
-
-
 SEARCHES = {
     "random": (random, {"budget": "8 images"}),
     "target": (random, {"budget": "40 images", "target": Target({"brightness": 0.617})}),
@@ -832,7 +747,7 @@ def test_a_full_disk_interrupts_and_the_run_goes_on_from_there(tmp_path, monkeyp
 
 PROGRAM = """
 import os, signal, sys
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {tests!r}
 import test_verbs
 
 search, run = test_verbs.start({root!r}, "tree")
@@ -861,7 +776,8 @@ def test_sigkill_and_resume_equals_never_killed(tmp_path):
     expected = content(tmp_path / "whole")
     processes = {}
     for number, how in ((2, "before"), (5, "torn"), (8, "after")):
-        program = PROGRAM.format(tests=str(Path(__file__).parent), root=str(tmp_path / how), number=number, how=how)
+        here = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+        program = PROGRAM.format(tests=here, root=str(tmp_path / how), number=number, how=how)
         processes[number, how] = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
     for (number, how), process in processes.items():
         _, said = process.communicate()
@@ -916,8 +832,8 @@ def test_previews_of_states_that_are_past_them_and_of_those_that_begin_after(tmp
 
 def test_previews_survive_a_kill_between_image_and_score(tmp_path):
     run = open_run(tmp_path / "run", verifiers=[Looks()])
-    run._score_some = None  # the process ends before it can score
-    with pytest.raises(TypeError):
+    kill_at(run.store, 5, after=False)  # previews, two images, their line, and no score
+    with pytest.raises(Killed):
         run.finish(run.noise(2))
     run.store.close()
     again = open_run(tmp_path / "run", verifiers=[Looks()])
@@ -962,7 +878,7 @@ def test_failed_work_is_paid_from_the_budget(tmp_path, at, most):
     assert 60 - run.spent.nfe < 4  # and all the rest is used
     again = open_run(tmp_path / "run", Forgetful(steps=4), budget="60 nfe", batch_size=8)
     assert again.spent.nfe == run.spent.nfe
-    assert again.executor.batch_size <= most
+    assert again.batch_size <= most
     again.store.close()
 
 
@@ -1084,7 +1000,7 @@ def test_a_state_at_the_end_of_a_long_ancestry_is_made_again(tmp_path, monkeypat
     monkeypatch.setattr("noisewright.run.states.CACHED_STATES_BYTES", 4096)
     run = open_run(tmp_path / "run")
     far = deep("vary", 3000, cosine=0.99)
-    state, _ = run._states.one(far, run.sampler)
+    state = run.state(far)
     expected, now = run.sampler.noise([0]), noise_particle(0, STEPS)
     for number in range(3000):
         now = Particle("vary", (now,), {"cosine": 0.99, "draw": number}, 0, STEPS)
@@ -1096,9 +1012,11 @@ def test_a_state_at_the_end_of_a_long_ancestry_is_made_again(tmp_path, monkeypat
 def test_the_bound_of_states_in_memory_counts_the_solver(tmp_path, monkeypatch):
     run = open_run(tmp_path / "run")
     monkeypatch.setattr("noisewright.run.states.CACHED_STATES_BYTES", 10_000)
-    for number in range(20):
-        run._states._remember(str(number), (torch.zeros(1, 4), {"history": [torch.zeros(1, 1000)]}))
-    assert len(run._states._memory) == 2
+    states = States(run.store)
+    moved = run.vary(run.noise(1)[0], 20, 0.9)
+    for one in moved:
+        states.remember({one.id: (torch.zeros(1, 4), {"history": [torch.zeros(1, 1000)]})})
+    assert [one.id in states.known([one])[1] for one in moved] == [False] * 18 + [True] * 2
     run.store.close()
 
 

@@ -10,8 +10,8 @@ from diffusers import EulerDiscreteScheduler, FluxPipeline, FluxTransformer2DMod
 import noisewright as nw
 import tiny
 from noisewright import cli
+from noisewright.api import planned
 from noisewright.images.metadata import pixels_of
-from noisewright.plan import make_plan
 from noisewright.replay import rebuild
 from noisewright.samplers.options import Read, unread_words
 from noisewright.samplers.pipeline import PipelineSampler
@@ -22,7 +22,7 @@ FAST = {"verifier": "brightness", "budget": "1 images", "num_inference_steps": 2
 
 
 def warned(pipe, prompt=PROMPT, **more):
-    return list(make_plan(pipe, prompt, **{**FAST, **more}).warnings)
+    return list(planned(pipe, prompt, **{**FAST, **more}).warnings)
 
 
 def flux(embeds=False):
@@ -243,7 +243,7 @@ JUDGED = {"budget": "1 images", "num_inference_steps": 1}
 )
 def test_the_cards_judge_is_asked_by_python_and_by_the_command_line(carded, card, more, judges, capsys):
     path = carded(**card)
-    plan = make_plan(path, PROMPT, **JUDGED, **more)
+    plan = planned(path, PROMPT, **JUDGED, **more)
     assert [one.name for one in plan.judges] == judges
     words = ["generate", PROMPT, "--model", path, "--budget", "1", "--steps", "1", "--json", "--dry-run"]
     for option in ("verifier", "judge"):
@@ -259,7 +259,7 @@ def test_a_judge_of_the_card_that_cannot_be_asked_is_said(carded):
     foreign = nw.search(carded(judge="shapes-oracle"), "two red zebras", **JUDGED)
     assert foreign.judges == ()
     assert [one for one in foreign.warnings if "shapes-oracle is not asked" in one]
-    missing = make_plan(carded(judge="clip-classifier"), PROMPT, **JUDGED)
+    missing = planned(carded(judge="clip-classifier"), PROMPT, **JUDGED)
     assert missing.judges == []
     assert [one for one in missing.warnings if "is not asked" in one]
 

@@ -17,9 +17,9 @@ from noisewright.diffusion.noise import gaussian
 from noisewright.diffusion.schedule import Schedule
 from noisewright.diffusion.solvers import Ddim
 from noisewright.errors import UnsupportedPipeline
+from noisewright.executors.steps import carry
 from noisewright.images.metadata import pixels_of
 from noisewright.run.particle import Particle, noise_particle
-from noisewright.run.states import carry
 from noisewright.samplers.fingerprint import fingerprint
 from noisewright.samplers.pipeline import PipelineSampler, load_pipeline
 from noisewright.samplers.protocol import Sampler

@@ -15,10 +15,10 @@ import noisewright as nw
 import tiny
 from noisewright.diffusion.solvers import Ddim
 from noisewright.errors import UnsupportedPipeline
+from noisewright.executors.steps import carry
 from noisewright.images.metadata import pixels_of
 from noisewright.replay import replay
 from noisewright.run.particle import Particle, noise_particle
-from noisewright.run.states import carry
 from noisewright.samplers.pipeline import PipelineSampler
 
 STEPS = 4

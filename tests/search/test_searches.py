@@ -222,9 +222,9 @@ def test_rbf_rolls_over_what_it_saves_and_never_exceeds_its_quota(tmp_path):
 def test_zero_order_keeps_angle_and_norm(tmp_path):
     run = Case(search("random")).open(tmp_path / "run")
     (pivot,) = run.noise(1)
-    x = run._states.one(pivot, run.sampler)[0].double().flatten()
+    x = run.state(pivot).double().flatten()
     for child in run.vary(pivot, 5, 0.95):
-        y = run._states.one(child, run.sampler)[0].double().flatten()
+        y = run.state(child).double().flatten()
         assert float(x @ y / x.norm() / y.norm()) == pytest.approx(0.95, abs=1e-6)
         assert float(y.norm() / x.norm()) == pytest.approx(1, abs=1e-6)
     run.store.close()

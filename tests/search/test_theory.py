@@ -168,7 +168,7 @@ def test_the_verbs_give_states_of_the_right_marginal(kind, tmp_path):
         late = run.denoise(starts, 45)
         early = [one for state in late for one in run.renoise(state, 20)]
         for particles, index in ((late, 45), (early, 20), (run.denoise(early, 50), 50)):
-            x = torch.cat([run._states.one(one, sampler)[0] for one in particles])
+            x = torch.cat([run.state(one) for one in particles])
             alpha, sigma = sampler.schedule.alpha[index], sampler.schedule.sigma[index]
             spread = math.sqrt(alpha**2 * 0.16 + sigma**2)
             error = spread / math.sqrt(x.numel() / 2)  # half of them share a pivot

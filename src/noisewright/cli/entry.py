@@ -24,6 +24,8 @@ from noisewright.cli.resume import resume
 from noisewright.cli.score import evaluate, score
 from noisewright.cli.show import show
 from noisewright.cli.signals import stoppable
+from noisewright.cli.stop import stop
+from noisewright.errors import VerifierFailed
 from noisewright.outside.texts import LONGEST, clean
 from noisewright.schemas.reading import short
 
@@ -57,6 +59,7 @@ app.command()(generate)
 app.command()(resume)
 app.command()(replay)
 app.command()(show)
+app.command()(stop)
 app.command()(score)
 app.command()(evaluate)
 app.command("list")(list_names)
@@ -123,7 +126,7 @@ def _explained(error: BaseException) -> int:
         return 2
     if isinstance(error, (ValueError, TypeError)):
         _say(str(error))
-        return 2
+        return 1 if isinstance(error, VerifierFailed) else 2  # somebody's code failed: the command was right
     if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
         _say(f"expected a path, got {short(error.filename)}: {error.strerror}")
         return 2

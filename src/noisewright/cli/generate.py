@@ -5,18 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from noisewright.cli import options
+from noisewright.cli import options, output
 from noisewright.cli.exits import Ended
 from noisewright.cli.libraries import hush_libraries, is_watched, warn
-from noisewright.cli.requests import check_device, check_names, located_model, located_verifiers, plan_of
+from noisewright.cli.prompts import run_prompts
+from noisewright.cli.requests import check_device, check_finite
 from noisewright.cli.runs import run_request
 from noisewright.outside.files import check_directory
-from noisewright.schemas.reading import is_file
+from noisewright.outside.prompts import read_prompts
+from noisewright.request import Request, check_names, recorded
+from noisewright.schemas.typed import read_pipeline_args, read_search_args, read_target
+
+COSTS = ("images", "nfe", "forwards", "seconds")
+"""What of a forecast adds up over prompts."""
 
 
 def generate(
     prompt: options.Prompt = None,
+    prompt_file: options.PromptFile = None,
     model: options.Model = "noisewright/shapes",
+    variant: options.Variant = None,
+    config: options.Config = None,
+    lora: options.Lora = None,
     class_label: options.ClassLabel = None,
     search: options.Search = "random",
     search_arg: options.SearchArg = None,
@@ -34,10 +44,12 @@ def generate(
     negative_prompt: options.Negative = None,
     height: options.Height = None,
     width: options.Width = None,
+    pipeline_arg: options.PipelineArg = None,
     seed: options.Seed = 0,
     ensemble: options.Ensemble = "rank",
     score_cache: options.ScoreCache = None,
     batch_size: options.BatchSize = None,
+    keep: options.Keep = None,
     out: options.Out = None,
     executor: options.Executor = "local",
     device: options.Device = None,
@@ -46,42 +58,62 @@ def generate(
     json: options.Json = False,
 ) -> Ended | None:
     """Search for the noise that gives the best image."""
-    if prompt is None and class_label is None:
-        raise ValueError("expected a PROMPT or --class-label, got neither (see: noisewright generate --help)")
-    request = {
-        "model": located_model(model), "prompt": prompt, "class_label": class_label, "search": search,
-        "search_args": list(search_arg or []),
-        "verifier": located_verifiers(verifier), "judge": located_verifiers(judge), "budget": budget,
-        "target": list(target or []),
-        "num_inference_steps": steps, "search_steps": search_steps, "solver": solver, "eta": eta,
-        "schedule": str(Path(schedule).resolve()) if is_file(schedule) else schedule, "force": force,
-        "guidance_scale": guidance_scale, "negative_prompt": negative_prompt, "height": height,
-        "width": width, "seed": seed, "ensemble": ensemble,
-        "score_cache": None if score_cache is None else str(check_directory(score_cache, "--score-cache").resolve()),
-        "batch_size": batch_size, "executor": executor, "device": device, "dtype": dtype,
+    if prompt is None and class_label is None and prompt_file is None:
+        raise ValueError("expected a PROMPT, --prompt-file or --class-label, got none (see: generate --help)")
+    check_finite(guidance_scale=guidance_scale, eta=eta)
+    check_device(None, dtype)
+    settings: dict[str, Any] = {
+        "model": model, "class_label": class_label, "search": search, "search_args": read_search_args(search_arg or []),
+        "verifier": verifier or None, "judge": judge or None, "budget": budget or None,
+        "target": read_target(target or []), "num_inference_steps": steps, "search_steps": search_steps,
+        "guidance_scale": guidance_scale, "negative_prompt": negative_prompt, "height": height, "width": width,
+        "solver": solver, "eta": eta, "schedule": schedule, "force": force, "seed": seed, "ensemble": ensemble,
+        "score_cache": None if score_cache is None else check_directory(score_cache, "--score-cache"),
+        "batch_size": batch_size, "executor": executor, "device": device, "dtype": dtype, "variant": variant,
+        "config": config, "loras": lora or [], "keep": keep,
+        "pipeline_args": {name: recorded(one, name) for name, one in read_pipeline_args(pipeline_arg or []).items()},
     }  # fmt: skip
     if out is not None:
         check_directory(out)
+    prompts = None if prompt_file is None else _prompts_of(prompt_file, prompt, class_label)
+    request = Request(prompt=prompt if prompts is None else prompts[0], **settings)
     if dry_run:
-        _dry_run(request, json)
+        _dry_run(request, json, 1 if prompts is None else len(prompts))
         return None
+    if prompts is not None and prompt_file is not None:
+        return run_prompts(request, prompts, prompt_file.stem, out, json)
     return run_request(request, out, json)
 
 
-def _dry_run(request: dict[str, Any], as_json: bool) -> None:
+def _prompts_of(file: Path, prompt: str | None, class_label: str | None) -> list[str]:
+    for given, name in ((prompt, "PROMPT"), (class_label, "--class-label")):
+        if given is not None:
+            raise ValueError(f"expected --prompt-file or {name}, got both")
+    return read_prompts(file, comments=True, distinct=True)
+
+
+def _dry_run(request: Request, as_json: bool, prompts: int) -> None:
+    """Print the planned cost; of several prompts it is the first one's, and that of all as a multiple."""
     check_names(request)
-    check_device(request["device"], request["dtype"])
+    check_device(request.device, request.dtype)
     from noisewright.cli import terminal
     from noisewright.evaluate.forecast import forecast
+    from noisewright.planning import plan
 
     hush_libraries()
-    with terminal.waiting(f"loading {request['model']} ...", is_watched(as_json)):
-        plan = plan_of(request)
+    with terminal.waiting(f"loading {request.model} ...", is_watched(as_json)):
+        made = plan(request)
     with terminal.waiting("timing one step ...", is_watched(as_json)):
-        found = forecast(plan)
+        found = forecast(made)
     for text in found["warnings"]:
         warn(text)
+    if prompts > 1:
+        found |= {"prompts": prompts, "all": {name: found[name] * prompts for name in COSTS}}
     if as_json:
         terminal.print_json(found)
     else:
         terminal.print_forecast(found)
+        if prompts > 1:
+            whole = found["all"]
+            cost = f"about {whole['images']} images, {whole['nfe']} NFE, {terminal.seconds(whole['seconds'])}"
+            output.print_line(f"that is the first of {prompts} prompts; all of them: {cost}")

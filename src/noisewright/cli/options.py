@@ -14,7 +14,10 @@ ClassLabel = Annotated[
     str | None,
     typer.Option(help="For a class-conditional model: a class by its name or number.", metavar="NAME|N"),
 ]
-Model = Annotated[str, typer.Option(help="A bundled model, a pipeline directory or a hub id.", metavar="ID|DIR")]
+Model = Annotated[
+    str,
+    typer.Option(help="A bundled model, a pipeline directory, a hub id or a .safetensors file.", metavar="ID|DIR|FILE"),
+]
 Search = Annotated[str, typer.Option(help="A name from `list searches`.", metavar="NAME")]
 SearchArg = Annotated[
     list[str] | None,
@@ -88,11 +91,34 @@ Out = Annotated[
     Path | None,
     typer.Option(help="The run directory: new, empty, or a run to continue; by default one in runs/.", metavar="DIR"),
 ]
-Executor = Annotated[str, typer.Option(help="local: this process.", metavar="local|ray")]
+Executor = Annotated[str, typer.Option(help="Who does the work; local: this process.", metavar="NAME")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps; by default the best there is.", metavar="NAME")]
 Dtype = Annotated[
     str | None,
     typer.Option(help="float32, float16 or bfloat16; by default float32 on a CPU, else bfloat16.", metavar="NAME"),
+]
+Variant = Annotated[
+    str | None, typer.Option(help="Of the model's weight files, such as fp16.", metavar="NAME")
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(help="For a checkpoint file: a pipeline directory whose configuration it has.", metavar="DIR"),
+]
+Lora = Annotated[
+    list[str] | None,
+    typer.Option(help="LoRA weights to add, .safetensors, with a weight (1) after a colon; may be repeated.",
+                 metavar="FILE[:WEIGHT]"),
+]
+PipelineArg = Annotated[
+    list[str] | None,
+    typer.Option(help="A further argument of the pipeline's call, NAME=JSON; may be repeated.", metavar="NAME=JSON"),
+]
+Keep = Annotated[
+    int | None, typer.Option(help="Write the best K images as files of their own.", min=1, metavar="K")
+]
+PromptFile = Annotated[
+    Path | None,
+    typer.Option(help="One run for each line of a file, in one process; # begins a comment.", metavar="FILE"),
 ]
 Trust = Annotated[
     bool,

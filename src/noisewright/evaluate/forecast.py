@@ -13,7 +13,7 @@ from noisewright.run.verbs import SAVING_SECONDS
 from noisewright.verifiers.protocol import score
 
 if TYPE_CHECKING:
-    from noisewright.plan import Plan
+    from noisewright.planning import Plan
     from noisewright.samplers.protocol import Sampler
 
 SLOW_SECONDS = 2.0

@@ -1,89 +1,97 @@
-"""Executors pack equal work into micro-batches. This one runs them in the process that asks."""
+"""The executor of one process: one worker, and one thread for what waits for a server meanwhile."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, TypeVar
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from contextvars import copy_context
+from typing import Any
 
 import torch
 
-from noisewright.errors import out_of_memory
-
-Item = TypeVar("Item")
-Output = TypeVar("Output")
-
-
-class Executor(Protocol):
-    """Where micro-batches run.
-
-    Attributes:
-        batch_size: the largest micro-batch; it shrinks when memory runs out, and is remembered.
-    """
-
-    batch_size: int
-
-    def run(
-        self,
-        items: Sequence[Item],
-        work: Callable[[Sequence[Item]], Output],
-        allowed: Callable[[int], int],
-    ) -> Iterator[tuple[Sequence[Item], Output]]:
-        """Work through ``items`` in order, a micro-batch at a time.
-
-        Args:
-            items: equal pieces of work.
-            work: does one micro-batch.
-            allowed: given how many are next, how many the budget allows; 0 ends the iteration.
-
-        Yields:
-            Each micro-batch with its output, before the next one starts.
-        """
-        ...
+from noisewright.executors.protocol import Job, Outcome, ScoreJob, Worker
 
 
 class LocalExecutor:
-    """Runs micro-batches in this process; on out-of-memory it halves the size, goes on, and remembers.
+    """Does jobs in this process, in the thread that asks for their outcomes and in the order of submission.
 
-    Args:
-        batch_size: the first size to try.
-        on_shrink: called with the new size whenever it shrinks.
+    A scoring job that waits for a server goes to a thread of its own as soon as another job stands behind it: the model
+    works while the server does. One such job is with the servers at a time.
     """
 
-    def __init__(self, batch_size: int, on_shrink: Callable[[int], None] | None = None) -> None:
-        if batch_size < 1:
-            raise ValueError(f"expected a batch size of at least 1, got {batch_size}")
-        self.batch_size = batch_size
-        self.on_shrink = on_shrink
+    workers = 1
 
-    def run(
-        self,
-        items: Sequence[Item],
-        work: Callable[[Sequence[Item]], Output],
-        allowed: Callable[[int], int],
-    ) -> Iterator[tuple[Sequence[Item], Output]]:
-        done = 0
-        while done < len(items):
-            count = allowed(min(self.batch_size, len(items) - done))
-            if count == 0:
-                return
-            batch = items[done : done + count]
-            try:
-                output = work(batch)
-            except Exception as error:
-                if not out_of_memory(error) or len(batch) == 1:
-                    raise
-                failed = True
-            else:
-                failed = False
-            if failed:  # outside the handler, whose traceback still holds the tensors
-                self._shrink(len(batch))
-                continue
-            yield batch, output
-            done += len(batch)
+    def __init__(self) -> None:
+        self._worker: Worker | None = None
+        self._line: list[_Task] = []
+        self._aside: _Task | None = None
 
-    def _shrink(self, failed: int) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        self.batch_size = max(1, failed // 2)
-        if self.on_shrink is not None:
-            self.on_shrink(self.batch_size)
+    def start(self, worker: Worker, request: Mapping[str, Any] | None = None) -> None:
+        self._worker = worker
+
+    def submit(self, job: Job) -> _Task:
+        if self._worker is None:
+            raise ValueError("expected a worker before the first job, got none: start() takes it")
+        first = self._line[0] if self._line else None
+        free = self._aside is None or self._aside.done()
+        if free and first is not None and isinstance(first.job, ScoreJob) and first.job.waits:
+            self._aside = self._line.pop(0)
+            self._aside.work_aside()
+        task = _Task(self, self._worker, job)
+        self._line.append(task)
+        return task
+
+    def close(self) -> None:
+        self._line.clear()
+
+    def work_until(self, task: _Task) -> None:
+        """Do what stands in line, in order, until ``task`` is done or nothing but it is waited for."""
+        while self._line and not task.done():
+            self._line.pop(0).work()
+
+
+class _Task:
+    """A job of a :class:`LocalExecutor`."""
+
+    def __init__(self, executor: LocalExecutor, worker: Worker, job: Job) -> None:
+        self.job = job
+        self._executor = executor
+        self._worker = worker
+        self._outcome: Outcome | None = None
+        self._error: BaseException | None = None
+        self._over = threading.Event()
+
+    def done(self) -> bool:
+        return self._over.is_set()
+
+    def result(self) -> Outcome:
+        self._executor.work_until(self)
+        self._over.wait()
+        if self._error is not None:
+            raise self._error
+        assert self._outcome is not None  # noqa: S101 - one of the two is there
+        return self._outcome
+
+    def work(self) -> None:
+        """Do it here. Ctrl-C is raised at once; what else the worker raises, when the outcome is asked for."""
+        try:
+            self._outcome = self._worker.do(self.job)
+        except Exception as error:
+            self._error = error
+        except BaseException as error:
+            self._error = error
+            raise
+        finally:
+            self._over.set()
+
+    def work_aside(self) -> None:
+        """Do it in a thread of its own."""
+        grad, context = torch.is_grad_enabled(), copy_context()  # both belong to a thread
+
+        def work() -> None:
+            with torch.set_grad_enabled(grad), suppress(BaseException):  # which is raised where it is waited for
+                context.run(self.work)
+
+        # Not an executor, whose threads are waited for when Python ends: a silent server would hold it up after Ctrl-C.
+        threading.Thread(target=work, name="noisewright-scoring", daemon=True).start()

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from noisewright.images.reading import MOST_PIXELS as MOST_PIXELS
 from noisewright.images.reading import read_image as read_image
-from noisewright.run.particle import compact, from_lineage
+from noisewright.run.lineage import compact
+from noisewright.run.particle import from_lineage
 from noisewright.schemas.files import check_recipe
 from noisewright.schemas.reading import parse_json, short
 

@@ -5,8 +5,7 @@ Everything that is allowed is listed here; what is not listed is refused, whatev
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +115,7 @@ def check_card_name(text: str, key: str, model: Any) -> None:
         raise ValueError(f"{what}, {error}: type --{key} {_short(text)} if you trust it") from None
 
 
-def check_run(run: Path, request: Mapping[str, Any], known: Iterable[str]) -> None:
+def check_run(run: Path, request: Mapping[str, Any]) -> None:
     """Refuse to go on with a run whose directory names what only a person may.
 
     Without ``--trust`` it may name verifiers as :func:`check_verifier` has them, a model as :func:`check_model` has it,
@@ -124,15 +123,11 @@ def check_run(run: Path, request: Mapping[str, Any], known: Iterable[str]) -> No
 
     Args:
         run: the directory.
-        request: of its run.json, without what was typed just now.
-        known: settings that a run can have.
+        request: the fields of a :class:`noisewright.request.Request`, of its run.json, without what was typed just now.
 
     Raises:
         ValueError: in one line, naming the first such thing.
     """
-    strange = sorted(set(map(str, request)) - set(known))
-    if strange:
-        raise ValueError(f"expected the settings of a run in {run}, got {_short(strange[0])}")
     for name in leading_out(run):
         raise ValueError(_asking(run, f"keeps {name} outside of it"))
     if request.get("score_cache") is not None:
@@ -140,26 +135,37 @@ def check_run(run: Path, request: Mapping[str, Any], known: Iterable[str]) -> No
         raise ValueError(_asking(run, f"names the directory {kept} to write scores to"))
     for key in ("verifier", "judge"):
         named = request.get(key) or []
-        for text in [] if named == ["none"] else [named] if isinstance(named, str) else named:
+        for text in [] if named == ["none"] else named:
+            if isinstance(text, Mapping):  # what was given from Python has to be given again
+                continue
             try:
                 check_verifier(text, local=True)
             except Untrusted as error:
                 raise ValueError(_asking(run, f"names the {key} {_short(text)}, {error}")) from None
+    for key in ("model", "config"):
+        if request.get(key) is not None:
+            _check_named(run, key, request.get(key))
+
+
+def _check_named(run: Path, key: str, name: Any) -> None:
     try:
-        check_model(request.get("model"))
+        check_model(name)
     except Untrusted as error:
-        raise ValueError(_asking(run, f"names the model {_short(request.get('model'))}, {error}")) from None
+        raise ValueError(_asking(run, f"names the {key} {_short(name)}, {error}")) from None
 
 
 def check_model(name: Any) -> None:
-    """Refuse a model that data names, unless it is in the package, a directory, or a hub id that the cache has.
+    """Refuse a model that data names, unless it is in the package, a directory, a file, or in the hub's cache.
 
     Raises:
         Untrusted: what is wrong with it, to be put after its name.
     """
     if not isinstance(name, str) or not name.isprintable():
         raise Untrusted("which is no name")
-    if registry.bundled(name) is None and not Path(name).is_dir() and not is_cached(registry.find_model(name)):
+    if registry.is_installed(name) or Path(name).is_dir():
+        return
+    found = registry.find_model(name)
+    if not Path(found).is_file() and not is_cached(found):
         raise Untrusted("which would be downloaded")
 
 
@@ -171,13 +177,6 @@ def is_cached(name: str) -> bool:
         return Path(snapshot_download(name, local_files_only=True)).is_dir()
     except (OSError, ValueError):  # nothing there, or no hub id
         return False
-
-
-def plan_settings(function: Any) -> set[str]:
-    """The settings that the request of a run can have: what ``function`` (``make_plan``) takes by name, and no more."""
-    named = inspect.signature(function).parameters.values()
-    own = {one.name for one in named if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
-    return own - {"pipe"} | {"model", "executor"}
 
 
 def _asking(run: Path, what: str) -> str:

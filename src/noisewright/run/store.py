@@ -349,8 +349,13 @@ def ask_to_stop(root: str | Path) -> None:
 
 
 def _comparable(spec: dict[str, Any]) -> dict[str, Any]:
-    """The spec without what may change, the sampler's settings beside the others."""
+    """The spec without what may change, the sampler's settings beside the others.
+
+    A model is known by its fingerprint, wherever it lies and whatever it is called.
+    """
     flat = {**{key: value for key, value in spec.items() if key != "sampler"}, **spec.get("sampler", {})}
+    if "fingerprint" in flat:
+        flat.pop("model", None)
     return dict(json.loads(json.dumps({key: value for key, value in flat.items() if key not in MAY_CHANGE})))
 
 

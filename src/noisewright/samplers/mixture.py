@@ -80,6 +80,7 @@ class MixtureSampler:
         self.solver: AnySolver = solver or Ddim()
         self.prompt = prompt
         self.meter = Meter()
+        self.reached: tuple[int, Tensor, Any] | None = None
         self._set_steps(steps)
 
     def _set_steps(self, steps: int) -> None:
@@ -164,12 +165,14 @@ class MixtureSampler:
     ) -> tuple[Tensor, Any]:  # fmt: skip
         if not 0 <= start < stop <= self.schedule.steps:
             raise ValueError(f"expected 0 <= start < stop <= {self.schedule.steps}, got {start} to {stop}")
+        self.reached = None
         with self.meter.phase("denoise"):
             for index in range(start, stop):
                 drawn = noise(index) if self.solver.stochastic and noise is not None else None
                 self._count(x, self.nfe(index, index + 1))
                 x, state = self._step(x, index, drawn, state)
                 x = x.float()
+                self.reached = index + 1, x, state
             return x, state
 
     @property

@@ -186,6 +186,18 @@ class DifferentiableSampler(Sampler, Protocol):
         ...
 
 
+@runtime_checkable
+class Interruptible(Protocol):
+    """A sampler that can tell where Ctrl-C met it.
+
+    Attributes:
+        reached: after a :meth:`Sampler.denoise` that KeyboardInterrupt ended, the index of the last step that was
+            completed, the states (batch, ...) there and the solver's; None where not one step was.
+    """
+
+    reached: tuple[int, Tensor, Any] | None
+
+
 def quantise(images: Tensor) -> Tensor:
     """Round to the 8 bits of a PNG: what is scored is what is saved."""
     return (images.float().clamp(0, 1) * 255).round() / 255

@@ -55,7 +55,7 @@ def load_single_file(file: Path, config: str | Path | None, dtype: torch.dtype) 
         ValueError: in one line, on a file that is none, and where file and configurations do not fit.
     """
     try:
-        held = read_checkpoint(file, "a single-file checkpoint")
+        held = read_checkpoint(file, "a single-file checkpoint (FILE.safetensors)")
         _check_kind(held)
         folder = _configs(held, config)
         kind = check_model(folder, str(folder))

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from noisewright.run.particle import ENSEMBLES, from_compact, read_ensemble
+from noisewright.run.lineage import from_compact
+from noisewright.run.particle import ENSEMBLES, read_ensemble
 from noisewright.schemas.checked import (
     CLOSED,
     MOST_BATCH,
@@ -41,6 +42,7 @@ DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 Digest = Annotated[Sayable, matching(r"[0-9a-f]{16}", "a hash of 16 hex digits")]
 Device = Annotated[Sayable, matching(r"[a-z]{1,20}(:[0-9]{1,3})?", "a device such as cpu or cuda:0")]
+KeptPicture = Annotated[Sayable, matching(r"kept/\d+-[0-9a-f]{16}\.png", "kept/PLACE-ID.png")]
 Picture = Annotated[Sayable, matching(r"(best|baseline)\.png", "best.png or baseline.png")]
 ClassNumber = Annotated[int, whole(0, 2**31)]
 Limit = Annotated[int, whole(1)]
@@ -228,38 +230,6 @@ class SpecJson(TypedDict):
     batch_size: NotRequired[Limit]
 
 
-class RequestJson(TypedDict):
-    """What ``noisewright generate`` was asked for, from which ``resume`` plans again."""
-
-    __pydantic_config__ = CLOSED  # type: ignore[misc]
-    model: Text
-    prompt: Text | None
-    class_label: NotRequired[Text | None]
-    search: Name
-    search_args: Texts
-    verifier: Texts | None
-    judge: Texts | None
-    budget: Texts | None
-    target: Texts
-    num_inference_steps: Steps | None
-    search_steps: Steps | None
-    solver: Name | None
-    eta: Number | None
-    schedule: NotRequired[Text]
-    force: NotRequired[bool]
-    guidance_scale: Number | None
-    negative_prompt: Text | None
-    height: Side | None
-    width: Side | None
-    seed: Seed
-    ensemble: Text
-    score_cache: NotRequired[Text | None]
-    batch_size: Limit | None
-    executor: NotRequired[Name]
-    device: Text | None
-    dtype: Text | None
-
-
 class ShownJson(TypedDict):
     """Best or baseline, as a summary has it."""
 
@@ -268,6 +238,49 @@ class ShownJson(TypedDict):
     seed: Seed | None
     scores: Scores
     file: Picture
+
+
+class StandingJson(TypedDict):
+    """One of the two that are compared."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+    id: Id
+    seed: Seed | None
+    value: Number | None
+
+
+class OpinionJson(TypedDict):
+    """What a verifier says of the two."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+    name: Name
+    scores: Annotated[list[Number | None], Field(strict=True, min_length=2, max_length=2)]
+    places: Annotated[list[Limit], Field(strict=True, min_length=2, max_length=2)]
+    prefers: Literal["first", "second"] | None
+    by: Number | None
+
+
+class WhyJson(TypedDict):
+    """The first against the second (:func:`noisewright.run.explain.explain`)."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+    first: StandingJson
+    second: StandingJson
+    value_name: Text
+    of: Count
+    by: Number | None
+    tie: bool
+    verifiers: Annotated[list[OpinionJson], Field(strict=True, min_length=1, max_length=100)]
+
+
+class KeptJson(TypedDict):
+    """One of the best that was written as a file of its own."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+    id: Id
+    seed: Seed | None
+    scores: Scores
+    file: KeptPicture
 
 
 class SecondsJson(TypedDict):
@@ -293,6 +306,32 @@ class SummaryJson(TypedDict):
     seconds: SecondsJson
     stopped: Text | None
     warnings: Texts
+    verifiers: NotRequired[Texts]
+    judges: NotRequired[Texts]
+    value_name: NotRequired[Text]
+    why: NotRequired[WhyJson | None]
+    kept: NotRequired[Annotated[list[KeptJson], Field(strict=True, max_length=10_000)]]
+
+
+ClassName = Annotated[Sayable, matching(r"[A-Za-z]\w{0,99}", "the name of a class")]
+
+
+class SchedulerJson(TypedDict):
+    """A scheduler of diffusers."""
+
+    __pydantic_config__ = CLOSED  # type: ignore[misc]
+    class_: Annotated[ClassName, Field(alias="class")]
+    config: PlainObject | None
+
+
+class PlainJson(TypedDict):
+    """What plain diffusers needs to know of a sampler (:func:`noisewright.plain.plain_settings`)."""
+
+    __pydantic_config__ = CLOSED  # type: ignore[misc]
+    solver: Name | None
+    scheduler: SchedulerJson | None
+    euler: NotRequired[Literal["EulerDiscreteScheduler", "FlowMatchEulerDiscreteScheduler"]]
+    sigmas: NotRequired[Levels]
 
 
 class RunJson(TypedDict):
@@ -306,19 +345,13 @@ class RunJson(TypedDict):
     versions: Versions
     spec: SpecJson
     request: NotRequired[PlainObject | None]
+    plain: NotRequired[PlainJson | None]
     summary: NotRequired[SummaryJson]
 
 
 RUN: TypeAdapter[Any] = TypeAdapter(RunJson)
-REQUEST: TypeAdapter[Any] = TypeAdapter(RequestJson)
 SHOWN_OF_SPEC = ("sampler", "search_steps", "search", "seed", "verifiers", "ensemble", "budget")
 """What a spec must say for a run to be shown."""
-
-REQUEST_DEFAULTS: dict[str, Any] = {
-    "class_label": None, "schedule": "pipeline", "force": False, "score_cache": None, "executor": "local",
-}  # fmt: skip
-"""What requests of earlier versions do not say."""
-
 
 def check_run(value: Any, where: str) -> dict[str, Any]:
     """``run.json``, all that any reader of it looks at.
@@ -330,16 +363,6 @@ def check_run(value: Any, where: str) -> dict[str, Any]:
     checked(PLAIN, value, where)
     found: dict[str, Any] = value
     return found
-
-
-def check_request(value: Any, where: str) -> dict[str, Any]:
-    """The request in a ``run.json``, with what earlier versions did not say.
-
-    Raises:
-        ValueError: in one line.
-    """
-    checked(REQUEST, value, f"the request in {where}")
-    return {**REQUEST_DEFAULTS, **value}
 
 
 def check_shown(run: dict[str, Any], where: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The arguments of the Python interface: a type each, checked before anything is loaded or spent."""
+"""The kinds of arguments of the Python interface, and the line that is said where one is wrong."""
 
 from __future__ import annotations
 
@@ -11,11 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from noisewright.outside.bounds import no_longer
 from noisewright.schemas.checked import (
-    LARGEST_SEED,
-    MOST_BATCH,
-    MOST_SIDE,
-    MOST_STEPS,
     Sayable,
     explained,
     sayable,
@@ -23,7 +20,6 @@ from noisewright.schemas.checked import (
 )
 from noisewright.schemas.reading import short
 
-MOST_PIXELS = 2**26
 LONGEST_NAME = 4096
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 LONGEST_NEGATIVE = 5000
@@ -76,8 +72,11 @@ def _mapping(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else value
 
 
-def _is(said: str, default: Any = None, **bounds: Any) -> Any:
-    return Field(default, description=said, **bounds)
+def is_(said: str, default: Any = None, **bounds: Any) -> Any:
+    """A field, and in its description what is expected of it."""
+    if "default_factory" not in bounds:
+        bounds["default"] = default
+    return Field(description=said, **bounds)
 
 
 Whole = Annotated[int, Field(strict=True), BeforeValidator(_number)]
@@ -92,74 +91,63 @@ Weights = Annotated[dict[Name, Any], BeforeValidator(_mapping)]
 """Numbers by name, which are looked at where the names are known."""
 
 
-class Request(BaseModel):
-    """What a search is asked for, apart from the pipeline and the verifiers: frozen and JSON-ready.
-
-    The names are those of :func:`noisewright.search`'s arguments, which says what they mean.
-    """
+class Arguments(BaseModel):
+    """What calls of the Python interface take besides a request: how to load, where to write, what to tell."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    class_label: Whole | Name | None = _is("a class_label as a name or a number")
-    search: Name = _is("a search as a name", "random")
-    search_args: Annotated[dict[Name, Any], BeforeValidator(_mapping)] | None = _is(
-        "search_args as a mapping from names to values"
-    )
-    target: Real | Weights | None = _is("a target as a finite number, or one for each verifier by name")
-    num_inference_steps: Whole | None = _is("num_inference_steps of at least 1", ge=1, le=MOST_STEPS)
-    search_steps: Whole | None = _is("search_steps of at least 1", ge=1, le=MOST_STEPS)
-    guidance_scale: Real | None = _is("a finite number as guidance_scale")
-    negative_prompt: Negative | None = _is("a negative_prompt as text")
-    height: Whole | None = _is("a height above 0", ge=1, le=MOST_SIDE)
-    width: Whole | None = _is("a width above 0", ge=1, le=MOST_SIDE)
-    solver: Name | None = _is("a solver as a name")
-    eta: Real | None = _is("a finite number as eta")
-    schedule: FilePath | None = _is("a schedule as a name or a file")
-    force: Flag = _is("force as True or False", False)
-    seed: Whole = _is("a seed in [0, 2**63 - 2**32)", 0, ge=0, le=LARGEST_SEED - 2**32)
-    ensemble: Name | Weights = _is(
-        "an ensemble as a name, or a weight for each verifier by name", "rank"
-    )
-    score_cache: FilePath | None = _is("a score_cache as a directory")
-    batch_size: Whole | None = _is("batch_size of at least 1", ge=1, le=MOST_BATCH)
-    device: DeviceName | None = _is("a device as its name")
-    dtype: Dtype | None = _is("a dtype of float32, float16, bfloat16 or float64")
-    out: FilePath | None = _is("out as a directory")
-    pictures: Flag = _is("pictures as True or False", True)
-    progress: Callable[..., Any] | bool | None = _is("progress as True, False, or a function of the run")
+    device: DeviceName | None = is_("a device as its name")
+    dtype: Dtype | None = is_("a dtype of float32, float16, bfloat16 or float64")
+    out: FilePath | None = is_("out as a directory")
+    pictures: Flag = is_("pictures as True or False", True)
+    progress: Callable[..., Any] | bool | None = is_("progress as True, False, or a function of the run")
 
 
-def check_arguments(**given: Any) -> Request:
+def check_arguments(**given: Any) -> Arguments:
     """Arguments as plain Python values: numpy's numbers as Python's, paths as text, torch's dtypes as their names.
 
     Raises:
         ValueError, TypeError: in one line, on the first that is wrong.
     """
     try:
-        found = Request.model_validate(given)
+        return Arguments.model_validate(given)
     except ValidationError as error:
-        raise _refusal(error, given) from None
-    if found.height and found.width and found.height * found.width > MOST_PIXELS:
-        raise ValueError(
-            f"expected height x width of at most {MOST_PIXELS} pixels, got {found.height} x {found.width}"
-        )
-    return found
+        raise refusal(Arguments, error, given) from None
 
 
-def _refusal(error: ValidationError, given: Mapping[str, Any]) -> ValueError | TypeError:
-    """The line on pydantic's first error, as Python's exception for it."""
+def refusal(kind: type[BaseModel], error: ValidationError, given: Mapping[str, Any]) -> ValueError | TypeError:
+    """The line on pydantic's first error, as Python's exception for it.
+
+    Args:
+        kind: whose fields' descriptions say what was expected.
+        error: what pydantic says of them.
+        given: the values by name.
+    """
     first = error.errors(include_url=False)[0]
-    name, value = str(first["loc"][0]), given[str(first["loc"][0])]
-    said, kind = Request.model_fields[name].description, first["type"]
-    if kind == "less_than_equal" and name != "seed":
+    name = str(first["loc"][0])
+    value, said, what = given[name], kind.model_fields[name].description, first["type"]
+    if what == "less_than_equal" and name != "seed":
         said = f"{name} of at most {first['ctx']['le']}"
-    elif kind in ("expected", "string_too_long"):
+    elif what in ("expected", "string_too_long", "too_long"):
         said = f"{explained(error, given)[0]} as {name}"
     elif isinstance(value, Mapping) and isinstance(first["input"], (str, int, float)) and len(first["loc"]) > 1:
         value = first["input"]
     number = isinstance(value, numbers.Number)
-    is_type = kind in WRONG_KIND or (kind in ("int_type", "float_type") and not number)
+    is_type = what in WRONG_KIND or (what in ("int_type", "float_type") and not number)
     return (TypeError if is_type else ValueError)(f"expected {said}, got {short(value)}")
+
+
+def check_prompt(prompt: Any) -> None:
+    """Raise a ValueError or a TypeError for a prompt that is empty or no prompt at all."""
+    if prompt is None:
+        raise ValueError("expected a prompt (or a class label, for a class-conditional model), got none")
+    if not isinstance(prompt, str):
+        raise TypeError(f"expected a prompt as text, got {type(prompt).__name__}")
+    if not sayable(prompt):
+        raise ValueError(f"expected a prompt without NUL and half surrogate pairs, got {short(prompt)}")
+    if not prompt.strip():
+        raise ValueError("expected a prompt, got an empty one")
+    no_longer(prompt=prompt)
 
 
 def as_path(name: str, value: Any) -> Path:

@@ -12,8 +12,8 @@ import typer
 
 from noisewright.cli.exits import Interrupted
 from noisewright.cli.libraries import hush_libraries
-from noisewright.cli.requests import located_verifiers
 from noisewright.outside.files import check_directory
+from noisewright.request import located_verifiers
 
 if TYPE_CHECKING:
     from noisewright.trajectory.progress import Report

@@ -1,0 +1,213 @@
+"""The worker: the model and the verifiers, doing jobs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noisewright.diffusion import reno
+from noisewright.errors import out_of_memory
+from noisewright.executors import scoring
+from noisewright.executors.making import Making
+from noisewright.executors.protocol import Interrupted, Job, Leg, MakeJob, Outcome, ScoreJob, added, nothing_metered
+from noisewright.executors.steps import carry
+from noisewright.images.metadata import encode_png, pixel_hash, pixels_of
+from noisewright.run.particle import Particle
+from noisewright.run.rows import State
+from noisewright.samplers.protocol import Interruptible, Meter, Sampler
+from noisewright.verifiers.protocol import Verifier, gradient_of
+
+
+class ModelWorker:
+    """A :class:`~noisewright.executors.protocol.Worker` with a model and verifiers of its own.
+
+    Args:
+        search: the sampler that the search samples with.
+        final: the one that renders the result; the same where the search has no steps of its own.
+        verifiers: what the search sees.
+        judges: what it never sees.
+    """
+
+    def __init__(
+        self, search: Sampler, final: Sampler, verifiers: Sequence[Verifier], judges: Sequence[Verifier] = ()
+    ) -> None:
+        self.samplers = {"search": search, "final": final}
+        self.verifiers = {one.name: one for one in verifiers}
+        self.judges = {one.name: one for one in judges}
+        self.prompt = str(search.description["prompt"])
+        self.on_cpu = str(search.description.get("device", "cpu")) == "cpu"
+        # A fresh sampler has encoded the prompt already, for this run; a used one counted for others.
+        self._seen = [(Meter() if one.nfe == 0 else one).snapshot() for one in self._meters()]
+
+    def do(self, job: Job) -> Outcome:
+        """Do a job; see :meth:`noisewright.executors.protocol.Worker.do`."""
+        if isinstance(job, ScoreJob):
+            return scoring.judge(self.judges, job) if job.kind == "judge" else scoring.ask_all(self.verifiers, job)
+        began = time.perf_counter()
+        try:
+            made = self._make(job)
+        except Exception as error:
+            if not out_of_memory(error) or len(job) == 1:
+                raise
+            made = None
+        if made is None:  # outside the handler, whose traceback still holds the tensors
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            made = {"shrank_to": max(1, len(job) // 2)}
+        return Outcome(metered=self._metered(), took=time.perf_counter() - began, **made)
+
+    def _make(self, job: MakeJob) -> dict[str, Any]:
+        """What a micro-batch gives, by the names of :class:`~noisewright.executors.protocol.Outcome`."""
+        return _MicroBatch(self, job).work()
+
+    def _meters(self) -> list[Meter]:
+        """The samplers' meters, each once: they mostly share one."""
+        return list({id(one.meter): one.meter for one in self.samplers.values()}.values())
+
+    def _metered(self) -> dict[str, Any]:
+        """What was counted since it was asked last."""
+        taken = nothing_metered()
+        for place, meter in enumerate(self._meters()):
+            taken = added(taken, meter.since(self._seen[place]))
+            self._seen[place] = meter.snapshot()
+        return taken
+
+    def interrupted(self, index: int, states: State) -> Interrupted:
+        """Ctrl-C, with what it interrupted."""
+        return Interrupted(Outcome(metered=self._metered(), states=states, index=index))
+
+
+class _MicroBatch:
+    """One :class:`MakeJob` at work."""
+
+    def __init__(self, worker: ModelWorker, job: MakeJob) -> None:
+        self._worker = worker
+        self._job = job
+        self._sampler = worker.samplers[job.model]
+        self._estimates: dict[str, Tensor] = {}
+        wanted = [*job.leg.sources, *(job.look.sources if job.look is not None else ())]
+        self._states = Making(job.steps, job.known, wanted, self._sampler)
+
+    def work(self) -> dict[str, Any]:
+        found = getattr(self, f"_{self._job.kind}")()
+        return {"made": self._states.made, "estimates": self._estimates, "steady_step": self._steady(), **found}
+
+    def _steady(self) -> float | None:
+        """Seconds of a step; elsewhere than on a CPU steps end later than the calls that begin them."""
+        return self._sampler.meter.steady_step() if self._worker.on_cpu else None
+
+    def _recall(self) -> dict[str, Any]:
+        return {"states": self._states.batch(self._job.leg.sources)}
+
+    def _denoise(self) -> dict[str, Any]:
+        return {"states": self._reached(self._job.leg)}
+
+    def _estimate(self) -> dict[str, Any]:
+        sources = self._job.leg.sources
+        clean = self._known_estimates(sources)
+        if clean is None:
+            clean = self._sampler.predict(self._states.batch(sources)[0], self._job.leg.index)
+        images, flags = self._decoded(clean)
+        return {"clean": clean, "images": torch.nan_to_num(images), "broken": _broken(images, flags)}
+
+    def _ascend(self) -> dict[str, Any]:
+        sampler, sources, args = self._sampler, self._job.leg.sources, self._job.leg.particles[0].args
+        x, _ = self._states.batch(sources)
+        start = sampler.schedule.start  # ascent is in the noise's own units, whatever the sampler's
+        x = (x / start).clone().requires_grad_()
+        images = sampler.trace(x * start)  # type: ignore[attr-defined]
+        asked = self._worker.verifiers.values()
+        scores: Any = sum(gradient_of(one, images, self._worker.prompt) for one in asked)  # type: ignore[arg-type]
+        moved, velocity = reno.ascended(x, scores, self._states.velocities(sources, x.detach()), **args)
+        objective = torch.as_tensor(scores).detach().flatten().tolist()
+        return {"states": (start * moved, velocity), "objective": tuple(objective)}
+
+    def _generate(self) -> dict[str, Any]:
+        x, previews = self._to_the_end()
+        images, flags = self._decoded(x)
+        broken = _broken(images, flags)
+        images = torch.nan_to_num(images)
+        pngs, pixels = [], []
+        for array, recipe in zip(pixels_of(images), self._job.recipes, strict=True):
+            pixels.append(pixel_hash(array))
+            pngs.append(encode_png(array, {**recipe, "pixels": pixels[-1]}))
+        return {
+            "images": images, "previews": previews, "broken": broken, "flagged": tuple(flags),
+            "pngs": tuple(pngs), "pixels": tuple(pixels),
+        }  # fmt: skip
+
+    def _to_the_end(self) -> tuple[Tensor, Tensor | None]:
+        """Clean states, and the decoded estimates on the way that a verifier wants to see, where the way has them."""
+        leg, look, sampler = self._job.leg, self._job.look, self._sampler
+        if look is None:
+            return self._reached(leg)[0], None
+        x, state = self._reached(look)
+        clean = None if look.index < leg.sources[0].index else self._known_estimates(look.particles)
+        if clean is None:
+            clean = sampler.predict(x, look.index)
+        previews = sampler.decode(clean)
+        if look.index < leg.sources[0].index:  # it was passed already, and looked back to
+            return self._reached(leg)[0], previews
+        known = clean if sampler.can_advance else None
+        return self._carried(look.particles, x, state, leg.index, known)[0], previews
+
+    def _reached(self, leg: Leg) -> State:
+        """Denoise along a leg: (batch, ...), solver state."""
+        x, state = self._states.batch(leg.sources)
+        if leg.sources[0].index == leg.index:
+            return x, state
+        clean = self._known_estimates(leg.sources) if self._sampler.can_advance else None
+        return self._carried(leg.sources, x, state, leg.index, clean)
+
+    def _carried(
+        self, particles: Sequence[Particle], x: Tensor, state: Any, stop: int, clean: Tensor | None
+    ) -> State:  # fmt: skip
+        sampler = self._sampler
+        if isinstance(sampler, Interruptible):
+            sampler.reached = None
+        try:
+            return carry(particles, sampler, x, state, stop, clean)
+        except KeyboardInterrupt:
+            reached = sampler.reached if isinstance(sampler, Interruptible) else None
+            if reached is None:
+                raise
+            index, x, state = reached
+            raise self._worker.interrupted(index, (x, state)) from None
+
+    def _known_estimates(self, particles: Sequence[Particle]) -> Tensor | None:
+        """Clean estimates (batch, ...) of particles at which the network was asked already; None where it was not."""
+        known = self._job.estimates
+        if any(one.id not in known for one in particles):
+            return None
+        rows = []
+        for one in particles:
+            found = known[one.id]
+            if found is None:  # the file was lost: ask again
+                found = self._sampler.predict(self._states.one(one)[0], one.index)
+                self._estimates[one.id] = found
+            rows.append(found)
+        return torch.cat(rows)
+
+    def _decoded(self, x: Tensor) -> tuple[Tensor, list[bool]]:
+        """Images of clean states, and which of them a safety checker blacked out.
+
+        Where memory runs out they are decoded in halves, since the steps before are paid already.
+        """
+        try:
+            images = self._sampler.decode(x)
+            return images, list(getattr(self._sampler, "flagged", None) or [False] * len(x))
+        except Exception as error:
+            if not out_of_memory(error) or len(x) == 1:
+                raise
+        parts = [self._decoded(part) for part in x.split((len(x) + 1) // 2)]
+        return torch.cat([images for images, _ in parts]), [flag for _, flags in parts for flag in flags]
+
+
+def _broken(images: Tensor, flags: Sequence[bool]) -> tuple[str | None, ...]:
+    """Why each image is none: NaN or infinity in it, or a safety checker's black."""
+    finite = images.flatten(1).isfinite().all(1).tolist()
+    return tuple("nan" if not good else "nsfw" if flag else None for good, flag in zip(finite, flags, strict=True))

@@ -1,0 +1,285 @@
+"""One request for many prompts: a run each, in one process, on a pipeline and verifiers that are made once."""
+
+from __future__ import annotations
+
+import atexit
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from noisewright.api import given_apart
+from noisewright.continuing import check_spent
+from noisewright.execute import execute
+from noisewright.outside.bounds import MOST_PROMPTS, no_more
+from noisewright.outside.files import check_directory
+from noisewright.outside.prompts import read_prompts
+from noisewright.outside.texts import clean
+from noisewright.planning import Plan, load_requested, plan_on, recordable
+from noisewright.progress import RunProgress, Show, displayed
+from noisewright.request import Request, read_request
+from noisewright.result import Result
+from noisewright.run.budget import parse_budget
+from noisewright.run.reading import is_concluded, is_run, read_run
+from noisewright.samplers.quiet import quiet
+from noisewright.schemas.reading import short
+from noisewright.schemas.request import check_arguments, check_prompt
+
+LONGEST_SLUG = 40
+
+
+@dataclass(frozen=True)
+class PromptRun:
+    """What came of one prompt.
+
+    Attributes:
+        number: its place among the prompts, from 1.
+        prompt: the text.
+        run: the directory.
+        status: ``done``; ``found``, where it was done before; ``interrupted``; ``failed``.
+        result: of what was run now, else None.
+        summary: the object that ``--json`` prints; None where it failed.
+        judges: their names.
+        error: one line on why it failed, else None.
+    """
+
+    number: int
+    prompt: str
+    run: Path
+    status: str
+    result: Result | None = None
+    summary: dict[str, Any] | None = None
+    judges: tuple[str, ...] = ()
+    error: str | None = None
+
+
+def search_many(
+    pipe: Any,
+    prompts: Sequence[str] | Path,
+    *,
+    out: str | Path | None = None,
+    progress: bool | None = None,
+    pictures: bool = True,
+    **settings: Any,
+) -> Iterator[PromptRun]:
+    """Search for each of many prompts, one after the other; gives what came of each as soon as it is known.
+
+    The pipeline and the verifiers are made once. A run that is done already in ``out`` is not made again, so that the
+    same call goes on where it was cut short; what fails of one prompt does not keep the others from being made.
+
+    Args:
+        pipe: as :func:`noisewright.search` takes it.
+        prompts: texts, each once; or a file with one a line, in which ``#`` begins a comment.
+        out: the directory of the runs' directories ``NNNN-the-prompt``; by default a temporary one.
+        progress: whether to show how far it is; by default where somebody looks.
+        pictures: as there.
+        settings: everything else that :func:`noisewright.search` takes.
+
+    Raises:
+        ValueError, TypeError: wrong use, in one line, before anything is spent.
+    """
+    asked = check_arguments(out=out, progress=progress, pictures=pictures)
+    texts = checked_prompts(prompts)
+    fields, arguments, given = given_apart(settings)
+    named = isinstance(pipe, (str, Path))
+    base = Request(prompt=texts[0], **fields, **({"model": pipe} if named else {}))
+    if asked.out is None:
+        place = Path(tempfile.mkdtemp(prefix="noisewright-"))
+        atexit.register(shutil.rmtree, place, ignore_errors=True)
+    else:
+        place = check_directory(asked.out, "out")
+    with quiet():
+        many = PromptRuns.of(base, texts, place, pipe=None if named else pipe, arguments=arguments, **given)
+    return _shown(many, progress, asked.pictures)
+
+
+def _shown(many: PromptRuns, progress: bool | None, pictures: bool) -> Iterator[PromptRun]:
+    with quiet(), displayed(progress) as show:
+        yield from many.runs(show, pictures)
+
+
+def checked_prompts(prompts: Sequence[str] | Path) -> list[str]:
+    """Prompts from a list or a file, each checked.
+
+    Raises:
+        ValueError, TypeError: in one line.
+    """
+    if isinstance(prompts, Path):
+        return read_prompts(prompts, comments=True, distinct=True)
+    if isinstance(prompts, (str, bytes)) or not isinstance(prompts, Sequence):
+        raise TypeError(f"expected prompts as a list of texts, or a file as a Path, got {short(prompts)}")
+    no_more(MOST_PROMPTS, "prompts", prompts)
+    if not prompts:
+        raise ValueError("expected at least one prompt, got none")
+    for number, text in enumerate(prompts, start=1):
+        try:
+            check_prompt(text)
+        except (ValueError, TypeError) as error:
+            raise type(error)(f"{error} as prompt {number}") from None
+    seen: dict[str, int] = {}
+    for number, text in enumerate(prompts, start=1):
+        if seen.setdefault(text, number) != number:
+            raise ValueError(f"expected each prompt once, got {short(text)} as number {seen[text]} and {number}")
+    return list(prompts)
+
+
+@dataclass(frozen=True)
+class PromptRuns:
+    """Prompts with the pipeline and all else that their runs share.
+
+    Attributes:
+        request: of the first prompt, as it is recorded.
+        prompts: all of them.
+        place: the directory of the runs' directories.
+        pipe: the pipeline, loaded.
+        live: verifiers, judges and arguments that were given as objects.
+        known: verifiers that were made, by their names.
+    """
+
+    request: Request
+    prompts: Sequence[str]
+    place: Path
+    pipe: Any
+    live: Mapping[str, Any]
+    known: dict[str, Any]
+
+    @classmethod
+    def of(cls, request: Request, prompts: Sequence[str], place: Path, *, pipe: Any = None, **given: Any) -> PromptRuns:
+        """Check what all runs share, and load the pipeline.
+
+        Args:
+            request: with any of the prompts.
+            prompts: all of them.
+            place: the directory of the runs' directories.
+            pipe: the pipeline, where it is loaded already.
+            given: verifiers, judges and arguments, as :func:`noisewright.planning.plan` takes them.
+
+        Raises:
+            ValueError, TypeError: in one line.
+        """
+        if request.class_label is not None:
+            raise ValueError(f"expected no class_label beside prompts, got {short(request.class_label)}")
+        if is_run(place):
+            raise ValueError(f"expected a directory of runs, got {place}, which is a run")
+        recorded, live = recordable(request, pipe=pipe, **given)
+        return cls(recorded, prompts, place, load_requested(recorded) if pipe is None else pipe, live, {})
+
+    def placed(self, place: Path) -> PromptRuns:
+        """The same in another directory."""
+        return replace(self, place=place)
+
+    def directory(self, number: int) -> Path:
+        """The run directory of the prompt of a number, from 1."""
+        slug = re.sub(r"[^a-z0-9]+", "-", self.prompts[number - 1].lower())[:LONGEST_SLUG].strip("-") or "run"
+        return self.place / f"{number:04d}-{slug}"
+
+    def request_of(self, number: int) -> Request:
+        return self.request.changed(prompt=self.prompts[number - 1])
+
+    def plan(self, number: int) -> Plan:
+        """The plan of the prompt of a number.
+
+        Raises:
+            ValueError, TypeError: in one line.
+        """
+        return plan_on(self.request_of(number), self.pipe, known=self.known, **self.live)
+
+    def runs(self, show: Show | None, pictures: bool = True) -> Iterator[PromptRun]:
+        """Run them; after Ctrl-C the one that was interrupted is the last.
+
+        Args:
+            show: is told how far all of it is.
+            pictures: whether to draw pictures of each run.
+
+        Raises:
+            ValueError, TypeError: what the first prompts are refused with alike: it is about the settings.
+            KeyboardInterrupt: where nothing of the run in hand is finished.
+        """
+        part = None if show is None else _parts(show, len(self.prompts))
+        held: PromptRun | None = None  # the first, where it could not be planned
+        for number in range(1, len(self.prompts) + 1):
+            found = self._found(number)
+            if found is None:
+                try:
+                    plan = self.plan(number)
+                except (ValueError, TypeError, OSError) as error:
+                    if number == len(self.prompts) == 1 or (held is not None and held.error == _line(error)):
+                        raise
+                    found = self._failed(number, error)
+                    held = found if number == 1 else None
+                    if held is not None:
+                        continue
+            if held is not None and number == 2:
+                yield held
+                held = None
+            if found is None:
+                found = self._run(number, plan, None if part is None else part(number), pictures)
+            yield found
+            if found.status == "interrupted":
+                return
+
+    def _found(self, number: int) -> PromptRun | None:
+        """A run that was done before, as it is asked for now."""
+        run = self.directory(number)
+        try:
+            if not is_run(run) or not is_concluded(run):
+                return None
+            held = read_run(run)
+            if read_request(held.get("request"), str(run)) != self.request_of(number):
+                return None
+        except (ValueError, OSError):  # said when it is opened
+            return None
+        judges = tuple(one["name"] for one in held["spec"].get("judges", []))
+        return PromptRun(number, self.prompts[number - 1], run, "found", None, summary_in(run, held["summary"]), judges)
+
+    def _run(self, number: int, plan: Plan, show: Show | None, pictures: bool) -> PromptRun:
+        run = self.directory(number)
+        try:
+            if is_run(run):
+                check_spent(run, parse_budget(plan.budget))
+            result = execute(plan, run, None if show is None else RunProgress(show), pictures=pictures)
+        except Exception as error:  # of this prompt alone, perhaps: the others are made all the same
+            return self._failed(number, error)
+        summary = summary_in(run, result.to_json())
+        status = "interrupted" if result.interrupted else "done"
+        return PromptRun(number, self.prompts[number - 1], run, status, result, summary, result.judges)
+
+    def _failed(self, number: int, error: BaseException) -> PromptRun:
+        return PromptRun(number, self.prompts[number - 1], self.directory(number), "failed", error=_line(error))
+
+
+def _parts(show: Show, count: int) -> Callable[[int], Show]:
+    """Displays of the prompts' parts of the whole, by their numbers; the time left is that of all."""
+    began, first = time.monotonic(), -1.0
+
+    def part(number: int) -> Show:
+        nonlocal began, first
+        if first < 0:  # those that were done before took no time
+            began, first = time.monotonic(), (number - 1) / count
+
+        def show_part(done: float, left: float | None, text: str) -> None:
+            whole = (number - 1 + done) / count
+            took, made = time.monotonic() - began, whole - first
+            show(whole, took * (1 - whole) / made if made > 0 else left, f"prompt {number} of {count}, {text}")
+
+        return show_part
+
+    return part
+
+
+def summary_in(run: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """A result with its paths below ``run``."""
+    found = dict(summary)
+    for name in ("best", "baseline"):
+        found[name] = {**found[name], "file": str(run / Path(found[name]["file"]).name)}
+    return {**found, "run": str(run)}
+
+
+def _line(error: BaseException) -> str:
+    return clean(str(error) or type(error).__name__, 1000)
+
+

@@ -1,0 +1,74 @@
+"""A model by its name: what a person types, to a loaded pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from noisewright import registry
+from noisewright.request import Request
+from noisewright.samplers.quiet import quiet
+from noisewright.schemas.reading import short
+from noisewright.schemas.request import as_path
+
+
+def load(
+    model: str | Path = "noisewright/shapes",
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    variant: str | None = None,
+    config: str | Path | None = None,
+    loras: str | Path | Sequence[Any] = (),
+) -> Any:
+    """Load a bundled model, a pipeline directory, a hub id or a checkpoint file as a diffusers pipeline.
+
+    Safetensors only, and no code of the model's own.
+
+    Args:
+        model: its name, directory or ``FILE.safetensors``.
+        device: ``cpu``, ``cuda``, ``mps``; by default the best there is.
+        dtype: ``float32``, ``float16`` or ``bfloat16``; by default float32 on a CPU, else bfloat16.
+        variant: of the weight files, such as ``fp16``.
+        config: for a checkpoint file: a pipeline directory with the configuration, so that no hub is asked.
+        loras: LoRA files, each ``FILE``, ``FILE:WEIGHT`` or (file, weight).
+
+    Raises:
+        ValueError: in one line, what is wrong with the name or the files.
+    """
+    as_path("a model", model)
+    asked = Request(
+        model=model, prompt="any", device=device, dtype=dtype, variant=variant, config=config, loras=loras
+    )
+    return load_requested(asked)
+
+
+def load_requested(request: Request) -> Any:
+    """The pipeline that a request names.
+
+    Raises:
+        ValueError: as :func:`load`.
+    """
+    name = str(request.model)
+    registry.find_model(name)
+    check_device(request.device)
+    given: Mapping[str, Any] = {
+        "variant": request.variant, "config": request.config,
+        "loras": [(one["file"], one["weight"]) for one in request.loras],
+    }  # fmt: skip
+    more = {key: value for key, value in given.items() if value}
+    with quiet():
+        return registry.load_model(name, device=request.device, dtype=request.dtype, **more)
+
+
+def check_device(name: str | None) -> None:
+    """Raise a ValueError for a device that is not here."""
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise ValueError(
+            f"expected a device that torch has here (cpu, cuda, mps, ...), got {short(name)}"
+        ) from None

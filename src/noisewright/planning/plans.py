@@ -1,0 +1,208 @@
+"""A plan: what a run was asked for, checked, with everything it needs, before anything is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from noisewright import registry
+from noisewright.executors.protocol import Executor
+from noisewright.planning.conditions import condition_of, unknown_words
+from noisewright.planning.models import load_requested
+from noisewright.planning.rehearsal import rehearse
+from noisewright.planning.samplers import (
+    call_arguments,
+    check_given,
+    default_batch_size,
+    drafting,
+    make_sampler,
+    record_of,
+    records_of,
+)
+from noisewright.planning.verifiers import choose_verifiers, names_of, target_of
+from noisewright.request import Request, check_names, located_verifiers
+from noisewright.run.budget import Budget, parse_budget
+from noisewright.run.particle import ENSEMBLES, ensemble_weights, read_ensemble
+from noisewright.run.verbs import Target
+from noisewright.samplers.protocol import Sampler
+from noisewright.verifiers.protocol import Verifier
+
+DEFAULT_BUDGET = "16 images"
+
+
+@dataclass
+class Plan:
+    """Everything a run needs, checked, before anything is spent.
+
+    Attributes:
+        request: what was asked for, as ``run.json`` records it.
+        sampler: what the search samples with.
+        final: what renders the winner; the same where there are no ``search_steps``.
+        verifiers: what the search sees.
+        judges: what it never sees.
+        search: its function, called with ``search_args``.
+        budget: the limits.
+        target: when to stop early.
+        batch_size: the first micro-batch.
+        executor: who does the work; None is this process.
+        spec: what identifies the run.
+        warnings: what the user should know.
+    """
+
+    request: Request
+    sampler: Sampler
+    final: Sampler
+    verifiers: list[Verifier]
+    judges: list[Verifier]
+    search: Callable[..., None]
+    search_args: dict[str, Any]
+    budget: Budget
+    target: Target
+    batch_size: int
+    executor: Executor | None
+    spec: dict[str, Any]
+    warnings: list[str]
+
+
+def plan(
+    request: Request,
+    *,
+    pipe: Any = None,
+    verifiers: Sequence[Any] | None = None,
+    judges: Sequence[Any] | None = None,
+    arguments: Mapping[str, Any] | None = None,
+) -> Plan:
+    """Check everything that can be checked before anything is spent.
+
+    Args:
+        request: what is asked for.
+        pipe: the pipeline (or sampler) itself, where it is loaded already; by default the model that the request names.
+        verifiers: names, functions or objects in place of the request's.
+        judges: the same.
+        arguments: further arguments of the pipeline's call: tensors and the like, of which a request has but a hash.
+
+    Raises:
+        ValueError, TypeError: in one line.
+        UnsupportedPipeline: where the pipeline cannot be entered through its scheduler.
+    """
+    request, live = recordable(request, pipe=pipe, verifiers=verifiers, judges=judges, arguments=arguments)
+    if pipe is None:
+        pipe = load_requested(request)
+    return plan_on(request, pipe, **live)
+
+
+def recordable(
+    request: Request,
+    *,
+    pipe: Any = None,
+    verifiers: Sequence[Any] | None = None,
+    judges: Sequence[Any] | None = None,
+    arguments: Mapping[str, Any] | None = None,
+) -> tuple[Request, dict[str, Any]]:
+    """A request as ``run.json`` will have it, its names checked; the arguments are :func:`plan`'s.
+
+    Returns:
+        The request, with paths in full and notes of what was given beside it; and the verifiers, judges and arguments
+        that :func:`plan_on` takes.
+
+    Raises:
+        ValueError, TypeError: in one line.
+    """
+    request = request.located()  # before a verifier changes the working directory
+    verifiers, judges = located_verifiers(verifiers), located_verifiers(judges)
+    check_names(request)
+    check_given(request, pipe)
+    changes: dict[str, Any] = {} if pipe is None else record_of(pipe)
+    if verifiers is not None:
+        changes["verifier"] = names_of(verifiers)
+    if judges is not None:
+        changes["judge"] = names_of(judges)
+    if arguments:
+        changes["pipeline_args"] = {**request.pipeline_args, **records_of(arguments)}
+    live = {"verifiers": verifiers, "judges": judges, "arguments": arguments}
+    return request.changed(**changes) if changes else request, live
+
+
+def plan_on(
+    request: Request,
+    pipe: Any,
+    *,
+    verifiers: Sequence[Any] | None = None,
+    judges: Sequence[Any] | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    known: dict[str, Verifier] | None = None,
+) -> Plan:
+    """As :func:`plan`, of a request that says all, on its pipeline, which is loaded.
+
+    Args:
+        request: from :func:`recordable`.
+        pipe: the pipeline (or sampler).
+        verifiers: as there.
+        judges: as there.
+        arguments: as there.
+        known: verifiers that were made before, by their names.
+
+    Raises:
+        ValueError, TypeError, UnsupportedPipeline: as there.
+    """
+    limits = parse_budget(DEFAULT_BUDGET if request.budget is None else request.budget)
+    _check_ensemble(request.ensemble)
+    function = registry.make_search(request.search)
+    search_args = registry.check_arguments(request.search, request.search_args)
+    registry.make_solver(request.solver, request.eta)
+    values = call_arguments(request, arguments or {}, pipe)
+    info, warnings = registry.card(getattr(pipe, "name_or_path", None)), list[str]()
+    condition = condition_of(pipe, request.prompt, request.class_label, info)
+    made, judging, notes = choose_verifiers(request, verifiers, judges, condition[0], info, pipe, known)
+    goal = target_of(request.target, made)
+    words = unknown_words(condition[0], info)
+    final = make_sampler(request, pipe, condition, info, values, warnings)
+    warnings += [*notes, *words]
+    sampler = drafting(request, final, len(made), warnings)
+    rehearse(function, sampler, made, search_args, request.seed, limits)
+    _check_budget(limits, sampler, final, request.keep or 1)
+    size = request.batch_size or default_batch_size(sampler)
+    spec = _spec(request, sampler, final, made, judging, search_args, limits, goal, size)
+    return Plan(
+        request=request, sampler=sampler, final=final, verifiers=made, judges=judging, search=function,
+        search_args=search_args, budget=limits, target=goal, batch_size=size,
+        executor=registry.make_executor(request.executor), spec=spec,
+        warnings=warnings,
+    )  # fmt: skip
+
+
+def _check_ensemble(ensemble: Any) -> None:
+    if not ensemble_weights(ensemble) and ensemble not in ENSEMBLES:
+        raise ValueError(registry.unknown("ensemble", str(ensemble), list(ENSEMBLES)))
+
+
+def _check_budget(limits: Budget, sampler: Sampler, final: Sampler, winners: int) -> None:
+    """Refuse a budget that does not pay for the baseline and the final rendering of the winners."""
+    if limits == Budget():
+        raise ValueError("expected a budget such as '64 images', got none")
+    renders = 1 if sampler is final else 1 + winners
+    each = final.nfe(0, final.schedule.steps)
+    if (limits.images or renders) < renders or (limits.nfe or renders * each) < renders * each:
+        raise ValueError(f"expected a budget of at least {renders} images ({renders * each} nfe), got {limits}")
+
+
+def _spec(
+    request: Request, sampler: Sampler, final: Sampler, verifiers: Sequence[Verifier], judges: Sequence[Verifier],
+    search_args: Mapping[str, Any], limits: Budget, goal: Target, batch_size: int,
+) -> dict[str, Any]:  # fmt: skip
+    """What identifies the run, with every default spelled out."""
+    return {
+        "sampler": final.description,
+        "search_steps": sampler.description["num_inference_steps"],
+        "search_steps_taken": sampler.schedule.steps,
+        "search": request.search,
+        "search_args": dict(search_args),
+        "seed": request.seed,
+        "verifiers": [{"name": one.name, "fingerprint": one.fingerprint} for one in verifiers],
+        "judges": [{"name": one.name, "fingerprint": one.fingerprint} for one in judges],
+        "ensemble": read_ensemble(request.ensemble, [one.name for one in verifiers]),
+        "budget": {"images": limits.images, "nfe": limits.nfe, "seconds": limits.seconds},
+        "target": goal.scores,
+        "batch_size": batch_size,
+    }

@@ -1,0 +1,219 @@
+"""How much may be done next: the budget, what is kept back of it for the end, and how long work takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+from noisewright.run.budget import Budget, Spent, affordable
+from noisewright.run.costs import Costs
+from noisewright.run.ledger import Ledger
+from noisewright.run.pace import Pace
+from noisewright.run.particle import Particle, noise_particle
+from noisewright.run.ways import Ways, draws_of
+from noisewright.samplers.protocol import Sampler
+
+SAVING_SECONDS = 0.5
+SAVING_SECONDS_PER_PIXEL = 2e-6
+"""Kept back of a budget in seconds for the contact sheet and the plots: a part for all, and one by the image's size."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Equal work on particles, a micro-batch after the other.
+
+    Attributes:
+        kind: what its time is remembered by.
+        nfe_each: what one particle costs.
+        images_each: how many finished images one becomes: 0 or 1.
+        reserved: whether it is paid from what was kept back, so that no budget ends it.
+    """
+
+    kind: str
+    nfe_each: int
+    images_each: int = 0
+    reserved: bool = False
+
+
+@dataclass
+class InFlight:
+    """What was submitted and is in no line of the journal yet.
+
+    Attributes:
+        particles: that are being worked on.
+        nfe: that they will cost, or that work which failed did cost.
+        seconds: that what is in flight takes longer than the next micro-batch's own steps.
+    """
+
+    particles: list[Particle] = field(default_factory=list)
+    nfe: int = 0
+    seconds: float = 0.0
+
+
+class Reserve:
+    """The budget with what must be left of it to finish well: kept particles, the baseline, the winner in full.
+
+    Args:
+        budget: the limits.
+        ledger: what was spent and made.
+        costs: what work costs.
+        ways: how particles go on.
+        search, final: the samplers; one and the same where the search has no steps of its own.
+        seed: of the baseline.
+        elapsed: seconds that the run has taken.
+        winners: how many of the best are rendered in full and judged.
+    """
+
+    def __init__(
+        self, budget: Budget, ledger: Ledger, costs: Costs, ways: Ways, search: Sampler, final: Sampler, seed: int,
+        elapsed: Callable[[], float], winners: int = 1,
+    ) -> None:  # fmt: skip
+        self.budget = budget
+        self.winners = winners
+        self.kept: dict[str, Particle] = {}
+        self.judging_seconds = 0.0
+        self.saving_seconds = SAVING_SECONDS
+        self.pixels = 0
+        self.in_flight = InFlight()
+        self._ledger = ledger
+        self._costs = costs
+        self._ways = ways
+        self._search = search
+        self._final = final
+        self._seed = seed
+        self._elapsed = elapsed
+        self._steps_pace: dict[str, Pace] = {}
+        self._rest_pace: dict[str, Pace] = {}
+        self._verify_pace = Pace()
+
+    def allowed(self, work: Work, some: Sequence[Particle]) -> int:
+        """How many of the next particles ``some`` the budget has room for, from the first on."""
+        self._ledger.spent.seconds = self._elapsed()
+        count = len(some)
+        if work.reserved:
+            return count
+        if self.budget.seconds is not None and work.kind not in self._rest_pace:
+            count = 1  # nothing is known yet of how long one takes
+        used = self._used(work.images_each)
+        count = affordable(  # at most, before anything is kept back: more need not be tried one by one
+            self.budget, used, count, nfe_each=work.nfe_each, images_each=work.images_each, seconds_each=0.0,
+            reserve=Spent(),
+        )  # fmt: skip
+        while count > 0:  # what is kept back depends on how much of it this batch does
+            begun = [*self.in_flight.particles, *some[:count]]
+            fits = affordable(
+                self.budget, used, count, nfe_each=work.nfe_each, images_each=work.images_each,
+                seconds_each=self.seconds_of(work.kind, count, work.nfe_each) / count,
+                reserve=self._kept_back(begun, work.nfe_each, work.images_each),
+            )  # fmt: skip
+            if fits >= count:
+                break
+            count = fits if fits > 0 else count - 1
+        return count
+
+    def keep(self, particles: Sequence[Particle]) -> None:
+        """Hold back what finishing these takes, in place of those kept before, as far as there is room, in order."""
+        every = {particle.id: particle for particle in particles}
+        low, high = 0, len(every)
+        while low < high:
+            middle = (low + high + 1) // 2
+            self.kept = dict(islice(every.items(), middle))
+            low, high = (low, middle - 1) if self._overdrawn() else (middle, high)
+        self.kept = dict(islice(every.items(), low))
+
+    def advance_kept(self, particle: Particle) -> None:
+        """What is kept goes on being kept from where the first of its successors stands."""
+        way = dict(draws_of(particle)) if self.kept else {}
+        for key, kept in self.kept.items() if way else ():
+            if kept.index < particle.index and kept.index <= way.get(kept.origin.id, -1):
+                del self.kept[key]
+                self.kept[particle.id] = particle
+                return
+
+    def note_pace(
+        self, work: Work, count: int, took: float, stepping: float, verifying: float, steady: float | None
+    ) -> None:
+        """Remember how long a micro-batch took.
+
+        Args:
+            work: what it was.
+            count: its size.
+            took: seconds of all of it: steps, decoding, verifying, writing.
+            stepping: of these, its steps.
+            verifying: of these, the verifiers.
+            steady: seconds of one step that was not the first, where that was measured.
+        """
+        if work.nfe_each:
+            pace = self._steps_pace.setdefault(work.kind, Pace())
+            if steady is not None and not pace.known:
+                pace.note(count, steady, warm=True)
+            else:
+                pace.note(count, stepping / work.nfe_each)
+        self._rest_pace.setdefault(work.kind, Pace()).note(count, max(0.0, took - stepping))
+        if work.images_each:
+            self._verify_pace.note(count, verifying)
+
+    def seconds_of(self, kind: str, count: int, nfe: float) -> float:
+        """The estimate for a micro-batch: its steps and the rest."""
+        rest = self._rest_pace.get(kind)
+        return self._stepping(kind, count, nfe) + (0.0 if rest is None else rest.seconds(count))
+
+    def longer_than_steps(self, work: Work, count: int) -> float:
+        """How many seconds longer ``count`` images are verified than as many are denoised."""
+        return max(0.0, self._verify_pace.seconds(count) - self._stepping(work.kind, count, work.nfe_each))
+
+    def _stepping(self, kind: str, count: int, nfe: float) -> float:
+        steps = self._steps_pace.get(kind) or next(iter(self._steps_pace.values()), None)
+        return 0.0 if steps is None else steps.seconds(count) * nfe
+
+    def _used(self, images_each: int = 0) -> Spent:
+        """What was used, with what is in flight."""
+        spent, begun = self._ledger.spent, self.in_flight
+        images = spent.images + len(begun.particles) * images_each
+        return Spent(images, spent.nfe + begun.nfe, 0, spent.seconds + begun.seconds)
+
+    def is_baseline(self, particle: Particle) -> bool:
+        """Whether a finished particle is what the model gives by itself for the run's seed."""
+        return particle.id == self._ways.finished_noise(self._seed, self._final.schedule.steps).id
+
+    def _kept_back(self, batch: Sequence[Particle] = (), nfe_each: int = 0, images_each: int = 0) -> Spent:
+        """What must be left for the end, and for saving, after ``batch`` was worked on."""
+        pending = dict(self.kept)
+        images = nfe = 0
+        if self._final is self._search:
+            pending.setdefault("baseline", noise_particle(self._seed, self._search.schedule.steps))
+        else:
+            baseline = self._ways.finished_noise(self._seed, self._final.schedule.steps)
+            missing = self.winners + (baseline.id not in self._ledger.candidates)  # the winners in full, the baseline
+            images, nfe = missing, missing * self._final.nfe(0, self._final.schedule.steps)
+        ends: set[str] = set()
+        own = {one.origin.id for one in batch}
+        reached: dict[str, int] = {}
+        for key, index in (draw for one in batch for draw in draws_of(one)):
+            reached[key] = max(index, reached.get(key, -1))
+        for key, particle in pending.items():
+            clean = self._ways.denoised(particle, self._search.schedule.steps)
+            if clean.id in self._ledger.images or clean.id in ends:
+                continue
+            ends.add(clean.id)
+            # A fork goes on in place of what was kept, but never in place of the baseline.
+            origin = clean.origin.id
+            moves = origin in own if key == "baseline" else reached.get(origin, -1) >= particle.index
+            if not (moves and images_each):
+                images += 1
+                nfe += max(0, self._costs.to_reach(clean, self._search) - (nfe_each if moves else 0))
+        saving = self.saving_seconds + SAVING_SECONDS_PER_PIXEL * self.pixels
+        seconds = self.seconds_of("finish", images, nfe / images) if images else 0.0
+        return Spent(images, nfe, 0, seconds + self.judging_seconds + saving)
+
+    def _overdrawn(self) -> bool:
+        """Whether what is kept back is more than what is left."""
+        back, budget = self._kept_back(), self.budget
+        used = replace(self._used(), seconds=self._elapsed())
+        limits = (
+            (budget.images, used.images + back.images),
+            (budget.nfe, used.nfe + back.nfe),
+            (budget.seconds, used.seconds + back.seconds),
+        )
+        return any(limit is not None and needed > limit for limit, needed in limits)

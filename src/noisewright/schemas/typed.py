@@ -1,0 +1,93 @@
+"""Options as people type them, and as earlier versions recorded them: texts, of which values are made here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from noisewright.run.budget import Budget, parse_budget
+from noisewright.schemas.reading import is_file, parse_json, short
+
+
+def budget_texts(given: Any) -> list[str] | None:
+    """A budget in any form as the texts that are recorded, ``["64 images", "30 seconds"]``; None stays None.
+
+    Raises:
+        ValueError, TypeError: in one line, on what is none.
+    """
+    if given is None:
+        return None
+    limits = given if isinstance(given, Budget) else parse_budget(given)
+    units = (("images", limits.images), ("nfe", limits.nfe), ("seconds", limits.seconds))
+    return [f"{int(one) if one == int(one) else one!r} {unit}" for unit, one in units if one is not None]
+
+
+def read_lora(text: str) -> dict[str, Any]:
+    """``FILE[:WEIGHT]``; what follows the last colon is a weight only where it is a number, for paths have colons too.
+
+    Raises:
+        ValueError: in one line, on a weight that is not finite, or no file's name.
+    """
+    file, colon, number = text.rpartition(":")
+    if colon and file and not is_file(text):
+        try:
+            weight = float(number)
+        except ValueError:
+            return {"file": text, "weight": 1.0}
+        if not math.isfinite(weight):
+            raise ValueError(f"expected a finite weight of the LoRA {short(file)}, got {number}")
+        return {"file": file, "weight": weight}
+    return {"file": text, "weight": 1.0}
+
+
+def read_search_args(given: Sequence[str]) -> dict[str, str]:
+    """``NAME=VALUE`` texts; the search's own types are checked with the plan."""
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"expected --search-arg NAME=VALUE, got {short(text)}")
+        found[name.strip().replace("-", "_")] = value.strip()
+    return found
+
+
+def read_pipeline_args(given: Sequence[str]) -> dict[str, Any]:
+    """``NAME=JSON`` texts as their values.
+
+    Raises:
+        ValueError: in one line, on what is no JSON, and on a name that is given twice.
+    """
+    found: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or not name:
+            raise ValueError(f"expected --pipeline-arg NAME=JSON, got {short(text)}")
+        if name in found:
+            raise ValueError(f"expected one --pipeline-arg {name}, got two")
+        try:
+            found[name] = parse_json(value, f"--pipeline-arg {name}")
+        except ValueError as error:
+            hint = "" if "damaged" not in str(error) else " (a text stands in quotes: NAME='\"text\"')"
+            raise ValueError(f"expected --pipeline-arg NAME=JSON, got {short(text)}{hint}") from None
+    return found
+
+
+def read_target(given: Sequence[str]) -> float | dict[str, float] | None:
+    """``SCORE`` or ``NAME=SCORE`` texts as :func:`noisewright.search` takes them."""
+    named: dict[str, float] = {}
+    for text in given:
+        name, _, value = text.rpartition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            raise ValueError(f"expected --target SCORE or NAME=SCORE, got {short(text)}") from None
+        if not abs(number) < float("inf"):
+            raise ValueError(f"expected a --target that a score can reach, got {short(text)}")
+        if not name and len(given) == 1:
+            return number
+        if not name:
+            raise ValueError(f"expected --target NAME=SCORE where there are several, got {short(text)}")
+        named[name] = number
+    return named or None

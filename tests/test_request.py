@@ -1,0 +1,267 @@
+"""A request: one set of names everywhere, refused in one line, recorded by every run, and enough to go on from."""
+
+import inspect
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import noisewright as nw
+import tiny
+from noisewright import cli
+from noisewright.api import planned
+from noisewright.cli.generate import generate
+from noisewright.errors import RunMismatch
+from noisewright.request import OPTIONS, Request, read_request
+from noisewright.run.store import read_run
+from noisewright.samplers.mixture import MixtureSampler
+
+PROMPT = "two red circles"
+SHORT = {"budget": "2 images", "num_inference_steps": 2, "pictures": False}
+NOT_PYTHONS = {"model", "given_pipeline", "pipeline_args"}
+NOT_OPTIONS = {"given_pipeline"}
+BESIDES = {"pipe", "out", "progress", "pictures", "pipe_kwargs"}
+COMMANDS_OWN = {"prompt_file", "out", "dry_run", "json"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("request") / "model"
+    tiny.sd().save_pretrained(path, safe_serialization=True)
+    return path
+
+
+def warmth(images, prompt):
+    return images[:, 0].mean((1, 2))
+
+
+def refused(capsys, argv, *parts, code=2):
+    capsys.readouterr()
+    assert cli.main([str(one) for one in argv]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    for part in parts:
+        assert part in err
+    return err
+
+
+# One set of names
+
+
+def test_python_takes_the_fields_with_their_defaults():
+    taken = inspect.signature(nw.search).parameters
+    assert set(taken) == set(Request.model_fields) - NOT_PYTHONS | BESIDES
+    asked = Request(prompt=PROMPT)
+    for name in set(Request.model_fields) - NOT_PYTHONS - {"prompt"}:
+        default = taken[name].default
+        assert getattr(Request(prompt=PROMPT, **{name: default}), name) == getattr(asked, name), name
+
+
+def test_the_command_takes_the_fields_with_their_defaults():
+    taken = inspect.signature(generate).parameters
+    named = {name: OPTIONS.get(name, name) for name in set(Request.model_fields) - NOT_OPTIONS}
+    assert set(taken) == set(named.values()) | COMMANDS_OWN
+    asked = Request(prompt=PROMPT)
+    for name, option in named.items():
+        if name not in ("model", "prompt"):
+            default = taken[option].default
+            assert getattr(Request(prompt=PROMPT, **{name: default}), name) == getattr(asked, name), name
+
+
+# A value
+
+
+def test_a_request_is_frozen_and_comes_back_from_json():
+    asked = Request(
+        prompt=PROMPT, model="noisewright/shapes", verifier=["clip", "brightness"], judge=[], budget="64 images, 30 s",
+        search_args={"n": np.int64(3), "cosine": (0.1, 0.2)}, seed=np.int64(4), guidance_scale=np.float32(2),
+        target={"clip": 0.5}, loras=["a:b.safetensors:0.5", ("c.safetensors", 2)], dtype=torch.float16,
+        pipeline_args={"clip_skip": 1}, keep=3,
+    )  # fmt: skip
+    assert read_request(json.loads(json.dumps(asked.to_json())), "x") == asked
+    assert asked.budget == ["64 images", "30 seconds"]
+    assert asked.judge == ["none"]
+    assert asked.search_args == {"n": 3, "cosine": [0.1, 0.2]}
+    assert asked.loras == [{"file": "a:b.safetensors", "weight": 0.5}, {"file": "c.safetensors", "weight": 2.0}]
+    with pytest.raises(ValueError, match="frozen"):
+        asked.seed = 5
+
+
+def test_the_digest_is_that_of_the_fields():
+    asked = Request(prompt=PROMPT, budget=16)
+    assert asked.digest == Request(prompt=PROMPT, budget="16 images", schedule="pipeline").digest
+    changes = {"seed": 1, "budget": 17, "verifier": "clip", "judge": "none", "pipeline_args": {"x": 1}, "keep": 1}
+    found = {asked.changed(**{name: value}).digest for name, value in changes.items()} | {asked.digest}
+    assert len(found) == len(changes) + 1
+
+
+def test_paths_are_resolved(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine.py", "levels.json", "lora.safetensors", "model.safetensors"):
+        Path(name).touch()
+    Path("pipeline").mkdir()
+    asked = Request(
+        prompt=PROMPT, model="model.safetensors", config="pipeline", verifier="mine.py:warm",
+        loras="lora.safetensors:2", schedule="levels.json", score_cache="scores",
+    ).located()  # fmt: skip
+    assert asked.model == f"{tmp_path}/model.safetensors"
+    assert asked.config == f"{tmp_path}/pipeline"
+    assert asked.verifier == [f"{tmp_path}/mine.py:warm"]
+    assert asked.loras == [{"file": f"{tmp_path}/lora.safetensors", "weight": 2.0}]
+    assert asked.schedule == f"{tmp_path}/levels.json"
+    assert asked.score_cache == f"{tmp_path}/scores"
+    assert asked.located() == asked
+    assert Request(prompt=PROMPT, model="noisewright/shapes").located().model == "noisewright/shapes"
+    assert Request(prompt=PROMPT, model="owner/name").located().model == "owner/name"
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"prompt": None}, "a prompt"), ({"prompt": ""}, "an empty one"), ({"prompt": 3}, "as text"),
+        ({"bugdet": 3}, "did you mean budget?"), ({"model": 3}, "a model as a name"), ({"model": "a\nb"}, "a path"),
+        ({"verifier": 3}, "a verifier as its name"), ({"verifier": []}, "at least one verifier"),
+        ({"verifier": ["clip"] * 99}, "at most 64"), ({"judge": [3]}, "a judge"), ({"budget": "2 parsecs"}, "parsecs"),
+        ({"search_args": {"n": math.nan}}, "finite numbers"), ({"search_args": {"n": object()}}, "plain values"),
+        ({"seed": -1}, "a seed"), ({"seed": True}, "a seed"), ({"keep": 0}, "keep of at least 1"),
+        ({"keep": 10**9}, "keep of at most"), ({"variant": "../x"}, "as variant"), ({"variant": ""}, "as variant"),
+        ({"config": 3}, "a config as a directory"), ({"executor": 3}, "an executor as a name"),
+        ({"loras": 3}, "loras as files"), ({"loras": [3]}, "loras as files"), ({"loras": ["a:nan"]}, "finite weight"),
+        ({"loras": [("a", math.inf)]}, "loras"), ({"loras": [("a", "b", "c")]}, "loras"),
+        ({"loras": ["a"] * 65}, "at most 64"), ({"pipeline_args": 3}, "pipeline_args as a mapping"),
+        ({"pipeline_args": {"seed": 3}}, "seed as a setting of its own"), ({"pipeline_args": {3: 3}}, "pipeline_args"),
+        ({"height": 2**15, "width": 2**15}, "pixels"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_one_line(given, says):
+    with pytest.raises((ValueError, TypeError)) as caught:
+        Request(**{"prompt": PROMPT, **given})
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 700
+
+
+# Recorded by every run
+
+
+def test_a_run_from_python_is_resumed_from_the_shell(folder, tmp_path, capsys):
+    for name, pipe in (("named", str(folder)), ("held", nw.load(str(folder), device="cpu"))):
+        first = nw.search(pipe, PROMPT, verifier="brightness", out=tmp_path / name, **SHORT)
+        capsys.readouterr()
+        assert cli.main(["resume", str(tmp_path / name), "--budget", "3 images", "--json"]) == 0
+        again = json.loads(capsys.readouterr().out)
+        assert again["images"] == 3
+        whole = nw.search(pipe, PROMPT, verifier="brightness", **{**SHORT, "budget": "3 images"})
+        assert again["best"]["id"] == whole.best.id
+        assert first.baseline.id == again["baseline"]["id"]
+
+
+def test_a_run_by_a_relative_path_is_resumed_from_elsewhere(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    nw.search(folder.name, PROMPT, verifier="brightness", out=tmp_path / "run", **SHORT)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["resume", "run", "--budget", "3 images", "--json"]) == 0
+
+
+def test_what_no_file_holds_is_said_and_given_again(tmp_path, capsys):
+    pipe = tiny.sd()
+    nw.search(pipe, PROMPT, verifier=["brightness", warmth], out=tmp_path / "run", **SHORT)
+    say = ("pipe= (a StableDiffusionPipeline)", "verifiers= 'warmth'", "a function of", "noisewright.resume(")
+    refused(capsys, ["resume", tmp_path / "run", "--budget", "3 images"], *say)
+    with pytest.raises(ValueError, match="pipe= "):
+        nw.resume(tmp_path / "run", verifiers=warmth)
+    with pytest.raises(ValueError, match="verifiers= 'warmth'"):
+        nw.resume(tmp_path / "run", pipe)
+    with pytest.raises(ValueError, match="expected verifiers that the run has, got 'cold'"):
+        nw.resume(tmp_path / "run", pipe, verifiers=[warmth, cold])
+    found = nw.resume(tmp_path / "run", pipe, verifiers=warmth, budget="3 images", pictures=False)
+    assert found.images == 3
+    assert set(found.best.scores) == {"brightness", "warmth"}
+    with pytest.raises(RunMismatch, match="fingerprint"):
+        nw.resume(tmp_path / "run", tiny.sd(seed=1), verifiers=warmth, budget="4 images")
+
+
+def cold(images, prompt):
+    return images[:, 2].mean((1, 2))
+
+
+def test_a_sampler_is_given_again(tmp_path, capsys):
+    sampler = MixtureSampler(steps=2, prompt=PROMPT)
+    nw.search(sampler, PROMPT, verifier="brightness", out=tmp_path / "run", budget="2 images", pictures=False)
+    refused(capsys, ["resume", tmp_path / "run", "--budget", "3"], "pipe= (a MixtureSampler)")
+    assert nw.resume(tmp_path / "run", sampler, budget=3, pictures=False).images == 3
+
+
+def test_a_pipeline_that_its_name_no_longer_gives_is_said(folder, tmp_path, capsys):
+    pipe = nw.load(str(folder), device="cpu")
+    with torch.no_grad():
+        next(pipe.unet.parameters()).mul_(1.5)
+    nw.search(pipe, PROMPT, verifier="brightness", out=tmp_path / "run", **SHORT)
+    refused(capsys, ["resume", tmp_path / "run", "--budget", "3"], "which is another", "pipe=...")
+    assert nw.resume(tmp_path / "run", pipe, budget=3, pictures=False).images == 3
+
+
+def test_a_smaller_budget_than_is_spent_is_refused_and_not_written_down(folder, tmp_path, capsys):
+    nw.search(str(folder), PROMPT, verifier="brightness", out=tmp_path / "run", **{**SHORT, "budget": "3 images"})
+    before = (tmp_path / "run" / "run.json").read_bytes()
+    for budget, said in (("2 images", "at least 3 images"), ("5 nfe", "at least 6 nfe"), ("0.001 s", "seconds")):
+        refused(capsys, ["resume", tmp_path / "run", "--budget", budget], said, "has spent already")
+        with pytest.raises(ValueError, match="has spent already"):
+            nw.resume(tmp_path / "run", budget=budget)
+    assert (tmp_path / "run" / "run.json").read_bytes() == before
+    assert cli.main(["resume", str(tmp_path / "run"), "--budget", "3 images"]) == 0  # as it was
+
+
+def test_a_target_is_changed(folder, tmp_path):
+    nw.search(str(folder), PROMPT, verifier="brightness", out=tmp_path / "run", **SHORT)
+    found = nw.resume(tmp_path / "run", budget="9 images", target=0.0, pictures=False)
+    assert found.stopped == "target"
+    assert read_run(tmp_path / "run")["request"]["target"] == 0.0
+
+
+def test_a_run_directory_is_data_for_python_too(folder, tmp_path):
+    (tmp_path / "look.py").write_text("def score(images, prompt):\n    return [0.0] * len(images)\n")
+    text = f"{tmp_path / 'look.py'}:score"
+    nw.search(str(folder), PROMPT, verifier=text, out=tmp_path / "run", **SHORT)
+    with pytest.raises(ValueError, match="--trust"):
+        nw.resume(tmp_path / "run", budget=3)
+    assert nw.resume(tmp_path / "run", budget=3, trust=True, pictures=False).images == 3
+
+
+# Plans
+
+
+def test_a_plan_of_a_request_runs_like_the_call(folder):
+    asked = Request(model=str(folder), prompt=PROMPT, verifier="brightness", budget=2, num_inference_steps=2)
+    one, other = nw.plan(asked), planned(str(folder), PROMPT, verifier="brightness", budget=2, num_inference_steps=2)
+    assert one.spec == other.spec
+    assert one.request == other.request == asked
+    held = nw.plan(asked.changed(model=None), pipe=nw.load(str(folder), device="cpu"))
+    assert held.request.given_pipeline == "StableDiffusionPipeline"
+    assert held.request.model == str(folder)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"executor": "ray"}, "not available yet"), ({"executor": "locl"}, "did you mean local?"),
+        ({"config": "nowhere"}, "config"), ({"loras": "nowhere.safetensors"}, "not there"),
+        ({"device": "cpu"}, "loaded already"), ({"variant": "fp16"}, "loaded already"), ({"search": "randm"}, "random"),
+        ({"pipeline_args": {"latents": 1}}, "sets itself"), ({"pipeline_args": {"clip_skp": 1}}, "clip_skip"),
+        ({"pipeline_args": {"gate": {"$tensor": ["0" * 64, "float32", [1]]}}}, "takes no gate"),
+    ],
+)
+def test_a_plan_refuses(given, says):
+    pipe = tiny.sd()
+    with pytest.raises(ValueError, match=r"expected|unknown|takes|available") as caught:
+        nw.plan(Request(prompt=PROMPT, verifier="brightness", **given), pipe=pipe)
+    assert says in str(caught.value)
+
+
+def test_a_plan_needs_a_pipeline():
+    with pytest.raises(ValueError, match="the pipeline itself"):
+        nw.plan(Request(prompt=PROMPT))
