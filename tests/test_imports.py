@@ -18,7 +18,7 @@ LAYERS = [
     | {"run.tensorfile", "run.pace"},
     {"samplers", "verifiers", "shapes", "pipelines"},
     {"executors"},
-    {"run.states", "run.ledger", "run.follow"},
+    {"run.states", "run.ledger", "run.standings", "run.follow"},
     {"run"},
     {"search", "testing"},
     {"evaluate", "trajectory"},

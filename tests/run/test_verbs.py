@@ -20,68 +20,15 @@ from noisewright.executors.steps import StepNoises
 from noisewright.run.budget import parse_budget
 from noisewright.run.particle import Particle, from_lineage, noise_particle
 from noisewright.run.states import States
-from noisewright.run.store import Store, read_journal
+from noisewright.run.store import Store
 from noisewright.run.verbs import SAVING_SECONDS, Run, Target
 from noisewright.samplers.mixture import MixtureSampler
 from noisewright.search.gradient import gradient
 from noisewright.search.random import random
 from noisewright.verifiers.pixels import Brightness, Sharpness
+from runs import STEPS, Killed, Recorded, Scripted, content, go, kill_at, lines, open_run, total
 
-STEPS = 6
 EQUAL = 1e-6  # scores in [0, 1] of 8-bit images; a batch sums in another order
-
-
-class Recorded(MixtureSampler):
-    """Remembers the size of each call; runs out of memory above ``most``."""
-
-    most = 10**9
-
-    def denoise(self, x, start, stop, state=None, noise=None, seeds=None):
-        if len(x) > self.most:
-            raise torch.OutOfMemoryError("no memory left")
-        self.__dict__.setdefault("calls", []).append((start, stop, len(x)))
-        return super().denoise(x, start, stop, state, noise, seeds)
-
-
-class Scripted:
-    """A verifier whose scores are given image by image, in the order they are asked for."""
-
-    name, fingerprint = "scripted", "scripted"
-
-    def __init__(self, *scores):
-        self.scores = list(scores)
-
-    def __call__(self, images, prompt):
-        return [self.scores.pop(0) for _ in images]
-
-
-def open_run(root, sampler=None, verifiers=None, budget=None, **more):
-    sampler = sampler or MixtureSampler(steps=STEPS)
-    store = Store.create(root, {"sampler": sampler.description}, {"noisewright": "0"}, "now")
-    more.setdefault("batch_size", 3)
-    return Run(store, sampler, verifiers or [Brightness()], budget=parse_budget(budget), **more)
-
-
-def go(run, search=random, **args):
-    """What the caller of a search does; returns why it stopped."""
-    stopped = "finished"
-    try:
-        search(run, **args)
-    except BudgetExhausted:
-        stopped = "budget"
-    except TargetReached:
-        stopped = "target"
-    run.render()
-    run.store.close()
-    return stopped
-
-
-def lines(root, verb=None):
-    return [one for one in read_journal(root) if verb in (None, one["verb"])]
-
-
-def total(root, key):
-    return sum(one.get(key, 0) for one in lines(root))
 
 
 # Budgets
@@ -697,39 +644,6 @@ def test_wrong_use_of_a_run(tmp_path):
 # Resuming
 
 
-def content(root):
-    """The journal but for what the clock says."""
-    return [
-        {key: value for key, value in one.items() if key not in ("seconds", "elapsed")} for one in read_journal(root)
-    ]  # fmt: skip
-
-
-class Killed(BaseException):
-    """What no except clause catches, as no process survives SIGKILL."""
-
-
-def kill_at(store, number, *, after):
-    """Raise Killed at the ``number``-th write of any kind, before it or after it happened."""
-    count = 0
-
-    def wrapped(write):
-        def instead(*args, **kwargs):
-            nonlocal count
-            count += 1
-            if count == number and not after:
-                raise Killed
-            result = write(*args, **kwargs)
-            if count == number:
-                raise Killed
-            return result
-
-        return instead
-
-    for name in ("append", "save_image", "save_state"):
-        setattr(store, name, wrapped(getattr(store, name)))
-    return lambda: count
-
-
 SEARCHES = {
     "random": (random, {"budget": "8 images"}),
     "target": (random, {"budget": "40 images", "target": Target({"brightness": 0.617})}),
@@ -833,7 +747,7 @@ def test_a_full_disk_interrupts_and_the_run_goes_on_from_there(tmp_path, monkeyp
 
 PROGRAM = """
 import os, signal, sys
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {tests!r}
 import test_verbs
 
 search, run = test_verbs.start({root!r}, "tree")
@@ -862,7 +776,8 @@ def test_sigkill_and_resume_equals_never_killed(tmp_path):
     expected = content(tmp_path / "whole")
     processes = {}
     for number, how in ((2, "before"), (5, "torn"), (8, "after")):
-        program = PROGRAM.format(tests=str(Path(__file__).parent), root=str(tmp_path / how), number=number, how=how)
+        here = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+        program = PROGRAM.format(tests=here, root=str(tmp_path / how), number=number, how=how)
         processes[number, how] = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
     for (number, how), process in processes.items():
         _, said = process.communicate()

@@ -15,10 +15,10 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 from torch import Tensor
 
 from noisewright.errors import VerifierFailed
+from noisewright.run.budget import PHASES
 from noisewright.run.lineage import flat, unflat
 from noisewright.run.particle import Particle
 from noisewright.run.rows import State
-from noisewright.samplers.protocol import PHASES
 
 
 class Step(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Any
 from noisewright.errors import VerifierFailed
 from noisewright.executors.protocol import Outcome, ScoreJob, nothing_metered
 from noisewright.outside.texts import clean_all
-from noisewright.verifiers.protocol import Verifier, details_of, score_whole
+from noisewright.verifiers.protocol import Verifier, WantsPreviews, details_of, score_whole
 from noisewright.verifiers.retry import TimeIsUp, deadline
 
 
@@ -39,7 +39,7 @@ def _ask(verifier: Verifier, job: ScoreJob, began: float, before: Outcome) -> Ou
     """``before`` with one verifier's scores added."""
     count, doubt, notes = len(job.images), before.doubt, before.notes
     scores = [math.nan] * count
-    if hasattr(verifier, "preview_sigma") and job.previews is None:
+    if isinstance(verifier, WantsPreviews) and job.previews is None:
         missing = f"verifier {verifier.name} has no preview of some candidates, which begin after it; NaN for those"
         notes = (*notes, missing)
     else:

@@ -166,11 +166,14 @@ class _MicroBatch:
     def _carried(
         self, particles: Sequence[Particle], x: Tensor, state: Any, stop: int, clean: Tensor | None
     ) -> State:  # fmt: skip
+        sampler = self._sampler
+        if isinstance(sampler, Interruptible):
+            sampler.reached = None
         try:
-            return carry(particles, self._sampler, x, state, stop, clean)
-        except KeyboardInterrupt as error:
-            reached = self._sampler.reached if isinstance(self._sampler, Interruptible) else None
-            if reached is None or isinstance(error, Interrupted):
+            return carry(particles, sampler, x, state, stop, clean)
+        except KeyboardInterrupt:
+            reached = sampler.reached if isinstance(sampler, Interruptible) else None
+            if reached is None:
                 raise
             index, x, state = reached
             raise self._worker.interrupted(index, (x, state)) from None

@@ -47,6 +47,7 @@ class _Flight:
     made: Outcome | None = None
     scoring: list[Handle] = field(default_factory=list)
     writing: float = 0.0
+    settled: bool = False
 
 
 class Batches:
@@ -150,7 +151,8 @@ class Batches:
             first.writing = time.perf_counter() - began
             if first.scoring:
                 return
-        self._settle(work, verb, flying.popleft())
+        self._settle(work, verb, first)
+        flying.popleft()
         after(first.some)
 
     def _settle(self, work: Work, verb: Verb, one: _Flight) -> None:
@@ -159,6 +161,7 @@ class Batches:
         assert made is not None  # noqa: S101 - it is settled after it was made
         scored = [handle.result() for handle in one.scoring]
         began = time.perf_counter()
+        one.settled = True  # or is about to be, whatever comes between
         verb.settle(one.some, made, scored)
         verifying = sum(outcome.took for outcome in scored)
         took = made.took + one.writing + verifying + time.perf_counter() - began
@@ -178,9 +181,10 @@ class Batches:
     ) -> None:
         """After Ctrl-C: commit the scores that came already, and the states that were reached."""
         first = flying[0] if flying else None
-        if first is not None and first.scoring and all(one.done() for one in first.scoring):
+        came = first is not None and first.scoring and all(one.done() for one in first.scoring)
+        if first is not None and came and not first.settled:
             with suppress(Exception, KeyboardInterrupt):  # Ctrl-C is raised in any case
-                self._settle(work, verb, flying.popleft())
+                self._settle(work, verb, first)
         making = next((one for one in flying if one.made is None), None)
         if isinstance(error, Interrupted) and making is not None:
             self._on_interrupt(making.some, error.outcome)

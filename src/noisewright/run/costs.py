@@ -8,7 +8,7 @@ from noisewright.run.particle import Particle
 from noisewright.run.states import States
 from noisewright.run.ways import Ways, alike, life_of
 from noisewright.samplers.protocol import Sampler
-from noisewright.verifiers.protocol import Verifier
+from noisewright.verifiers.protocol import Verifier, WantsPreviews
 
 
 class Costs:
@@ -23,7 +23,7 @@ class Costs:
     def __init__(self, states: States, ways: Ways, verifiers: Sequence[Verifier]) -> None:
         self._states = states
         self._ways = ways
-        self._levels = [float(one.preview_sigma) for one in verifiers if hasattr(one, "preview_sigma")]
+        self._levels = [float(one.preview_sigma) for one in verifiers if isinstance(one, WantsPreviews)]
         self._remembered: dict[tuple[int, int, int], int] = {}
 
     def to_reach(self, particle: Particle, sampler: Sampler) -> int:

@@ -15,7 +15,7 @@ from noisewright.run.particle import Particle
 from noisewright.run.recorder import Recorder
 from noisewright.run.reserve import Reserve
 from noisewright.run.store import Store
-from noisewright.verifiers.protocol import Verifier, waits
+from noisewright.verifiers.protocol import Billed, Verifier, usage_of, waits
 
 FRUITLESS = 16
 """After so many images without a single number from any verifier a run gives up."""
@@ -156,8 +156,8 @@ class Scores:
 
     def bills(self) -> list[str]:
         """A sentence for each verifier and judge that asked a server in this process: how much, and at what cost."""
-        asked = [(one.name, getattr(one, "usage", None)) for one in (*self._verifiers, *self._judges)]
-        return [f"{name} sent {usage}" for name, usage in asked if getattr(usage, "requests", 0)]
+        asked = [(one.name, usage_of(one)) for one in (*self._verifiers, *self._judges)]
+        return [f"{name} sent {usage}" for name, usage in asked if usage is not None and usage.requests]
 
     def judge(self, ids: Sequence[str]) -> None:
         """Ask the judges about images of the journal that they have not seen."""
@@ -199,7 +199,7 @@ class Scores:
             took = 0.0
             if is_baseline and judge.name not in self._recorder.ledger.judged.get(first.id, {}):
                 took = self._judge_some(judge, [first.id])
-            if not waits(judge) and self.whole([first.id])[0]:
+            if not (waits(judge) or isinstance(judge, Billed)) and self.whole([first.id])[0]:
                 took = self._judged(judge, image, [True], wants_details=False).took
             seconds += took
         self._reserve.judging_seconds = max(seconds * (self._reserve.winners + (not is_baseline)), 1e-6)

@@ -261,7 +261,7 @@ class OpinionJson(TypedDict):
 
 
 class WhyJson(TypedDict):
-    """The first against the second (:func:`noisewright.run.explain.explain`)."""
+    """The first against the second (:func:`noisewright.run.standings.why`)."""
 
     __pydantic_config__ = OPEN  # type: ignore[misc]
     first: StandingJson

@@ -25,6 +25,7 @@ from noisewright.verifiers.protocol import (
     WantsPreviews,
     is_lasting,
     score,
+    waits,
 )
 from noisewright.verifiers.timeout import Timed
 
@@ -175,6 +176,10 @@ class Cached:
     def fingerprint(self) -> str:
         """The verifier's."""
         return self.verifier.fingerprint
+
+    @property
+    def waits(self) -> bool:
+        return waits(self.verifier)
 
     def __call__(self, images: Tensor, prompt: str) -> Sequence[float]:
         keys = [key_of(image, prompt, self.fingerprint) for image in image_hashes(images)]

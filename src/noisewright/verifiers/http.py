@@ -82,6 +82,8 @@ class HttpVerifier:
             on a key that is not there or would be sent in the clear.
     """
 
+    waits = True
+
     def __init__(
         self,
         url: str,

@@ -5,8 +5,8 @@ alone, which give each call tensors of its own and take whatever goes wrong for 
 
 What a verifier may have besides is a small protocol each: :class:`ChecksPrompt`, :class:`GivesDetails`,
 :class:`Billed`, :class:`KeepsAnswers`, :class:`WantsPreviews`, :class:`DifferentiableVerifier`, :class:`AcceptsImages`,
-:class:`SaysItLasts`. A verifier has one by having its method or attribute in its class: what ``__getattr__`` would find
-does not count on every version of Python.
+:class:`WaitsForServer`, :class:`SaysItLasts`. A verifier has one by having its method or attribute in its class: what
+``__getattr__`` would find does not count on every version of Python.
 """
 
 from __future__ import annotations
@@ -127,6 +127,20 @@ class Billed(Protocol):
 
 
 @runtime_checkable
+class WaitsForServer(Protocol):
+    """A verifier that says whether it mostly waits for a server, so that the model may work meanwhile.
+
+    It is asked in a thread of its own then, for one micro-batch at a time and in their order.
+
+    Attributes:
+        waits: False where it needs the processors here.
+    """
+
+    @property
+    def waits(self) -> bool: ...
+
+
+@runtime_checkable
 class SaysItLasts(Protocol):
     """A verifier (a metric, a network) that says whether it may be believed another day: see :func:`is_lasting`.
 
@@ -136,11 +150,6 @@ class SaysItLasts(Protocol):
     """
 
     lasting: bool
-
-
-def waits(verifier: object) -> bool:
-    """Whether a verifier says (``waits = True``) that it mostly waits for a server, and needs no processor here."""
-    return getattr(verifier, "waits", False) is True
 
 
 def is_lasting(one: object) -> bool:
@@ -157,6 +166,11 @@ def is_lasting(one: object) -> bool:
 def usage_of(verifier: object) -> Usage | None:
     """What a verifier asked of a server so far; None where it asks none."""
     return verifier.usage if isinstance(verifier, Billed) else None
+
+
+def waits(verifier: object) -> bool:
+    """Whether a verifier says that it mostly waits for a server."""
+    return isinstance(verifier, WaitsForServer) and verifier.waits is True
 
 
 class FunctionVerifier:

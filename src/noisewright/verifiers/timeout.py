@@ -26,11 +26,13 @@ from noisewright.verifiers.protocol import (
     KeepsAnswers,
     Usage,
     Verifier,
+    WaitsForServer,
     WantsPreviews,
     as_verifier,
     ask,
     is_lasting,
     usage_of,
+    waits,
 )
 
 T = TypeVar("T")
@@ -187,6 +189,12 @@ class _Billed(Timed):
         return usage_of(self.verifier)
 
 
+class _WaitsForServer(Timed):
+    @property
+    def waits(self) -> bool:
+        return waits(self.verifier)
+
+
 PARTS: dict[type, type[Timed]] = {
     ChecksPrompt: _ChecksPrompt,
     GivesDetails: _GivesDetails,
@@ -195,6 +203,7 @@ PARTS: dict[type, type[Timed]] = {
     KeepsAnswers: _KeepsAnswers,
     AcceptsImages: _AcceptsImages,
     Billed: _Billed,
+    WaitsForServer: _WaitsForServer,
 }
 """What a verifier may have besides, and what has it under the deadline (what computes) or as it is."""
 

@@ -140,6 +140,11 @@ class VlmVerifier:
         """What was asked so far (:class:`noisewright.verifiers.vlm_server.Usage`); None for a local model."""
         return usage_of(self.backend)
 
+    @property
+    def waits(self) -> bool:
+        """Whether a server is asked."""
+        return self.usage is not None
+
     def __call__(self, images: Tensor, prompt: str) -> Sequence[float]:
         keys = self._keys(images, prompt)
         known = self._known(keys)
