@@ -151,11 +151,33 @@ def test_a_page_is_whole_and_asks_for_nothing(made, capsys):
     assert "a <b>cat</b>" in page.texts
     text = (made / "page.html").read_text()
     assert "http" not in text.replace("http-equiv", "")
+    assert str(made.parent) not in text  # nor does it say where things are on this machine
     assert page.tags.count("script") == 1
     for part in ("Why it won", "Best so far", "Candidates", "Cost", "Settings", "contact sheet, best first"):
         assert part in " ".join(page.texts)
     assert len(re.findall(r"<tr><td><img", text)) == 4
     assert "color-scheme:light dark" in text
+
+
+def test_a_run_of_somebody_else_puts_no_code_into_the_lines(model, here, capsys):
+    done(capsys, *arguments(model))
+    whole = json.loads((here / "run" / "run.json").read_text())
+    code = "X()\nimport os\nos.system('touch owned')"
+    for place in (("plain", "scheduler"), ("spec", "sampler", "pipeline"), ("spec", "sampler", "dtype")):
+        run = json.loads(json.dumps(whole))
+        held = run
+        for name in place[:-1]:
+            held = held[name]
+        held[place[-1]] = {"class": code, "config": {}} if place[-1] == "scheduler" else code
+        (here / "run" / "run.json").write_text(json.dumps(run))
+        assert cli.main(["show", "run", "--diffusers"]) in (1, 2)
+        assert capsys.readouterr().out == ""
+    run = json.loads(json.dumps(whole))
+    run["spec"]["sampler"]["prompt"] = run["request"]["model"] = code
+    (here / "run" / "run.json").write_text(json.dumps(run))
+    lines = done(capsys, "show", "run", "--diffusers").out
+    assert not [one for one in lines.splitlines() if one.strip().startswith(("import os", "os.system"))]
+    compile(lines, "lines", "exec")
 
 
 def test_a_page_goes_where_it_is_wanted(made, capsys):

@@ -87,10 +87,11 @@ def why(pool: Sequence[Candidate], order: Order) -> dict[str, Any] | None:
     """The first against the second: by how much it is before it, and which verifiers prefer which.
 
     Returns:
-        ``first`` and ``second`` (each ``id``, ``value``), ``by`` (the difference of their values), ``tie`` (whether
-        only their order in the run decided), and of each verifier in ``verifiers`` its ``name``, the two ``scores``,
-        their ``places`` in the pool (1 is its best), whom it ``prefers`` (``first``, ``second`` or None) and ``by`` how
-        much of the value that is. None where there are no two.
+        ``first`` and ``second`` (each ``id``, ``seed``, ``value``), ``value_name``, ``by`` (the difference of their
+        values), ``tie`` (whether only their order in the run decided), ``of`` (how many there are), and of each
+        verifier in ``verifiers`` its ``name``, the two ``scores``, their ``places`` in the pool (1 is its best), whom
+        it ``prefers`` (``first``, ``second`` or None) and ``by`` how much of the value that is. None where there are
+        no two.
     """
     ranked = order.best_first(pool)[:2]
     if len(ranked) < 2:
@@ -107,9 +108,10 @@ def why(pool: Sequence[Candidate], order: Order) -> dict[str, Any] | None:
         opinions.append({"name": name, "scores": scores, "places": places, "prefers": prefers,
                          "by": _difference(parts[pair[0]][n], parts[pair[1]][n])})  # fmt: skip
     values = [value for _, value in ranked]
+    first, second = ({"id": one.id, "seed": one.seed, "value": value} for one, value in ranked)
     return {
-        "first": {"id": ranked[0][0].id, "value": values[0]},
-        "second": {"id": ranked[1][0].id, "value": values[1]},
+        "first": first,
+        "second": second,
         "value_name": order.name,
         "of": len(pool),
         "by": _difference(*values),
