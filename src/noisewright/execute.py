@@ -26,8 +26,8 @@ from noisewright.planning import Plan
 from noisewright.progress import RunProgress
 from noisewright.result import Result, ResultImage
 from noisewright.run.digests import digest_of
+from noisewright.run.explain import explain
 from noisewright.run.particle import Candidate
-from noisewright.run.standings import why
 from noisewright.run.store import Store
 from noisewright.run.verbs import Run
 
@@ -151,10 +151,10 @@ def _conclude(plan: Plan, run: Run, stopped: str, interrupted: bool, pictures: b
     seconds["total"] = round(run.elapsed, 4)
     result = Result(
         best=shown_best, baseline=shown_baseline, nfe=run.spent.nfe, forwards=run.spent.forwards,
-        images=run.spent.images, seconds=seconds, stopped=stopped, run=store.root, verifiers=run.order.verifiers,
+        images=run.spent.images, seconds=seconds, stopped=stopped, run=store.root, verifiers=run.ranking.names,
         judges=tuple(judge.name for judge in plan.judges), candidates=tuple(run.candidates.values()),
         curve=tuple(run.curve()), warnings=(*run.warnings, *run.failures(), *run.bills()), interrupted=interrupted,
-        prompt=run.prompt, value_name=run.order.name, kept=kept, why=why(_rendered(run), run.order),
+        prompt=run.prompt, value_name=run.ranking.name, kept=kept, why=explain(_rendered(run), run.ranking),
     )  # fmt: skip
     _record(store, result)
     return result
@@ -172,7 +172,7 @@ def _standing(run: Run) -> dict[str, float]:
     found: dict[str, float] = {}
     for steps in {one.particle.steps for one in pool}:
         alike = [one for one in pool if one.particle.steps == steps]
-        found.update(zip((one.id for one in alike), run.order.values(alike), strict=True))
+        found.update(zip((one.id for one in alike), run.ranking.values(alike), strict=True))
     return found
 
 
@@ -222,12 +222,12 @@ def _draw(run: Run, baseline: ResultImage, best: ResultImage, standing: Mapping[
         write_picture(pair, root / "before-after.png")
     with store.writing(root / "contact-sheet.png"):
         ranked = [(one, standing[one.id]) for one in run.best_first]
-        sheet = report.contact_sheet(root, ranked, run.order, baseline=baseline.id, judged=run.ledger.judged)
+        sheet = report.contact_sheet(root, ranked, run.ranking, baseline=baseline.id, judged=run.ledger.judged)
         write_picture(sheet, root / "contact-sheet.png")
     with store.writing(root / "curve.png"):
         first = run.draft_baseline
         report.plot_curve(
-            run.curve(), run.order.verifiers, root / "curve.png", value_name=run.order.name,
+            run.curve(), run.ranking.names, root / "curve.png", value_name=run.ranking.name,
             baseline=None if first is None else standing[first.id],
         )  # fmt: skip
 

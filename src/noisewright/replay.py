@@ -29,7 +29,7 @@ from noisewright.run.reading import is_run, read_run
 from noisewright.run.store import Store
 from noisewright.run.verbs import Run
 from noisewright.samplers.fingerprint import fingerprint, is_older, same_model
-from noisewright.samplers.pipeline import PipelineSampler, load_pipeline
+from noisewright.samplers.pipeline import PipelineSampler
 from noisewright.samplers.protocol import Sampler
 from noisewright.samplers.settings import restored
 from noisewright.schemas.reading import short
@@ -199,7 +199,7 @@ def find_recorded_model(recipe: Mapping[str, Any], image: Path, trust: bool = Fa
     told = next(filter(None, map(_model_of, (image.parent, image.parent.parent))), None)
     if told is not None and public_name(told) == public_name(name) and Path(told).is_dir():
         return told
-    if registry.bundled(name) is not None or Path(name).is_dir():
+    if registry.is_installed(name) or Path(name).is_dir():
         return name
     if public_name(name) != name or "/" not in name:
         where = f", which is no longer at {told}" if told else " on somebody's disk"
@@ -241,15 +241,15 @@ def rebuild(
     settings = {key: value for key, value in settings.items() if key not in NOT_SETTINGS}
     settings = restored(settings, pipe_kwargs, is_older(made["fingerprint"]))
     name = model or made["model"]
-    where, device = registry.find_model(name), device or _device(made["device"])
-    pipe = load_pipeline(where, device=device, dtype=made["dtype"])  # a fingerprint holds for one dtype
+    device = device or _device(made["device"])
+    pipe = registry.load_model(name, device=device, dtype=made["dtype"])  # a fingerprint holds for one dtype
     now = fingerprint(pipe)
     if not same_model(made["fingerprint"], now):
         raise RunMismatch(
             f"expected the model with fingerprint {made['fingerprint']} that made the image, got {now} from {name}"
         )
     if dtype is not None and dtype != made["dtype"]:
-        pipe = load_pipeline(where, device=device, dtype=dtype)
+        pipe = registry.load_model(name, device=device, dtype=dtype)
     if _solver(made) is None and made["eta"] is not None:
         settings["eta"] = made["eta"]  # what the pipeline passes to its own scheduler
     for key in RESERVED:
@@ -259,12 +259,12 @@ def rebuild(
     found, solvers = "", [None, _solver(made)]  # the pipeline's own mostly maps to the recorded one
     levels = made.get("levels")
     if levels is not None:
-        levels, solvers = levels if isinstance(levels, str) else Schedule(**levels), solvers[1:]
+        levels = registry.schedule_rule(levels) if isinstance(levels, str) else Schedule(**levels)
+        solvers = solvers[1:]
     for solver in solvers:
-        sampler = PipelineSampler(
-            pipe, made["prompt"], num_inference_steps=made["num_inference_steps"], solver=solver, schedule=levels,
-            model=made["model"], pipe_kwargs=settings, **named,
-        )  # fmt: skip
+        steps, model_name = made["num_inference_steps"], made["model"]
+        given = {"num_inference_steps": steps, "solver": solver, "schedule": levels, "model": model_name, **named}
+        sampler = registry.make_sampler(pipe, made["prompt"], {**given, "pipe_kwargs": settings})
         rebuilt = {key: sampler.description[key] for key in ("solver", "eta", "schedule")}
         if all(rebuilt[key] == made[key] for key in rebuilt):
             return sampler

@@ -11,6 +11,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, Self
 
@@ -53,7 +54,6 @@ MOST_PIXELS = 2**26
 MOST_LORAS = 64
 MOST_KEPT = 10_000
 MOST_ARGUMENTS = 100
-EXECUTORS = ("local", "ray")
 
 NONE = ["none"]
 """What asks for no judge at all, where the model's card names one."""
@@ -327,7 +327,7 @@ def _of_before(value: Mapping[str, Any]) -> dict[str, Any]:
 
 def located_model(name: str) -> str:
     """A model's directory or file by its full path; names of bundled models and of the hub as they are."""
-    if registry.bundled(name) is not None:
+    if registry.is_installed(name):
         return name
     if is_directory(name):
         return str(Path(name).resolve())
@@ -342,9 +342,9 @@ def located_verifiers(names: Sequence[Any] | None) -> list[Any] | None:
 def _located_verifier(name: Any) -> Any:
     if not isinstance(name, str):
         return name
-    file, colon, function = name.rpartition(":")
-    if file.endswith(".py") and is_file(file):
-        return f"{Path(file).resolve()}:{function}"
+    file = registry.from_file(name)
+    if file is not None:
+        return replace(file, file=str(Path(file.file).resolve())).text if is_file(file.file) else name
     kind, colon, rest = name.partition(":")
     model, options = registry.model_and_options(rest)
     parts = [_located_value("model", model)] if model else []
@@ -368,13 +368,13 @@ def check_names(request: Request) -> None:
     Raises:
         ValueError: in one line, with the nearest name.
     """
-    check_executor(request.executor)
+    registry.executor_entry(request.executor)
     if request.schedule is not None and not is_file(request.schedule):
         registry.entry("schedule", request.schedule)
     registry.entry("search", request.search)
     judges = () if request.judge == NONE else request.judge or ()
     for name in (*(request.verifier or ()), *judges):
-        if isinstance(name, str) and ".py:" not in name:
+        if isinstance(name, str) and registry.from_file(name) is None:
             registry.entry("verifier", name.partition(":")[0])
     if request.solver is not None:
         registry.entry("solver", request.solver)
@@ -388,15 +388,3 @@ def check_names(request: Request) -> None:
         if name in request.pipeline_args:
             value = short(request.pipeline_args[name])
             raise ValueError(f"expected no {name}, which noisewright sets itself, got {value}")
-
-
-def check_executor(name: str) -> None:
-    """Refuse an executor that is not there.
-
-    Raises:
-        ValueError: in one line, with the nearest name.
-    """
-    if name not in EXECUTORS:
-        raise ValueError(registry.unknown("executor", name, list(EXECUTORS)))
-    if name == "ray":
-        raise ValueError("executor 'ray' is not available yet: expected local")

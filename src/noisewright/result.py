@@ -83,7 +83,7 @@ class Result:
         value_name: what :attr:`ResultImage.value` is: the verifier's name, or ``mean rank``, ``z-sum``,
             ``weighted sum``.
         kept: the best K as files, where that was asked for; best first.
-        why: the best against the second, as :func:`noisewright.run.standings.why` tells it; None with one.
+        why: the best against the second, as :func:`noisewright.run.explain.explain` tells it; None with one.
     """
 
     best: ResultImage

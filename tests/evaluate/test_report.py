@@ -6,9 +6,9 @@ from PIL import Image
 
 from noisewright.evaluate import report
 from noisewright.run.particle import Candidate, noise_particle
-from noisewright.run.standings import CurvePoint, Order
+from noisewright.run.ranking import CurvePoint, Ranking
 
-CLIP = Order(("clip",))
+CLIP = Ranking(("clip",))
 
 
 def candidates(root, count, size=(64, 64), names=("clip",)):
@@ -79,9 +79,9 @@ def test_contact_sheet_shows_judges_and_the_value_of_an_ensemble(tmp_path):
     names = ("clip", "aesthetic")
     made = candidates(tmp_path, 4, names=names)
     plain = report.contact_sheet(tmp_path, in_order(made), CLIP)
-    several = report.contact_sheet(tmp_path, in_order(made), Order(names))
+    several = report.contact_sheet(tmp_path, in_order(made), Ranking(names))
     assert several.height == plain.height + 2 * 2 * report.LINE  # the value and a verifier more, in two rows
-    judged = report.contact_sheet(tmp_path, in_order(made), Order(names), judged={made[0].id: {"oracle": 1.0}})
+    judged = report.contact_sheet(tmp_path, in_order(made), Ranking(names), judged={made[0].id: {"oracle": 1.0}})
     assert judged.height == several.height + report.LINE  # in its own row alone
 
 

@@ -12,7 +12,7 @@ from loopback import Reply, serving
 from noisewright import cli, registry
 from noisewright.evaluate.population import population
 from noisewright.outside.inside import inside
-from noisewright.registry import trust
+from noisewright.registry import plugins, trust
 from noisewright.registry.builtins import ENTRIES, Entry
 from noisewright.run import journal
 from noisewright.run.store import Store, digest_of, read_journal
@@ -182,7 +182,7 @@ def test_every_verifier_of_the_package_is_either_listed_or_asks_somebody():
 
 def test_a_plug_in_may_be_named_but_not_told_anything(monkeypatch):
     plug = Entry("verifier", "darkness", "", "x:y")
-    monkeypatch.setattr(registry, "entries", lambda: (*ENTRIES, plug))
+    monkeypatch.setattr(plugins, "entries", lambda: (*ENTRIES, plug))
     trust.check_verifier("darkness", local=False)
     for text in ("darkness:x", "darkness:name=x", "darkness:url=http://x"):
         with pytest.raises(ValueError, match="plug-in"):

@@ -54,7 +54,8 @@ def plain(name, seed, number, scale=SCALE):
 
 
 def sampler_of(name, label, scale=SCALE, **more):
-    return PipelineSampler(pipe_of(name), class_label=label, num_inference_steps=STEPS, guidance_scale=scale, **more)
+    settings = {"class_label": label, "num_inference_steps": STEPS, "guidance_scale": scale, **more}
+    return registry.make_sampler(pipe_of(name), None, settings)
 
 
 def images_of(sampler, seeds):

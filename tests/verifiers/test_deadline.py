@@ -99,7 +99,7 @@ def test_what_was_answered_in_time_is_kept():
 @pytest.mark.parametrize("verifier", ["http", "vlm"])
 def test_an_answer_without_end_is_not_read(verifier, monkeypatch):
     monkeypatch.setattr("noisewright.verifiers.http.LARGEST_ANSWER", 100_000)
-    monkeypatch.setattr("noisewright.verifiers.vlm_server.LARGEST_ANSWER", 100_000)
+    monkeypatch.setattr("noisewright.verifiers.openai_client.LARGEST_ANSWER", 100_000)
     with serving(lambda seen, number: Reply(" " * 1_000_000)) as server:
         with pytest.raises(VerifierFailed, match="expected an answer of at most 100000 bytes, got more"):
             score(made(verifier, server.url), IMAGES[:1], "x")

@@ -237,5 +237,5 @@ def test_a_process_ends_well_under_a_call_that_computes(tmp_path):
 
 def test_a_model_that_runs_here_has_it_too():
     for kind in ("vlm", "vqa"):
-        with pytest.raises(ValueError, match="expected a timeout in seconds above 0, got '-1"):
+        with pytest.raises(ValueError, match="expected a timeout in seconds above 0, got -1"):
             registry.make_verifier(f"{kind}:owner/name,timeout=-1")

@@ -543,7 +543,7 @@ def test_options_of_a_name():
         ("vlm:m,aspect=beauty", "expected an aspect among accuracy_to_prompt"),
         ("vlm:http://localhost:1/v1#m,workers=0", "expected workers of at least 1, got 0"),
         ("vlm:http://localhost:1/v1#m,tries=0", "expected tries of at least 1, got 0"),
-        ("vlm:http://localhost:1/v1#m,timeout=0", "expected a timeout of more than 0"),
+        ("vlm:http://localhost:1/v1#m,timeout=0", "expected a timeout in seconds above 0"),
         ("vlm:http://localhost:1/v1#m,prices=1", "expected prices as INPUT,OUTPUT"),
         ("vlm:http://localhost:1/v1#m,prices=-1,2", "expected prices of at least 0"),
         ("vlm:http://localhost:1/v1#m,aspct=x", "did you mean aspect"),
@@ -553,8 +553,8 @@ def test_options_of_a_name():
         ("vlm:https://judge.example/v1#m,key_env=JUDGE_KEY", "expected a key in the environment variable JUDGE_KEY"),
         ("vlm:https://judge.example/v1#m,key_env=a-secret", "expected key_env to be the NAME of an environment"),
         ("vlm:http://judge.example/v1?api_key=a-secret#m", "without a key, which records would keep, got api_key"),
-        ("vlm:http://localhost:1/v1#m,deadline=0", "expected a deadline of more than 0"),
-        ("vlm:http://localhost:1/v1#m,deadline=nan", "expected a deadline of more than 0"),
+        ("vlm:http://localhost:1/v1#m,deadline=0", "expected a deadline in seconds above 0"),
+        ("vlm:http://localhost:1/v1#m,deadline=nan", "expected a deadline in seconds above 0"),
     ],
 )
 def test_wrong_use_is_one_line_before_anything_is_sent(text, says):

@@ -587,9 +587,7 @@ def _loaded(model: str, guidance: float | None, device: str | None, dtype: str |
     check_device(device, dtype)
     name = registry.find_model(model)
     hush_libraries()
-    from noisewright.samplers.pipeline import load_pipeline
-
-    pipe = load_pipeline(name, device=device, dtype=dtype)
+    pipe = registry.load_model(name, device=device, dtype=dtype)
     card = registry.card(name)
     default = card.get("default", {})
     scale = guidance if guidance is not None else default.get("guidance_scale")

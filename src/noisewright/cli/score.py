@@ -18,7 +18,7 @@ from noisewright.cli.libraries import hush_libraries, is_watched
 from noisewright.cli.requests import check_device
 
 if TYPE_CHECKING:
-    from noisewright.run.standings import Order
+    from noisewright.run.ranking import Ranking
     from noisewright.verifiers.protocol import Verifier
 
 MOST_LINES = 3
@@ -71,7 +71,7 @@ def score(
     from noisewright.evaluate.folders import images_in
     from noisewright.evaluate.scoring import score_files
     from noisewright.outside.files import check_directory
-    from noisewright.run.standings import Order
+    from noisewright.run.ranking import Ranking
 
     prompts = _prompts(prompt, prompt_from)
     check_device(device, None)
@@ -98,12 +98,12 @@ def score(
     if json:
         names = list(found[0]["scores"])
         into = {} if copy_to is None else {"copied_to": str(copy_to), "sorted_into": str(copy_to)}
-        value = Order(tuple(names), ensemble).name
+        value = Ranking(tuple(names), ensemble).name
         terminal.print_json(
             {"prompt": prompt, "verifiers": names, "value_name": value, "images": found, "errors": bad, **into}
         )
     else:
-        _print_scores(found, Order(tuple(found[0]["scores"]), ensemble))
+        _print_scores(found, Ranking(tuple(found[0]["scores"]), ensemble))
     for line in bad:
         terminal.say(line)
     if copy_to is not None:
@@ -155,18 +155,18 @@ def _verifiers(
     return made if score_cache is None else all_cached(made, score_cache), recorded
 
 
-def _print_scores(found: Sequence[Mapping[str, Any]], order: Order) -> None:
+def _print_scores(found: Sequence[Mapping[str, Any]], ranking: Ranking) -> None:
     """A line for each image, best first, with as many decimals as the spread of a verifier deserves."""
     from noisewright.cli import terminal
     from noisewright.evaluate.numbers import decimals, written
     from noisewright.outside.reading import shown
 
-    names = list(order.verifiers)
+    names = list(ranking.names)
     columns = {name: [one["scores"][name] for one in found] for name in names}
     headers = [*names, "file"]
     if len(names) > 1:
-        columns = {order.name: [one["value"] for one in found], **columns}
-        headers.insert(0, order.name)
+        columns = {ranking.name: [one["value"] for one in found], **columns}
+        headers.insert(0, ranking.name)
     places = {name: decimals(column) for name, column in columns.items()}
     rows = [[*(written(column[row], places[name]) for name, column in columns.items()), shown(one["file"])]
             for row, one in enumerate(found)]  # fmt: skip

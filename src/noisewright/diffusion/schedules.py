@@ -8,9 +8,9 @@ DPM-Solver do); Karras and exponential visit both ends.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -18,6 +18,7 @@ import torch
 from noisewright.diffusion.clock import Clock, Level
 from noisewright.diffusion.schedule import Schedule, along
 from noisewright.outside.bounds import MOST_STEPS, at_most
+from noisewright.outside.messages import unknown
 
 RHO = 7.0
 """The exponent of Karras et al. 2022, eq. 5."""
@@ -124,29 +125,56 @@ RULES: dict[str, Callable[[Clock, int], list[Level]]] = {
 }
 
 
-def named_schedule(name: str, clock: Clock, steps: int, start: float = 1.0) -> Schedule:
-    """The schedule of a name on a model.
+@dataclass(frozen=True)
+class Rule:
+    """A rule that places levels on any model's own range, by its clock.
+
+    Attributes:
+        name: what ``--schedule`` takes, and records hold.
+        levels: (clock, steps) -> as many levels as steps, falling from the noisiest; the clean image comes after them.
+    """
+
+    name: str
+    levels: Callable[[Clock, int], Sequence[Level]]
+
+
+def rule_of(given: str | Rule) -> Rule:
+    """A rule as it is, or that of a name.
+
+    Raises:
+        ValueError: on a name that none of :data:`RULES` has, with the nearest.
+    """
+    if isinstance(given, Rule):
+        return given
+    if given not in RULES:
+        raise ValueError(unknown("schedule", given, list(RULES)))
+    return Rule(given, RULES[given])
+
+
+def named_schedule(given: str | Rule, clock: Clock, steps: int, start: float = 1.0) -> Schedule:
+    """The schedule of a rule on a model.
 
     Args:
-        name: of :data:`RULES`.
+        given: a rule, or the name of one of :data:`RULES`.
         clock: the model's.
         steps: K, evaluations of a solver that asks once a step.
         start: standard deviation of the starting state.
 
     Raises:
-        ValueError: on an unknown name, or a number of steps that the rule or the model has no levels for.
+        ValueError: on an unknown name, a number of steps that the rule or the model has no levels for, or a rule that
+            gives another number of levels.
     """
-    if name not in RULES:
-        near = difflib.get_close_matches(name, RULES, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"unknown schedule {name!r}: expected one of {', '.join(RULES)}{hint}")
+    rule = rule_of(given)
     if steps < 1:
         raise ValueError(f"expected at least 1 step, got {steps}")
     at_most(MOST_STEPS, steps=steps)
     try:
-        return along(clock, RULES[name](clock, steps), start)
+        levels = list(rule.levels(clock, steps))
+        if len(levels) != steps or not all(isinstance(one, Level) for one in levels):
+            raise ValueError(f"expected as many levels, got {len(levels)}")
+        return along(clock, levels, start)
     except ValueError as error:
-        raise ValueError(f"schedule {name} of {steps} steps: {error}") from None
+        raise ValueError(f"schedule {rule.name} of {steps} steps: {error}") from None
 
 
 def _parts(steps: int) -> list[float]:

@@ -23,7 +23,7 @@ from noisewright.outside.inside import inside
 
 if TYPE_CHECKING:
     from noisewright.run.particle import Candidate
-    from noisewright.run.standings import CurvePoint, Order
+    from noisewright.run.ranking import CurvePoint, Ranking
 
 MOST_TILES = 64
 """How many candidates a contact sheet shows."""
@@ -71,7 +71,7 @@ class Tile:
 def contact_sheet(
     root: Path,
     ranked: Sequence[tuple[Candidate, float]],
-    order: Order,
+    ranking: Ranking,
     *,
     baseline: str | None = None,
     judged: Mapping[str, Mapping[str, float]] | None = None,
@@ -82,7 +82,7 @@ def contact_sheet(
         root: the run directory; one image at a time is read from it.
         ranked: candidates with their values, best first; at least one, and :data:`MOST_TILES` at most are shown, and
             the baseline.
-        order: what they are sorted by.
+        ranking: what they are sorted by.
         baseline: the baseline's id.
         judged: scores of judges, by id and judge.
 
@@ -91,7 +91,7 @@ def contact_sheet(
     """
     if not ranked:
         raise ValueError("expected at least one candidate, got none")
-    tiles = _tiles(ranked, order, baseline, judged or {})
+    tiles = _tiles(ranked, ranking, baseline, judged or {})
     first = fit(_read_inside(root, tiles[0].file), TILE)
     width, height = max(first.width, TILE * 2 // 3), max(first.height, 24)
     columns = min(MOST_COLUMNS, math.ceil(math.sqrt(len(tiles))))
@@ -113,11 +113,11 @@ def contact_sheet(
 
 
 def _tiles(
-    ranked: Sequence[tuple[Candidate, float]], order: Order, baseline: str | None,
+    ranked: Sequence[tuple[Candidate, float]], ranking: Ranking, baseline: str | None,
     judged: Mapping[str, Mapping[str, float]],
 ) -> list[Tile]:  # fmt: skip
     """The first of the ranked, and the baseline wherever it stands."""
-    places = {name: decimals(one.scores.get(name) for one, _ in ranked) for name in order.verifiers}
+    places = {name: decimals(one.scores.get(name) for one, _ in ranked) for name in ranking.names}
     for name in dict.fromkeys(name for scores in judged.values() for name in scores):
         places.setdefault(name, decimals(scores.get(name) for scores in judged.values()))
     of_values = decimals(value for _, value in ranked)
@@ -126,9 +126,9 @@ def _tiles(
         if place > MOST_TILES and one.id != baseline:
             continue
         mark = ", ".join(["best"] * (place == 1) + ["baseline"] * (one.id == baseline))
-        lines = [(name, written(one.scores.get(name, math.nan), places[name])) for name in order.verifiers]
-        if len(order.verifiers) > 1:
-            lines.insert(0, (order.name, written(value if math.isfinite(value) else math.nan, of_values)))
+        lines = [(name, written(one.scores.get(name, math.nan), places[name])) for name in ranking.names]
+        if len(ranking.names) > 1:
+            lines.insert(0, (ranking.name, written(value if math.isfinite(value) else math.nan, of_values)))
         lines += [(f"{name} (judge)", written(score, places[name])) for name, score in judged.get(one.id, {}).items()]
         seed = f"seed {one.seed}" if one.seed is not None else one.id[:8]
         tiles.append(Tile(one.file, f"{place}. {seed}", mark, tuple(lines)))
@@ -254,7 +254,7 @@ def plot_curve(
         curve: from :meth:`noisewright.run.verbs.Run.curve`; may be empty.
         verifiers: one name, or those of the ensemble whose value the curve shows.
         file: where to write it as PNG (or what its suffix says).
-        value_name: what the value of the ensemble is (:attr:`noisewright.run.standings.Order.name`).
+        value_name: what the value of the ensemble is (:attr:`noisewright.run.ranking.Ranking.name`).
         baseline: the baseline's value among these; without one the first candidate's stands for it.
     """
     name = verifiers[0] if len(verifiers) == 1 else value_name

@@ -48,7 +48,7 @@ def why_lines(why: Mapping[str, Any] | None) -> list[str]:
     """The first against the second: by how much it is before it, and which verifiers prefer which.
 
     Args:
-        why: as :func:`noisewright.run.standings.why` gives it.
+        why: as :func:`noisewright.run.explain.explain` gives it.
     """
     if why is None:
         return []

@@ -36,9 +36,12 @@ def did_you_mean(name: str, valid: Iterable[str], *, cutoff: float = 0.4) -> str
         valid: what there is.
         cutoff: how alike they must be, in [0, 1]: higher where there are many names.
     """
-    folded = {one.lower(): one for one in reversed(list(valid))}
-    near = difflib.get_close_matches(name[:LONGEST_NAME].lower(), list(folded)[::-1], n=1, cutoff=cutoff)
-    return f"; did you mean {folded[near[0]]}?" if near else ""
+    name, valid = name[:LONGEST_NAME], list(valid)
+    near = difflib.get_close_matches(name.lower(), [one.lower() for one in valid], n=1, cutoff=cutoff)
+    if not near:
+        return ""
+    alike = [one for one in valid if one.lower() == near[0]]
+    return f"; did you mean {max(alike, key=lambda one: difflib.SequenceMatcher(None, name, one).ratio())}?"
 
 
 def unknown(kind: str, name: str, valid: Sequence[str]) -> str:

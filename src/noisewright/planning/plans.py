@@ -166,7 +166,8 @@ def plan_on(
     spec = _spec(request, sampler, final, made, judging, search_args, limits, goal, size)
     return Plan(
         request=request, sampler=sampler, final=final, verifiers=made, judges=judging, search=function,
-        search_args=search_args, budget=limits, target=goal, batch_size=size, executor=None, spec=spec,
+        search_args=search_args, budget=limits, target=goal, batch_size=size,
+        executor=registry.make_executor(request.executor), spec=spec,
         warnings=warnings,
     )  # fmt: skip
 

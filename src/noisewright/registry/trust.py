@@ -162,7 +162,7 @@ def check_model(name: Any) -> None:
     """
     if not isinstance(name, str) or not name.isprintable():
         raise Untrusted("which is no name")
-    if registry.bundled(name) is not None or Path(name).is_dir():
+    if registry.is_installed(name) or Path(name).is_dir():
         return
     found = registry.find_model(name)
     if not Path(found).is_file() and not is_cached(found):

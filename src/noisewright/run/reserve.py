@@ -11,7 +11,6 @@ from noisewright.run.costs import Costs
 from noisewright.run.ledger import Ledger
 from noisewright.run.pace import Pace
 from noisewright.run.particle import Particle, noise_particle
-from noisewright.run.standings import baseline_of
 from noisewright.run.ways import Ways, draws_of
 from noisewright.samplers.protocol import Sampler
 
@@ -176,7 +175,7 @@ class Reserve:
 
     def is_baseline(self, particle: Particle) -> bool:
         """Whether a finished particle is what the model gives by itself for the run's seed."""
-        return particle.id == baseline_of(self._seed, self._final.schedule.steps).id
+        return particle.id == self._ways.finished_noise(self._seed, self._final.schedule.steps).id
 
     def _kept_back(self, batch: Sequence[Particle] = (), nfe_each: int = 0, images_each: int = 0) -> Spent:
         """What must be left for the end, and for saving, after ``batch`` was worked on."""
@@ -185,7 +184,7 @@ class Reserve:
         if self._final is self._search:
             pending.setdefault("baseline", noise_particle(self._seed, self._search.schedule.steps))
         else:
-            baseline = baseline_of(self._seed, self._final.schedule.steps)
+            baseline = self._ways.finished_noise(self._seed, self._final.schedule.steps)
             missing = self.winners + (baseline.id not in self._ledger.candidates)  # the winners in full, the baseline
             images, nfe = missing, missing * self._final.nfe(0, self._final.schedule.steps)
         ends: set[str] = set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 
 @runtime_checkable
@@ -51,6 +51,32 @@ class SaysWhereItBegins(Protocol):
     def begins_anywhere(self) -> bool: ...
 
 
+@runtime_checkable
+class SaysWhetherItKnowsLevels(Protocol):
+    """A sampler whose states may stand at levels that nothing tells.
+
+    Attributes:
+        knows_levels: whether the level of every state on the way is known, which a preview is made by.
+    """
+
+    @property
+    def knows_levels(self) -> bool: ...
+
+
+@runtime_checkable
+class TakesLevels(Protocol):
+    """A sampler that can be had on other levels, which ``--schedule`` asks for."""
+
+    @property
+    def given_solver(self) -> Any:
+        """The solver that was asked for; None where the sampler chose."""
+        ...
+
+    def with_levels(self, schedule: Any, solver: Any = None) -> Any:
+        """The same model, prompt and settings on a :class:`~.Schedule`, or by a rule or its name."""
+        ...
+
+
 def warnings_of(sampler: object) -> list[str]:
     """What a sampler has to say so far."""
     return list(sampler.warnings) if isinstance(sampler, Warns) else []
@@ -70,3 +96,8 @@ def can_preview(sampler: object) -> bool:
 def begins_anywhere(sampler: object) -> bool:
     """Whether a sampler can go on from a state at any level; it can where it does not say."""
     return sampler.begins_anywhere if isinstance(sampler, SaysWhereItBegins) else True
+
+
+def knows_levels(sampler: object) -> bool:
+    """Whether a sampler knows the level of every state on the way; it does where it does not say."""
+    return sampler.knows_levels if isinstance(sampler, SaysWhetherItKnowsLevels) else True

@@ -24,8 +24,19 @@ from torch import Tensor
 
 from noisewright.diffusion.clock import Level
 from noisewright.diffusion.schedule import KINDS, Estimate, Schedule, check_falling, estimate
-from noisewright.diffusion.schedules import named_schedule
-from noisewright.diffusion.solvers import AnySolver, Stages, advance, asked, asks_once, memory, nfe, splits, stages
+from noisewright.diffusion.schedules import Rule, named_schedule, rule_of
+from noisewright.diffusion.solvers import (
+    AnySolver,
+    Stages,
+    advance,
+    asked,
+    asks_once,
+    eta_of,
+    memory,
+    nfe,
+    splits,
+    stages,
+)
 from noisewright.errors import NotDifferentiable, UnsupportedPipeline
 from noisewright.samplers.chance import unaided
 from noisewright.samplers.classes import is_class_conditional, read_class
@@ -90,10 +101,11 @@ class PipelineSampler:
         guidance_scale, negative_prompt, height, width: as in diffusers; None leaves the pipeline's default.
         solver: one of ours, or None for the pipeline's own: mapped to the solver of ours that takes the same steps
             where there is one, and otherwise run by a private copy of the pipeline's scheduler.
-        schedule: levels to use instead of the pipeline's, or the name of a rule that makes them
+        schedule: levels to use instead of the pipeline's, or a rule that makes them, or its name
             (:mod:`noisewright.diffusion.schedules`); needs a solver of ours.
         model: how the model is called in records.
         pipe_kwargs: further arguments of the pipeline's call, an explicit None included.
+        entered: a pipeline of the same components that is called in place of ``pipe``, whose call lacks something.
 
     Attributes:
         warnings: what the user should know, such as options without an effect; shared by copies, may grow.
@@ -116,12 +128,13 @@ class PipelineSampler:
         height: int | None = None,
         width: int | None = None,
         solver: AnySolver | None = None,
-        schedule: Schedule | str | None = None,
+        schedule: Schedule | Rule | str | None = None,
         model: str | None = None,
         pipe_kwargs: dict[str, Any] | None = None,
+        entered: Any = None,
     ) -> None:
         self._found = pipe
-        self.pipe = _adapted(pipe)
+        self.pipe = _with_scheduler(pipe if entered is None else entered)
         self.prompt, self.class_label = _condition(pipe, prompt, class_label)
         self.meter = Meter()
         self._encoded: dict[str, Any] = {}
@@ -185,10 +198,10 @@ class PipelineSampler:
     def _levels(self, levels: Levels, steps: int) -> Schedule:
         """The levels to visit: those that were given, by a rule or one by one, or the pipeline's own."""
         given, own = self._given_schedule, levels.schedule
-        if isinstance(given, str):
+        if isinstance(given, (str, Rule)):
             if own.clock is None:
                 raise ValueError(
-                    f"expected a scheduler that tells the time of a noise level for schedule {given!r}, got "
+                    f"expected a scheduler that tells the time of a level for schedule {rule_of(given).name!r}, got "
                     f"{type(self.pipe.scheduler).__name__}"
                 )
             return named_schedule(given, own.clock, steps)
@@ -223,7 +236,7 @@ class PipelineSampler:
         other._prepare(steps)
         return other
 
-    def with_levels(self, schedule: Schedule | str, solver: AnySolver | None = None) -> PipelineSampler:
+    def with_levels(self, schedule: Schedule | Rule | str, solver: AnySolver | None = None) -> PipelineSampler:
         """The same model, prompt and settings on other levels, and with another solver if one is given."""
         other = copy.copy(self)
         other._given_schedule = None if schedule == "pipeline" else schedule
@@ -237,7 +250,8 @@ class PipelineSampler:
             self._fingerprint = fingerprint(self._found)
         label = {} if self.class_label is None else {"class_label": self.class_label}
         given = self._given_schedule
-        levels = {} if given is None else {"levels": given if isinstance(given, str) else given.to_json()}
+        held = given.to_json() if isinstance(given, Schedule) else None if given is None else rule_of(given).name
+        levels = {} if held is None else {"levels": held}
         found = {
             "model": self._model,
             "pipeline": type(self._found).__name__,
@@ -264,7 +278,7 @@ class PipelineSampler:
     def _eta(self) -> float | None:
         """The solver's, or what the pipeline passes to a scheduler whose own default is another."""
         if self.solver is not None:
-            return getattr(self.solver, "eta", None)
+            return eta_of(self.solver)
         return step_arguments(self._prepared, self._passed).get("eta")
 
     def _unlike_before(self) -> dict[str, Any]:
@@ -495,7 +509,7 @@ class PipelineSampler:
             UnsupportedPipeline: in one line.
         """
         unknown = step_arguments(self._prepared, given)
-        if self._given_solver is not None or unknown.get("eta") == getattr(self.solver, "eta", None):
+        if self._given_solver is not None or unknown.get("eta") == eta_of(self.solver):
             unknown.pop("eta", None)
         if self._given_solver is not None:  # in place of the rule that these steer
             unknown = {name: value for name, value in unknown.items() if name not in STEERING}
@@ -639,18 +653,14 @@ def placed(state: Any, device: torch.device) -> Any:
     return [placed(value, device) for value in state] if isinstance(state, (list, tuple)) else state
 
 
-def _adapted(pipe: Any) -> Any:
-    """The pipeline itself, or one of the same components whose call has what a search needs.
+def _with_scheduler(pipe: Any) -> Any:
+    """The pipeline itself.
 
     Raises:
         UnsupportedPipeline: on something that is no pipeline with a scheduler.
     """
     if not callable(pipe) or not hasattr(pipe, "scheduler"):
         raise UnsupportedPipeline(f"expected a diffusers pipeline with a scheduler, got {type(pipe).__name__}")
-    if type(pipe).__name__ == "DiTPipeline":
-        from noisewright.pipelines.dit import LatentDiTPipeline
-
-        return LatentDiTPipeline(**pipe.components)
     return pipe
 
 

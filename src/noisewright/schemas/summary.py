@@ -64,7 +64,7 @@ class OpinionJson(TypedDict):
 
 
 class WhyJson(TypedDict):
-    """The first against the second (:func:`noisewright.run.standings.why`)."""
+    """The first against the second (:func:`noisewright.run.explain.explain`)."""
 
     __pydantic_config__ = OPEN  # type: ignore[misc]
     first: StandingJson

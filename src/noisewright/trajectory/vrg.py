@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from noisewright.diffusion.schedule import Schedule
+from noisewright.diffusion.solvers import block_of
 from noisewright.trajectory.errors import ErrorTable
 from noisewright.trajectory.path import CLOSE, ModelPath, ending_with
 
@@ -75,7 +76,7 @@ def order_of(solver: Any) -> int:
 
     The paper has no other rule: multistep solvers run on the levels that were fitted with order 1.
     """
-    return int(solver.order) if str(solver.name).startswith("dpm-solver-") else 1
+    return block_of(solver)
 
 
 def fit_vrg(

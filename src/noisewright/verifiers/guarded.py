@@ -82,6 +82,19 @@ def said(error: BaseException) -> str:
     return clean(next(iter(text.strip().splitlines()), ""), LONGEST)
 
 
+def raised_at(error: BaseException, file: str | None) -> str:
+    """`` (FILE, line N)`` of the line of ``file`` in which an error arose; nothing where it did not come by there."""
+    line = None
+    trace = (error.error if isinstance(error, Escaped) else error).__traceback__
+    while trace is not None and file is not None:
+        if os.path.abspath(trace.tb_frame.f_code.co_filename) == os.path.abspath(file):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    if isinstance(error, SyntaxError) and line is None and error.lineno:
+        line = error.lineno
+    return "" if line is None or file is None else f" ({clean(os.path.basename(file), 60)}, line {line})"
+
+
 def _by_signal(error: BaseException) -> bool:
     """Whether it was raised in a handler of a signal that Python has."""
     handlers = {getattr(signal.getsignal(one), "__code__", None) for one in signal.valid_signals()}
