@@ -23,8 +23,9 @@ from noisewright.outside.inside import inside
 from noisewright.planning import check_device
 from noisewright.registry import trust as trusting
 from noisewright.request import RESERVED
+from noisewright.run.follow import Watch
 from noisewright.run.particle import Particle, from_lineage, noise_particle
-from noisewright.run.reading import is_run, read_journal, read_run
+from noisewright.run.reading import is_run, read_run
 from noisewright.run.store import Store
 from noisewright.run.verbs import Run
 from noisewright.samplers.fingerprint import fingerprint, is_older, same_model
@@ -32,7 +33,6 @@ from noisewright.samplers.pipeline import PipelineSampler
 from noisewright.samplers.protocol import Sampler
 from noisewright.samplers.recorded import SOURCE, loading_arguments
 from noisewright.samplers.settings import restored
-from noisewright.schemas.journal import check_record
 from noisewright.schemas.reading import short
 from noisewright.schemas.request import as_path, check_arguments
 
@@ -179,11 +179,9 @@ def find_image(source: str) -> Path:
         return inside(run, f"{key}.png")
     if not is_run(run):
         raise ValueError(f"expected a run directory (with run.json), got {run}")
-    files: dict[str, str] = {}
-    for record in read_journal(run):
-        if record["verb"] == "finish":
-            check_record(record, f"a line of {Path(run) / 'journal.jsonl'}")
-            files.update(zip(record["ids"], record["files"], strict=True))
+    watch = Watch(run)
+    watch.look()
+    files = {one: made.file for one, made in watch.ledger.images.items()}
     found = [one for one in files if key and one.startswith(key)]
     if len(found) != 1:
         what = f"expected the id of one candidate of {run}, got {short(key)}"
