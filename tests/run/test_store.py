@@ -214,24 +214,46 @@ def test_a_file_system_without_locks_is_written_to_with_a_warning(root, error, m
     assert is_being_written(root) is None
 
 
-def test_looking_at_a_run_never_keeps_a_writer_out(root):
+@pytest.mark.parametrize("mark", [True, False])  # without it, as a version before left it, looking takes the lock
+def test_looking_at_a_run_never_keeps_a_writer_out(root, mark):
     create(root).close()
+    if not mark:
+        (root / ".lock").write_bytes(b"")
     stop = threading.Event()
-
-    def look():
-        while not stop.is_set():
-            is_being_written(root)
-
-    watchers = [threading.Thread(target=look) for _ in range(2)]
+    watchers = [threading.Thread(target=look_until, args=(root, stop)) for _ in range(20 if mark else 3)]
     for one in watchers:
         one.start()
     try:
-        for _ in range(50):
+        for _ in range(200 if mark else 10):
             Store.open(root).close()
     finally:
         stop.set()
         for one in watchers:
             one.join()
+
+
+def look_until(root, stop):
+    while not stop.is_set():
+        is_being_written(root)
+
+
+def test_looking_tells_who_writes_and_who_was_killed(root):
+    store = create(root)
+    assert is_being_written(root) is True
+    with pytest.raises(RunMismatch, match="another process"):
+        Store.open(root)
+    store.close()
+    assert is_being_written(root) is False
+    program = f"from noisewright.run.store import Store; import os; Store.open({str(root)!r}); os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", program], check=False)
+    assert is_being_written(root) is False
+
+
+def test_a_lock_that_is_a_pipe_is_not_waited_for(root):
+    create(root).close()
+    (root / ".lock").unlink()
+    os.mkfifo(root / ".lock")
+    assert is_being_written(root) is None
 
 
 def test_a_lock_that_was_removed_by_its_holder_is_not_taken_for_ours(root):

@@ -161,7 +161,7 @@ def plan_on(
     warnings += [*notes, *words]
     sampler = drafting(request, final, len(made), warnings)
     rehearse(function, sampler, made, search_args, request.seed, limits)
-    _check_budget(limits, sampler, final)
+    _check_budget(limits, sampler, final, request.keep or 1)
     size = request.batch_size or default_batch_size(sampler)
     spec = _spec(request, sampler, final, made, judging, search_args, limits, goal, size)
     return Plan(
@@ -177,11 +177,11 @@ def _check_ensemble(ensemble: Any) -> None:
         raise ValueError(registry.unknown("ensemble", str(ensemble), list(ENSEMBLES)))
 
 
-def _check_budget(limits: Budget, sampler: Sampler, final: Sampler) -> None:
-    """Refuse a budget that does not pay for the baseline and the final rendering."""
+def _check_budget(limits: Budget, sampler: Sampler, final: Sampler, winners: int) -> None:
+    """Refuse a budget that does not pay for the baseline and the final rendering of the winners."""
     if limits == Budget():
         raise ValueError("expected a budget such as '64 images', got none")
-    renders = 1 if sampler is final else 2
+    renders = 1 if sampler is final else 1 + winners
     each = final.nfe(0, final.schedule.steps)
     if (limits.images or renders) < renders or (limits.nfe or renders * each) < renders * each:
         raise ValueError(f"expected a budget of at least {renders} images ({renders * each} nfe), got {limits}")

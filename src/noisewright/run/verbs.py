@@ -27,13 +27,11 @@ from noisewright.run.costs import Costs
 from noisewright.run.jobs import Jobs
 from noisewright.run.ledger import Ledger
 from noisewright.run.particle import Candidate, Particle, noise_particle
-from noisewright.run.ranking import Leaders, Preview, Scored, Target, top
+from noisewright.run.ranking import CurvePoint, Leaders, Preview, Ranking, Scored, Target
 from noisewright.run.recorder import Recorder
 from noisewright.run.reserve import SAVING_SECONDS as SAVING_SECONDS
 from noisewright.run.reserve import Reserve, Work
 from noisewright.run.scores import Scores
-from noisewright.run.standings import CurvePoint as CurvePoint  # which others take from here too
-from noisewright.run.standings import Order, baseline_of, curve
 from noisewright.run.store import Store
 from noisewright.run.ways import Ways, check_start, distinct, with_steps
 from noisewright.samplers.protocol import DifferentiableSampler, Sampler
@@ -56,6 +54,7 @@ class Run:
         search: the search's name, for the records.
         batch_size: the first micro-batch size.
         judges: what :meth:`judge` will ask at the end; a budget in seconds keeps their time back.
+        winners: how many of the best the result shows: they are rendered in full, and judged.
         on_progress: called after each micro-batch.
     """
 
@@ -73,6 +72,7 @@ class Run:
         search: str = "random",
         batch_size: int = 8,
         judges: Sequence[Verifier] = (),
+        winners: int = 1,
         executor: Executor | None = None,
         on_progress: Callable[[Run], None] | None = None,
     ) -> None:
@@ -87,6 +87,7 @@ class Run:
         self.final = final or sampler
         self.verifiers = list(verifiers)
         self.judges = list(judges)
+        self.winners = winners
         self.seed = seed
         self.budget = budget or Budget()
         self.ensemble = ensemble
@@ -107,14 +108,16 @@ class Run:
     def _build(self, batch_size: int) -> None:
         """Put together what is behind the verbs, and read the journal."""
         search, final = self.sampler, self.final
-        self._leaders = Leaders(self.order)
+        self.ranking = Ranking(tuple(verifier.name for verifier in self.verifiers), self.ensemble)
+        self._leaders = Leaders(self.ranking)
         self._recorder = Recorder(self.store, self._leaders, self.say, lambda: self.elapsed)
         self._states = self._recorder.states
         self._ways = Ways()
         self._costs = Costs(self._states, self._ways, self.verifiers)
         self._reserve = Reserve(
-            self.budget, self.ledger, self._costs, self._ways, search, final, self.seed, lambda: self.elapsed
-        )
+            self.budget, self.ledger, self._costs, self._ways, search, final, self.seed, lambda: self.elapsed,
+            self.winners,
+        )  # fmt: skip
         self._jobs = Jobs(self._states, self._ways, self._costs, search)
         self._recipes = Recipes(search, final, self.search)
         self._scores = Scores(
@@ -279,16 +282,11 @@ class Run:
 
     def value(self, scored: Sequence[Candidate | Preview]) -> list[float]:
         """What to sort by, higher better: the score, or the ensemble's value within ``scored``."""
-        return self.order.values(scored)
-
-    @property
-    def order(self) -> Order:
-        """What candidates are sorted by."""
-        return Order(tuple(verifier.name for verifier in self.verifiers), self.ensemble)
+        return self.ranking.values(scored)
 
     def top(self, scored: Sequence[Scored], count: int = 1) -> list[Scored]:
         """The best ``count`` candidates or previews, best first; ties go to the earlier, NaN ranks last."""
-        return top(self.order, scored, count)
+        return self.ranking.top(scored, count)
 
     def say(self, text: str) -> None:
         """Tell the person something about the run, once."""
@@ -317,18 +315,26 @@ class Run:
         return self.top(full or pool)[0] if pool else None
 
     @property
+    def best_first(self) -> list[Candidate]:
+        """Every candidate, best first: full renderings before those of fewer steps, whose scores do not compare."""
+        steps, pool = self.final.schedule.steps, list(self.candidates.values())
+        kinds = ([one for one in pool if (one.particle.steps == steps) == full] for full in (True, False))
+        return [one for kind in kinds for one in self.ranking.top(kind, len(kind))]
+
+    @property
     def baseline(self) -> Candidate | None:
         """What the model gives by itself for the seed S, or None where it is not made yet."""
-        return self.candidates.get(baseline_of(self.seed, self.final.schedule.steps).id)
+        return self.candidates.get(self._ways.finished_noise(self.seed, self.final.schedule.steps).id)
 
     @property
     def draft_baseline(self) -> Candidate | None:
         """The seed S with the search's own steps, where that was made."""
-        return self.candidates.get(baseline_of(self.seed, self.steps).id)
+        return self.candidates.get(self._ways.finished_noise(self.seed, self.steps).id)
 
     def judge(self) -> dict[str, dict[str, float]]:
-        """Scores of the best and the baseline by verifiers that the search never saw, by candidate id."""
-        shown = list(dict.fromkeys(one.id for one in (self.baseline, self.best) if one is not None))
+        """Scores of the winners and the baseline by verifiers that the search never saw, by candidate id."""
+        every = (self.baseline, *self.best_first[: self.winners])
+        shown = list(dict.fromkeys(one.id for one in every if one is not None))
         self._scores.judge(shown)
         return {key: dict(self.ledger.judged.get(key, {})) for key in shown}
 
@@ -342,7 +348,7 @@ class Run:
 
     def curve(self) -> list[CurvePoint]:
         """Best-so-far after each candidate of the search, in order; the value never falls."""
-        return curve(self.ledger, self.order, self.steps)
+        return self.ranking.curve(self.ledger.scored(self.steps))
 
     @property
     def elapsed(self) -> float:
@@ -369,8 +375,8 @@ class Run:
         wanted = [noise_particle(self.seed, self.final.schedule.steps)]
         if self.final is not self.sampler and self.candidates:
             drafts = [one for one in self.candidates.values() if one.particle.steps == self.steps]
-            if drafts:
-                wanted.append(with_steps(self.top(drafts)[0].particle, self.final.schedule.steps))
+            best = self.top(drafts, self.winners)
+            wanted += [with_steps(one.particle, self.final.schedule.steps) for one in best]
         self._finish(wanted, self.final, reserved=True)
         if self.budget.nfe is not None and self.spent.nfe > self.budget.nfe:
             self.say(f"{self.spent.nfe} of {self.budget.nfe} NFE: work that ran out of memory counts too")

@@ -42,6 +42,7 @@ DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 Digest = Annotated[Sayable, matching(r"[0-9a-f]{16}", "a hash of 16 hex digits")]
 Device = Annotated[Sayable, matching(r"[a-z]{1,20}(:[0-9]{1,3})?", "a device such as cpu or cuda:0")]
+KeptPicture = Annotated[Sayable, matching(r"kept/\d+-[0-9a-f]{16}\.png", "kept/PLACE-ID.png")]
 Picture = Annotated[Sayable, matching(r"(best|baseline)\.png", "best.png or baseline.png")]
 ClassNumber = Annotated[int, whole(0, 2**31)]
 Limit = Annotated[int, whole(1)]
@@ -239,6 +240,49 @@ class ShownJson(TypedDict):
     file: Picture
 
 
+class StandingJson(TypedDict):
+    """One of the two that are compared."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+    id: Id
+    seed: Seed | None
+    value: Number | None
+
+
+class OpinionJson(TypedDict):
+    """What a verifier says of the two."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+    name: Name
+    scores: Annotated[list[Number | None], Field(strict=True, min_length=2, max_length=2)]
+    places: Annotated[list[Limit], Field(strict=True, min_length=2, max_length=2)]
+    prefers: Literal["first", "second"] | None
+    by: Number | None
+
+
+class WhyJson(TypedDict):
+    """The first against the second (:func:`noisewright.run.explain.explain`)."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+    first: StandingJson
+    second: StandingJson
+    value_name: Text
+    of: Count
+    by: Number | None
+    tie: bool
+    verifiers: Annotated[list[OpinionJson], Field(strict=True, min_length=1, max_length=100)]
+
+
+class KeptJson(TypedDict):
+    """One of the best that was written as a file of its own."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+    id: Id
+    seed: Seed | None
+    scores: Scores
+    file: KeptPicture
+
+
 class SecondsJson(TypedDict):
     """Of a whole run, by phase."""
 
@@ -262,6 +306,32 @@ class SummaryJson(TypedDict):
     seconds: SecondsJson
     stopped: Text | None
     warnings: Texts
+    verifiers: NotRequired[Texts]
+    judges: NotRequired[Texts]
+    value_name: NotRequired[Text]
+    why: NotRequired[WhyJson | None]
+    kept: NotRequired[Annotated[list[KeptJson], Field(strict=True, max_length=10_000)]]
+
+
+ClassName = Annotated[Sayable, matching(r"[A-Za-z]\w{0,99}", "the name of a class")]
+
+
+class SchedulerJson(TypedDict):
+    """A scheduler of diffusers."""
+
+    __pydantic_config__ = CLOSED  # type: ignore[misc]
+    class_: Annotated[ClassName, Field(alias="class")]
+    config: PlainObject | None
+
+
+class PlainJson(TypedDict):
+    """What plain diffusers needs to know of a sampler (:func:`noisewright.plain.plain_settings`)."""
+
+    __pydantic_config__ = CLOSED  # type: ignore[misc]
+    solver: Name | None
+    scheduler: SchedulerJson | None
+    euler: NotRequired[Literal["EulerDiscreteScheduler", "FlowMatchEulerDiscreteScheduler"]]
+    sigmas: NotRequired[Levels]
 
 
 class RunJson(TypedDict):
@@ -275,6 +345,7 @@ class RunJson(TypedDict):
     versions: Versions
     spec: SpecJson
     request: NotRequired[PlainObject | None]
+    plain: NotRequired[PlainJson | None]
     summary: NotRequired[SummaryJson]
 
 
