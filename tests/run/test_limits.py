@@ -7,7 +7,7 @@ import pytest
 
 import noisewright as nw
 from noisewright import cli, registry
-from noisewright.outside.bounds import short
+from noisewright.outside.messages import short
 from noisewright.run.budget import Budget, parse_budget
 from noisewright.run.particle import Particle
 from noisewright.search.checks import BLOCK, FEWEST, MOST, widest

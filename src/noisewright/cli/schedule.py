@@ -26,8 +26,9 @@ from noisewright.cli.libraries import hush_libraries, is_watched
 from noisewright.cli.requests import check_device
 from noisewright.outside import bounds
 from noisewright.outside.files import check_directory, check_output
+from noisewright.outside.messages import short
 from noisewright.request import located_verifiers
-from noisewright.schemas.reading import is_file, short
+from noisewright.schemas.reading import is_file
 
 if TYPE_CHECKING:
     from noisewright.diffusion.schedule import Schedule

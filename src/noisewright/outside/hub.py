@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import getproxies
 
+from noisewright.outside.messages import first_line
 from noisewright.outside.texts import clean
 
 SECONDS = 5.0
@@ -86,5 +87,5 @@ def refusal(repository: str, error: BaseException) -> str:
         return "the hub has no such repository, or it is a private one: hf auth login (or HF_TOKEN) opens your own"
     if status in (401, 403):
         return f"the hub refuses it ({status}): hf auth login (or HF_TOKEN) says who you are"
-    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    first = first_line(error)
     return f"the hub did not give it: {clean(first, 160)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,9 @@ from typing import Any
 
 import torch
 
+from noisewright.outside.bundled import MODELS, OWNER
 from noisewright.outside.hub import cached, is_hub_id, not_here, out_of_reach, refusal
+from noisewright.outside.messages import did_you_mean, first_line
 from noisewright.outside.reading import shown
 from noisewright.outside.texts import clean
 from noisewright.samplers.contents import loaded_from
@@ -27,8 +28,6 @@ from noisewright.samplers.weight_files import (
     variants_of,
     weights_in,
 )
-
-BUNDLED = Path(__file__).parent.parent / "models"
 
 
 def load_pipeline(
@@ -96,7 +95,7 @@ def _one_line(name: str) -> Iterator[None]:
     except Refused as error:
         raise ValueError(str(error)) from None
     except bad as error:
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        first = first_line(error)
         raise ValueError(f"model {shown(name)!r} could not be loaded: {clean(first)}") from error
 
 
@@ -203,9 +202,8 @@ def _missing(folder: Path, name: str, variant: str | None) -> list[str]:
 
 def _near(name: str) -> str:
     """The bundled model that a name nearly is."""
-    own = [f"noisewright/{one.parent.name}" for one in BUNDLED.glob(f"*/{INDEX}")]
-    near = difflib.get_close_matches(name[:100], own, n=1, cutoff=0.7)
-    return f"; did you mean {near[0]}, which comes with noisewright?" if near else ""
+    own = [f"{OWNER}/{one.parent.name}" for one in MODELS.glob(f"*/{INDEX}")]
+    return did_you_mean(name, own, cutoff=0.7)
 
 
 def best_device() -> str:

@@ -38,6 +38,7 @@ from noisewright.diffusion.solvers import (
     stages,
 )
 from noisewright.errors import NotDifferentiable, UnsupportedPipeline
+from noisewright.outside.messages import first_line, short
 from noisewright.samplers.chance import unaided
 from noisewright.samplers.classes import is_class_conditional, read_class
 from noisewright.samplers.fingerprint import Fingerprint, fingerprint
@@ -71,7 +72,6 @@ from noisewright.samplers.seam import Seam, checkpointed, entered, make_probe, w
 from noisewright.samplers.settings import Description, older_settings
 from noisewright.samplers.source import source_of
 from noisewright.samplers.turns import turn
-from noisewright.schemas.reading import cut, short
 
 NEEDED = ("latents", "generator", "num_inference_steps", "output_type")
 
@@ -321,6 +321,11 @@ class PipelineSampler:
         return self._kind in KINDS
 
     @property
+    def prediction(self) -> str:
+        """What the network predicts, as its scheduler has it."""
+        return str(self.pipe.scheduler.config.get("prediction_type"))
+
+    @property
     def knows_levels(self) -> bool:
         """Whether the level of every state on the way is known, which a preview is made by."""
         return self.solver is not None or not has_midpoints(self._prepared)
@@ -556,10 +561,10 @@ class PipelineSampler:
         try:
             self._ask(lambda: self._call(seam, None, generator=generator, batch=1, steps=steps), "read")
         except (AttributeError, TypeError, LookupError, ArithmeticError, AssertionError) as error:
-            first = next(iter(str(error).splitlines()), "")
+            first = first_line(error, 120, empty="")
             raise ValueError(
                 f"expected settings that {type(self.pipe).__name__} can be called with, got {self._said(steps)} "
-                f"({type(error).__name__}: {cut(first, 120)})"
+                f"({type(error).__name__}: {first})"
             ) from error
         self._heard = seam
         if seam.prepared is None:

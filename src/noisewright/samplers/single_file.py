@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from noisewright.outside.hub import cached, is_hub_id, out_of_reach, refusal
+from noisewright.outside.messages import first_line
 from noisewright.outside.reading import shown
 from noisewright.outside.texts import clean
 from noisewright.samplers.checkpoint import PICKLE_SUFFIXES, Checkpoint, read_checkpoint
@@ -93,7 +94,7 @@ def _converted(kind: Any, file: Path, folder: Path, dtype: torch.dtype) -> Any:
         except SafetensorError as error:
             raise Refused(f"{wrong}, which is damaged: {clean(error, 100)}") from None
         except (KeyError, AttributeError, IndexError, ValueError, RuntimeError, TypeError) as error:
-            first = clean(next(iter(str(error).strip().splitlines()), type(error).__name__), 160)
+            first = clean(first_line(error), 160)
             raise Refused(f"{wrong}, whose weights do not fit: {first.partition('. If you want')[0]}") from error
 
 

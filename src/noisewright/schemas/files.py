@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
+from noisewright.outside.messages import short
 from noisewright.run.lineage import from_compact
 from noisewright.run.particle import ENSEMBLES, read_ensemble
 from noisewright.schemas.checked import (
@@ -35,7 +36,6 @@ from noisewright.schemas.checked import (
     whole,
 )
 from noisewright.schemas.lineage import MOST_LINES, check_lineage
-from noisewright.schemas.reading import short
 
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 """What a pipeline may be loaded in; float64 by those who hold one in Python."""
