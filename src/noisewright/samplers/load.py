@@ -95,8 +95,7 @@ def _one_line(name: str) -> Iterator[None]:
     except Refused as error:
         raise ValueError(str(error)) from None
     except bad as error:
-        first = first_line(error)
-        raise ValueError(f"model {shown(name)!r} could not be loaded: {clean(first)}") from error
+        raise ValueError(f"model {shown(name)!r} could not be loaded: {clean(first_line(error))}") from error
 
 
 def _beside(name: str, variant: str | None, adapters: Sequence[Any]) -> list[Any]:
@@ -115,7 +114,7 @@ def _found(name: str, variant: str | None) -> tuple[Any, Path]:
     """
     path = Path(name)
     try:
-        if path.is_dir():
+        if name and path.is_dir():
             if not (path / INDEX).is_file():
                 raise ValueError(f"expected a diffusers pipeline (a directory with {INDEX}), got {path}")
             check_weights(path, name, deep=True)
@@ -162,11 +161,11 @@ def _from_hub(name: str, variant: str | None) -> tuple[Any, Path]:
 def _fetched(name: str, variant: str | None, wrong: str) -> tuple[Any, Path]:
     """As :func:`_from_hub`, from the hub itself."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import RemoteEntryNotFoundError
 
     try:
         index = hf_hub_download(name, INDEX)
-    except EntryNotFoundError:
+    except RemoteEntryNotFoundError:
         raise ValueError(f"expected a diffusers pipeline (a repository with {INDEX}), got {shown(name)!r}") from None
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"{wrong}: {refusal(name, error)}{_near(name)}") from error
@@ -203,7 +202,8 @@ def _missing(folder: Path, name: str, variant: str | None) -> list[str]:
 def _near(name: str) -> str:
     """The bundled model that a name nearly is."""
     own = [f"{OWNER}/{one.parent.name}" for one in MODELS.glob(f"*/{INDEX}")]
-    return did_you_mean(name, own, cutoff=0.7)
+    near = did_you_mean(name, own, cutoff=0.7)
+    return near.replace("?", ", which comes with noisewright?")
 
 
 def best_device() -> str:
