@@ -23,6 +23,7 @@ from noisewright.evaluate.numbers import decimals, written
 from noisewright.images.metadata import encode_png, read_image, read_recipe, without_nan
 from noisewright.outside.files import check_directory, write_atomically, write_picture
 from noisewright.outside.inside import inside
+from noisewright.outside.messages import first_line
 from noisewright.outside.texts import clean
 from noisewright.plain import plain_settings
 from noisewright.planning import Plan
@@ -272,7 +273,7 @@ def _write_image(run: Run, one: Candidate, file: str, standing: Mapping[str, flo
 def _mark_failed(store: Store, error: BaseException) -> None:
     """Say in run.json why it ended; a disk that is full stays silent here, the first error is the one to show."""
     try:
-        first = next(iter(str(error).splitlines()), type(error).__name__)
+        first = first_line(error)
         store.write(status="failed", stopped=clean(f"{type(error).__name__}: {first}", 1000))
     except (OSError, RuntimeError):
         log.debug("run.json could not be updated", exc_info=True)

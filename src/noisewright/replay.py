@@ -20,6 +20,7 @@ from noisewright.execute import versions
 from noisewright.images.metadata import encode_png, pixel_hash, public_name, read_image, read_recipe
 from noisewright.outside.files import check_output, write_atomically
 from noisewright.outside.inside import inside
+from noisewright.outside.messages import short
 from noisewright.planning import check_device
 from noisewright.registry import trust as trusting
 from noisewright.request import RESERVED
@@ -33,7 +34,6 @@ from noisewright.samplers.pipeline import PipelineSampler
 from noisewright.samplers.protocol import Sampler
 from noisewright.samplers.recorded import SOURCE, loading_arguments
 from noisewright.samplers.settings import restored
-from noisewright.schemas.reading import short
 from noisewright.schemas.request import as_path, check_arguments
 
 NOT_SETTINGS = (

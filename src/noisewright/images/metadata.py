@@ -17,10 +17,11 @@ from PIL import Image, PngImagePlugin
 
 from noisewright.images.reading import MOST_PIXELS as MOST_PIXELS
 from noisewright.images.reading import read_image as read_image
+from noisewright.outside.messages import short
 from noisewright.run.lineage import compact
 from noisewright.run.particle import from_lineage
 from noisewright.schemas.files import check_recipe
-from noisewright.schemas.reading import parse_json, short
+from noisewright.schemas.reading import parse_json
 
 if TYPE_CHECKING:
     from torch import Tensor

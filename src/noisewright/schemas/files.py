@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
+from noisewright.outside.messages import short
 from noisewright.run.lineage import from_compact
 from noisewright.run.particle import ENSEMBLES, read_ensemble
 from noisewright.schemas.checked import (
@@ -33,7 +34,6 @@ from noisewright.schemas.checked import (
     whole,
 )
 from noisewright.schemas.lineage import MOST_LINES, check_lineage
-from noisewright.schemas.reading import short
 from noisewright.schemas.summary import Levels, Limit, PlainJson, Scores, SummaryJson
 
 DTYPES = ("float32", "float16", "bfloat16", "float64")
