@@ -31,7 +31,7 @@ LAYERS = [
     {"execute"},
     {"api"},
     {"many"},
-    {"replay"},
+    {"replay", "recipes"},
     {"cli"},
     {"__main__"},
 ]
