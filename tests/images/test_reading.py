@@ -175,14 +175,14 @@ def by_parquet(path, monkeypatch):
 
 def by_trajectory_parquet(path, monkeypatch):
     monkeypatch.setattr(trajectory, "parquet_rows", lambda file, beside: [(path.read_bytes(), None)])
-    return next(trajectory._images([path.with_suffix(".parquet")]))[0]
+    return next(trajectory.captioned([path.with_suffix(".parquet")]))[0]
 
 
 READERS = {
     "score": by_score,
     "evaluate": lambda path, _: next(image_batches([path], []))[0],
     "evaluate parquet": by_parquet,
-    "schedule measure": lambda path, _: next(trajectory._images([path]))[0],
+    "schedule measure": lambda path, _: next(trajectory.captioned([path]))[0],
     "schedule measure parquet": by_trajectory_parquet,
     "report": lambda path, _: np.asarray(report._read(path)),
     "shown": lambda path, _: np.asarray(ResultImage("0", None, {}, path).image),
@@ -533,7 +533,7 @@ def test_pipes_in_place_of_other_files_are_one_line(tmp_path, in_time, monkeypat
         lambda: evaluate_images([tmp_path / "a.png"], Means(), reference=tmp_path / "p.safetensors"),
         lambda: evaluate_images([tmp_path / "p.txt"], Means(), reference=tmp_path / "a.png"),
         lambda: FeatureStatistics.load("p.npz"),
-        lambda: list(trajectory._images([tmp_path / "a.png"])),
+        lambda: list(trajectory.captioned([tmp_path / "a.png"])),
         lambda: _read_labels("p.txt", "zeroshot"),
     ):
         with pytest.raises(ValueError, match="is a pipe"):
@@ -543,19 +543,19 @@ def test_pipes_in_place_of_other_files_are_one_line(tmp_path, in_time, monkeypat
 
 
 def test_files_of_prompts_may_have_a_byte_order_mark(tmp_path):
-    from noisewright.cli import schedule as cli_schedule
+    from noisewright.trajectory.model import read_prompts
     from noisewright.verifiers.classifier import _read_labels
 
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfcat\r\n\r\ndog\r\n")
-    assert cli_schedule._conditions(None, tmp_path / "a.txt") == ["cat", "dog"]
+    assert read_prompts(tmp_path / "a.txt") == ["cat", "dog"]
     assert _read_labels(str(tmp_path / "a.txt"), "zeroshot") == ["cat", "dog"]
     (tmp_path / "a.png").write_bytes(saved(Image.fromarray(RGB), "PNG"))
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfa cat\n")
-    assert next(trajectory._images([tmp_path / "a.png"]))[1] == "a cat"
+    assert next(trajectory.captioned([tmp_path / "a.png"]))[1] == "a cat"
     for name in ("a.txt", "gone.txt"):
         (tmp_path / "a.txt").write_bytes("a cat".encode("utf-16"))
         with pytest.raises(ValueError, match=r"expected (text in UTF-8|a file with a prompt a line), got"):
-            cli_schedule._conditions(None, tmp_path / name)
+            read_prompts(tmp_path / name)
 
 
 def test_what_was_measured_of_images_is_of_these_files_read_in_this_way(tmp_path):

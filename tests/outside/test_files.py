@@ -23,7 +23,7 @@ from noisewright.outside import files
 from noisewright.outside.reading import read_bytes
 from noisewright.run.store import read_run, write_atomically
 from noisewright.samplers import pipeline
-from noisewright.trajectory.kept import Kept, _key
+from noisewright.trajectory.disk_cache import DiskCache
 
 SPECIAL = ("pipe", "socket", "device", "link to a pipe", "link to a device", "/dev/null", "/dev/stdout", "/dev/fd/1")
 
@@ -207,12 +207,13 @@ def test_nothing_that_is_written_stands_in_place_of_what_is_no_file(kind, tmp_pa
         place.symlink_to(path)
         with pytest.raises(OSError, match="no file"):
             statistics.save(place)
-    kept = Kept(tmp_path)
-    file = kept._file("kind", _key("kind", ("key",)))
-    file.parent.mkdir()
+    cache = DiskCache(tmp_path / "cache")
+    cache.put({"a": torch.zeros(1)}, "kind", "key")
+    (file,) = (tmp_path / "cache").glob("kind/*")
+    file.unlink()
     file.symlink_to(path)
-    kept.put({"a": torch.zeros(1)}, "kind", "key")  # a warning
-    assert kept.root is None
+    cache.put({"a": torch.zeros(1)}, "kind", "key")  # a warning
+    assert cache.root is None
     assert mode_of(path) == before
 
 

@@ -311,10 +311,10 @@ def test_a_file_of_very_many_levels_is_refused(command, no_model, capsys, tmp_pa
     import json
 
     from noisewright.samplers.mixture import vp_schedule
-    from noisewright.trajectory.files import ScheduleFile, write_schedule_file
+    from noisewright.trajectory.files import FittedSchedule, write_schedule_file
 
     about = {"model": "m", "fingerprint": "f", "prediction": "epsilon"}
-    write_schedule_file(tmp_path / "s.json", ScheduleFile(vp_schedule(4), "ddim", about))
+    write_schedule_file(tmp_path / "s.json", FittedSchedule(vp_schedule(4), "ddim", about))
     held = json.loads((tmp_path / "s.json").read_text())
     count = 10**6
     held.update(

@@ -18,13 +18,12 @@ from transformers import CLIPImageProcessor
 
 import noisewright as nw
 import tiny
-from noisewright.cli.schedule import _check_table
 from noisewright.samplers import contents
 from noisewright.samplers.contents import cache_file, digest_of_network, tensors_of
 from noisewright.samplers.fingerprint import fingerprint, is_older, older_fingerprint, same_model
 from noisewright.samplers.pipeline import PipelineSampler, load_pipeline
 from noisewright.trajectory.errors import ErrorTable, LevelError
-from noisewright.trajectory.files import ScheduleFile, identity, load_for, write_schedule_file
+from noisewright.trajectory.files import FittedSchedule, check_same_model, identity, load_for, write_schedule_file
 
 SEED = 12
 PLACES = 60
@@ -495,16 +494,17 @@ def test_files_with_an_older_fingerprint_are_taken(tmp_path):
     pipe = tiny.sd()
     sampler = PipelineSampler(pipe, "a cat", num_inference_steps=4)
     older = {**identity(sampler), "fingerprint": older_fingerprint(pipe)}
-    write_schedule_file(tmp_path / "s.json", ScheduleFile(sampler.schedule, "ddim", older))
+    write_schedule_file(tmp_path / "s.json", FittedSchedule(sampler.schedule, "ddim", older))
     assert load_for(tmp_path / "s.json", sampler) == sampler.schedule
     other = PipelineSampler(tiny.sd(seed=1), "a cat", num_inference_steps=4)
     with pytest.raises(ValueError, match="--force"):
         load_for(tmp_path / "s.json", other)
     levels = tuple(LevelError(s, s, *[1.0] * 9) for s in (9.0, 7.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.5))
     table = ErrorTable(levels, 1, "self", older, {"levels": len(levels)})
-    _check_table(ErrorTable.load(table.save(tmp_path / "errors.json")), identity(sampler), force=False)
+    read = ErrorTable.load(table.save(tmp_path / "errors.json"))
+    check_same_model(read.identity, identity(sampler), "an error table of")
     with pytest.raises(ValueError, match="--force"):
-        _check_table(table, identity(other), force=False)
+        check_same_model(table.identity, identity(other), "an error table of")
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from noisewright.schemas.journal import check_record
 from noisewright.schemas.lineage import check_lineage
 from noisewright.schemas.reading import MOST_BYTES, cut, parse_json, read_file, short
 from noisewright.trajectory.errors import ErrorTable
-from noisewright.trajectory.files import ScheduleFile, identity, read_schedule_file, write_schedule_file
+from noisewright.trajectory.files import FittedSchedule, identity, read_schedule_file, write_schedule_file
 
 LONGEST_LINE = 700
 GONE = object()
@@ -522,7 +522,7 @@ def test_recipes_that_are_none_are_one_line(root, tmp_path, text):
 @pytest.fixture
 def schedule(tmp_path):
     sampler = MixtureSampler(steps=4)
-    made = ScheduleFile(sampler.schedule, "ddim", identity(sampler), {"method": "none"}, {"bound": [1.0, None]})
+    made = FittedSchedule(sampler.schedule, "ddim", identity(sampler), {"method": "none"}, {"bound": [1.0, None]})
     return write_schedule_file(tmp_path / "s.json", made)
 
 
@@ -560,7 +560,7 @@ def test_a_mutated_error_table_is_read_or_refused(tmp_path):
         "format": "noisewright prediction errors", "version": 1, **about,
         "settings": {"levels": 5, "guidance_scale": 1.0}, "levels": [row(float(s)) for s in (9, 7, 5, 3, 1)],
     }  # fmt: skip
-    from noisewright.cli.schedule_show import print_errors
+    from noisewright.cli.schedule.display import print_errors
 
     refused = 0
     for _, other in some(held, 700):
