@@ -10,6 +10,7 @@ from noisewright.errors import out_of_memory
 from noisewright.registry.builtins import BEGINS_ANEW, FULL_STEPS, PREVIEWS, STEP_NOISE
 from noisewright.request import EMBEDS, LOADED_BY, RESERVED, Request, located_model, recorded
 from noisewright.run.particle import ensemble_weights
+from noisewright.samplers.arguments import arguments_from_json
 from noisewright.samplers.identity import is_content, original
 from noisewright.samplers.optional import TakesLevels, begins_anywhere, can_preview, knows_levels, warnings_of
 from noisewright.samplers.pipeline import LEVELS
@@ -61,18 +62,18 @@ def call_arguments(request: Request, given: Mapping[str, Any], pipe: Any) -> dic
         pipe: which must take them.
 
     Raises:
-        ValueError, TypeError: in one line, on a name that the pipeline does not take (with the nearest), and on a
-            record that is a hash where its value is not given.
+        ValueError, TypeError: in one line, on a name that the pipeline does not take (with the nearest), on a value
+            that it does not take from JSON, and on a record that is a hash where its value is not given.
     """
     own = [one for one in Request.model_fields if one not in NOT_TYPED]
     registry.check_call_arguments(pipe, request.pipeline_args, [*own, *BESIDES])
     for name, record in request.pipeline_args.items():
         if name not in given and is_content(record):
             raise ValueError(f"expected {name} itself, of which the request holds only a hash: {short(record)}")
-    return {
-        name: given[name] if name in given else original(record, name)
-        for name, record in request.pipeline_args.items()
-    }
+    values = {name: original(record, name) for name, record in request.pipeline_args.items() if name not in given}
+    of_json = {name: value for name, value in values.items() if value == request.pipeline_args[name]}
+    values.update(arguments_from_json(pipe, of_json))
+    return {name: given[name] if name in given else values[name] for name in request.pipeline_args}
 
 
 def make_sampler(

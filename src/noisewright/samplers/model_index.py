@@ -1,4 +1,4 @@
-"""What a ``model_index.json`` may name: pipelines and parts of diffusers, transformers and ours; none is run."""
+"""What a ``model_index.json`` may name: pipelines and parts of diffusers, transformers and ours; none of it is run."""
 
 from __future__ import annotations
 

@@ -76,6 +76,15 @@ class SamplerJson(TypedDict):
     solver: NotRequired[Name | None]
 
 
+class LoraOfSamplerJson(TypedDict):
+    """A LoRA of a sampler, by its content and its file's own name."""
+
+    __pydantic_config__ = CLOSED  # type: ignore[misc]
+    file: Name
+    sha256: Hash
+    weight: Number
+
+
 class PipelineJson(TypedDict):
     """A pipeline's sampler, which can be built again; further keys are arguments of the pipeline's call."""
 
@@ -94,6 +103,9 @@ class PipelineJson(TypedDict):
     eta: Share | None
     schedule: Digest
     levels: NotRequired[Name | LevelsJson]
+    variant: NotRequired[Name]
+    config: NotRequired[Text]
+    loras: NotRequired[Annotated[list[LoraOfSamplerJson], Field(strict=True, max_length=100)]]
     dtype: Literal["float32", "float16", "bfloat16", "float64"]
     device: Device
 
