@@ -16,6 +16,8 @@ import torch
 from noisewright import __version__
 from noisewright.errors import BudgetExhausted, Stopped, TargetReached
 from noisewright.evaluate import report
+from noisewright.evaluate.enough import in_words, too_small
+from noisewright.evaluate.forecast import expected_nfe
 from noisewright.evaluate.numbers import decimals, written
 from noisewright.images.metadata import encode_png, read_image, read_recipe, without_nan
 from noisewright.outside.files import check_directory, write_atomically, write_picture
@@ -25,6 +27,7 @@ from noisewright.plain import plain_settings
 from noisewright.planning import Plan
 from noisewright.progress import RunProgress
 from noisewright.result import Result, ResultImage
+from noisewright.run.budget import Budget
 from noisewright.run.digests import digest_of
 from noisewright.run.explain import explain
 from noisewright.run.particle import Candidate
@@ -75,7 +78,7 @@ def execute(
         run.warnings.extend(plan.warnings)
         follower = progress if isinstance(progress, RunProgress) else None
         if follower is not None:
-            follower.follow(run)
+            follower.follow(run, expected_nfe(plan))
         stopped, interrupted = _searched(plan, run)
         try:
             if follower is not None:
@@ -99,6 +102,7 @@ def _searched(plan: Plan, run: Run) -> tuple[str, bool]:
     try:
         stopped = _search(plan, run)
         run.render()
+        _say_if_short(plan, run, stopped)
     except (KeyboardInterrupt, Stopped) as error:
         return _why_ended(error), True
     except BaseException as error:
@@ -123,6 +127,14 @@ def _search(plan: Plan, run: Run) -> str:
     except TargetReached:
         return "target"
     return "finished"
+
+
+def _say_if_short(plan: Plan, run: Run, stopped: str) -> None:
+    """Warn where a budget in seconds ended a search before it was one; of others the plan has warned."""
+    if plan.budget.seconds is not None and stopped.startswith("budget"):
+        small = too_small(plan, Budget(nfe=run.spent.nfe))
+        if small is not None:
+            run.say(in_words(plan, small))
 
 
 def _conclude(plan: Plan, run: Run, stopped: str, interrupted: bool, pictures: bool, keep: int) -> Result:
