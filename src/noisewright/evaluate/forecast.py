@@ -14,8 +14,8 @@ from noisewright.evaluate.enough import Smallest, in_words, too_small
 from noisewright.evaluate.simulation import SCORES, Simulated, simulate
 from noisewright.run.budget import Budget
 from noisewright.run.verbs import SAVING_SECONDS
-from noisewright.verifiers.optional import Billed
-from noisewright.verifiers.protocol import WantsPreviews, score
+from noisewright.verifiers.optional import WantsPreviews, usage_of
+from noisewright.verifiers.protocol import score
 
 if TYPE_CHECKING:
     from noisewright.planning import Plan
@@ -188,7 +188,7 @@ def _measure(plan: Plan, reserve: int) -> _Measured:
     began = time.perf_counter()
     pictures = sampler.decode(x)
     for verifier in plan.verifiers:
-        if isinstance(verifier, WantsPreviews) or (isinstance(verifier, Billed) and verifier.usage is not None):
+        if isinstance(verifier, WantsPreviews) or usage_of(verifier) is not None:
             continue  # there is no preview yet; a server's answer is paid for
         score(verifier, pictures, str(plan.spec["sampler"].get("prompt", "")))
     rest = time.perf_counter() - began
