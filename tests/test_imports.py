@@ -29,9 +29,10 @@ LAYERS = [
     {"request", "plain"},
     {"planning", "continuing"},
     {"execute"},
-    {"api"},
+    {"api", "trajectory.model", "trajectory.metric_names", "trajectory.fit", "trajectory.compare"}
+    | {"trajectory.measure_model"},
     {"many"},
-    {"replay"},
+    {"replay", "recipes"},
     {"cli"},
     {"__main__"},
 ]

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import getproxies
 
+from noisewright.outside.messages import first_line
 from noisewright.outside.texts import clean
 
 SECONDS = 5.0
@@ -38,20 +39,25 @@ def cached(repository: str, patterns: Sequence[str] | None = None) -> Path | Non
 
 
 def out_of_reach() -> str | None:
-    """Why the hub cannot be asked, or None where it answers; a proxy is taken at its word."""
+    """Why the hub cannot be asked, or None where it answers."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
-    found = urlparse(constants.ENDPOINT)
+    return None if is_reachable(constants.ENDPOINT) else f"{constants.ENDPOINT} cannot be reached"
+
+
+def is_reachable(endpoint: str) -> bool:
+    """Whether a hub answers, so that no one waits half a minute for five attempts; a proxy is taken at its word."""
+    found = urlparse(endpoint)
     if found.scheme in getproxies() or "all" in getproxies():
-        return None
+        return True
     try:
         port = found.port or (80 if found.scheme == "http" else 443)
         with socket.create_connection((found.hostname or "", port), timeout=SECONDS):
-            return None
+            return True
     except OSError:
-        return f"{constants.ENDPOINT} cannot be reached"
+        return False
 
 
 def not_here(
@@ -78,6 +84,8 @@ def refusal(repository: str, error: BaseException) -> str:
     """What the hub said of a repository that it did not give, as the rest of a line."""
     from huggingface_hub import constants, errors
 
+    if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
+        error = error.__cause__  # what kept it from the hub; that it is not in the cache either is known
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.GatedRepoError):
         place = f"{constants.ENDPOINT}/{repository}"
@@ -86,5 +94,4 @@ def refusal(repository: str, error: BaseException) -> str:
         return "the hub has no such repository, or it is a private one: hf auth login (or HF_TOKEN) opens your own"
     if status in (401, 403):
         return f"the hub refuses it ({status}): hf auth login (or HF_TOKEN) says who you are"
-    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return f"the hub did not give it: {clean(first, 160)}"
+    return f"the hub did not give it: {clean(first_line(error), 160)}"

@@ -24,7 +24,7 @@ from noisewright.samplers.checkpoint import Checkpoint, read_checkpoint
 from noisewright.samplers.model_files import BRINGS_CODE
 from noisewright.samplers.source import Lora
 
-MOST_LORAS = 32
+MOST_LORAS = 64
 LARGEST_WEIGHT = 100.0
 LARGEST_RANK = 2**14
 PIECE = 2**20
@@ -46,7 +46,7 @@ LAYER = re.compile(r"\^?[\w.]+\$?")
 """A layer's name; peft takes these for regular expressions."""
 
 WEIGHT_KEY = re.compile(r"lora[._](A|B|up|down|magnitude)|lora_(linear|embedding)|lokr_w|\.lora\.")
-OTHER_KINDS = {"hada_w": "LoHa", "oft_": "OFT", "boft_": "BOFT", "glora": "GLoRA", "ia3": "IA3"}
+OTHER_KINDS = {"hada_w": "LoHa", "dora_scale": "DoRA", "oft_": "OFT", "boft_": "BOFT", "glora": "GLoRA", "ia3": "IA3"}
 
 
 def read_loras(given: Iterable[tuple[str | Path, float]]) -> list[Lora]:
@@ -67,7 +67,7 @@ def read_loras(given: Iterable[tuple[str | Path, float]]) -> list[Lora]:
     found: list[Lora] = []
     for file, weight in pairs:
         _check_lora(read_checkpoint(file, "a LoRA"))
-        digest = _digest(file)
+        digest = digest_of_file(file)
         if any(one.sha256 == digest for one in found):
             raise ValueError(f"expected different LoRAs, got {shown(file)} twice")
         found.append(Lora(str(Path(file).absolute()), digest, weight))
@@ -95,7 +95,12 @@ def _pair(given: Any) -> tuple[str, float]:
     return str(file), value
 
 
-def _digest(file: str) -> str:
+def digest_of_file(file: str | Path) -> str:
+    """SHA-256 of a LoRA file, as 64 hex digits.
+
+    Raises:
+        ValueError: in one line, where it cannot be read.
+    """
     found = hashlib.sha256()
     with open_regular(file, "a LoRA") as held:
         while piece := held.read(PIECE):
@@ -124,7 +129,7 @@ def _check_lora(held: Checkpoint) -> None:
     said = f"expected a LoRA, got {shown(held.file)}"
     for mark, kind in OTHER_KINDS.items():
         if any(mark in key for key in held.shapes):
-            raise ValueError(f"{said}, which is a {kind}: diffusers adds none")
+            raise ValueError(f"{said}, which is a {kind}: diffusers does not add all of it")
     if not any(WEIGHT_KEY.search(key) for key in held.shapes):
         raise ValueError(f"{said}, which holds whole weights ({shown(next(iter(held.shapes)))}): is it a model?")
     raw = held.metadata.get(METADATA)
@@ -196,6 +201,12 @@ def add_loras(pipe: Any, loras: Sequence[Lora]) -> None:
         raise ValueError(f"{type(pipe).__name__} takes no weights of LoRAs: {_first(error)}") from error
 
 
+def still_added(pipe: Any, loras: Sequence[Lora]) -> bool:
+    """Whether a pipeline has the LoRAs that were added to it, and nobody took them out since."""
+    parts = [getattr(one, "peft_config", {}) for one in pipe.components.values() if isinstance(one, torch.nn.Module)]
+    return all(any(ADAPTER.format(place) in held for held in parts) for place in range(len(loras)))
+
+
 def _add(pipe: Any, lora: Lora, name: str) -> None:
     """Add one LoRA, and prove that each of its layers found its place.
 
@@ -227,7 +238,8 @@ def _add(pipe: Any, lora: Lora, name: str) -> None:
 
 def _layers(pipe: Any, path: Path) -> list[str]:
     """The names of a LoRA's weights as diffusers translates them for the pipeline."""
-    given = {} if getattr(pipe, "unet", None) is None else {"unet_config": pipe.unet.config}
+    is_xl = getattr(pipe, "unet", None) is not None and getattr(pipe, "text_encoder_2", None) is not None
+    given = {"unet_config": pipe.unet.config} if is_xl else {}  # as its own load_lora_weights has it
     state = pipe.lora_state_dict(
         str(path.parent), weight_name=path.name, use_safetensors=True, local_files_only=True, **given
     )
