@@ -73,7 +73,7 @@ SMALLEST = {"count": 4, "samples": 2, "evaluations": 3, "teacher-steps": 4}
 SMALL = {
     "generate": ["--steps", "2"],
     "schedule compare": ["--samples", "2", "--teacher-steps", "4"],
-    "schedule fit": ["--samples", "2", "--evaluations", "3"],
+    "schedule fit --method search": ["--samples", "2", "--evaluations", "3"],
     "schedule measure": ["--count", "4", "--levels", "5"],
 }
 """What is added to a command that does not say it."""
