@@ -14,13 +14,14 @@ from noisewright.diffusion.schedule import Schedule
 from noisewright.diffusion.schedules import named_schedule
 from noisewright.diffusion.solvers import AnySolver, Ddim
 from noisewright.outside import bounds
+from noisewright.outside.messages import short
 from noisewright.outside.reading import read_text
 from noisewright.planning import load
 from noisewright.progress import Show, displayed
 from noisewright.samplers.classes import count_classes, is_class_conditional, labels_of
 from noisewright.samplers.protocol import Sampler
 from noisewright.samplers.quiet import quiet
-from noisewright.schemas.reading import is_file, short
+from noisewright.schemas.reading import is_file
 from noisewright.schemas.schedules import PromptsArgument, WrongArgument, argument, check_arguments
 from noisewright.trajectory.files import FittedSchedule, identity, load_for, on_path, read_schedule_file
 from noisewright.trajectory.path import path_of
