@@ -29,7 +29,8 @@ LAYERS = [
     {"request", "plain"},
     {"planning", "continuing"},
     {"execute"},
-    {"api"},
+    {"api", "trajectory.model", "trajectory.metric_names", "trajectory.fit", "trajectory.compare"}
+    | {"trajectory.measure_model"},
     {"many"},
     {"replay"},
     {"cli"},

@@ -20,6 +20,7 @@ from noisewright.execute import versions
 from noisewright.images.metadata import encode_png, pixel_hash, public_name, read_image, read_recipe
 from noisewright.outside.files import check_output, write_atomically
 from noisewright.outside.inside import inside
+from noisewright.outside.messages import short
 from noisewright.planning import check_device
 from noisewright.registry import trust as trusting
 from noisewright.request import RESERVED
@@ -31,13 +32,13 @@ from noisewright.run.verbs import Run
 from noisewright.samplers.fingerprint import fingerprint, is_older, same_model
 from noisewright.samplers.pipeline import PipelineSampler
 from noisewright.samplers.protocol import Sampler
+from noisewright.samplers.recorded import SOURCE, loading_arguments
 from noisewright.samplers.settings import restored
-from noisewright.schemas.reading import short
 from noisewright.schemas.request import as_path, check_arguments
 
 NOT_SETTINGS = (
     "model", "pipeline", "fingerprint", "prompt", "num_inference_steps", "solver", "eta", "schedule", "levels", "dtype",
-    "device", "none", "step_noise",
+    "device", "none", "step_noise", *SOURCE,
 )  # fmt: skip
 """What of a sampler's description is no argument of the pipeline's call."""
 
@@ -103,6 +104,8 @@ def replay(
     dtype: str | None = None,
     pipe_kwargs: Mapping[str, Any] | None = None,
     trust: bool = False,
+    loras: Sequence[str | Path] = (),
+    config: str | Path | None = None,
 ) -> Replay:
     """Regenerate the candidate of a PNG, or of ``RUN:ID``.
 
@@ -117,6 +120,8 @@ def replay(
         pipe_kwargs: tensors, arrays and images among the arguments of the pipeline's call, of which a recipe holds only
             a hash: it is compared.
         trust: download a model that the recipe names and that is not here.
+        loras: where the LoRAs that made it are now, if not where they were; a recipe knows them by their content.
+        config: where the configurations of a single-file checkpoint are now.
 
     Raises:
         ValueError: on a file without a recipe, an unknown id, or settings that the model does not take, or that are
@@ -134,7 +139,11 @@ def replay(
     pixels, recipe = read_recipe(image)
     if model is None:
         model = find_recorded_model(recipe, image, trust)
-    sampler = rebuild(recipe, model, device, dtype, pipe_kwargs)
+    run = next(filter(None, map(_run_of, (image.parent, image.parent.parent))), {})
+    loading = loading_arguments(
+        recipe["sampler"], what=str(image), loras=loras, config=config, request=run.get("request")
+    )
+    sampler = rebuild(recipe, model, device, dtype, pipe_kwargs, loading)
     particle = _particle(recipe)
     best, how = _regenerate(sampler, [particle], particle, recipe), "alone"
     size, place = int(recipe["micro_batch"]["size"]), int(recipe["micro_batch"]["place"])
@@ -197,7 +206,7 @@ def find_recorded_model(recipe: Mapping[str, Any], image: Path, trust: bool = Fa
     if not isinstance(name, str):
         raise ValueError(f"expected the name of a model in the recipe of {image}, got {type(name).__name__}")
     told = next(filter(None, map(_model_of, (image.parent, image.parent.parent))), None)
-    if told is not None and public_name(told) == public_name(name) and Path(told).is_dir():
+    if told is not None and public_name(told) == public_name(name) and Path(told).exists():
         return told
     if registry.is_installed(name) or Path(name).is_dir():
         return name
@@ -213,20 +222,27 @@ def find_recorded_model(recipe: Mapping[str, Any], image: Path, trust: bool = Fa
 
 def _model_of(run: Path) -> str | None:
     """The model that the settings of a run in a directory name, with its path; None where there is no run."""
-    try:
-        spec = read_run(run)["spec"] if is_run(run) else None
-    except ValueError:
-        return None
+    spec = (_run_of(run) or {}).get("spec")
     sampler = spec.get("sampler") if isinstance(spec, dict) else None
     model = sampler.get("model") if isinstance(sampler, dict) else None
     return model if isinstance(model, str) else None
 
 
+def _run_of(folder: Path) -> dict[str, Any] | None:
+    """The run.json of a directory; None where it is no run, or one that cannot be read."""
+    try:
+        return read_run(folder) if is_run(folder) else None
+    except ValueError:
+        return None
+
+
 def rebuild(
     recipe: Mapping[str, Any], model: str | None = None, device: str | None = None, dtype: str | None = None,
-    pipe_kwargs: Mapping[str, Any] | None = None,
+    pipe_kwargs: Mapping[str, Any] | None = None, loading: Mapping[str, Any] | None = None,
 ) -> PipelineSampler:  # fmt: skip
     """The sampler that a recipe describes; the arguments are :func:`replay`'s.
+
+    ``loading`` is what :func:`~.samplers.recorded.loading_arguments` gives; by default what the record alone says.
 
     Raises:
         RunMismatch: where the model is another one, or an argument, or its scheduler gives other noise levels.
@@ -242,14 +258,15 @@ def rebuild(
     settings = restored(settings, pipe_kwargs, is_older(made["fingerprint"]))
     name = model or made["model"]
     device = device or _device(made["device"])
-    pipe = registry.load_model(name, device=device, dtype=made["dtype"])  # a fingerprint holds for one dtype
+    loading = loading_arguments(made, what=f"an image of {name}") if loading is None else loading
+    pipe = registry.load_model(name, device=device, dtype=made["dtype"], **loading)  # a fingerprint is of one dtype
     now = fingerprint(pipe)
     if not same_model(made["fingerprint"], now):
         raise RunMismatch(
             f"expected the model with fingerprint {made['fingerprint']} that made the image, got {now} from {name}"
         )
     if dtype is not None and dtype != made["dtype"]:
-        pipe = registry.load_model(name, device=device, dtype=dtype)
+        pipe = registry.load_model(name, device=device, dtype=dtype, **loading)
     if _solver(made) is None and made["eta"] is not None:
         settings["eta"] = made["eta"]  # what the pipeline passes to its own scheduler
     for key in RESERVED:

@@ -78,7 +78,7 @@ def beta(clock: Clock, steps: int) -> list[Level]:
     As in the paper the quantiles are of the time; diffusers' ``use_beta_sigmas`` takes them of s. A flow model's time
     is the one before its shift.
     """
-    return [_unshifted(clock, 1 - _beta_quantile(k / steps)) for k in range(steps)]
+    return [_unshifted(clock, 1 - beta_quantile(k / steps)) for k in range(steps)]
 
 
 def sgm_uniform(clock: Clock, steps: int) -> list[Level]:
@@ -152,13 +152,26 @@ def rule_of(given: str | Rule) -> Rule:
 
 
 def named_schedule(given: str | Rule, clock: Clock, steps: int, start: float = 1.0) -> Schedule:
-    """The schedule of a rule on a model.
+    """The schedule of a rule on a model, which ends at the clean image.
 
     Args:
         given: a rule, or the name of one of :data:`RULES`.
         clock: the model's.
         steps: K, evaluations of a solver that asks once a step.
         start: standard deviation of the starting state.
+
+    Raises:
+        ValueError: as :func:`rule_levels` does.
+    """
+    levels = rule_levels(given, clock, steps)
+    try:
+        return along(clock, levels, start)
+    except ValueError as error:
+        raise ValueError(f"schedule {rule_of(given).name} of {steps} steps: {error}") from None
+
+
+def rule_levels(given: str | Rule, clock: Clock, steps: int) -> list[Level]:
+    """The levels of a rule on a model, noisiest first; arguments as those of :func:`named_schedule`.
 
     Raises:
         ValueError: on an unknown name, a number of steps that the rule or the model has no levels for, or a rule that
@@ -172,9 +185,9 @@ def named_schedule(given: str | Rule, clock: Clock, steps: int, start: float = 1
         levels = list(rule.levels(clock, steps))
         if len(levels) != steps or not all(isinstance(one, Level) for one in levels):
             raise ValueError(f"expected as many levels, got {len(levels)}")
-        return along(clock, levels, start)
     except ValueError as error:
         raise ValueError(f"schedule {rule.name} of {steps} steps: {error}") from None
+    return levels
 
 
 def _parts(steps: int) -> list[float]:
@@ -213,10 +226,10 @@ def _beta_mass() -> tuple[torch.Tensor, torch.Tensor]:
     return ends, torch.cumulative_trapezoid(height, ends)
 
 
-def _beta_quantile(part: float) -> float:
+def beta_quantile(part: float) -> float:
     """The quantile of Beta(0.6, 0.6), by integration of the density in ``x^0.6``, where it is smooth."""
     if part > 0.5:
-        return 1 - _beta_quantile(1 - part)
+        return 1 - beta_quantile(1 - part)
     ends, mass = _beta_mass()
     place = int(torch.searchsorted(mass, 2 * part * mass[-1]))
     below = float(mass[place - 1]) if place > 0 else 0.0

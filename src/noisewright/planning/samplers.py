@@ -7,14 +7,23 @@ from typing import Any, get_args
 
 from noisewright import registry
 from noisewright.errors import out_of_memory
+from noisewright.outside.messages import short
 from noisewright.registry.builtins import BEGINS_ANEW, FULL_STEPS, PREVIEWS, STEP_NOISE
 from noisewright.request import EMBEDS, LOADED_BY, RESERVED, Request, located_model, recorded
 from noisewright.run.particle import ensemble_weights
+from noisewright.samplers.arguments import arguments_from_json
 from noisewright.samplers.identity import is_content, original
-from noisewright.samplers.optional import TakesLevels, begins_anywhere, can_preview, knows_levels, warnings_of
+from noisewright.samplers.optional import (
+    TakesLevels,
+    begins_anywhere,
+    can_preview,
+    knows_levels,
+    prediction_of,
+    warnings_of,
+)
 from noisewright.samplers.pipeline import LEVELS
 from noisewright.samplers.protocol import Sampler
-from noisewright.schemas.reading import is_directory, is_file, short
+from noisewright.schemas.reading import is_directory, is_file
 from noisewright.schemas.request import Dtype
 
 NOT_TYPED = ("model", "given_pipeline", "pipeline_args")
@@ -61,18 +70,18 @@ def call_arguments(request: Request, given: Mapping[str, Any], pipe: Any) -> dic
         pipe: which must take them.
 
     Raises:
-        ValueError, TypeError: in one line, on a name that the pipeline does not take (with the nearest), and on a
-            record that is a hash where its value is not given.
+        ValueError, TypeError: in one line, on a name that the pipeline does not take (with the nearest), on a value
+            that it does not take from JSON, and on a record that is a hash where its value is not given.
     """
     own = [one for one in Request.model_fields if one not in NOT_TYPED]
     registry.check_call_arguments(pipe, request.pipeline_args, [*own, *BESIDES])
     for name, record in request.pipeline_args.items():
         if name not in given and is_content(record):
             raise ValueError(f"expected {name} itself, of which the request holds only a hash: {short(record)}")
-    return {
-        name: given[name] if name in given else original(record, name)
-        for name, record in request.pipeline_args.items()
-    }
+    values = {name: original(record, name) for name, record in request.pipeline_args.items() if name not in given}
+    of_json = {name: value for name, value in values.items() if value == request.pipeline_args[name]}
+    values.update(arguments_from_json(pipe, of_json))
+    return {name: given[name] if name in given else values[name] for name in request.pipeline_args}
 
 
 def make_sampler(
@@ -174,8 +183,8 @@ def drafting(request: Request, final: Sampler, verifiers: int, warnings: list[st
         if FULL_STEPS in needs:
             raise ValueError(f"expected no search_steps with {request.search}, which changes states on their way")
     if PREVIEWS in needs and not can_preview(sampler):
-        kind = sampler.description.get("pipeline", type(sampler).__name__)
-        raise ValueError(f"expected a prediction that previews can be made of for {request.search}, got that of {kind}")
+        got = repr(prediction_of(sampler))
+        raise ValueError(f"expected a prediction that previews can be made of for {request.search}, got {got}")
     if BEGINS_ANEW in needs and not begins_anywhere(sampler):
         why = f"expected a solver that can be entered on its way for {request.search}"
         raise ValueError(f"{why}, got the pipeline's own")

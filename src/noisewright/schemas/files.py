@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
+from noisewright.outside.messages import short
 from noisewright.run.lineage import from_compact
 from noisewright.run.particle import ENSEMBLES, read_ensemble
 from noisewright.schemas.checked import (
@@ -33,7 +34,6 @@ from noisewright.schemas.checked import (
     whole,
 )
 from noisewright.schemas.lineage import MOST_LINES, check_lineage
-from noisewright.schemas.reading import short
 from noisewright.schemas.summary import Levels, Limit, PlainJson, Scores, SummaryJson
 
 DTYPES = ("float32", "float16", "bfloat16", "float64")
@@ -69,6 +69,15 @@ class SamplerJson(TypedDict):
     solver: NotRequired[Name | None]
 
 
+class LoraOfSamplerJson(TypedDict):
+    """A LoRA of a sampler, by its content and its file's own name."""
+
+    __pydantic_config__ = CLOSED  # type: ignore[misc]
+    file: Name
+    sha256: Hash
+    weight: Number
+
+
 class PipelineJson(TypedDict):
     """A pipeline's sampler, which can be built again; further keys are arguments of the pipeline's call."""
 
@@ -87,6 +96,9 @@ class PipelineJson(TypedDict):
     eta: Share | None
     schedule: Digest
     levels: NotRequired[Name | LevelsJson]
+    variant: NotRequired[Name]
+    config: NotRequired[Text]
+    loras: NotRequired[Annotated[list[LoraOfSamplerJson], Field(strict=True, max_length=100)]]
     dtype: Literal["float32", "float16", "bfloat16", "float64"]
     device: Device
 
