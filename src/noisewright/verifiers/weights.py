@@ -123,7 +123,7 @@ def _from_hub(repository: str, needs: Sequence[Sequence[str]], given_as: str) ->
         f"missing: {', '.join(missing)}; where there is a network: hf download {repository} --local-dir DIR, "
         f"then {given_as}"
     )
-    if constants.HF_HUB_OFFLINE or not _reachable(constants.ENDPOINT):
+    if constants.HF_HUB_OFFLINE or not is_reachable(constants.ENDPOINT):
         why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} cannot be reached"
         raise ValueError(
             f"verifier model {repository!r} could not be loaded: it is not in the hub's cache and {why}; {how}"
@@ -144,7 +144,7 @@ def _from_hub(repository: str, needs: Sequence[Sequence[str]], given_as: str) ->
     return folder
 
 
-def _reachable(endpoint: str) -> bool:
+def is_reachable(endpoint: str) -> bool:
     """Whether the hub answers, so that no one waits half a minute for five attempts; a proxy is taken at its word."""
     found = urlparse(endpoint)
     if found.scheme in getproxies() or "all" in getproxies():
