@@ -39,6 +39,10 @@ def plain(
     solver: AnySolver | None = None,
     schedule: Schedule | Rule | str | None = None,
     model: str | None = None,
+    prompt_embeds: Any = None,
+    pooled_prompt_embeds: Any = None,
+    negative_prompt_embeds: Any = None,
+    negative_pooled_prompt_embeds: Any = None,
     pipe_kwargs: dict[str, Any] | None = None,
     entered: Any = None,
 ) -> PipelineSampler:
@@ -48,5 +52,7 @@ def plain(
     return PipelineSampler(
         pipe, prompt, num_inference_steps=steps, class_label=class_label, guidance_scale=guidance_scale,
         negative_prompt=negative_prompt, height=height, width=width, solver=solver, schedule=schedule, model=model,
+        prompt_embeds=prompt_embeds, pooled_prompt_embeds=pooled_prompt_embeds,
+        negative_prompt_embeds=negative_prompt_embeds, negative_pooled_prompt_embeds=negative_pooled_prompt_embeds,
         pipe_kwargs=pipe_kwargs, entered=entered,
     )  # fmt: skip
