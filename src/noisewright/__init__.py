@@ -66,11 +66,13 @@ _sys.modules[__name__].__class__ = _Package
 _guard_log()
 
 
-def __getattr__(name: str) -> _typing.Any:
-    # torch and diffusers take seconds to import; --help and --version must not wait for them.
-    if name in _WHERE:
-        return getattr(_importlib.import_module(f"noisewright.{_WHERE[name]}"), name)
-    raise AttributeError(f"module 'noisewright' has no attribute {name!r}")
+if not _typing.TYPE_CHECKING:  # else a checker would take any name for one of ours
+
+    def __getattr__(name: str) -> _typing.Any:
+        # torch and diffusers take seconds to import; --help and --version must not wait for them.
+        if name in _WHERE:
+            return getattr(_importlib.import_module(f"noisewright.{_WHERE[name]}"), name)
+        raise AttributeError(f"module 'noisewright' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

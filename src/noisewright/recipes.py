@@ -9,10 +9,10 @@ from typing import Any
 from noisewright import registry
 from noisewright.images.metadata import public_name
 from noisewright.outside.inside import inside
+from noisewright.outside.messages import short
 from noisewright.registry import trust as trusting
-from noisewright.run.reading import is_run, read_journal, read_run
-from noisewright.schemas.journal import check_record
-from noisewright.schemas.reading import short
+from noisewright.run.follow import Watch
+from noisewright.run.reading import is_run, read_run
 
 
 def find_image(source: str) -> Path:
@@ -33,11 +33,9 @@ def find_image(source: str) -> Path:
         return inside(run, f"{key}.png")
     if not is_run(run):
         raise ValueError(f"expected a run directory (with run.json), got {run}")
-    files: dict[str, str] = {}
-    for record in read_journal(run):
-        if record["verb"] == "finish":
-            check_record(record, f"a line of {Path(run) / 'journal.jsonl'}")
-            files.update(zip(record["ids"], record["files"], strict=True))
+    watch = Watch(run)
+    watch.look()
+    files = {one: made.file for one, made in watch.ledger.images.items()}
     found = [one for one in files if key and one.startswith(key)]
     if len(found) != 1:
         what = f"expected the id of one candidate of {run}, got {short(key)}"

@@ -49,6 +49,7 @@ def generate(prompt, out, *words):
 # In this process
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("check", CONTRACT.values(), ids=CONTRACT)
 def test_its_search_holds_the_contract(check, installed, tmp_path):
     arguments = registry.check_arguments("example-tournament", {"pairs": 2})
@@ -119,14 +120,17 @@ def test_its_schedule_places_levels_on_any_model(installed):
 # On the command line
 
 
+@pytest.mark.slow
 def test_all_are_listed():
     for kind, name in (
         ("searches", "example-tournament"), ("verifiers", "example-redness"), ("solvers", "example-ab2"),
-        ("schedules", "example-arctan"), ("models", "example/blobs"),
+        ("schedules", "example-arctan"), ("models", "example/blobs"), ("executors", "example-eager"),
+        ("samplers", "example-blobs"),
     ):  # fmt: skip
         assert name in run("list", kind).stdout
 
 
+@pytest.mark.slow
 def test_search_verifier_solver_and_schedule_on_the_bundled_model(tmp_path):
     found = generate(
         "one red circle", tmp_path / "run", "--search", "example-tournament", "--search-arg", "pairs=1", "--verifier",
@@ -140,6 +144,7 @@ def test_search_verifier_solver_and_schedule_on_the_bundled_model(tmp_path):
     assert "identical" in same or "same" in same
 
 
+@pytest.mark.slow
 def test_its_model_goes_through_its_sampler_and_is_resumed(tmp_path):
     words = ["--model", "example/blobs", "--verifier", "example-redness", "--solver", "example-ab2"]
     found = generate("a red blob", tmp_path / "run", *words, "--budget", "2 images")
@@ -152,6 +157,7 @@ def test_its_model_goes_through_its_sampler_and_is_resumed(tmp_path):
     assert "expected no height beside the sampler example-blobs" in refused.stderr
 
 
+@pytest.mark.slow
 def test_its_executor_writes_the_same_journal(tmp_path):
     found = {}
     for executor in ("local", "example-eager"):
@@ -172,6 +178,7 @@ def test_its_executor_holds_the_contract(installed, tmp_path):
     check_executor(lambda: registry.make_executor("example-eager"), tmp_path)
 
 
+@pytest.mark.slow
 def test_what_its_verifier_says_of_a_prompt_costs_nothing(tmp_path):
     found = run(
         "generate", "one blue circle", "--verifier", "example-redness", "--out", tmp_path / "run", check=False

@@ -20,7 +20,6 @@ from noisewright.errors import UnsupportedPipeline
 from noisewright.executors.steps import carry
 from noisewright.images.metadata import pixels_of
 from noisewright.run.particle import Particle, noise_particle
-from noisewright.samplers.calling import Caller
 from noisewright.samplers.fingerprint import fingerprint
 from noisewright.samplers.pipeline import PipelineSampler, load_pipeline
 from noisewright.samplers.protocol import Sampler
@@ -523,9 +522,12 @@ def test_where_ctrl_c_met_a_way_it_can_be_gone_on_from(name):
 
 def test_guidance_applied_after_the_seam_is_refused():
     """A pipeline that hands the scheduler both halves would be counted and searched wrongly."""
-    caller = Caller(tiny.sd(), "StableDiffusionPipeline", PROMPT, None, {}, ())
+    pipe = tiny.sd()
+    predict = pipe.unet.forward
+    pipe.unet.forward = lambda *given, **more: (torch.cat([predict(*given, **more)[0]] * 2),)
+    sampler = PipelineSampler(pipe, PROMPT, num_inference_steps=2, guidance_scale=4.0)
     with pytest.raises(UnsupportedPipeline, match="guidance is applied elsewhere"):
-        caller.count(torch.zeros(4, 1), torch.zeros(2, 1))
+        sampler.denoise(sampler.noise([1, 2]), 0, 2, seeds=[1, 2])
 
 
 @pytest.mark.parametrize(

@@ -38,22 +38,26 @@ def run_request(request: Request, out: Path | None, as_json: bool) -> Ended | No
     hush_libraries()
     with terminal.waiting(f"loading {request.model} ...", is_watched(as_json)):
         made = plan(request)
+    for text in made.warnings:  # before anything is spent
+        warn(text)
     claimed = None
     if out is None or where is None:
         out = claimed = new_directory(here, request.prompt or str(request.class_label))
         where = here / out
     with naming(where, out, claimed), progress.shown(as_json) as show:
         result = execute(made, where, RunProgress(show))
-    return print_finished(result, out, as_json)
+    return print_finished(result, out, as_json, made.warnings)
 
 
-def print_finished(result: Result, out: Path, as_json: bool) -> Ended | None:
+def print_finished(result: Result, out: Path, as_json: bool, said: Sequence[str] = ()) -> Ended | None:
+    """Print what came of a run, and its warnings but those that were ``said`` before it."""
     from noisewright.cli import terminal
 
     summary = _in_directory(out, result.to_json())
     summary["warnings"] = [text.replace(str(result.run), str(out)) for text in summary["warnings"]]
     for text in summary["warnings"]:
-        warn(text)
+        if text not in said:
+            warn(text)
     try:
         print_summary(summary, result.judges, as_json)
     except OSError:  # the terminal was closed: all is saved, and why it ended counts more

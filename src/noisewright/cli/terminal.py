@@ -146,9 +146,13 @@ def print_forecast(found: Mapping[str, Any]) -> None:
     if found["search_steps"] != found["steps"]:
         steps = f"{found['search_steps']} to search, {found['steps']} to render"
     about = "about " if found["limit"] == "seconds" else ""
-    counts = f"{about}{plural(found['candidates'], 'candidate')} by {found['search']}, limited by {found['limit']}"
+    ended = "ended by the search itself" if found["limit"] == "search" else f"limited by {found['limit']}"
+    counts = f"{about}{plural(found['candidates'], 'candidate')} by {found['search']}, {ended}"
     kept = f"{plural(reserve['images'], 'image')} ({reserve['nfe']} NFE) for the baseline and the final rendering"
     cost = f"{about}{plural(found['images'], 'image')}, {found['nfe']} NFE, {found['forwards']} forwards"
+    least = found["least"]
+    if (least["images"], least["nfe"]) != (found["images"], found["nfe"]):
+        cost += f"; as the scores turn out, down to {plural(least['images'], 'image')} and {least['nfe']} NFE"
     lines = [
         ("prompt", found["prompt"]), ("model", found["model"]), ("budget", budget), ("search", counts),
         ("verifier", ", ".join(found["verifiers"])), ("judge", ", ".join(found["judges"]) or "none"),

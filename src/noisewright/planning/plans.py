@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from noisewright import registry
+from noisewright.evaluate.enough import in_words, too_small
 from noisewright.executors.protocol import Executor
 from noisewright.planning.conditions import condition_of, unknown_words
 from noisewright.planning.models import load_requested
@@ -164,12 +165,16 @@ def plan_on(
     _check_budget(limits, sampler, final, request.keep or 1)
     size = request.batch_size or default_batch_size(sampler)
     spec = _spec(request, sampler, final, made, judging, search_args, limits, goal, size)
-    return Plan(
+    whole = Plan(
         request=request, sampler=sampler, final=final, verifiers=made, judges=judging, search=function,
         search_args=search_args, budget=limits, target=goal, batch_size=size,
         executor=registry.make_executor(request.executor), spec=spec,
         warnings=warnings,
     )  # fmt: skip
+    small = too_small(whole)
+    if small is not None:
+        warnings.append(in_words(whole, small))
+    return whole
 
 
 def _check_ensemble(ensemble: Any) -> None:

@@ -142,7 +142,7 @@ class Server:
         self.usage = Usage(prices=prices)
         self.fingerprint = hashlib.sha256(json.dumps(["server-1", url, model, temperature]).encode()).hexdigest()[:16]
         self._key_env = key_env
-        self._client = client_of(url, self.timeout, key_for(url, key_env), query)
+        self.client = client_of(url, self.timeout, key_for(url, key_env), query)
         self._takes_format = True
         self._lock = threading.Lock()
 
@@ -266,7 +266,7 @@ class Server:
             self.usage.requests += 1
         messages: Any = [{"role": "user", "content": content}]
         seconds = min(self.timeout, seconds_left())
-        create = partial(self._client.chat.completions.create, model=self.model, messages=messages, timeout=seconds)
+        create = partial(self.client.chat.completions.create, model=self.model, messages=messages, timeout=seconds)
         try:
             found = within(seconds, lambda: create(**options))
         except openai.APIStatusError as error:
@@ -306,7 +306,7 @@ class Server:
 
     def _keyless(self) -> str:
         """Why a server that wants a key got none, where it got none."""
-        if self._client.api_key != NO_KEY or not os.environ.get(KEY):
+        if self.client.api_key != NO_KEY or not os.environ.get(KEY):
             return ""
         if origin(self.url) == origin(own_server()[0]):
             return f" (no key was sent, since {self.url} is not https)"
