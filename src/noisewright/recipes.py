@@ -59,13 +59,13 @@ def find_recorded_model(recipe: Mapping[str, Any], image: Path, trust: bool = Fa
     name = recipe["sampler"].get("model")
     if not isinstance(name, str):
         raise ValueError(f"expected the name of a model in the recipe of {image}, got {type(name).__name__}")
-    told = next(filter(None, map(_model_of, (image.parent, image.parent.parent))), None)
-    if told is not None and public_name(told) == public_name(name) and Path(told).exists():
-        return told
+    recorded = next(filter(None, map(_model_of, (image.parent, image.parent.parent))), None)
+    if recorded is not None and public_name(recorded) == public_name(name) and Path(recorded).exists():
+        return recorded
     if registry.is_installed(name) or Path(name).is_dir():
         return name
     if public_name(name) != name or "/" not in name:
-        where = f", which is no longer at {told}" if told else " on somebody's disk"
+        where = f", which is no longer at {recorded}" if recorded else " on somebody's disk"
         raise ValueError(f"expected --model DIR for {image}, whose model is {public_name(name)!r}{where}")
     if not trust and not trusting.is_cached(registry.find_model(name)):
         raise ValueError(
