@@ -11,7 +11,8 @@ import torch
 
 import ldm
 import tiny
-from hostile import hub_in, refused
+from commands import refused
+from hostile import hub_in
 from noisewright import registry
 from noisewright.outside import hub
 from noisewright.registry import trust
