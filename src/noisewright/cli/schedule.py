@@ -26,7 +26,7 @@ from noisewright.cli.libraries import hush_libraries, is_watched
 from noisewright.cli.requests import check_device
 from noisewright.outside import bounds
 from noisewright.outside.files import check_directory, check_output
-from noisewright.request import located_verifiers
+from noisewright.registry.located import located_verifiers
 from noisewright.schemas.reading import is_file, short
 
 if TYPE_CHECKING:
