@@ -5,7 +5,10 @@ PIP_FLAGS ?= --quiet
 PROMPT ?= a blue circle, a yellow star and a red square
 BIN := .venv/bin
 
-.PHONY: install demo test check bench
+WORKERS ?= auto
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
+
+.PHONY: install demo test test-fast check bench
 
 install: .venv/installed
 
@@ -18,8 +21,11 @@ demo: install  ## the bundled model, by itself and after a search: runs/demo/bef
 	rm -rf runs/demo
 	$(BIN)/noisewright generate "$(PROMPT)" --budget "64 images" --out runs/demo
 
-test: install
-	$(BIN)/python -m pytest
+test: install  ## everything; a process a core
+	$(PYTEST)
+
+test-fast: install  ## some of every room, in a minute
+	$(PYTEST) -m "not slow"
 
 check: install  ## lint, types, and the direction of the imports
 	$(BIN)/ruff check

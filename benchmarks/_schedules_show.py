@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,23 +10,22 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from safetensors.torch import load_file
 
-import _schedules_work as model
-from _schedules_store import FITTED, NAMED, Cell, hashed
+import _schedules_fits as fits
+import _schedules_model as model
+from _schedules_fid import fids
+from _schedules_store import FITTED, Cell
+from _schedules_text import before_of, correlation, ends, fall, heading, line
 from noisewright.diffusion.schedule import Schedule
-from noisewright.evaluate.distribution import fid_change_interval, fid_interval
 from noisewright.measures.bootstrap import interval
-from noisewright.measures.statistics import FeatureStatistics
+from noisewright.trajectory.comparison import metric_value
+from noisewright.trajectory.metrics import FEWEST_PROMPTS, Teacher
 
 if TYPE_CHECKING:
-    from schedules import Option, Study
+    from _schedules_study import Study
 
-FEWEST_PROMPTS = 5
-"""Below so many prompts an interval over prompts says nothing."""
-
-FEWEST_FITS = 8
-"""Below so many fits a correlation gets no interval."""
+DISTANCE = Teacher()
+"""The metric whose values the rows have."""
 
 
 def show(study: Study, stages: Sequence[str]) -> None:
@@ -37,18 +35,6 @@ def show(study: Study, stages: Sequence[str]) -> None:
     }  # fmt: skip
     for name in stages:
         makers[name](study)
-
-
-def ends(low: float, high: float, digits: int = 4) -> str:
-    return f"[{low:+.{digits}f}, {high:+.{digits}f}]"
-
-
-def heading(text: str, columns: Sequence[str]) -> None:
-    print(f"\n{text}\n\n| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
-
-
-def line(*cells: Any) -> None:
-    print(f"| {' | '.join(map(str, cells))} |")
 
 
 # Distances
@@ -76,12 +62,14 @@ class Values:
 
     def change(self, name: str, base: str) -> tuple[float, float, float]:
         """The mean paired change and its interval."""
-        values, other = self.of[name], self.of[base]
-        return float((values - other).mean()), *interval(values, other, groups=self.groups)
+        found = metric_value(DISTANCE, torch.from_numpy(self.of[name]), torch.from_numpy(self.of[base]), self.groups)
+        assert found.change is not None
+        assert found.change_interval is not None
+        return found.change, *found.change_interval
 
     def interval(self, name: str) -> tuple[float, float]:
         """Of the mean distance."""
-        return interval(self.of[name], groups=self.groups)
+        return metric_value(DISTANCE, torch.from_numpy(self.of[name]), groups=self.groups).interval
 
     @property
     def groups(self) -> list[int] | None:
@@ -106,7 +94,7 @@ def before_and_after(study: Study, title: str, cells: Sequence[Cell], count: int
         if not values.prompts:
             continue
         change, low, high = values.change("after", "before")
-        old, new = float(values.of["before"].mean()), float(values.of["after"].mean())
+        old, new = (float(values.of[name].mean()) for name in ("before", "after"))
         mark = "better" if high < 0 else "worse" if low > 0 else ""
         mark = mark if len(set(values.prompts)) >= FEWEST_PROMPTS else "too few prompts"
         numbers.add(values.about)
@@ -114,7 +102,7 @@ def before_and_after(study: Study, title: str, cells: Sequence[Cell], count: int
         nfe = model.cost_of(cell.solver, after.option.schedule)
         lines.append([
             cell.solver, cell.steps, nfe, cell.start, f"{old:.4f}", f"{new:.4f}", f"{change:+.4f} {ends(low, high)}",
-            mark, after.option.name.split()[1], f"{figures['cpe_before']:.3f} -> {figures['cpe']:.3f}",
+            mark, after.option.name.split()[1], f"{figures['cpe_before']:.3f} -> {fits.cpe_after(figures):.3f}",
         ])  # fmt: skip
     if not lines:
         return
@@ -247,152 +235,6 @@ def correlations(study: Study) -> None:
         some = np.array([one[1:] for one in drops.values() if one[0] in wanted])
         if len(some) > 2:
             print(f"- {title}: {correlation(some)}; the distance fell in {int((some[:, 1] > 0).sum())} of {len(some)}")
-
-
-def before_of(cell: Cell) -> Cell:
-    return replace(cell, variant="before")
-
-
-def fall(one: Option) -> float:
-    """The relative drop of the cumulative error."""
-    return 1 - one.figures["cpe"] / one.figures["cpe_before"]
-
-
-def correlation(pairs: np.ndarray, resamples: int = 10_000) -> str:
-    """Pearson's correlation of (fits, 2) with a bootstrap interval over fits, in words."""
-    value = np.corrcoef(pairs.T)[0, 1]
-    text = f"correlation {value:+.2f}"
-    if len(pairs) >= FEWEST_FITS:
-        rng = np.random.default_rng(0)
-        drawn = pairs[rng.integers(0, len(pairs), (resamples, len(pairs)))]
-        centred = drawn - drawn.mean(1, keepdims=True)
-        scale = np.sqrt((centred**2).sum(1).prod(1))
-        found = centred.prod(2).sum(1)[scale > 0] / scale[scale > 0]
-        low, high = np.percentile(found, [2.5, 97.5])
-        text += f" {ends(low, high, 2)}"
-    else:
-        text += " (too few fits for an interval)"
-    return f"{text} over {len(pairs)} fits"
-
-
-# FID
-
-
-def fids(study: Study) -> None:
-    drops = []
-    for steps in study.given.control_steps:
-        drops += fids_of(study, steps)
-    if len(drops) > 2:
-        found = correlation(np.array(drops))
-        print(f"\nDrop of the FID against the drop of the CPE, gammas as chosen by the distance: {found}")
-
-
-def fids_of(study: Study, steps: int) -> list[tuple[float, float]]:
-    """The FIDs at one number of steps; gives (drop of CPE, drop of FID) of each VRG fit."""
-    given, solver = study.given, study.given.fid_solver
-    some = study.fid_schedules(steps)
-    reference = model.reference_of(study.out, given.prompts, given.scenes, True)
-    cells = study.control_cells(solver, steps)
-    winner, named = (study.best(cells, variants) for variants in (FITTED, ("before",)))
-    if winner is None or named is None:
-        return []
-    best = next((name for name, one in some.items() if one.digest == winner[1].option.schedule.digest), None)
-    kept = KeptFid(study, reference)
-    found = {name: kept.value(one) for name, one in some.items()}
-    known = {name: row for name, row in found.items() if row is not None}
-    if not known:
-        return []
-    count = sum(len(part.seeds) for part in study.fid_parts())
-    heading(f"FID: {solver}, {steps} steps, guidance {given.guidance:g}, {given.fid_dtype}, {count} images a schedule,"
-            f" reference of {kept.count} images",
-            ["schedule", "NFE", "FID, 95 %", "winner's change against it, 95 %"])  # fmt: skip
-    beaten = []
-    for name in sorted(known, key=lambda one: float(known[one]["value"])):
-        row, change = known[name], ""
-        if best in known and name != best:
-            few, many = kept.change(some[best], some[name])
-            change = f"{known[best]['value'] - row['value']:+.3f} {ends(few, many, 3)}"
-            beaten += [(many < 0, name)] if name in NAMED else []
-        mark = " **(tuned winner)**" if name == best else ""
-        mark += " (best named, by tuning)" if some[name].digest == named[1].option.schedule.digest else ""
-        low, high = row["interval"]
-        line(name + mark, model.cost_of(solver, some[name]), f"{row['value']:.3f} [{low:.3f}, {high:.3f}]", change)
-    if beaten:
-        not_beaten = [name for won, name in beaten if not won]
-        print(f"\nThe tuned winner, {best}, has a lower FID than {len(beaten) - len(not_beaten)} of {len(beaten)} named"
-              " schedules of other levels with an interval below 0"
-              f"{'; not than ' + ', '.join(not_beaten) if not_beaten else ''}.")  # fmt: skip
-    lacking = sorted(set(found) - set(known))
-    if lacking:
-        print(f"\nNot measured yet: {', '.join(lacking)}.")
-    drops = []
-    print()
-    for cell in cells:
-        tuned = study.tuned(cell) if cell.variant in ("vrg", "vrg, start held") else None
-        if tuned is not None and {cell.start, cell.label} <= set(known):
-            drops.append((fall(tuned.option), 1 - known[cell.label]["value"] / known[cell.start]["value"]))
-            print(f"{cell.label}: the CPE falls by {drops[-1][0]:.1%}, the FID by {drops[-1][1]:.1%}.")
-    return drops
-
-
-class KeptFid:
-    """FIDs with their intervals, kept as rows: the features themselves are many megabytes.
-
-    Args:
-        study: whose images.
-        reference: what they are compared to; where it is not there, only what was kept is told.
-    """
-
-    def __init__(self, study: Study, reference: FeatureStatistics | None) -> None:
-        self.study, self.reference = study, reference
-        self.count = reference.count if reference else study.given.prompts * study.given.scenes
-        self.known: dict[str, torch.Tensor] = {}
-
-    def value(self, schedule: Schedule) -> dict[str, Any] | None:
-        """A row with ``value`` and ``interval``; None where images lack."""
-
-        def made() -> dict[str, Any] | None:
-            features = self.features(schedule)
-            if features is None or self.reference is None:
-                return None
-            low, high = fid_interval(features, self.reference, resamples=self.study.given.resamples)
-            value = FeatureStatistics(self.reference.fingerprint).add(features).distance(self.reference)
-            return {"value": value, "interval": [low, high]}
-
-        return self.row([schedule], made)
-
-    def change(self, schedule: Schedule, other: Schedule) -> tuple[float, float]:
-        """The interval of the change from another schedule, on the same noises; both have values."""
-
-        def made() -> dict[str, Any] | None:
-            pair = [self.features(one) for one in (schedule, other)]
-            if pair[0] is None or pair[1] is None or self.reference is None:
-                return None
-            few = fid_change_interval(pair[0], pair[1], self.reference, resamples=self.study.given.resamples)
-            return {"interval": list(few)}
-
-        row = self.row([schedule, other], made)
-        return (row["interval"][0], row["interval"][1]) if row else (float("nan"), float("nan"))
-
-    def row(self, some: Sequence[Schedule], make: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
-        jobs = [self.study.fid_job(one, part).key for one in some for part in self.study.fid_parts()]
-        key = hashed("fid", self.study.given.resamples, self.count, jobs)
-        if key not in self.study.rows:
-            made = make()
-            if made is None:
-                return None
-            about = {"kind": "fid", "schedules": [one.digest for one in some], "jobs": len(jobs)}
-            self.study.rows.add({"key": key, **about, **made})
-        return self.study.rows.get(key)
-
-    def features(self, schedule: Schedule) -> torch.Tensor | None:
-        """(images, d); None where some lack."""
-        if schedule.digest not in self.known:
-            jobs = [self.study.fid_job(schedule, part) for part in self.study.fid_parts()]
-            if not all(job.done(self.study.rows) for job in jobs):
-                return None
-            self.known[schedule.digest] = torch.cat([load_file(job.file)["features"] for job in jobs]).double()
-        return self.known[schedule.digest]
 
 
 # Equal seconds

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 
 from PIL import Image, PngImagePlugin
 
-from noisewright import cli
-
 PLAIN = "def score(images, prompt):\n    return images.mean((1, 2, 3))\n"
 
 
@@ -47,18 +45,6 @@ def hub_in(folder, monkeypatch):
         return place / "snapshots" / commit
 
     return add
-
-
-def refused(capsys, argv, *parts, code=2):
-    """The line that a command says instead of doing something."""
-    capsys.readouterr()
-    assert cli.main([str(one) for one in argv]) == code
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.count("\n") == 1, err
-    for part in parts:
-        assert part in err
-    return err
 
 
 def edit(file, change):

@@ -2,10 +2,11 @@
 
 import torch
 
+from noisewright.diffusion.solvers import Ddim
 from noisewright.errors import BudgetExhausted, TargetReached
 from noisewright.run.budget import parse_budget
 from noisewright.run.store import Store, read_journal
-from noisewright.run.verbs import Run
+from noisewright.run.verbs import Run, Target
 from noisewright.samplers.mixture import MixtureSampler
 from noisewright.search.random import random
 from noisewright.verifiers.pixels import Brightness
@@ -97,3 +98,43 @@ def kill_at(store, number, *, after):
     for name in ("append", "save_image", "save_state"):
         setattr(store, name, wrapped(getattr(store, name)))
     return lambda: count
+
+
+def tree(run):
+    """A search that uses every verb; returns what it saw."""
+    starts = run.noise(4)
+    half = run.denoise(starts, 3)
+    previews = run.preview(half)
+    values = run.value(previews)
+    best = half[values.index(max(values))]
+    branches = run.renoise(best, 1, 3)
+    later = run.denoise(branches, 4)
+    first = run.finish(later)
+    neighbours = run.vary(starts[0], 2, 0.9) + run.vary(starts[0], 1, 0.9)
+    second = run.finish(neighbours)
+    run.finish(half)
+    return {
+        "previews": [(p.particle.id, p.scores) for p in previews], "first": [c.id for c in first],
+        "second": [c.id for c in second], "branches": [p.id for p in branches],
+    }  # fmt: skip
+
+
+def sde():
+    return Recorded(steps=STEPS, solver=Ddim(0.6))
+
+
+SEARCHES = {
+    "random": (random, {"budget": "8 images"}),
+    "target": (random, {"budget": "40 images", "target": Target({"brightness": 0.617})}),
+    "tree": (tree, {"budget": "300 nfe"}),
+    "tight": (tree, {"budget": "50 nfe"}),
+    "draft": (random, {"budget": "7 images"}),
+}
+
+
+def start(root, name):
+    search, more = SEARCHES[name]
+    if name == "draft":
+        final = sde()
+        return search, open_run(root, final.with_steps(3), final=final, **more)
+    return search, open_run(root, sde(), **more)

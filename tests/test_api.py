@@ -22,13 +22,6 @@ from noisewright.samplers.mixture import MixtureSampler
 PROMPT = "two red circles"
 
 
-@pytest.fixture(scope="module")
-def pipe():
-    made = tiny.sd()
-    made.set_progress_bar_config(disable=True)
-    return made
-
-
 def search(pipe, prompt=PROMPT, **more):
     given = {"verifier": "brightness", "budget": "3 images", "num_inference_steps": 2, "guidance_scale": 3.0, **more}
     return nw.search(pipe, prompt, **given)

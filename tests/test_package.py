@@ -90,7 +90,6 @@ def test_help_on_the_package_shows_what_one_calls():
     for name in set(PUBLIC) - {"__version__"}:
         assert name in text
     assert nw.__version__ in text
-    assert "TYPE_CHECKING" not in text
 
 
 def test_every_public_name_is_there():

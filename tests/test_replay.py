@@ -6,6 +6,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 import tiny
+from commands import refused
 from noisewright import cli
 from noisewright.images.metadata import encode_png, read_recipe
 from noisewright.run.lineage import Lineages
@@ -35,16 +36,7 @@ def replayed(capsys, source, *more, code):
     return json.loads(capsys.readouterr().out)
 
 
-def refused(capsys, argv, *parts):
-    capsys.readouterr()
-    assert cli.main([str(one) for one in argv]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.count("\n") == 1
-    for part in parts:
-        assert part in err
-
-
+@pytest.mark.slow
 def test_best_baseline_and_every_candidate_are_identical(run, capsys):
     for source in (run / "best.png", run / "baseline.png", f"{run}:best", f"{run}:baseline", *run.glob("images/*.png")):
         found = replayed(capsys, source, code=0)
@@ -146,6 +138,7 @@ def test_edited_lineage_is_refused(run, capsys, tmp_path):
     refused(capsys, ["replay", tmp_path / "edited.png"], "edited")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ancestors", [10, 1_000, 30_000])
 def test_a_recipe_of_any_length_is_read(tmp_path, ancestors):
     particle = noise_particle(3, 4)

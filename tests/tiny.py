@@ -51,7 +51,7 @@ def tokenizer() -> CLIPTokenizer:
     )
 
 
-def _text_config(**more: Any) -> CLIPTextConfig:
+def text_config(**more: Any) -> CLIPTextConfig:
     return CLIPTextConfig(
         vocab_size=190, hidden_size=32, intermediate_size=37, num_attention_heads=4, num_hidden_layers=2,
         max_position_embeddings=24, bos_token_id=0, eos_token_id=1, pad_token_id=1, **more,
@@ -75,7 +75,7 @@ def sd(scheduler: Any = None, seed: int = 0, **scheduler_config: Any) -> StableD
         cross_attention_dim=32, norm_num_groups=8, attention_head_dim=4,
     ).eval()  # fmt: skip
     return StableDiffusionPipeline(
-        vae=_vae(), text_encoder=CLIPTextModel(_text_config()).eval(), tokenizer=tokenizer(), unet=unet,
+        vae=_vae(), text_encoder=CLIPTextModel(text_config()).eval(), tokenizer=tokenizer(), unet=unet,
         scheduler=scheduler or DDIMScheduler(**{**SD_SCHEDULER, **scheduler_config}),
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
@@ -91,7 +91,7 @@ def sdxl(scheduler: Any = None, seed: int = 0) -> StableDiffusionXLPipeline:
         addition_time_embed_dim=8, transformer_layers_per_block=(1, 2), projection_class_embeddings_input_dim=80,
         cross_attention_dim=64,
     ).eval()  # fmt: skip
-    config = _text_config(hidden_act="gelu", projection_dim=32)
+    config = text_config(hidden_act="gelu", projection_dim=32)
     return StableDiffusionXLPipeline(
         vae=_vae(64), text_encoder=CLIPTextModel(config).eval(),
         text_encoder_2=CLIPTextModelWithProjection(config).eval(), tokenizer=tokenizer(), tokenizer_2=tokenizer(),
@@ -105,16 +105,16 @@ def sdxl(scheduler: Any = None, seed: int = 0) -> StableDiffusionXLPipeline:
     )  # fmt: skip
 
 
-def sd3(seed: int = 0) -> Any:
-    """Stable Diffusion 3 (flow matching, shift 3) without its T5."""
+def sd3(seed: int = 0, sample_size: int = 32) -> Any:
+    """Stable Diffusion 3 (flow matching, shift 3) without its T5; images are twice ``sample_size``."""
     from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
 
     torch.manual_seed(seed)
     transformer = SD3Transformer2DModel(
-        sample_size=32, patch_size=1, in_channels=4, num_layers=1, attention_head_dim=8, num_attention_heads=4,
+        sample_size=sample_size, patch_size=1, in_channels=4, num_layers=1, attention_head_dim=8, num_attention_heads=4,
         caption_projection_dim=32, joint_attention_dim=32, pooled_projection_dim=64, out_channels=4,
     ).eval()  # fmt: skip
-    config = _text_config(hidden_act="gelu", projection_dim=32)
+    config = text_config(hidden_act="gelu", projection_dim=32)
     vae = AutoencoderKL(
         block_out_channels=(16, 32), latent_channels=4, norm_num_groups=8, sample_size=32, shift_factor=0.06,
         scaling_factor=1.5, down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,

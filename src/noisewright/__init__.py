@@ -15,7 +15,8 @@ from noisewright.outside.texts import guard_log as _guard_log
 
 __version__ = "0.1.0"
 __all__ = [
-    "Request", "Result", "__version__", "load", "plan", "resume", "search", "search_many", "with_timeout",
+    "Request", "Result", "__version__", "compare_schedules", "fit_schedule", "load", "measure_schedule_errors", "plan",
+    "resume", "search", "search_many", "with_timeout",
 ]  # fmt: skip
 
 if _typing.TYPE_CHECKING:
@@ -26,12 +27,15 @@ if _typing.TYPE_CHECKING:
     from noisewright.planning import plan as plan
     from noisewright.request import Request as Request
     from noisewright.result import Result as Result
+    from noisewright.trajectory.compare import compare_schedules as compare_schedules
+    from noisewright.trajectory.fit import fit_schedule as fit_schedule
+    from noisewright.trajectory.measure_model import measure_schedule_errors as measure_schedule_errors
     from noisewright.verifiers.timeout import with_timeout as with_timeout
 
 _WHERE = {
     "load": "planning", "plan": "planning", "Request": "request", "Result": "result", "resume": "api",
-    "search_many": "many",
-    "with_timeout": "verifiers.timeout",
+    "search_many": "many", "with_timeout": "verifiers.timeout", "fit_schedule": "trajectory.fit",
+    "compare_schedules": "trajectory.compare", "measure_schedule_errors": "trajectory.measure_model",
 }  # fmt: skip
 """The modules of the names that are imported when they are first asked for, but for ``search``."""
 
@@ -62,11 +66,13 @@ _sys.modules[__name__].__class__ = _Package
 _guard_log()
 
 
-def __getattr__(name: str) -> _typing.Any:
-    # torch and diffusers take seconds to import; --help and --version must not wait for them.
-    if name in _WHERE:
-        return getattr(_importlib.import_module(f"noisewright.{_WHERE[name]}"), name)
-    raise AttributeError(f"module 'noisewright' has no attribute {name!r}")
+if not _typing.TYPE_CHECKING:  # else a checker would take any name for one of ours
+
+    def __getattr__(name: str) -> _typing.Any:
+        # torch and diffusers take seconds to import; --help and --version must not wait for them.
+        if name in _WHERE:
+            return getattr(_importlib.import_module(f"noisewright.{_WHERE[name]}"), name)
+        raise AttributeError(f"module 'noisewright' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -10,7 +10,7 @@ class TargetReached(Exception):
 
 
 class Stopped(Exception):
-    """A run was asked to stop, from another thread or another process. Searches let it pass."""
+    """A run was asked to stop. It ends as after Ctrl-C, with the best so far, and can be resumed."""
 
 
 class RunMismatch(ValueError):

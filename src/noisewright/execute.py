@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import platform
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,17 +15,31 @@ import numpy as np
 import torch
 
 from noisewright import __version__
-from noisewright.errors import BudgetExhausted, TargetReached
+from noisewright.errors import BudgetExhausted, Stopped, TargetReached
 from noisewright.evaluate import report
-from noisewright.images.metadata import encode_png, read_image, read_recipe
+from noisewright.evaluate.enough import in_words, too_small
+from noisewright.evaluate.forecast import expected_nfe
+from noisewright.evaluate.numbers import decimals, written
+from noisewright.images.metadata import encode_png, read_image, read_recipe, without_nan
 from noisewright.outside.files import check_directory, write_atomically, write_picture
+from noisewright.outside.inside import inside
+from noisewright.outside.messages import first_line
 from noisewright.outside.texts import clean
+from noisewright.plain import plain_settings
 from noisewright.planning import Plan
 from noisewright.progress import RunProgress
 from noisewright.result import Result, ResultImage
+from noisewright.run.budget import Budget
+from noisewright.run.digests import digest_of
+from noisewright.run.explain import explain
 from noisewright.run.particle import Candidate
-from noisewright.run.store import Store, digest_of
-from noisewright.run.verbs import CurvePoint, Run
+from noisewright.run.store import Store
+from noisewright.run.verbs import Run
+
+KEPT = "kept"
+"""The folder of the best images as files, in a run directory."""
+
+KEPT_NAME = re.compile(r"\d+-[0-9a-f]{16}\.png")
 
 log = logging.getLogger("noisewright")
 
@@ -35,56 +52,79 @@ def execute(
 ) -> Result:
     """Run a plan in a directory; a run of the same settings there is continued.
 
-    Ctrl-C ends it with the best so far.
+    Ctrl-C ends it with the best so far, and so do ``Run.stop()`` and ``noisewright stop``. Where the request says
+    ``keep``, so many of the best are files of their own (``kept/01-ID.png``), judged as the best is.
 
     Args:
         plan: from :func:`noisewright.planning.plan`; its request is what ``noisewright resume`` plans again from.
         out: the run directory.
         progress: called with the run after each micro-batch; a :class:`~.RunProgress` after each step.
         pictures: whether to draw the contact sheet, the curve and the before-after picture at the end.
+
+    Raises:
+        Stopped: where it was asked to stop before there was any image.
     """
     if pictures:
         report.prepare()
+    keep = plan.request.keep or 0
     now = datetime.now(UTC).isoformat(timespec="seconds")
     store = Store.create(check_directory(out, "out"), plan.spec, versions(), now, plan.request.to_json())
+    run = None
     try:
-        store.write(status="running", stopped=None)
+        store.write(status="running", stopped=None, plain=plain_settings(plan.final))
         run = Run(
             store, plan.sampler, plan.verifiers, seed=plan.spec["seed"], budget=plan.budget,
             ensemble=plan.spec["ensemble"], target=plan.target, final=plan.final, search=plan.spec["search"],
-            batch_size=plan.batch_size, judges=plan.judges, executor=plan.executor, on_progress=progress,
+            batch_size=plan.batch_size, judges=plan.judges, winners=max(1, keep), executor=plan.executor,
+            on_progress=progress,
         )  # fmt: skip
         run.warnings.extend(plan.warnings)
         follower = progress if isinstance(progress, RunProgress) else None
         if follower is not None:
-            follower.follow(run)
-        interrupted = False
-        try:
-            stopped = _search(plan, run)
-            run.render()
-        except KeyboardInterrupt:
-            stopped, interrupted = "interrupted", True
-        except BaseException as error:
-            if store.is_new and isinstance(error, (ValueError, TypeError)):  # wrong use: as if it had never begun
-                store.discard()
-            else:
-                _mark_failed(store, error)
-            raise
+            follower.follow(run, expected_nfe(plan))
+        stopped, interrupted = _searched(plan, run)
         try:
             if follower is not None:
                 follower.conclude()
-            return _conclude(plan, run, stopped, interrupted, pictures)
-        except KeyboardInterrupt:
+            return _conclude(plan, run, stopped, interrupted, pictures, keep)
+        except (KeyboardInterrupt, Stopped) as error:
             if interrupted or run.best is None:
                 raise
-            return _conclude(plan, run, "interrupted", True, pictures)
+            return _conclude(plan, run, _why_ended(error), True, pictures, keep)
         except BaseException as error:
             _mark_failed(store, error)
             raise
     finally:
         if isinstance(progress, RunProgress):
             progress.leave()
+        if run is not None:
+            run.close()
         store.close()
+
+
+def _searched(plan: Plan, run: Run) -> tuple[str, bool]:
+    """Search, and render what the result shows; returns why it ended, and whether that was before its end."""
+    try:
+        stopped = _search(plan, run)
+        run.render()
+        _say_if_short(plan, run, stopped)
+    except (KeyboardInterrupt, Stopped) as error:
+        if run.best is None:
+            log.warning("ending with the first image; Ctrl-C again ends without it")
+            with suppress(KeyboardInterrupt):
+                run.finish_one()
+        return _why_ended(error), True
+    except BaseException as error:
+        if run.store.is_new and isinstance(error, (ValueError, TypeError)):  # wrong use: as if it had never begun
+            run.store.discard()
+        else:
+            _mark_failed(run.store, error)
+        raise
+    return stopped, False
+
+
+def _why_ended(error: BaseException) -> str:
+    return "stopped" if isinstance(error, Stopped) else "interrupted"
 
 
 def _search(plan: Plan, run: Run) -> str:
@@ -98,13 +138,22 @@ def _search(plan: Plan, run: Run) -> str:
     return "finished"
 
 
-def _conclude(plan: Plan, run: Run, stopped: str, interrupted: bool, pictures: bool) -> Result:
+def _say_if_short(plan: Plan, run: Run, stopped: str) -> None:
+    """Warn where a budget in seconds ended a search before it was one; of others the plan has warned."""
+    if plan.budget.seconds is not None and stopped.startswith("budget"):
+        small = too_small(plan, Budget(nfe=run.spent.nfe))
+        if small is not None:
+            run.say(in_words(plan, small))
+
+
+def _conclude(plan: Plan, run: Run, stopped: str, interrupted: bool, pictures: bool, keep: int) -> Result:
     """Judge, write what a person looks at, and sum up."""
     store = run.store
     if run.best is None:
         store.write(status="interrupted", stopped=stopped)
-        raise KeyboardInterrupt
-    judged = run.judge() if not interrupted else {}
+        raise Stopped("stopped before the first image") if stopped == "stopped" else KeyboardInterrupt
+    if not interrupted:
+        run.judge()
     for text in getattr(run.final, "warnings", ()):  # what showed on the way
         run.say(text)
     best, baseline = run.best, run.baseline or run.draft_baseline or run.best
@@ -112,39 +161,79 @@ def _conclude(plan: Plan, run: Run, stopped: str, interrupted: bool, pictures: b
         run.say("interrupted before the baseline was rendered: what is shown as the baseline is " + (
             "its draft with fewer steps" if run.draft_baseline is not None else "the best itself"
         ))  # fmt: skip
-    shown = {
-        name: _show(run, one, judged.get(one.id, {}), f"{name}.png")
-        for name, one in (("best", best), ("baseline", baseline))
-    }
-    curve = run.curve()
-    names = tuple(verifier.name for verifier in run.verifiers)
-    candidates = list(run.candidates.values())
-    if pictures:
-        _draw(run, shown["baseline"], shown["best"], curve, names)
+    standing = _standing(run)
+    shown_best, shown_baseline = (
+        _write_image(run, one, f"{name}.png", standing) for name, one in (("best", best), ("baseline", baseline))
+    )
+    kept = _keep(run, keep, standing)
     seconds = {name: round(value, 4) for name, value in run.seconds.items()}
+    if pictures:
+        _draw(run, shown_baseline, shown_best, standing)
     seconds["total"] = round(run.elapsed, 4)
     result = Result(
-        best=shown["best"], baseline=shown["baseline"], nfe=run.spent.nfe, forwards=run.spent.forwards,
-        images=run.spent.images, seconds=seconds, stopped=stopped, run=store.root, verifiers=names,
-        judges=tuple(judge.name for judge in plan.judges), candidates=tuple(candidates), curve=tuple(curve),
-        warnings=(*run.warnings, *run.failures(), *run.bills()), interrupted=interrupted,
+        best=shown_best, baseline=shown_baseline, nfe=run.spent.nfe, forwards=run.spent.forwards,
+        images=run.spent.images, seconds=seconds, stopped=stopped, run=store.root, verifiers=run.ranking.names,
+        judges=tuple(judge.name for judge in plan.judges), candidates=tuple(run.candidates.values()),
+        curve=tuple(run.curve()), warnings=(*run.warnings, *run.failures(), *run.bills()), interrupted=interrupted,
+        prompt=run.prompt, value_name=run.ranking.name, kept=kept, why=explain(_rendered(run), run.ranking),
     )  # fmt: skip
-    summary = result.to_json()
-    for key in ("best", "baseline"):
-        summary[key]["file"] = Path(summary[key]["file"]).name
-    summary.pop("run")
-    files = {one.file.name: digest_of(one.file.read_bytes()) for one in shown.values()}
-    store.write(status="interrupted" if interrupted else "done", stopped=stopped, summary=summary, files=files)
+    _record(store, result)
     return result
 
 
-def _draw(
-    run: Run, baseline: ResultImage, best: ResultImage, curve: Sequence[CurvePoint], names: Sequence[str]
-) -> None:
+def _rendered(run: Run) -> list[Candidate]:
+    """The candidates that the best was chosen of: those of all steps, where there are any."""
+    pool = list(run.candidates.values())
+    return [one for one in pool if one.particle.steps == run.final.schedule.steps] or pool
+
+
+def _standing(run: Run) -> dict[str, float]:
+    """The value of every candidate by its id, within those of its number of steps."""
+    pool = list(run.candidates.values())
+    found: dict[str, float] = {}
+    for steps in {one.particle.steps for one in pool}:
+        alike = [one for one in pool if one.particle.steps == steps]
+        found.update(zip((one.id for one in alike), run.ranking.values(alike), strict=True))
+    return found
+
+
+def _record(store: Store, result: Result) -> None:
+    """Say in ``run.json`` that it ended, and what came of it; its files are named relative to it."""
+    summary = result.to_json()
+    for one in (summary["best"], summary["baseline"], *summary["kept"]):
+        one["file"] = Path(one["file"]).relative_to(store.root).as_posix()
+    summary.pop("run")
+    files = {one.file.name: digest_of(one.file.read_bytes()) for one in (result.best, result.baseline)}
+    status = "interrupted" if result.interrupted else "done"
+    store.write(status=status, stopped=result.stopped, summary=without_nan(summary), files=files)
+
+
+def _keep(run: Run, count: int, standing: Mapping[str, float]) -> tuple[ResultImage, ...]:
+    """Write the best ``count`` as files of their own, in place of those that an earlier end of the run left."""
+    folder = inside(run.store.root, KEPT)
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if KEPT_NAME.fullmatch(path.name):
+                path.unlink()
+    if not count:
+        return ()
+    best = [one for one in run.best_first if math.isfinite(standing[one.id])][:count]
+    if len(best) < count:
+        run.say(f"{len(best)} of the {count} images to keep are there: no more candidates have a score")
+    with run.store.writing(folder):
+        folder.mkdir(exist_ok=True)
+    digits = max(2, len(str(count)))
+    return tuple(
+        _write_image(run, one, f"{KEPT}/{place:0{digits}}-{one.id}.png", standing) for place, one in enumerate(best, 1)
+    )
+
+
+def _draw(run: Run, baseline: ResultImage, best: ResultImage, standing: Mapping[str, float]) -> None:
     """Write what a person looks at first: before and after, the contact sheet, the curve."""
     root, store = run.store.root, run.store
+    places = {name: decimals([baseline.scores.get(name), best.scores.get(name)]) for name in best.scores}
     captions = [
-        "\n".join([title, *(f"{name} {report.format_score(value)}" for name, value in one.scores.items())])
+        "\n".join([title, *(f"{name} {written(value, places.get(name, 3))}" for name, value in one.scores.items())])
         for title, one in (("baseline", baseline), ("best", best))
     ]
     with store.writing(root / "before-after.png"):
@@ -153,18 +242,20 @@ def _draw(
         )
         write_picture(pair, root / "before-after.png")
     with store.writing(root / "contact-sheet.png"):
-        pool = list(run.candidates.values())
-        full = [one for one in pool if one.particle.steps == run.final.schedule.steps]
-        drafts = [one for one in pool if one.particle.steps != run.final.schedule.steps]  # their scores do not compare
-        best_first = [*run.top(full, len(full)), *run.top(drafts, len(drafts))][: report.MOST_TILES]
-        write_picture(report.contact_sheet(root, best_first, names), root / "contact-sheet.png")
+        ranked = [(one, standing[one.id]) for one in run.best_first]
+        sheet = report.contact_sheet(root, ranked, run.ranking, baseline=baseline.id, judged=run.ledger.judged)
+        write_picture(sheet, root / "contact-sheet.png")
     with store.writing(root / "curve.png"):
-        report.plot_curve(curve, names, root / "curve.png")
+        first = run.draft_baseline
+        report.plot_curve(
+            run.curve(), run.ranking.names, root / "curve.png", value_name=run.ranking.name,
+            baseline=None if first is None else standing[first.id],
+        )  # fmt: skip
 
 
-def _show(run: Run, one: Candidate, judged: dict[str, float], file: str) -> ResultImage:
-    """Write a candidate's PNG with its scores in the metadata."""
-    scores = {**one.scores, **judged}
+def _write_image(run: Run, one: Candidate, file: str, standing: Mapping[str, float]) -> ResultImage:
+    """Write a candidate's PNG with its scores, the judges' too, in the metadata."""
+    scores = {**one.scores, **run.ledger.judged.get(one.id, {})}
     made = run.ledger.images[one.id]
     try:
         array, recipe = read_recipe(run.store.root / one.file)
@@ -176,13 +267,13 @@ def _show(run: Run, one: Candidate, judged: dict[str, float], file: str) -> Resu
     path = run.store.root / file
     with run.store.writing(path):
         write_atomically(path, encode_png(np.ascontiguousarray(array), recipe))
-    return ResultImage(one.id, one.seed, scores, path)
+    return ResultImage(one.id, one.seed, scores, path, standing[one.id])
 
 
 def _mark_failed(store: Store, error: BaseException) -> None:
     """Say in run.json why it ended; a disk that is full stays silent here, the first error is the one to show."""
     try:
-        first = next(iter(str(error).splitlines()), type(error).__name__)
+        first = first_line(error)
         store.write(status="failed", stopped=clean(f"{type(error).__name__}: {first}", 1000))
     except (OSError, RuntimeError):
         log.debug("run.json could not be updated", exc_info=True)

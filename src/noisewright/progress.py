@@ -228,7 +228,7 @@ class RunProgress:
             return
         self._done = max(self._done, self._portion())  # a bar does not go back
         took, made = time.monotonic() - self._began, self._done - self._at
-        left = took * (1 - self._done) / made if made > 0 else None
+        left = took * (1 - self._done) / made if made > 0 and self._done < 1 else None  # after the last step none knows
         if run.budget.seconds is not None and left is not None:
             left = min(left, max(0.0, run.budget.seconds - run.elapsed))
         images = run.spent.images

@@ -20,24 +20,25 @@ from noisewright.execute import versions
 from noisewright.images.metadata import encode_png, pixel_hash, public_name, read_image, read_recipe
 from noisewright.outside.files import check_output, write_atomically
 from noisewright.outside.inside import inside
+from noisewright.outside.messages import short
 from noisewright.planning import check_device
 from noisewright.registry import trust as trusting
 from noisewright.request import RESERVED
+from noisewright.run.follow import Watch
 from noisewright.run.particle import Particle, from_lineage, noise_particle
-from noisewright.run.reading import is_run, read_journal, read_run
+from noisewright.run.reading import is_run, read_run
 from noisewright.run.store import Store
 from noisewright.run.verbs import Run
 from noisewright.samplers.fingerprint import fingerprint, is_older, same_model
-from noisewright.samplers.pipeline import PipelineSampler, load_pipeline
+from noisewright.samplers.pipeline import PipelineSampler
 from noisewright.samplers.protocol import Sampler
+from noisewright.samplers.recorded import SOURCE, loading_arguments
 from noisewright.samplers.settings import restored
-from noisewright.schemas.journal import check_record
-from noisewright.schemas.reading import short
 from noisewright.schemas.request import as_path, check_arguments
 
 NOT_SETTINGS = (
     "model", "pipeline", "fingerprint", "prompt", "num_inference_steps", "solver", "eta", "schedule", "levels", "dtype",
-    "device", "none", "step_noise",
+    "device", "none", "step_noise", *SOURCE,
 )  # fmt: skip
 """What of a sampler's description is no argument of the pipeline's call."""
 
@@ -103,6 +104,8 @@ def replay(
     dtype: str | None = None,
     pipe_kwargs: Mapping[str, Any] | None = None,
     trust: bool = False,
+    loras: Sequence[str | Path] = (),
+    config: str | Path | None = None,
 ) -> Replay:
     """Regenerate the candidate of a PNG, or of ``RUN:ID``.
 
@@ -117,6 +120,8 @@ def replay(
         pipe_kwargs: tensors, arrays and images among the arguments of the pipeline's call, of which a recipe holds only
             a hash: it is compared.
         trust: download a model that the recipe names and that is not here.
+        loras: where the LoRAs that made it are now, if not where they were; a recipe knows them by their content.
+        config: where the configurations of a single-file checkpoint are now.
 
     Raises:
         ValueError: on a file without a recipe, an unknown id, or settings that the model does not take, or that are
@@ -134,7 +139,11 @@ def replay(
     pixels, recipe = read_recipe(image)
     if model is None:
         model = find_recorded_model(recipe, image, trust)
-    sampler = rebuild(recipe, model, device, dtype, pipe_kwargs)
+    run = next(filter(None, map(_run_of, (image.parent, image.parent.parent))), {})
+    loading = loading_arguments(
+        recipe["sampler"], what=str(image), loras=loras, config=config, request=run.get("request")
+    )
+    sampler = rebuild(recipe, model, device, dtype, pipe_kwargs, loading)
     particle = _particle(recipe)
     best, how = _regenerate(sampler, [particle], particle, recipe), "alone"
     size, place = int(recipe["micro_batch"]["size"]), int(recipe["micro_batch"]["place"])
@@ -170,11 +179,9 @@ def find_image(source: str) -> Path:
         return inside(run, f"{key}.png")
     if not is_run(run):
         raise ValueError(f"expected a run directory (with run.json), got {run}")
-    files: dict[str, str] = {}
-    for record in read_journal(run):
-        if record["verb"] == "finish":
-            check_record(record, f"a line of {Path(run) / 'journal.jsonl'}")
-            files.update(zip(record["ids"], record["files"], strict=True))
+    watch = Watch(run)
+    watch.look()
+    files = {one: made.file for one, made in watch.ledger.images.items()}
     found = [one for one in files if key and one.startswith(key)]
     if len(found) != 1:
         what = f"expected the id of one candidate of {run}, got {short(key)}"
@@ -199,9 +206,9 @@ def find_recorded_model(recipe: Mapping[str, Any], image: Path, trust: bool = Fa
     if not isinstance(name, str):
         raise ValueError(f"expected the name of a model in the recipe of {image}, got {type(name).__name__}")
     told = next(filter(None, map(_model_of, (image.parent, image.parent.parent))), None)
-    if told is not None and public_name(told) == public_name(name) and Path(told).is_dir():
+    if told is not None and public_name(told) == public_name(name) and Path(told).exists():
         return told
-    if registry.bundled(name) is not None or Path(name).is_dir():
+    if registry.is_installed(name) or Path(name).is_dir():
         return name
     if public_name(name) != name or "/" not in name:
         where = f", which is no longer at {told}" if told else " on somebody's disk"
@@ -215,20 +222,27 @@ def find_recorded_model(recipe: Mapping[str, Any], image: Path, trust: bool = Fa
 
 def _model_of(run: Path) -> str | None:
     """The model that the settings of a run in a directory name, with its path; None where there is no run."""
-    try:
-        spec = read_run(run)["spec"] if is_run(run) else None
-    except ValueError:
-        return None
+    spec = (_run_of(run) or {}).get("spec")
     sampler = spec.get("sampler") if isinstance(spec, dict) else None
     model = sampler.get("model") if isinstance(sampler, dict) else None
     return model if isinstance(model, str) else None
 
 
+def _run_of(folder: Path) -> dict[str, Any] | None:
+    """The run.json of a directory; None where it is no run, or one that cannot be read."""
+    try:
+        return read_run(folder) if is_run(folder) else None
+    except ValueError:
+        return None
+
+
 def rebuild(
     recipe: Mapping[str, Any], model: str | None = None, device: str | None = None, dtype: str | None = None,
-    pipe_kwargs: Mapping[str, Any] | None = None,
+    pipe_kwargs: Mapping[str, Any] | None = None, loading: Mapping[str, Any] | None = None,
 ) -> PipelineSampler:  # fmt: skip
     """The sampler that a recipe describes; the arguments are :func:`replay`'s.
+
+    ``loading`` is what :func:`~.samplers.recorded.loading_arguments` gives; by default what the record alone says.
 
     Raises:
         RunMismatch: where the model is another one, or an argument, or its scheduler gives other noise levels.
@@ -243,15 +257,16 @@ def rebuild(
     settings = {key: value for key, value in settings.items() if key not in NOT_SETTINGS}
     settings = restored(settings, pipe_kwargs, is_older(made["fingerprint"]))
     name = model or made["model"]
-    where, device = registry.find_model(name), device or _device(made["device"])
-    pipe = load_pipeline(where, device=device, dtype=made["dtype"])  # a fingerprint holds for one dtype
+    device = device or _device(made["device"])
+    loading = loading_arguments(made, what=f"an image of {name}") if loading is None else loading
+    pipe = registry.load_model(name, device=device, dtype=made["dtype"], **loading)  # a fingerprint is of one dtype
     now = fingerprint(pipe)
     if not same_model(made["fingerprint"], now):
         raise RunMismatch(
             f"expected the model with fingerprint {made['fingerprint']} that made the image, got {now} from {name}"
         )
     if dtype is not None and dtype != made["dtype"]:
-        pipe = load_pipeline(where, device=device, dtype=dtype)
+        pipe = registry.load_model(name, device=device, dtype=dtype, **loading)
     if _solver(made) is None and made["eta"] is not None:
         settings["eta"] = made["eta"]  # what the pipeline passes to its own scheduler
     for key in RESERVED:
@@ -261,12 +276,12 @@ def rebuild(
     found, solvers = "", [None, _solver(made)]  # the pipeline's own mostly maps to the recorded one
     levels = made.get("levels")
     if levels is not None:
-        levels, solvers = levels if isinstance(levels, str) else Schedule(**levels), solvers[1:]
+        levels = registry.schedule_rule(levels) if isinstance(levels, str) else Schedule(**levels)
+        solvers = solvers[1:]
     for solver in solvers:
-        sampler = PipelineSampler(
-            pipe, made["prompt"], num_inference_steps=made["num_inference_steps"], solver=solver, schedule=levels,
-            model=made["model"], pipe_kwargs=settings, **named,
-        )  # fmt: skip
+        steps, model_name = made["num_inference_steps"], made["model"]
+        given = {"num_inference_steps": steps, "solver": solver, "schedule": levels, "model": model_name, **named}
+        sampler = registry.make_sampler(pipe, made["prompt"], {**given, "pipe_kwargs": settings})
         rebuilt = {key: sampler.description[key] for key in ("solver", "eta", "schedule")}
         if all(rebuilt[key] == made[key] for key in rebuilt):
             return sampler

@@ -19,6 +19,7 @@ from typing_extensions import TypedDict
 
 from noisewright import registry
 from noisewright.outside.bounds import MOST_VERIFIERS, no_longer, no_more
+from noisewright.outside.messages import short
 from noisewright.registry.located import located_model, located_verifiers
 from noisewright.schemas.checked import (
     CLOSED,
@@ -33,7 +34,7 @@ from noisewright.schemas.checked import (
     matching,
     wrong,
 )
-from noisewright.schemas.reading import is_directory, is_file, short
+from noisewright.schemas.reading import is_directory, is_file
 from noisewright.schemas.request import (
     DeviceName,
     Dtype,
@@ -54,7 +55,6 @@ MOST_PIXELS = 2**26
 MOST_LORAS = 64
 MOST_KEPT = 10_000
 MOST_ARGUMENTS = 100
-EXECUTORS = ("local", "ray")
 
 NONE = ["none"]
 """What asks for no judge at all, where the model's card names one."""
@@ -329,13 +329,13 @@ def check_names(request: Request) -> None:
     Raises:
         ValueError: in one line, with the nearest name.
     """
-    check_executor(request.executor)
+    registry.executor_entry(request.executor)
     if request.schedule is not None and not is_file(request.schedule):
         registry.entry("schedule", request.schedule)
     registry.entry("search", request.search)
     judges = () if request.judge == NONE else request.judge or ()
     for name in (*(request.verifier or ()), *judges):
-        if isinstance(name, str) and ".py:" not in name:
+        if isinstance(name, str) and registry.from_file(name) is None:
             registry.entry("verifier", name.partition(":")[0])
     if request.solver is not None:
         registry.entry("solver", request.solver)
@@ -349,15 +349,3 @@ def check_names(request: Request) -> None:
         if name in request.pipeline_args:
             value = short(request.pipeline_args[name])
             raise ValueError(f"expected no {name}, which noisewright sets itself, got {value}")
-
-
-def check_executor(name: str) -> None:
-    """Refuse an executor that is not there.
-
-    Raises:
-        ValueError: in one line, with the nearest name.
-    """
-    if name not in EXECUTORS:
-        raise ValueError(registry.unknown("executor", name, list(EXECUTORS)))
-    if name == "ray":
-        raise ValueError("executor 'ray' is not available yet: expected local")

@@ -83,7 +83,7 @@ class Result:
         value_name: what :attr:`ResultImage.value` is: the verifier's name, or ``mean rank``, ``z-sum``,
             ``weighted sum``.
         kept: the best K as files, where that was asked for; best first.
-        why: the best against the second, as :func:`noisewright.evaluate.standings.why` tells it; None with one.
+        why: the best against the second, as :func:`noisewright.run.explain.explain` tells it; None with one.
     """
 
     best: ResultImage
@@ -146,7 +146,7 @@ class Result:
 
     def plot(self, file: str | Path | None = None) -> Any:
         """The best-so-far curve as a matplotlib figure, which a notebook shows; written to ``file`` if one is given."""
-        return report.plot_curve(self.curve, self.verifiers, file)
+        return report.plot_curve(self.curve, self.verifiers, file, value_name=self.value_name)
 
     def __repr__(self) -> str:
         rows = [f"{name} {after} ({before})" for name, _, before, after, _ in self._scores()]

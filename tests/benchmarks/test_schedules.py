@@ -14,8 +14,8 @@ from noisewright.measures.bootstrap import interval
 from noisewright.measures.statistics import FeatureStatistics
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-import _schedules_show as tables
-import _schedules_work as model
+import _schedules_model as model
+import _schedules_text as tables
 from _schedules_store import BLOCK, Part, Rows, hashed, parts_of
 from _schedules_work import Arm, Job
 

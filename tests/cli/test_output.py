@@ -67,6 +67,7 @@ def loud(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_json_is_one_object_whatever_a_verifier_prints(loud):
     command = [sys.executable, "-m", "noisewright", "score", str(loud / "a.png"), str(loud / "b.png"), "--prompt", "x"]
     command += ["--verifier", f"{loud}/loud.py:one", "--json"]
@@ -77,6 +78,7 @@ def test_json_is_one_object_whatever_a_verifier_prints(loud):
         assert said in found.stderr, said
 
 
+@pytest.mark.slow
 def test_a_search_s_json_is_one_object_too(loud, capfd):
     given = ["generate", "a red circle", "--steps", "1", "--budget", "2 images", "--verifier", f"{loud}/loud.py:one"]
     given += ["--judge", f"{loud}/loud.py:f", "--out", str(loud / "run"), "--json"]

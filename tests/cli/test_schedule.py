@@ -149,7 +149,7 @@ def unloaded(monkeypatch):
     def load(*given, **more):
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("noisewright.samplers.pipeline.load_pipeline", load)
+    monkeypatch.setattr("noisewright.trajectory.model.load", load)
 
 
 @pytest.mark.parametrize(
@@ -185,11 +185,11 @@ def test_options_that_a_method_does_not_look_at_are_refused(method, given, metho
 @pytest.mark.parametrize(
     ("method", "given", "word"),
     [
-        ("vrg", ("--penalty", "nan"), "finite penalty"),
-        ("vrg", ("--gamma", "nan"), "gamma in (0, 1), got nan"),
-        ("vrg", ("--target", "nan"), "target abar in (0, 1), got nan"),
-        ("gits", ("--factor", "nan"), "finite factor of later steps above 0, got nan"),
-        ("gits", ("--factor", "inf"), "finite factor"),
+        ("vrg", ("--penalty", "nan"), "finite --penalty"),
+        ("vrg", ("--gamma", "nan"), "--gamma in (0, 1), got nan"),
+        ("vrg", ("--target", "nan"), "--target abar in (0, 1), got nan"),
+        ("gits", ("--factor", "nan"), "finite --factor of later steps above 0, got nan"),
+        ("gits", ("--factor", "inf"), "finite --factor"),
         ("gits", ("--cost", "l3"), "dev, l1, l2"),
         ("gits", ("--nodes", 4), "1 to 3 steps on a teacher of 4 nodes, got 4"),
         ("search", ("--metric", "techer"), "did you mean teacher"),
@@ -234,6 +234,7 @@ def test_force_does_not_change_the_number_of_steps(errors, fitted, unloaded, tmp
     assert "schedule of 5 steps, got 4" in refused(capsys, *argv, "--from", fitted)
 
 
+@pytest.mark.slow
 def test_what_is_fitted_ends_where_its_start_does(models, errors, tmp_path, capsys):
     """The pipeline's own levels end above the clean image, named ones and those of gits and dmn at it."""
     fit = ("fit", "--model", models / "sd", "--steps", 3, "--out", tmp_path / "s.json", "--json")
@@ -429,6 +430,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_made(model
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_prompts_are_dealt_out_to_tuning_and_report(models, tmp_path, capsys):
     (tmp_path / "prompts.txt").write_text("a cat\na dog\na bird\n")
     few = ("--samples", 4, "--evaluations", 3, "--teacher-steps", 4, "--guidance-scale", 3)
@@ -440,6 +442,7 @@ def test_prompts_are_dealt_out_to_tuning_and_report(models, tmp_path, capsys):
     assert "name more prompts" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_fit_says_what_its_errors_were_measured_on(models, pictures, tmp_path, capsys):
     measure = ("measure", models / "sd", "--images", pictures, "--levels", 5, "--guidance-scale", 5, "--out", "e.json")
     done(capsys, *measure)
@@ -483,18 +486,19 @@ def test_compare_tells_what_each_schedule_costs(models, fitted, capsys):
     assert "differ in NFE" not in done(capsys, *argv)
 
 
+@pytest.mark.slow
 def test_a_search_that_is_interrupted_leaves_its_best(models, monkeypatch, tmp_path, capsys):
     from noisewright.trajectory import tune
 
-    real, tried = tune.Climb._tried, []
+    real, tried = tune.metric_values, []
 
-    def stopped(self, one):
-        tried.append(one)
-        if len(tried) == 3:
+    def stopped(schedule, *given):
+        tried.append(schedule)
+        if len(tried) == 4:
             raise KeyboardInterrupt
-        return real(self, one)
+        return real(schedule, *given)
 
-    monkeypatch.setattr(tune.Climb, "_tried", stopped)
+    monkeypatch.setattr(tune, "metric_values", stopped)
     fit = ("schedule", "fit", "--method", "search", "--model", models / "sd", "--steps", 3, "--from", "uniform", *FEW)
     argv = [str(one) for one in (*fit, "--evaluations", 6, "--out", "s.json")]
     assert cli.main(argv) == 130
@@ -519,7 +523,7 @@ def test_fid_is_compared_with_the_interval_of_its_change(models, tmp_path, capsy
         def __call__(self, images):
             return type("Found", (), {"features": images.mean((2, 3))})
 
-    monkeypatch.setattr("noisewright.verifiers.features.FeatureNetwork", Network)
+    monkeypatch.setattr("noisewright.trajectory.metric_names.FeatureNetwork", Network)
     FeatureStatistics("flat").add(torch.rand(50, 3, generator=torch.Generator().manual_seed(0))).save("r.safetensors")
     monkeypatch.setattr(registry, "find_model", lambda name: str(name))
     argv = ("compare", "uniform", "quadratic", "--model", models / "sd", "--samples", 12, "--steps", 3, "--prompt")
@@ -529,3 +533,21 @@ def test_fid_is_compared_with_the_interval_of_its_change(models, tmp_path, capsy
     assert second["change"] == pytest.approx(second["value"] - first["value"])
     low, high = second["change_interval"]
     assert low < second["change"] < high
+
+
+def test_without_a_terminal_lines_say_how_far_a_command_is(models, monkeypatch, capsys):
+    """A line in 30 seconds; here they are not waited for."""
+    from noisewright import progress
+
+    monkeypatch.setattr("noisewright.cli.progress.lines", lambda write: progress.lines(write, every=0.0))
+    fit = ("fit", "--method", "search", "--model", models / "sd", "--steps", 3, "--from", "uniform", *FEW)
+    assert cli.main([str(one) for one in ("schedule", *fit, "--evaluations", 4, "--out", "s.json")]) == 0
+    err = capsys.readouterr().err
+    for words in ("making many-step images: 2 of", "searching: 4 of 4 schedules, best", "reporting: 2 of 2", " left"):
+        assert words in err, words
+    argv = ("measure", models / "flow", "--levels", 5, "--count", 6, "--out", "e.json")
+    assert cli.main([str(one) for one in ("schedule", *argv)]) == 0
+    assert "measuring: 6 of 6 images" in capsys.readouterr().err
+    argv = ("compare", "uniform", "karras", "--model", models / "sd", "--steps", 3, *FEW)
+    assert cli.main([str(one) for one in ("schedule", *argv)]) == 0
+    assert "comparing: 1 of 2 schedules, karras" in capsys.readouterr().err

@@ -2,7 +2,6 @@
 
 import errno
 import io
-import json
 import os
 import signal
 import subprocess
@@ -13,12 +12,9 @@ from contextlib import suppress
 import pytest
 from PIL import Image
 
-import tiny
+from commands import run
 from noisewright import cli
-from noisewright.cli import output, progress, terminal
-from noisewright.cli.exits import Ended
-from noisewright.cli.runs import print_finished
-from noisewright.cli.signals import stoppable
+from noisewright.cli import progress, terminal
 from noisewright.run.store import read_run
 
 pty = pytest.importorskip("pty")
@@ -26,13 +22,6 @@ termios = pytest.importorskip("termios")
 
 PATIENCE = 120
 """Seconds after which a process that should have ended counts as stuck."""
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    path = tmp_path_factory.mktemp("model") / "tiny"
-    tiny.sd().save_pretrained(path, safe_serialization=True)
-    return path
 
 
 def in_terminal(arguments, before=""):
@@ -73,6 +62,7 @@ def arguments(model, out, budget):
             "2", "--out", str(out), "--budget", budget]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_closed_terminal_ends_a_run_with_the_best_so_far(model, tmp_path):
     out = tmp_path / "run"
     process, master = in_terminal(arguments(model, out, "5000 images"))
@@ -86,6 +76,7 @@ def test_a_closed_terminal_ends_a_run_with_the_best_so_far(model, tmp_path):
     assert cli.main(["resume", str(out), "--budget", f"{held['summary']['images'] + 1} images", "--json"]) == 0
 
 
+@pytest.mark.slow
 def test_under_nohup_a_closed_terminal_stops_neither_the_run_nor_its_saving(model, tmp_path):
     """SIGHUP is ignored from the start; bar, warnings and table are written to a terminal that is not there."""
     out = tmp_path / "run"
@@ -100,34 +91,51 @@ def test_under_nohup_a_closed_terminal_stops_neither_the_run_nor_its_saving(mode
     Image.open(out / "best.png").verify()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_the_handlers_are_put_back(number):
-    before = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt), stoppable():
-        signal.raise_signal(number)
-    assert signal.getsignal(number) is before
+SIGNALLED = """
+import signal
+
+calls = []
+
+def score(images, prompt):
+    calls.append(prompt)
+    if len(calls) == 2:
+        signal.raise_signal(signal.{name})
+    return images.mean((1, 2, 3))
+"""
 
 
-def test_a_second_hangup_does_not_end_the_saving():
-    saved = []
-
-    def work():
-        try:
-            signal.raise_signal(signal.SIGHUP)
-        finally:
-            signal.raise_signal(signal.SIGHUP)
-            saved.append(True)
-
-    with pytest.raises(KeyboardInterrupt), stoppable():
-        work()
-    assert saved
+def signalled(capsys, model, here, name):
+    """A run in this process that is told to end at its second image; returns its exit code."""
+    (here / "told.py").write_text(SIGNALLED.format(name=name))
+    given = ["generate", "a cat", "--model", model, "--verifier", "told.py:score", "--steps", 1, "--out", "run"]
+    return run(capsys, [*given, "--batch-size", 1, "--budget", "2 images"]).code
 
 
-def test_an_ignored_hangup_stays_ignored():
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_run_that_is_told_to_end_saves_its_best_and_the_handlers_are_put_back(name, model, here, capsys):
+    before = signal.getsignal(getattr(signal, name))
+    assert signalled(capsys, model, here, name) == 130
+    assert signal.getsignal(getattr(signal, name)) is before
+    assert read_run(here / "run")["status"] == "interrupted"
+
+
+def test_a_second_hangup_does_not_end_the_saving(model, here, capsys, monkeypatch):
+    real, saved = terminal.say, []
+
+    def say(text):
+        signal.raise_signal(signal.SIGHUP)
+        saved.append(text)
+        real(text)
+
+    monkeypatch.setattr(terminal, "say", say)
+    assert signalled(capsys, model, here, "SIGHUP") == 130
+    assert any("the best so far is saved" in text for text in saved)
+
+
+def test_an_ignored_hangup_stays_ignored(model, here, capsys):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with stoppable():
-            signal.raise_signal(signal.SIGHUP)
+        assert signalled(capsys, model, here, "SIGHUP") == 0
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
@@ -154,20 +162,15 @@ def test_what_cannot_be_drawn_on_standard_error_stops_nothing(monkeypatch):
         show(0.5, 1.0, "nor this")
 
 
-def test_an_interrupted_run_whose_table_cannot_be_printed_exits_as_interrupted(model, tmp_path, monkeypatch):
-    from noisewright import api
-
-    def interrupted(run):
-        raise KeyboardInterrupt
-
-    found = api.search(
-        str(model), "a cat", verifier="brightness", num_inference_steps=2, budget="4 images", out=tmp_path / "run",
-        progress=interrupted,
-    )  # fmt: skip
-    assert found.interrupted
-    closed = []
-    monkeypatch.setattr(sys, "stdout", Gone())
-    monkeypatch.setattr(output, "close_stdout", lambda: closed.append(True))
-    assert print_finished(found, tmp_path / "run", as_json=True) == Ended(130)
-    assert closed
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
+@pytest.mark.slow
+def test_an_interrupted_run_whose_table_cannot_be_printed_exits_as_interrupted(model, here):
+    (here / "told.py").write_text(SIGNALLED.format(name="SIGINT"))
+    command = [sys.executable, "-m", "noisewright", "generate", "a cat", "--model", str(model), "--steps", "1", "--out"]
+    with open("/dev/full", "w") as full:
+        found = subprocess.run(
+            [*command, "run", "--verifier", "told.py:score", "--budget", "3", "--batch-size", "1"], stdout=full,
+            stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert found.returncode == 130, found.stderr
+    assert "the best so far is saved" in found.stderr
+    assert read_run("run")["status"] == "interrupted"

@@ -13,7 +13,7 @@ import tiny
 from noisewright import registry
 from noisewright.diffusion.clock import Clock
 from noisewright.diffusion.schedule import Schedule
-from noisewright.diffusion.schedules import RULES, _beta_quantile, named_schedule
+from noisewright.diffusion.schedules import RULES, beta_quantile, named_schedule
 from noisewright.samplers.levels import read_levels
 from noisewright.samplers.pipeline import PipelineSampler
 
@@ -127,9 +127,9 @@ def test_autodiffusion(stable):
 
 
 @given(st.floats(0.001, 0.999))
-def test_beta_quantiles(part):
+def testbeta_quantiles(part):
     """By the density itself, integrated in the angle x = sin^2 a, another variable than the rule's."""
-    quantile = _beta_quantile(part)
+    quantile = beta_quantile(part)
     angle = torch.linspace(0, math.pi / 2, 20001, dtype=torch.float64)
     height = (angle.sin() * angle.cos()).clamp(min=0) ** 0.2
     mass = torch.cumulative_trapezoid(height, angle)

@@ -13,28 +13,21 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
-from transformers import ViTConfig, ViTForImageClassification
 
+from golden.distribution_inputs import CASES, NEIGHBOURS, SPLITS, features, logits
 from noisewright.cli import main
 from noisewright.evaluate import distribution
 from noisewright.evaluate.distribution import fid, fid_interval, inception_score, kid, manifold
 from noisewright.evaluate.population import evaluate_images, image_batches, parquet_rows, population
 from noisewright.measures.statistics import FeatureStatistics
 from noisewright.verifiers.features import FeatureNetwork, Features
+from reward_models import BATCH_MATES
+from reward_models import some_features as some
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-sys.path.insert(0, str(GOLDEN))
-from distribution_inputs import CASES, NEIGHBOURS, SPLITS, features, logits  # noqa: E402
-
 HELD = json.loads((GOLDEN / "distribution.json").read_text())
 SAME = 1e-6  # relative; torch-fidelity keeps precision and recall in float32
 ROUNDING = 1e-10  # float64 sums in another order
-BATCH_MATES = 1e-5  # float32 convolutions and products of another batch size
-
-
-def some(count=400, width=8, seed=0, shift=0.0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(count, width, generator=generator, dtype=torch.float64) + shift
 
 
 class Channels:
@@ -56,25 +49,6 @@ def pictures(directory, count, seed=0, low=0, high=256):
     for k in range(count):
         shape = (8, 8, 3) if k % 2 else (6, 10, 3)
         Image.fromarray(random.randint(low, high, shape, dtype=np.uint8)).save(directory / f"{k:03}.png")
-    return directory
-
-
-@pytest.fixture(scope="module")
-def classifier(tmp_path_factory):
-    """A tiny ViT of random weights, with its image processor: 4 classes, 16 features."""
-    torch.manual_seed(0)
-    config = ViTConfig(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24, image_size=16, patch_size=8,
-        id2label={0: "cat", 1: "dog", 2: "frog", 3: "truck"},
-    )  # fmt: skip
-    directory = tmp_path_factory.mktemp("classifier")
-    ViTForImageClassification(config).save_pretrained(directory)
-    half = [0.5] * 3
-    processor = {
-        "image_processor_type": "ViTImageProcessor", "size": {"height": 16, "width": 16}, "image_mean": half,
-        "image_std": half, "do_resize": True, "do_rescale": True, "do_normalize": True, "resample": 3,
-    }  # fmt: skip
-    (directory / "preprocessor_config.json").write_text(json.dumps(processor))
     return directory
 
 

@@ -175,16 +175,23 @@ def by_parquet(path, monkeypatch):
 
 def by_trajectory_parquet(path, monkeypatch):
     monkeypatch.setattr(trajectory, "parquet_rows", lambda file, beside: [(path.read_bytes(), None)])
-    return next(trajectory._images([path.with_suffix(".parquet")]))[0]
+    return next(trajectory.captioned([path.with_suffix(".parquet")]))[0]
+
+
+def by_report(path, _):
+    """The picture at the left, which is as large as the longer side asks."""
+    width, height = read_image(path)[0].shape[1::-1]
+    sheet = report.before_after(path, path, side=max(width, height))
+    return np.asarray(sheet.crop((report.MARGIN, report.MARGIN, report.MARGIN + width, report.MARGIN + height)))
 
 
 READERS = {
     "score": by_score,
     "evaluate": lambda path, _: next(image_batches([path], []))[0],
     "evaluate parquet": by_parquet,
-    "schedule measure": lambda path, _: next(trajectory._images([path]))[0],
+    "schedule measure": lambda path, _: next(trajectory.captioned([path]))[0],
     "schedule measure parquet": by_trajectory_parquet,
-    "report": lambda path, _: np.asarray(report._read(path)),
+    "report": by_report,
     "shown": lambda path, _: np.asarray(ResultImage("0", None, {}, path).image),
 }
 
@@ -388,7 +395,9 @@ def test_special_files_are_one_line_and_never_block(tmp_path, in_time, read):
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs Linux")
 def test_a_contact_sheet_of_special_files_is_grey(tmp_path, in_time):
     for path, _ in special_files(tmp_path):
-        assert report._read(path).size == (report.TILE, report.TILE)
+        sheet = np.asarray(report.before_after(path, path, side=64))
+        picture = sheet[report.MARGIN : report.MARGIN + 64, report.MARGIN : report.MARGIN + 64]
+        assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 1
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/version"), reason="needs Linux")
@@ -509,7 +518,7 @@ def test_names_are_shown_on_one_line(name, line):
 def test_pipes_in_place_of_other_files_are_one_line(tmp_path, in_time, monkeypatch, capsys):
     from noisewright import cli
     from noisewright.measures.statistics import FeatureStatistics
-    from noisewright.verifiers.classifier import _read_labels
+    from noisewright.verifiers.classifier import read_labels
 
     monkeypatch.chdir(tmp_path)
     Image.fromarray(RGB).save("a.png")
@@ -533,29 +542,29 @@ def test_pipes_in_place_of_other_files_are_one_line(tmp_path, in_time, monkeypat
         lambda: evaluate_images([tmp_path / "a.png"], Means(), reference=tmp_path / "p.safetensors"),
         lambda: evaluate_images([tmp_path / "p.txt"], Means(), reference=tmp_path / "a.png"),
         lambda: FeatureStatistics.load("p.npz"),
-        lambda: list(trajectory._images([tmp_path / "a.png"])),
-        lambda: _read_labels("p.txt", "zeroshot"),
+        lambda: list(trajectory.captioned([tmp_path / "a.png"])),
+        lambda: read_labels("p.txt", "zeroshot"),
     ):
         with pytest.raises(ValueError, match="is a pipe"):
             call()
     with pytest.raises(ValueError, match="is a device"):
-        _read_labels("z.txt", "zeroshot")
+        read_labels("z.txt", "zeroshot")
 
 
 def test_files_of_prompts_may_have_a_byte_order_mark(tmp_path):
-    from noisewright.cli import schedule as cli_schedule
-    from noisewright.verifiers.classifier import _read_labels
+    from noisewright.trajectory.model import read_prompts
+    from noisewright.verifiers.classifier import read_labels
 
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfcat\r\n\r\ndog\r\n")
-    assert cli_schedule._conditions(None, tmp_path / "a.txt") == ["cat", "dog"]
-    assert _read_labels(str(tmp_path / "a.txt"), "zeroshot") == ["cat", "dog"]
+    assert read_prompts(tmp_path / "a.txt") == ["cat", "dog"]
+    assert read_labels(str(tmp_path / "a.txt"), "zeroshot") == ["cat", "dog"]
     (tmp_path / "a.png").write_bytes(saved(Image.fromarray(RGB), "PNG"))
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfa cat\n")
-    assert next(trajectory._images([tmp_path / "a.png"]))[1] == "a cat"
+    assert next(trajectory.captioned([tmp_path / "a.png"]))[1] == "a cat"
     for name in ("a.txt", "gone.txt"):
         (tmp_path / "a.txt").write_bytes("a cat".encode("utf-16"))
         with pytest.raises(ValueError, match=r"expected (text in UTF-8|a file with a prompt a line), got"):
-            cli_schedule._conditions(None, tmp_path / name)
+            read_prompts(tmp_path / name)
 
 
 def test_what_was_measured_of_images_is_of_these_files_read_in_this_way(tmp_path):

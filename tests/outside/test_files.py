@@ -4,8 +4,6 @@ import json
 import os
 import socket
 import stat
-import subprocess
-import sys
 import threading
 import tracemalloc
 from pathlib import Path
@@ -15,24 +13,16 @@ import torch
 from PIL import Image
 
 import noisewright as nw
-import tiny
-from noisewright import cli, plan, replay
+from commands import run
+from noisewright import cli
 from noisewright.evaluate import report
 from noisewright.measures.statistics import FeatureStatistics
 from noisewright.outside import files
 from noisewright.outside.reading import read_bytes
 from noisewright.run.store import read_run, write_atomically
-from noisewright.samplers import pipeline
-from noisewright.trajectory.kept import Kept, _key
+from noisewright.trajectory.disk_cache import DiskCache
 
 SPECIAL = ("pipe", "socket", "device", "link to a pipe", "link to a device", "/dev/null", "/dev/stdout", "/dev/fd/1")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    path = tmp_path_factory.mktemp("model") / "tiny"
-    tiny.sd().save_pretrained(path, safe_serialization=True)
-    return path
 
 
 def special(kind, folder, suffix=""):
@@ -207,12 +197,13 @@ def test_nothing_that_is_written_stands_in_place_of_what_is_no_file(kind, tmp_pa
         place.symlink_to(path)
         with pytest.raises(OSError, match="no file"):
             statistics.save(place)
-    kept = Kept(tmp_path)
-    file = kept._file("kind", _key("kind", ("key",)))
-    file.parent.mkdir()
+    cache = DiskCache(tmp_path / "cache")
+    cache.put({"a": torch.zeros(1)}, "kind", "key")
+    (file,) = (tmp_path / "cache").glob("kind/*")
+    file.unlink()
     file.symlink_to(path)
-    kept.put({"a": torch.zeros(1)}, "kind", "key")  # a warning
-    assert kept.root is None
+    cache.put({"a": torch.zeros(1)}, "kind", "key")  # a warning
+    assert cache.root is None
     assert mode_of(path) == before
 
 
@@ -250,12 +241,10 @@ def commands(model, place):
 NEEDS_SUFFIX = {"evaluate --save-statistics": ".npz", "compare --plot": ".png"}
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("kind", ["pipe", "link to a device", "/dev/stdout"])
 @pytest.mark.parametrize("name", list(commands("", "")))
-def test_commands_refuse_places_that_are_no_file_before_anything_is_computed(name, kind, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    for module in (plan, replay, pipeline):
-        monkeypatch.setattr(module, "load_pipeline", lambda *_, **__: pytest.fail("a model was loaded"))
+def test_commands_refuse_places_that_are_no_file_before_anything_is_computed(name, kind, tmp_path, no_model, capsys):
     path = special(kind, tmp_path, NEEDS_SUFFIX.get(name, ""))
     before = mode_of(path)
     Image.new("RGB", (8, 8)).save("x.png")
@@ -323,22 +312,20 @@ def written(folder):
     return {name for name in found if "__pycache__" not in name}
 
 
-def run_in(folder, *arguments):
-    """A command in a process of its own, whose working directory its verifier changes."""
-    return subprocess.run(
-        [sys.executable, "-m", "noisewright", *map(str, arguments)], cwd=folder, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
+def run_in(folder, capsys, *arguments):
+    """A command that begins in ``folder``, whose verifier leaves it; the fixture goes back."""
+    os.chdir(folder)
+    return run(capsys, arguments)
 
 
-def test_a_verifier_that_changes_the_working_directory_changes_nothing_else(model, wandering):
+def test_a_verifier_that_changes_the_working_directory_changes_nothing_else(model, wandering, capsys):
     done = run_in(
-        wandering, "generate", "a cat", "--model", model, "--verifier", "v.py:wander", "--verifier",
+        wandering, capsys, "generate", "a cat", "--model", model, "--verifier", "v.py:wander", "--verifier",
         "brightness", "--judge", "w.py:other", "--steps", "2", "--budget", "3", "--batch-size", "1", "--out", "run",
         "--score-cache", "cache", "--json",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
     assert (found["run"], found["best"]["file"]) == ("run", "run/best.png")  # as it was typed
     assert read_run(wandering / "run")["status"] == "done"
     for name in ("best.png", "baseline.png", "contact-sheet.png", "before-after.png", "curve.png"):
@@ -347,15 +334,15 @@ def test_a_verifier_that_changes_the_working_directory_changes_nothing_else(mode
     assert (wandering / "cache" / "scores.sqlite3").is_file()
 
 
-def test_a_failing_run_is_named_as_it_was_typed(model, wandering):
+def test_a_failing_run_is_named_as_it_was_typed(model, wandering, capsys):
     (wandering / "bad.py").write_text("def bad(images, prompt): raise RuntimeError('no luck')\n")
     done = run_in(
-        wandering, "generate", "a cat", "--model", model, "--verifier", "v.py:wander", "--verifier", "bad.py:bad",
-        "--steps", "1", "--budget", "3", "--out", "run",
+        wandering, capsys, "generate", "a cat", "--model", model, "--verifier", "v.py:wander", "--verifier",
+        "bad.py:bad", "--steps", "1", "--budget", "3", "--out", "run",
     )  # fmt: skip
-    assert done.returncode in (1, 2)
-    assert str(wandering) not in done.stderr
-    assert "kept in run" in done.stderr
+    assert done.code in (1, 2)
+    assert str(wandering) not in done.err
+    assert "kept in run" in done.err
 
 
 def test_python_gets_full_paths(wandering):
@@ -372,18 +359,18 @@ def test_python_gets_full_paths(wandering):
     assert not [name for name in written(wandering) if name.startswith("elsewhere")]
 
 
-def test_schedules_are_written_where_they_were_asked_for(model, wandering):
+def test_schedules_are_written_where_they_were_asked_for(model, wandering, capsys):
     asked = ["--model", model, "--prompt", "a cat", "--samples", "2", "--keep", "kept"]
     done = run_in(
-        wandering, "schedule", "fit", "--method", "search", "--metric", "v.py:wander", "--steps", "3",
+        wandering, capsys, "schedule", "fit", "--method", "search", "--metric", "v.py:wander", "--steps", "3",
         "--evaluations", "3", "--out", "fit.json", *asked,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     done = run_in(
-        wandering, "schedule", "compare", "fit.json", "uniform", "--metric", "v.py:wander,w.py:other", "--plot",
+        wandering, capsys, "schedule", "compare", "fit.json", "uniform", "--metric", "v.py:wander,w.py:other", "--plot",
         "plot.png", *asked,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     assert {"fit.json", "plot.png"} <= written(wandering)
     assert not [name for name in written(wandering) if name.startswith("elsewhere")]
 

@@ -15,7 +15,7 @@ from noisewright.outside.texts import clean, clean_all, remember_secret
 
 KEY = "sk-proj-Zq81-kLmN_pQr7tUv9XyAbCdEf"
 TOKEN = "correcthorse/battery+staple"
-MOST_SECONDS = 0.5  # of any text, however long; a quadratic pattern takes minutes
+MOST_SECONDS = 2.0  # of the processor, of any text, however long; a quadratic pattern takes minutes
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def keys(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("JUDGE_TOKEN", TOKEN)
     monkeypatch.setenv("OPENAI_BASE_URL", "http://judge.example/v1?code=hunter2hunter2")
-    monkeypatch.setattr(texts, "_registered", set())
+    monkeypatch.setattr(texts, "registered", set())
 
 
 def b64(text):
@@ -203,9 +203,9 @@ def test_it_never_raises_and_once_is_enough(given):
      "bearer ", "eyJ", "sk-", "xxxx", "a:/", "%3f", "x-key", "&#", "%25", "ab12", "http://a:b", "?a=", KEY, KEY[:9]],
 )  # fmt: skip
 def test_long_texts_take_no_time(part):
-    began = time.perf_counter()
+    began = time.process_time()
     clean(part * (10**6 // len(part)))
-    assert time.perf_counter() - began < MOST_SECONDS
+    assert time.process_time() - began < MOST_SECONDS
 
 
 def test_registered_keys_are_struck_out_too():

@@ -8,7 +8,9 @@ import torch
 
 from noisewright import registry
 from noisewright.diffusion.solvers import Ddim
+from noisewright.registry import plugins
 from noisewright.registry.builtins import ENTRIES, Entry
+from noisewright.registry.kinds import KINDS
 from noisewright.samplers.mixture import MixtureSampler
 from noisewright.search.random import random
 from noisewright.verifiers.pixels import Brightness
@@ -43,7 +45,7 @@ def test_a_name_like_no_other_lists_what_there_is():
 def test_every_entry_has_a_kind_and_what_it_names_is_there():
     seen = set()
     for one in ENTRIES:
-        assert one.kind in ("search", "verifier", "model", "solver", "schedule")
+        assert one.kind in KINDS
         assert one.summary
         assert (one.kind, one.name) not in seen
         seen.add((one.kind, one.name))
@@ -117,7 +119,7 @@ def test_a_clip_that_is_not_there_is_refused_in_one_line(tmp_path):
 @pytest.mark.parametrize("name", ["weights.ckpt", "some/weights.pt", "model.pth", "x.bin"])
 def test_pickles_are_refused_by_name(name):
     with pytest.raises(ValueError, match="safetensors"):
-        registry.find_model(name)
+        registry.load_model(name)
 
 
 def test_models(tmp_path):
@@ -125,7 +127,8 @@ def test_models(tmp_path):
     assert registry.find_model("owner/name") == "owner/name"
     file = tmp_path / "file"
     file.write_text("")
-    for name in (str(file), str(tmp_path / "none"), "a/b/c", "/none", "./none"):
+    assert registry.find_model(str(file)) == str(file)  # a single file, which is looked at where it is loaded
+    for name in (str(tmp_path / "none"), "a/b/c", "/none", "./none"):
         with pytest.raises(ValueError, match="expected"):
             registry.find_model(name)
     assert registry.bundled("noisewright/none") is None
@@ -145,6 +148,8 @@ def test_cards(tmp_path):
 
 class Point:
     """An entry point of an installed package."""
+
+    name = "point"
 
     def load(self):
         return [
@@ -169,7 +174,7 @@ def plugged(monkeypatch):
     def entry_points(group):
         return [Point()] if group == "noisewright.plugins" else []
 
-    monkeypatch.setattr(registry, "entry_points", entry_points)
+    monkeypatch.setattr(plugins, "entry_points", entry_points)
     registry.entries.cache_clear()
     yield
     registry.entries.cache_clear()

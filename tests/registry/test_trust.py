@@ -6,49 +6,17 @@ import shutil
 
 import pytest
 
-import tiny
-from hostile import code, edit, hub_in, listening, refused, with_code, with_recipe
+from commands import refused
+from hostile import code, edit, with_code, with_recipe
 from loopback import Reply, serving
 from noisewright import cli, registry
 from noisewright.evaluate.population import population
 from noisewright.outside.inside import inside
-from noisewright.registry import trust
+from noisewright.registry import plugins, trust
 from noisewright.registry.builtins import ENTRIES, Entry
 from noisewright.run import journal
 from noisewright.run.store import Store, digest_of, read_journal
 from noisewright.samplers.load import load_pipeline
-
-
-@pytest.fixture
-def marker(tmp_path):
-    """A file that is there once somebody's code has run."""
-    return tmp_path / "it-ran"
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    return hub_in(tmp_path / "hub", monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    """A tiny model on disk, to be copied."""
-    folder = tmp_path_factory.mktemp("saved") / "model"
-    tiny.sd().save_pretrained(folder, safe_serialization=True)
-    return folder
-
-
-@pytest.fixture
-def model(saved, tmp_path):
-    shutil.copytree(saved, tmp_path / "model")
-    return tmp_path / "model"
-
-
-@pytest.fixture
-def port():
-    with listening() as found:
-        yield found
-
 
 # Cards
 
@@ -69,8 +37,13 @@ NAMES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("key", ["verifier", "judge"])
-@pytest.mark.parametrize("name", NAMES)
+def taking_turns(first=0):
+    """Every name, as a verifier or as a judge in turn; with ``first`` the other way round, in another test."""
+    return [(name, ("verifier", "judge")[(n + first) % 2]) for n, name in enumerate(NAMES)]
+
+
+@pytest.mark.sampled(10)
+@pytest.mark.parametrize(("name", "key"), taking_turns())
 def test_a_card_names_only_what_is_registered_and_in_the_package(
     name, key, model, marker, port, capsys, monkeypatch, tmp_path
 ):
@@ -96,6 +69,7 @@ def test_a_card_names_only_what_is_registered_and_in_the_package(
         assert marker.exists()
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("name", NAMES)
 def test_python_resolves_a_card_alike(name, model, marker, port, monkeypatch):
     from noisewright.api import planned
@@ -137,6 +111,7 @@ def test_a_folder_called_noisewright_stands_in_for_nothing_of_the_package(tmp_pa
     assert registry.bundled("noisewright/.") is None
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(
     "text",
     [
@@ -182,7 +157,7 @@ def test_every_verifier_of_the_package_is_either_listed_or_asks_somebody():
 
 def test_a_plug_in_may_be_named_but_not_told_anything(monkeypatch):
     plug = Entry("verifier", "darkness", "", "x:y")
-    monkeypatch.setattr(registry, "entries", lambda: (*ENTRIES, plug))
+    monkeypatch.setattr(plugins, "entries", lambda: (*ENTRIES, plug))
     trust.check_verifier("darkness", local=False)
     for text in ("darkness:x", "darkness:name=x", "darkness:url=http://x"):
         with pytest.raises(ValueError, match="plug-in"):
@@ -215,8 +190,8 @@ def asked(run, **changes):
     edit(run / "run.json", lambda held: held.update(status="interrupted"))
 
 
-@pytest.mark.parametrize("key", ["verifier", "judge"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.sampled(10)
+@pytest.mark.parametrize(("name", "key"), taking_turns(1))
 def test_a_run_directory_imports_nothing_and_calls_nobody(name, key, run, marker, port, capsys, monkeypatch, tmp_path):
     number, called = port
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")

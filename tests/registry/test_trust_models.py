@@ -7,35 +7,10 @@ import shutil
 
 import pytest
 
-import tiny
-from hostile import code, edit, hub_in, refused
+from commands import refused
+from hostile import code, edit
 from noisewright import registry
 from noisewright.samplers.load import load_pipeline
-
-
-@pytest.fixture
-def marker(tmp_path):
-    """A file that is there once somebody's code has run."""
-    return tmp_path / "it-ran"
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    return hub_in(tmp_path / "hub", monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    """A tiny model on disk, to be copied."""
-    folder = tmp_path_factory.mktemp("saved") / "model"
-    tiny.sd().save_pretrained(folder, safe_serialization=True)
-    return folder
-
-
-@pytest.fixture
-def model(saved, tmp_path):
-    shutil.copytree(saved, tmp_path / "model")
-    return tmp_path / "model"
 
 
 class Evil:
@@ -145,6 +120,7 @@ HOSTILE = {
 }  # fmt: skip
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_model_runs_no_code(name, model, marker, capsys, monkeypatch):
     monkeypatch.syspath_prepend(str(model))  # as where a person stands in it

@@ -6,21 +6,13 @@ import shutil
 import pytest
 from PIL import Image
 
-import tiny
-from hostile import PLAIN, refused, with_recipe
+from commands import refused
+from hostile import PLAIN, with_recipe
 from noisewright import cli
 from noisewright.images.metadata import public, public_name
 from noisewright.replay import replay
 from noisewright.samplers.load import load_pipeline
 from noisewright.trajectory.files import identity
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    """A tiny model on disk, to be copied."""
-    folder = tmp_path_factory.mktemp("saved") / "model"
-    tiny.sd().save_pretrained(folder, safe_serialization=True)
-    return folder
 
 
 @pytest.fixture
@@ -39,6 +31,7 @@ def private(saved, tmp_path):
     return home
 
 
+@pytest.mark.slow
 def test_no_picture_of_a_run_tells_a_path(private, capsys):
     pictures = [*private.glob("run/**/*.png"), *private.glob("again/**/*.png")]
     assert len(pictures) > 10
@@ -52,6 +45,7 @@ def test_no_picture_of_a_run_tells_a_path(private, capsys):
     assert str(private / "my-model") in (private / "run" / "run.json").read_text()  # so that resume finds it
 
 
+@pytest.mark.slow
 def test_a_picture_is_replayed_where_its_run_is_or_with_its_model(private, capsys, tmp_path):
     for source in (private / "run" / "best.png", f"{private / 'run'}:baseline", *private.glob("run/images/*.png")):
         assert replay(str(source)).identical

@@ -113,6 +113,7 @@ def broken_copy(root, to, chance, where):
     file.write_bytes(bytes(data))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["journal", "states", "images"])
 def test_a_damaged_run_goes_on_to_the_same_result(whole, where, tmp_path):
     kind, root, expected = whole

@@ -54,6 +54,7 @@ def test_they_are_shown(old, name, capsys):
         assert found["best"]["lineage"][0]["verb"] == "noise"
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", CUT)
 def test_they_go_on_to_the_same_pixels(old, name, capsys):
     expected = json.loads((old / "expected.json").read_text())[name]
@@ -66,11 +67,13 @@ def test_they_go_on_to_the_same_pixels(old, name, capsys):
     assert found["nfe"] == expected["nfe"]
     assert_same_images(old, name)
     assert len(read_journal(run)) > before
-    assert not found["warnings"] or all("step noise" in one for one in found["warnings"])
+    known = ("step noise", "the smallest that does not")  # what is said of such a plan today
+    assert all(any(part in one for part in known) for one in found["warnings"])
     assert cli.main(["show", str(run), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["best"]["id"] == expected["best"]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", [name for name in WHOLE if name != "gradient"])
 def test_their_images_are_replayed(old, name):
     found = replay(f"{old / 'runs' / name}:best")
@@ -92,6 +95,7 @@ def test_one_with_more_budget_goes_on(old, capsys):
     assert kinds == [(True, False), (False, True)]  # its old lines stay as they are
 
 
+@pytest.mark.slow
 def test_its_states_are_believed_only_where_they_hold(old, capsys):
     run = old / "runs" / "fk-cut"
     for file in sorted((run / "states").iterdir()):

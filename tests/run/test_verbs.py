@@ -26,7 +26,22 @@ from noisewright.samplers.mixture import MixtureSampler
 from noisewright.search.gradient import gradient
 from noisewright.search.random import random
 from noisewright.verifiers.pixels import Brightness, Sharpness
-from runs import STEPS, Killed, Recorded, Scripted, content, go, kill_at, lines, open_run, total
+from runs import (
+    SEARCHES,
+    STEPS,
+    Killed,
+    Recorded,
+    Scripted,
+    content,
+    go,
+    kill_at,
+    lines,
+    open_run,
+    sde,
+    start,
+    total,
+    tree,
+)  # fmt: skip
 
 EQUAL = 1e-6  # scores in [0, 1] of 8-bit images; a batch sums in another order
 
@@ -79,21 +94,28 @@ def test_short_steps_keep_back_the_final_rendering_and_the_baseline(tmp_path, bu
 
 
 class Slow(MixtureSampler):
-    """Takes ``pause`` seconds a step, whatever the batch."""
+    """Takes ``pause`` seconds a step and image, by a clock that only work moves on."""
 
     pause = 0.02
+    now = 0.0
 
     def denoise(self, x, start, stop, state=None, noise=None, seeds=None):
-        time.sleep(self.pause * (stop - start) * len(x))
+        Slow.now += self.pause * (stop - start) * len(x)
         return super().denoise(x, start, stop, state, noise, seeds)
 
 
-def test_a_budget_in_seconds_ends_in_time_with_a_valid_best(tmp_path):
+@pytest.fixture
+def clock(monkeypatch):
+    """What a busy machine cannot change."""
+    monkeypatch.setattr(Slow, "now", 0.0)
+    monkeypatch.setattr(time, "perf_counter", lambda: Slow.now)
+
+
+def test_a_budget_in_seconds_ends_in_time_with_a_valid_best(tmp_path, clock):
     limit = SAVING_SECONDS + 1.0
     run = open_run(tmp_path / "run", Slow(steps=2), budget=f"{limit} s")
-    began = time.perf_counter()
     assert go(run) == "budget"
-    took = time.perf_counter() - began
+    took = Slow.now
     micro_batch = 3 * 2 * Slow.pause
     assert run.best is not None
     assert run.baseline is not None
@@ -102,7 +124,7 @@ def test_a_budget_in_seconds_ends_in_time_with_a_valid_best(tmp_path):
     assert run.elapsed >= took - 0.1
 
 
-def test_seconds_count_over_processes(tmp_path):
+def test_seconds_count_over_processes(tmp_path, clock):
     run = open_run(tmp_path / "run", Slow(steps=2), budget="4 images")
     go(run)
     spent = lines(tmp_path / "run")[-1]["elapsed"]
@@ -230,31 +252,8 @@ def test_candidate_k_is_the_sampler_run_by_hand(tmp_path):
 # The verbs
 
 
-def tree(run):
-    """A search that uses every verb; returns what it saw."""
-    starts = run.noise(4)
-    half = run.denoise(starts, 3)
-    previews = run.preview(half)
-    values = run.value(previews)
-    best = half[values.index(max(values))]
-    branches = run.renoise(best, 1, 3)
-    later = run.denoise(branches, 4)
-    first = run.finish(later)
-    neighbours = run.vary(starts[0], 2, 0.9) + run.vary(starts[0], 1, 0.9)
-    second = run.finish(neighbours)
-    run.finish(half)
-    return {
-        "previews": [(p.particle.id, p.scores) for p in previews], "first": [c.id for c in first],
-        "second": [c.id for c in second], "branches": [p.id for p in branches],
-    }  # fmt: skip
-
-
 TREE_NFE = 4 * 3 + 4 + 3 * 3 + 3 * 2 + 3 * STEPS + 4 * (3 - 1)  # the step after a preview asks nothing again
 TREE_IMAGES = 3 + 3 + 4
-
-
-def sde():
-    return Recorded(steps=STEPS, solver=Ddim(0.6))
 
 
 def test_verbs_cost_what_they_say(tmp_path):
@@ -605,13 +604,13 @@ def test_a_judge_that_fails_is_reported_and_loses_nothing(tmp_path):
     run.store.close()
 
 
-def test_the_time_of_the_judges_is_kept_back_of_a_budget_in_seconds(tmp_path):
-    class Slow(Sharpness):
+def test_the_time_of_the_judges_is_kept_back_of_a_budget_in_seconds(tmp_path, clock):
+    class Asked(Sharpness):
         def __call__(self, images, prompt):
-            time.sleep(0.4 * len(images))
+            Slow.now += 0.4 * len(images)
             return super().__call__(images, prompt)
 
-    run = open_run(tmp_path / "run", budget="3 s", judges=[Slow()])
+    run = open_run(tmp_path / "run", Slow(steps=2), budget="3 s", judges=[Asked()])
     random_stopped(run)
     left = 3 - run.elapsed
     assert left > 0.8
@@ -644,23 +643,7 @@ def test_wrong_use_of_a_run(tmp_path):
 # Resuming
 
 
-SEARCHES = {
-    "random": (random, {"budget": "8 images"}),
-    "target": (random, {"budget": "40 images", "target": Target({"brightness": 0.617})}),
-    "tree": (tree, {"budget": "300 nfe"}),
-    "tight": (tree, {"budget": "50 nfe"}),
-    "draft": (random, {"budget": "7 images"}),
-}
-
-
-def start(root, name):
-    search, more = SEARCHES[name]
-    if name == "draft":
-        final = sde()
-        return search, open_run(root, final.with_steps(3), final=final, **more)
-    return search, open_run(root, sde(), **more)
-
-
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("name", SEARCHES)
 def test_killed_at_every_write_and_resumed_equals_never_killed(tmp_path, name, after):
@@ -747,10 +730,10 @@ def test_a_full_disk_interrupts_and_the_run_goes_on_from_there(tmp_path, monkeyp
 
 PROGRAM = """
 import os, signal, sys
-sys.path[:0] = {tests!r}
-import test_verbs
+sys.path.insert(0, {tests!r})
+import runs
 
-search, run = test_verbs.start({root!r}, "tree")
+search, run = runs.start({root!r}, "tree")
 count, append = 0, run.store.append
 
 def counted(record):
@@ -766,18 +749,18 @@ def counted(record):
     os.kill(os.getpid(), signal.SIGKILL)
 
 run.store.append = counted
-test_verbs.go(run, search)
+runs.go(run, search)
 """
 
 
+@pytest.mark.slow
 def test_sigkill_and_resume_equals_never_killed(tmp_path):
     search, whole = start(tmp_path / "whole", "tree")
     go(whole, search)
     expected = content(tmp_path / "whole")
     processes = {}
     for number, how in ((2, "before"), (5, "torn"), (8, "after")):
-        here = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-        program = PROGRAM.format(tests=here, root=str(tmp_path / how), number=number, how=how)
+        program = PROGRAM.format(tests=str(Path(__file__).parents[1]), root=str(tmp_path / how), number=number, how=how)
         processes[number, how] = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
     for (number, how), process in processes.items():
         _, said = process.communicate()
@@ -1010,6 +993,7 @@ def test_a_state_at_the_end_of_a_long_ancestry_is_made_again(tmp_path, monkeypat
 
 
 def test_the_bound_of_states_in_memory_counts_the_solver(tmp_path, monkeypatch):
+    """A state with its history takes four kilobytes here: of twenty, the last two are held."""
     run = open_run(tmp_path / "run")
     monkeypatch.setattr("noisewright.run.states.CACHED_STATES_BYTES", 10_000)
     states = States(run.store)
@@ -1037,6 +1021,7 @@ def test_a_journal_names_ancestors_and_does_not_repeat_them(tmp_path):
     assert sizes[1] < 1.1 * sizes[0]
 
 
+@pytest.mark.slow
 def test_a_long_gradient_ascent_ends_and_goes_on(tmp_path):
     class Climbable(Brightness):
         def gradient_scores(self, images, prompt):

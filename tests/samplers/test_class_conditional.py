@@ -54,7 +54,8 @@ def plain(name, seed, number, scale=SCALE):
 
 
 def sampler_of(name, label, scale=SCALE, **more):
-    return PipelineSampler(pipe_of(name), class_label=label, num_inference_steps=STEPS, guidance_scale=scale, **more)
+    settings = {"class_label": label, "num_inference_steps": STEPS, "guidance_scale": scale, **more}
+    return registry.make_sampler(pipe_of(name), None, settings)
 
 
 def images_of(sampler, seeds):
@@ -266,7 +267,7 @@ def test_the_command_line(tmp_path, monkeypatch, capsys, folders):
     for given, says in (
         (["--class-label", "forg"], "did you mean frog"),
         (["a green frog"], "class_label in place of a prompt"),
-        ([], "PROMPT or --class-label"),
+        ([], "PROMPT, --prompt-file or --class-label"),
     ):
         assert cli.main(["generate", *given, *common]) == 2
         error = capsys.readouterr().err

@@ -36,7 +36,7 @@ def flux():
     ).eval()  # fmt: skip
     t5 = T5Config(vocab_size=190, d_model=32, d_kv=8, d_ff=37, num_layers=2, num_heads=4)
     return FluxPipeline(
-        FlowMatchEulerDiscreteScheduler(), vae(4), CLIPTextModel(tiny._text_config()).eval(), tiny.tokenizer(),
+        FlowMatchEulerDiscreteScheduler(), vae(4), CLIPTextModel(tiny.text_config()).eval(), tiny.tokenizer(),
         T5EncoderModel(t5).eval(), tiny.tokenizer(), transformer,
     )  # fmt: skip
 
@@ -87,6 +87,7 @@ def images(sampler, *sizes):
     return torch.cat(made)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PIPES)
 def test_text_encoders_run_once_a_run(name, monkeypatch):
     make, settings, once = PIPES[name]

@@ -18,13 +18,12 @@ from transformers import CLIPImageProcessor
 
 import noisewright as nw
 import tiny
-from noisewright.cli.schedule import _check_table
 from noisewright.samplers import contents
 from noisewright.samplers.contents import cache_file, digest_of_network, tensors_of
 from noisewright.samplers.fingerprint import fingerprint, is_older, older_fingerprint, same_model
 from noisewright.samplers.pipeline import PipelineSampler, load_pipeline
 from noisewright.trajectory.errors import ErrorTable, LevelError
-from noisewright.trajectory.files import ScheduleFile, identity, load_for, write_schedule_file
+from noisewright.trajectory.files import FittedSchedule, check_same_model, identity, load_for, write_schedule_file
 
 SEED = 12
 PLACES = 60
@@ -34,13 +33,6 @@ PLACES = 60
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    root = tmp_path_factory.mktemp("model")
-    tiny.sd().save_pretrained(root, safe_serialization=True)
-    return root
 
 
 def networks(pipe):
@@ -59,6 +51,7 @@ def test_its_form():
 # What changes it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("small", [2**25, 0])  # hashed each time, or remembered with a checksum
 def test_any_byte_of_any_tensor_counts(small, monkeypatch):
     monkeypatch.setattr(contents, "SMALL", small)
@@ -101,7 +94,7 @@ def test_remembered_digests_are_those_of_every_byte(monkeypatch):
     monkeypatch.setattr(contents, "SMALL", 0)
     assert fingerprint(pipe) == first
     hashed = []
-    monkeypatch.setattr(contents, "_hash", lambda tensor: hashed.append(1) or "0" * 64)
+    monkeypatch.setattr(contents, "add_bytes", lambda digest, tensor: hashed.append(1))
     assert fingerprint(pipe) == first  # once per loaded object
     assert not hashed
     with torch.no_grad():
@@ -177,6 +170,7 @@ CHANGES = [
 ]  # fmt: skip
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 def test_what_decides_what_is_computed_counts(change):
     pipe = tiny.sd()
@@ -192,6 +186,7 @@ def edited(root, file, old, new):
     path.write_text(text.replace(old, new, 1))
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
@@ -262,6 +257,7 @@ class Adapted(torch.nn.Linear):
         self.disable_adapters = False
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "change",
     [
@@ -419,8 +415,8 @@ def test_the_digest_of_files_is_kept_and_proven(model, tmp_path, monkeypatch):
     first = fingerprint(load_pipeline(root, device="cpu"))
     assert len(json.loads(cache_file().read_text())["entries"]) == 3
     hashed = []
-    own = contents._hash
-    monkeypatch.setattr(contents, "_hash", lambda tensor: hashed.append(1) or own(tensor))
+    own = contents.add_bytes
+    monkeypatch.setattr(contents, "add_bytes", lambda digest, tensor: hashed.append(1) or own(digest, tensor))
     assert fingerprint(load_pipeline(root, device="cpu")) == first
     assert not hashed
 
@@ -495,16 +491,17 @@ def test_files_with_an_older_fingerprint_are_taken(tmp_path):
     pipe = tiny.sd()
     sampler = PipelineSampler(pipe, "a cat", num_inference_steps=4)
     older = {**identity(sampler), "fingerprint": older_fingerprint(pipe)}
-    write_schedule_file(tmp_path / "s.json", ScheduleFile(sampler.schedule, "ddim", older))
+    write_schedule_file(tmp_path / "s.json", FittedSchedule(sampler.schedule, "ddim", older))
     assert load_for(tmp_path / "s.json", sampler) == sampler.schedule
     other = PipelineSampler(tiny.sd(seed=1), "a cat", num_inference_steps=4)
     with pytest.raises(ValueError, match="--force"):
         load_for(tmp_path / "s.json", other)
     levels = tuple(LevelError(s, s, *[1.0] * 9) for s in (9.0, 7.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.5))
     table = ErrorTable(levels, 1, "self", older, {"levels": len(levels)})
-    _check_table(ErrorTable.load(table.save(tmp_path / "errors.json")), identity(sampler), force=False)
+    read = ErrorTable.load(table.save(tmp_path / "errors.json"))
+    check_same_model(read.identity, identity(sampler), "an error table of")
     with pytest.raises(ValueError, match="--force"):
-        _check_table(table, identity(other), force=False)
+        check_same_model(table.identity, identity(other), "an error table of")
 
 
 @pytest.mark.parametrize(

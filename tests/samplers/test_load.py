@@ -213,6 +213,12 @@ def test_a_pickle_is_refused_with_the_way_to_convert_it(suffix, tmp_path, config
     assert image(load_pipeline(tmp_path / "new.safetensors", "cpu", config=config)).isfinite().all()
 
 
+def test_a_file_by_another_name_is_told(single, tmp_path, config):
+    path = tmp_path / "one.sft"
+    shutil.copy(single, path)
+    assert "whose name does not end in .safetensors" in line(load_pipeline, path, config=config)
+
+
 def test_a_file_that_is_not_there_is_told(tmp_path, config):
     assert "which does not exist" in line(load_pipeline, tmp_path / "none.safetensors", config=config)
     assert "which does not exist" in line(load_pipeline, tmp_path / "none.ckpt", config=config)

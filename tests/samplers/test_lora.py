@@ -153,6 +153,16 @@ def test_a_search_with_a_lora_gives_the_images_of_plain_diffusers(tmp_path, save
 
 
 QUERY = "encoder.layers.0.self_attn.q_proj"
+@needs_peft
+def test_a_lora_that_was_taken_out_again_is_not_recorded(tmp_path, saved):
+    pipe = load_pipeline(saved, "cpu", loras=[(write(tmp_path / "style.safetensors"), 0.5)])
+    assert "loras" in PipelineSampler(pipe, PROMPT, num_inference_steps=2).description
+    pipe.unload_lora_weights()
+    about = PipelineSampler(pipe, PROMPT, num_inference_steps=2).description
+    assert "loras" not in about
+    assert about["fingerprint"] == fingerprint(tiny.sd())
+
+
 UNFIT = {
     "other layers": {"unet.nothing.lora_A.weight": (2, 8), "unet.nothing.lora_B.weight": (8, 2)},
     "other shapes": weights(width=64, text=False),
@@ -239,6 +249,8 @@ def test_a_pickled_lora_is_refused(name, tmp_path, saved):
 def test_what_is_no_lora_is_told(tmp_path, saved):
     file = tmp_path / "file.safetensors"
     assert "which does not exist" in line(load_pipeline, saved, loras=[(file, 1.0)])
+    other = write(tmp_path / "style.sft")
+    assert "whose name does not end in .safetensors" in line(load_pipeline, saved, loras=[(other, 1.0)])
     file.mkdir()
     assert "is a directory" in line(load_pipeline, saved, loras=[(file, 1.0)])
     file.rmdir()

@@ -227,6 +227,7 @@ def carded(tmp_path):
 JUDGED = {"budget": "1 images", "num_inference_steps": 1}
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     ("card", "more", "judges"),
     [
@@ -264,6 +265,7 @@ def test_a_judge_of_the_card_that_cannot_be_asked_is_said(carded):
     assert [one for one in missing.warnings if "is not asked" in one]
 
 
+@pytest.mark.slow
 def test_the_bundled_model_is_judged_by_its_oracle_and_a_run_without_a_judge_goes_on(tmp_path):
     first = nw.search("noisewright/shapes", PROMPT, judge=[], out=tmp_path / "run", **JUDGED)
     again = nw.search("noisewright/shapes", PROMPT, out=tmp_path / "run", **JUDGED)

@@ -493,12 +493,41 @@ def test_what_cannot_be_entered_is_refused_in_one_line(make, says):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["sd", "sdxl", "sd3"])
+def test_where_ctrl_c_met_a_way_it_can_be_gone_on_from(name):
+    sampler, pipe = sampler_of(name), pipe_of(name)
+    network = getattr(pipe, "unet", None) or pipe.transformer
+    passes = []
+
+    def interrupt(*_):
+        passes.append(1)
+        if len(passes) == 4:  # in the middle of the fourth step
+            raise KeyboardInterrupt
+
+    x = sampler.noise([3, 4])
+    hook = network.register_forward_hook(interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            sampler.denoise(x, 0, STEPS)
+        index, now, state = sampler.reached
+        assert index == 3
+        passes[:] = [1, 1, 1]
+        with pytest.raises(KeyboardInterrupt):
+            sampler.denoise(x, 0, STEPS)
+        assert sampler.reached is None
+    finally:
+        hook.remove()
+    assert torch.equal(sampler.denoise(now, index, STEPS, state)[0], sampler.denoise(x, 0, STEPS)[0])
+
+
 def test_guidance_applied_after_the_seam_is_refused():
     """A pipeline that hands the scheduler both halves would be counted and searched wrongly."""
     pipe = tiny.sd()
+    predict = pipe.unet.forward
+    pipe.unet.forward = lambda *given, **more: (torch.cat([predict(*given, **more)[0]] * 2),)
     sampler = PipelineSampler(pipe, PROMPT, num_inference_steps=2, guidance_scale=4.0)
     with pytest.raises(UnsupportedPipeline, match="guidance is applied elsewhere"):
-        sampler._count(torch.zeros(4, 1), torch.zeros(2, 1))
+        sampler.denoise(sampler.noise([1, 2]), 0, 2, seeds=[1, 2])
 
 
 @pytest.mark.parametrize(

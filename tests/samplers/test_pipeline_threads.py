@@ -58,6 +58,7 @@ def test_searches_in_threads_take_turns_and_count_their_own_work():
     assert torch.equal(plain(pipe), plain(make()))
 
 
+@pytest.mark.slow
 def test_whole_searches_in_threads_are_those_of_one_thread(tmp_path):
     pipe = make()
 

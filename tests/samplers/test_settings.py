@@ -114,6 +114,7 @@ def test_what_cannot_be_recorded_is_refused_before_anything_is_spent(tmp_path, v
 # Replayed
 
 
+@pytest.mark.slow
 def test_arguments_come_back_from_a_recipe_as_they_were_given(models, tmp_path):
     given = {"original_size": (64, 64), "crops_coords_top_left": (np.int64(8), 8), "guidance_rescale": np.float32(0.25),
              "target_size": torch.Size([64, 64]), "negative_prompt": "a dog"}  # fmt: skip
@@ -183,6 +184,7 @@ def as_earlier(root, pipe, settings):
             file.write_bytes(encode_png(pixels, recipe))
 
 
+@pytest.mark.slow
 def test_an_earlier_run_goes_on_and_is_replayed(models, tmp_path, capsys):
     pipe = nw.load(str(models / "sdxl"), device="cpu")
     given = {"original_size": (64, 64), "target_size": (64, 64), "negative_prompt": "(64, 64)", "guidance_rescale": 0.1,

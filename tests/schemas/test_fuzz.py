@@ -41,13 +41,6 @@ def place(tmp_path_factory):
     os.chdir(before)
 
 
-@pytest.fixture(scope="module")
-def pipe():
-    made = tiny.sd()
-    made.set_progress_bar_config(disable=True)
-    return made
-
-
 # Python
 
 
@@ -136,6 +129,7 @@ def outcome(pipe, given):
     return found
 
 
+@pytest.mark.slow
 @settings(CASES, max_examples=200)
 @given(given_=arguments())
 def test_any_argument_gives_a_result_or_one_line(place, pipe, given_):
@@ -221,6 +215,7 @@ def fill():
         os.mkfifo("pipe")
 
 
+@pytest.mark.slow
 @settings(CASES, max_examples=250)
 @given(argv=command_lines())
 def test_any_command_line_is_done_or_refused_in_one_line(place, argv):

@@ -21,6 +21,7 @@ from noisewright.evaluate.overview import overview
 from noisewright.images.metadata import read_image, read_recipe
 from noisewright.measures.statistics import FeatureStatistics
 from noisewright.outside.inside import inside
+from noisewright.outside.messages import cut, short
 from noisewright.request import Request, read_request
 from noisewright.run import journal
 from noisewright.run.particle import particle_id
@@ -29,9 +30,9 @@ from noisewright.samplers.mixture import MixtureSampler
 from noisewright.schemas.files import check_recipe, check_run
 from noisewright.schemas.journal import check_record
 from noisewright.schemas.lineage import check_lineage
-from noisewright.schemas.reading import MOST_BYTES, cut, parse_json, read_file, short
+from noisewright.schemas.reading import MOST_BYTES, parse_json, read_file
 from noisewright.trajectory.errors import ErrorTable
-from noisewright.trajectory.files import ScheduleFile, identity, read_schedule_file, write_schedule_file
+from noisewright.trajectory.files import FittedSchedule, identity, read_schedule_file, write_schedule_file
 
 LONGEST_LINE = 700
 GONE = object()
@@ -178,11 +179,7 @@ def test_a_mutated_run_is_shown_or_refused(run):
 
 def forged_journal(run, records):
     """Lines with checksums that hold, whatever they say."""
-    lines = []
-    for record in records:
-        body = json.dumps(record, separators=(",", ":")).encode()[:-1]
-        lines.append(body + journal.MARK + journal._digest(body) + journal.END + b"\n")
-    (run / "journal.jsonl").write_bytes(b"".join(lines))
+    (run / "journal.jsonl").write_bytes(b"".join(map(journal.seal, records)))
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -191,6 +188,7 @@ def test_a_mutated_line_of_a_journal_is_right_or_refused(root, name):
     assert sum(one is not None for one in found) > len(found) // 2
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_with_a_forged_journal_is_shown_or_refused(root, tmp_path, name):
     shutil.copytree(root / name, tmp_path / "run")
@@ -201,6 +199,7 @@ def test_a_run_with_a_forged_journal_is_shown_or_refused(root, tmp_path, name):
             refusal(overview, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_run_with_a_forged_journal_is_resumed_or_refused(run):
     records = read_journal(run)
     held = json.loads((run / "run.json").read_text())
@@ -212,6 +211,7 @@ def test_a_run_with_a_forged_journal_is_resumed_or_refused(run):
             assert main("resume", run)[0] in (0, 2)
 
 
+@pytest.mark.slow
 def test_a_mutated_run_is_resumed_or_refused(run):
     held = json.loads((run / "run.json").read_text())
     held["request"]["budget"] = ["5 images"]  # so that it goes on, and not only shows what it has
@@ -522,7 +522,7 @@ def test_recipes_that_are_none_are_one_line(root, tmp_path, text):
 @pytest.fixture
 def schedule(tmp_path):
     sampler = MixtureSampler(steps=4)
-    made = ScheduleFile(sampler.schedule, "ddim", identity(sampler), {"method": "none"}, {"bound": [1.0, None]})
+    made = FittedSchedule(sampler.schedule, "ddim", identity(sampler), {"method": "none"}, {"bound": [1.0, None]})
     return write_schedule_file(tmp_path / "s.json", made)
 
 
@@ -560,7 +560,7 @@ def test_a_mutated_error_table_is_read_or_refused(tmp_path):
         "format": "noisewright prediction errors", "version": 1, **about,
         "settings": {"levels": 5, "guidance_scale": 1.0}, "levels": [row(float(s)) for s in (9, 7, 5, 3, 1)],
     }  # fmt: skip
-    from noisewright.cli.schedule_show import print_errors
+    from noisewright.cli.schedule.display import print_errors
 
     refused = 0
     for _, other in some(held, 700):

@@ -79,6 +79,7 @@ def test_the_reference_is_the_tilted_mixture_but_for_the_steps(kind, temperature
     assert distance(reference(kind, temperature), tilted(temperature)) < 0.04
 
 
+@pytest.mark.slow
 def test_fk_converges_to_the_tilted_mixture(tmp_path):
     """The error falls as 1 / sqrt(N), to about 0.06 at N = 256; the untilted mixture is 0.31 away."""
     repeats, target = 8, reference("vp", 0.2)
@@ -95,6 +96,7 @@ def test_fk_converges_to_the_tilted_mixture(tmp_path):
     assert distance(WEIGHTS.double(), tilted(0.2)) > 4 * errors[256]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["vp", "flow"])
 @pytest.mark.parametrize(("potential", "temperature"), [("diff", 0.2), ("max", 0.2), ("add", 0.5)])
 def test_every_potential_has_the_same_target(kind, potential, temperature, tmp_path):

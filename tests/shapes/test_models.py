@@ -78,6 +78,7 @@ def test_makes_pictures_in_float32(pipe):
     assert found.count([("red", "circle")]) >= 4
 
 
+@pytest.mark.slow
 def test_oracle_reads_reconstructions(pipe):
     rng = np.random.default_rng(21)
     scenes = [sample_scene(rng, sample_prompt(rng, KINDS[i % 5])) for i in range(200)]

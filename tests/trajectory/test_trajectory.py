@@ -18,7 +18,7 @@ from noisewright.samplers.mixture import SHAPE, MixtureSampler
 from noisewright.trajectory import dmn, gits, vrg
 from noisewright.trajectory.errors import ErrorTable, LevelError
 from noisewright.trajectory.files import (
-    ScheduleFile,
+    FittedSchedule,
     identity,
     load_for,
     on_path,
@@ -27,9 +27,9 @@ from noisewright.trajectory.files import (
 )
 from noisewright.trajectory.images import own_samples
 from noisewright.trajectory.measure import Moments, measure, measured_levels
-from noisewright.trajectory.metrics import ByVerifier, Teacher, measured, subjects
-from noisewright.trajectory.path import ModelPath, path_of, spaced, with_schedule
-from noisewright.trajectory.tune import Bend, tune
+from noisewright.trajectory.metrics import ByVerifier, Teacher, metric_values, noise_batches
+from noisewright.trajectory.path import ModelPath, path_of, ruled, with_schedule
+from noisewright.trajectory.tune import ScheduleFamily, tune
 from noisewright.verifiers.protocol import as_verifier
 
 EXACT = 1e-12  # float64, two forms of one sum
@@ -70,7 +70,7 @@ def gaussian_examples(count, batch=64):
 def test_spaced_levels_fall_from_the_start_to_the_end_of_the_model(kind, name):
     sampler = single(kind=kind)
     path = path_of(sampler)
-    made = spaced(name, path, 6)
+    made = ruled(name, path, 6)
     levels = [sigma / alpha if alpha else math.inf for alpha, sigma in zip(made.alpha, made.sigma, strict=True)]
     assert made.steps == 6
     assert all(a > b for a, b in itertools.pairwise(levels))
@@ -333,7 +333,7 @@ def test_the_objective_is_the_sum_in_the_text():
 def test_blocks_of_the_objective_are_those_of_the_solver(order, count, end, kind):
     """A step that is not Euler's leans on the beginning of its block."""
     path = replace(path_of(single(kind=kind)), end=0.0 if end == "clean" else 1e-4)
-    schedule = spaced("uniform", path, count)
+    schedule = ruled("uniform", path, count)
     x, state, blocks = torch.ones(1, 1, dtype=torch.float64), None, []
     for index in range(count):
         alpha, sigma = schedule.alpha[index], schedule.sigma[index]
@@ -342,7 +342,7 @@ def test_blocks_of_the_objective_are_those_of_the_solver(order, count, end, kind
         euler = transition(schedule, index, index + 1, found, 0, None)
         x, state = DpmSolver(order).step(schedule, index, x, found, None, state)
         blocks.append((blocks[-1] if blocks else -1) + bool(torch.allclose(x, euler, rtol=1e-9)))
-    _, group, starts, stops = vrg._grouped(vrg.abar_of(schedule), 1 / (1 + path.end**2), order)
+    _, group, starts, stops = vrg.blocks_of(vrg.abar_of(schedule), 1 / (1 + path.end**2), order)
     assert group.tolist() == blocks
     assert len(starts) == len(stops) == blocks[-1] + 1
 
@@ -366,7 +366,7 @@ def test_the_error_that_a_sampler_carries_has_the_weights_of_the_objective():
 @pytest.mark.parametrize("kind", ["vp", "flow"])
 def test_a_fit_lowers_the_error_within_the_trust_region(kind, order):
     path = path_of(single(kind=kind))
-    table, start, gamma = exact_table(path), spaced("uniform", path, 6), 0.05
+    table, start, gamma = exact_table(path), ruled("uniform", path, 6), 0.05
     made = vrg.fit_vrg(start, table, path, gamma=gamma, order=order, iterations=60)
     assert made.figures["cpe_after"] < made.figures["cpe_before"]
     end = 1 / (1 + path.end**2)
@@ -379,7 +379,7 @@ def test_a_fit_lowers_the_error_within_the_trust_region(kind, order):
 
 def test_a_fixed_start_stays_and_a_target_moves_it():
     path = path_of(single())
-    table, start = exact_table(path), spaced("uniform", path, 6)
+    table, start = exact_table(path), ruled("uniform", path, 6)
     held = vrg.fit_vrg(start, table, path, gamma=0.05, fixed_start=True, iterations=60)
     assert held.schedule.sigma[0] == pytest.approx(start.sigma[0], abs=1e-9)
     assert held.figures["cpe_after"] < held.figures["cpe_before"]
@@ -406,7 +406,7 @@ def test_a_fixed_start_stays_and_a_target_moves_it():
 def test_settings_out_of_range_are_refused(settings, word):
     path = path_of(single())
     with pytest.raises(ValueError, match=word):
-        vrg.fit_vrg(spaced("uniform", path, 4), exact_table(path), path, iterations=1, **settings)
+        vrg.fit_vrg(ruled("uniform", path, 4), exact_table(path), path, iterations=1, **settings)
 
 
 @pytest.mark.parametrize("end", [0.0, 5e-4])
@@ -415,12 +415,12 @@ def test_what_is_fitted_from_a_schedule_ends_where_it_does(end, other):
     """Whatever the end of the path that comes along."""
     sampler = single()
     line = path_of(sampler)
-    begun = spaced("uniform", replace(line, end=end), 5)
+    begun = ruled("uniform", replace(line, end=end), 5)
     path = replace(line, end=other)
     made = vrg.fit_vrg(begun, exact_table(line), path, iterations=20)
     same = float(vrg.cumulative_error(vrg.abar_of(begun), exact_table(line), 1 / (1 + end**2)))
     assert made.figures["cpe_before"] == pytest.approx(same, rel=1e-9)
-    tuning, reporting = (subjects(lambda _: sampler, [""], 2, seed=seed) for seed in (0, 50))
+    tuning, reporting = (noise_batches(lambda _: sampler, [""], 2, seed=seed) for seed in (0, 50))
     searched = tune(begun, path, Ddim(), Teacher(10), tuning, reporting, evaluations=12)
     assert searched.schedule != begun
     for one in (made.schedule, searched.schedule, vrg.perturbed(begun, path, 0.01, 1)):
@@ -446,7 +446,7 @@ def test_a_table_that_says_nothing_of_a_level_is_refused():
     table = exact_table(path, 40)
     some = ErrorTable(table.levels[20:], 1, "part", table.identity, {})
     with pytest.raises(ValueError, match="missing"):
-        vrg.fit_vrg(spaced("uniform", path, 4), some, path)
+        vrg.fit_vrg(ruled("uniform", path, 4), some, path)
 
 
 # GITS
@@ -497,7 +497,7 @@ def test_the_teacher_starts_from_the_states_that_the_sampler_draws(kind):
     path = replace(path_of(sampler), high=2.0 if kind == "vp" else path_of(sampler).high)
     levels = [path.high, 1.0, 0.5]
     on = with_schedule(sampler, replace(path, end=0.0).schedule(levels), Ddim())
-    states, _ = gits._run(on, [1, 2], [*levels, 0.0])
+    states, _ = gits.teacher_states(on, [1, 2], [*levels, 0.0])
     x = sampler.noise([1, 2]).double().flatten(1)
     assert torch.allclose(states[0], x * (5.0**0.5 if kind == "vp" else path.high), rtol=1e-6)
     finished, _ = on.denoise(sampler.noise([1, 2]), 0, 3)
@@ -535,7 +535,7 @@ def test_the_bound_has_its_published_values(steps, logsnr, uniform):
 def test_the_weights_are_the_integrals():
     used, stop = np.array([[-1.0, 0.2, 0.9]]), np.array([1.7])
     grid = np.linspace(0.9, 1.7, 20001)
-    for j, weight in enumerate(dmn._weights(used, stop)[0]):
+    for j, weight in enumerate(dmn.step_weights(used, stop)[0]):
         others = [k for k in range(3) if k != j]
         basis = np.prod([(grid - used[0, k]) / (used[0, j] - used[0, k]) for k in others], axis=0)
         assert weight == pytest.approx(np.trapezoid(np.exp(grid) * basis, grid), rel=1e-6)
@@ -589,8 +589,8 @@ def test_dmn_gives_a_schedule_of_any_model(steps):
 
 def test_the_family_holds_its_first_schedule_and_only_valid_ones():
     path = path_of(single())
-    start = spaced("uniform", path, 5)
-    bend = Bend(path, tuple(path.levels_of(start)))
+    start = ruled("uniform", path, 5)
+    bend = ScheduleFamily(path, tuple(path.levels_of(start)))
     assert bend([0.0] * bend.size).sigma == pytest.approx(start.sigma, rel=1e-9)
     generator = np.random.default_rng(0)
     for _ in range(50):
@@ -600,14 +600,14 @@ def test_the_family_holds_its_first_schedule_and_only_valid_ones():
 def test_a_search_improves_where_it_is_tuned_and_is_told_on_other_seeds():
     sampler = MixtureSampler()
     path = path_of(sampler)
-    tuning = subjects(lambda _: sampler, ["a mixture"], 8)
-    reporting = subjects(lambda _: sampler, ["a mixture"], 8, seed=100)
-    start = spaced("logsnr", path, 4)
+    tuning = noise_batches(lambda _: sampler, ["a mixture"], 8)
+    reporting = noise_batches(lambda _: sampler, ["a mixture"], 8, seed=100)
+    start = ruled("logsnr", path, 4)
     made = tune(start, path, Ddim(), Teacher(40), tuning, reporting, evaluations=25)
     before, best = made.figures["tuning"]
     assert best < before
     assert made.figures["evaluations"] == 25  # not rounded up to whole populations
-    other = measured(made.schedule, Ddim(), reporting, [Teacher(40)])["teacher"]
+    other = metric_values(made.schedule, Ddim(), reporting, [Teacher(40)])["teacher"]
     assert made.figures["reported"][1] == pytest.approx(float(other.mean()), rel=1e-6)
     with pytest.raises(ValueError, match="in both"):
         tune(start, path, Ddim(), Teacher(40), tuning, tuning)
@@ -616,9 +616,9 @@ def test_a_search_improves_where_it_is_tuned_and_is_told_on_other_seeds():
 def test_a_verifier_is_climbed():
     sampler = MixtureSampler()
     verifier = as_verifier(lambda images, prompt: images.flatten(1).std(1).tolist())
-    some = subjects(lambda _: sampler, ["a", "b"], 5, batch=2)
+    some = noise_batches(lambda _: sampler, ["a", "b"], 5, batch=2)
     assert [one.seeds for one in some] == [(0, 1), (2,), (3, 4)]
-    found = measured(sampler.schedule, Ddim(), some, [ByVerifier(verifier)])
+    found = metric_values(sampler.schedule, Ddim(), some, [ByVerifier(verifier)])
     assert [len(rows) for rows in found.values()] == [5]
     low, high = interval(torch.arange(50.0).double())
     assert low < 24.5 < high
@@ -630,7 +630,7 @@ def test_a_verifier_is_climbed():
 def test_a_schedule_file_is_for_its_model(tmp_path):
     sampler, other = single(), MixtureSampler()
     path = path_of(sampler)
-    made = ScheduleFile(spaced("uniform", path, 4), "ddim", identity(sampler), {"method": "none"}, {"a": 1.0})
+    made = FittedSchedule(ruled("uniform", path, 4), "ddim", identity(sampler), {"method": "none"}, {"a": 1.0})
     file = write_schedule_file(tmp_path / "new" / "s.json", made)
     assert read_schedule_file(file) == made
     assert load_for(file, sampler) == made.schedule
@@ -697,7 +697,7 @@ def changed(held, name):
 )
 def test_a_file_with_levels_that_are_not_the_models_is_refused(fault, word, tmp_path):
     sampler = single()
-    made = ScheduleFile(spaced("uniform", path_of(sampler), 4), "ddim", identity(sampler))
+    made = FittedSchedule(ruled("uniform", path_of(sampler), 4), "ddim", identity(sampler))
     file = write_schedule_file(tmp_path / "s.json", made)
     held = json.loads(file.read_text())
     file.write_text(json.dumps({**held, **changed(held, fault)}))
@@ -713,9 +713,9 @@ def test_states_may_start_as_samplers_draw_them_and_a_forced_file_as_unit_data_d
     alpha, sigma = one.alpha[0], one.sigma[0]
     file = tmp_path / "s.json"
     for start in (1.0, math.hypot(alpha, sigma), sigma, sigma + 1e-6):
-        write_schedule_file(file, ScheduleFile(replace(one, start=start), "ddim", identity(sampler)))
+        write_schedule_file(file, FittedSchedule(replace(one, start=start), "ddim", identity(sampler)))
         assert load_for(file, sampler).start == start
-    write_schedule_file(file, ScheduleFile(replace(one, start=3.0), "ddim", identity(sampler)))
+    write_schedule_file(file, FittedSchedule(replace(one, start=3.0), "ddim", identity(sampler)))
     with pytest.raises(ValueError, match="expected a start of 1"):
         load_for(file, sampler)
     assert load_for(file, sampler, force=True).start == pytest.approx(math.hypot(alpha, sigma), rel=1e-12)
@@ -734,7 +734,7 @@ def test_a_pipelines_own_start_is_taken(spacing):
 
 def test_rounded_times_are_taken_and_a_forced_file_gets_the_models_own(tmp_path):
     vp, flow = single(), single(kind="flow")
-    made = ScheduleFile(spaced("logsnr", path_of(vp), 4), "ddim", identity(vp))
+    made = FittedSchedule(ruled("logsnr", path_of(vp), 4), "ddim", identity(vp))
     file = write_schedule_file(tmp_path / "s.json", made)
     held = json.loads(file.read_text())
     rounded = [float(round(t)) for t in held["t"]]
@@ -753,7 +753,7 @@ def test_rounded_times_are_taken_and_a_forced_file_gets_the_models_own(tmp_path)
 def test_coordinates_with_alpha_1_are_read_but_are_no_levels_of_a_vp_model(tmp_path):
     sampler = single()
     plain = Schedule((900, 500), (1, 1, 1), (40.0, 1.0, 0.0), 40.0)
-    file = write_schedule_file(tmp_path / "s.json", ScheduleFile(plain, "ddim", identity(sampler)))
+    file = write_schedule_file(tmp_path / "s.json", FittedSchedule(plain, "ddim", identity(sampler)))
     assert read_schedule_file(file).schedule == plain
     with pytest.raises(ValueError, match=r"times|sigma"):
         load_for(file, sampler)

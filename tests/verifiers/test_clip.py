@@ -5,15 +5,15 @@ import logging
 import os
 import pickle
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import AutoTokenizer, CLIPConfig, CLIPModel
+from transformers import AutoTokenizer, CLIPModel
 
+from golden import clip_inputs as inputs
 from noisewright import registry
 from noisewright.verifiers import weights
 from noisewright.verifiers.aesthetic import Aesthetic, load_head, save_head
@@ -22,12 +22,10 @@ from noisewright.verifiers.hps import Hps, from_open_clip
 from noisewright.verifiers.pickscore import PickScore
 from noisewright.verifiers.preprocess import CentreCrop, Letterbox
 from noisewright.verifiers.protocol import DifferentiableVerifier, score
+from reward_models import CLIP, clip_config, clip_tensors, write_clip, write_clip_processors
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-sys.path.insert(0, str(GOLDEN))
-import clip_inputs as inputs  # noqa: E402
 
-CLIP = json.loads((GOLDEN / "clip.json").read_text(encoding="utf-8"))
 PICKSCORE = json.loads((GOLDEN / "pickscore.json").read_text(encoding="utf-8"))
 EXACT = 1e-5  # of cosines, and of preprocessed values: float32 kernels differ by the order of their sums
 MATES = 1e-5
@@ -47,62 +45,10 @@ ROW = {name: n for n, name in enumerate(inputs.SIZES)}
 SQUARES = torch.rand(5, 3, 40, 40, generator=torch.Generator().manual_seed(0))
 
 
-def config(activation, end):
-    shared = {
-        "num_hidden_layers": inputs.LAYERS,
-        "num_attention_heads": inputs.HEADS,
-        "hidden_act": activation,
-        "hidden_size": inputs.WIDTH,
-        "intermediate_size": 4 * inputs.WIDTH,
-        "projection_dim": inputs.EMBED,
-    }
-    vocabulary = inputs.vocabulary(CLIP["alphabet"])
-    first, last = vocabulary["<start_of_text>"], vocabulary["<end_of_text>"]
-    text = {"vocab_size": len(vocabulary), "max_position_embeddings": inputs.CONTEXT}
-    ids = {"bos_token_id": first, "eos_token_id": end or last, "pad_token_id": last}
-    return CLIPConfig(
-        projection_dim=inputs.EMBED,
-        vision_config={**shared, "image_size": inputs.SIDE, "patch_size": inputs.PATCH},
-        text_config={**shared, **text, **ids},
-    )
-
-
-def write_helpers(folder):
-    """Tokenizer and preprocessing."""
-    (folder / "vocab.json").write_text(json.dumps(inputs.vocabulary(CLIP["alphabet"])), encoding="utf-8")
-    lines = ["#version: 0.2", *(" ".join(pair) for pair in inputs.merges())]
-    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    names = {"bos_token": "<start_of_text>", **dict.fromkeys(("eos_token", "unk_token", "pad_token"), "<end_of_text>")}
-    told = {"tokenizer_class": "CLIPTokenizer", "model_max_length": inputs.CONTEXT, **names}
-    (folder / "tokenizer_config.json").write_text(json.dumps(told))
-    told = {"image_processor_type": "CLIPImageProcessor", "size": inputs.SIDE, "crop_size": inputs.SIDE}
-    (folder / "preprocessor_config.json").write_text(json.dumps(told))
-
-
-def tensors(shapes, seed):
-    return {name: torch.from_numpy(one) for name, one in inputs.weights(shapes, seed).items()}
-
-
-def write_clip(folder, seed, activation="gelu", end=None):
-    """A CLIPModel's directory with the weights of open_clip's model of that seed."""
-    model = CLIPModel(config(activation, end))
-    found = model.load_state_dict(from_open_clip(tensors(CLIP["shapes"], seed)), strict=False)
-    assert not found.missing_keys
-    assert not found.unexpected_keys
-    model.save_pretrained(folder)
-    write_helpers(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def openai(tmp_path_factory):
-    return write_clip(tmp_path_factory.mktemp("openai"), 1, "quick_gelu")
-
-
 @pytest.fixture(scope="module")
 def aesthetic(openai, tmp_path_factory):
     folder = tmp_path_factory.mktemp("aesthetic")
-    torch.save(tensors(inputs.HEAD_SHAPES, 4), folder / "head.pth")
+    torch.save(clip_tensors(inputs.HEAD_SHAPES, 4), folder / "head.pth")
     return Aesthetic(openai, head=folder / "head.pth")
 
 
@@ -110,20 +56,21 @@ def aesthetic(openai, tmp_path_factory):
 def hps_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hps")
     extra = {"attn_mask": torch.zeros(2, 2)}  # a buffer that some versions of open_clip keep
-    torch.save({"epoch": 1, "state_dict": {**tensors(CLIP["shapes"], 3), **extra}}, folder / "HPS_v2.1_compressed.pt")
-    config("gelu", None).to_json_file(folder / "config.json")
-    write_helpers(folder)
+    state = {**clip_tensors(CLIP["shapes"], 3), **extra}
+    torch.save({"epoch": 1, "state_dict": state}, folder / "HPS_v2.1_compressed.pt")
+    clip_config("gelu", None).to_json_file(folder / "config.json")
+    write_clip_processors(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def pickscore(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pickscore")
-    model = CLIPModel(config("gelu", 2))
+    model = CLIPModel(clip_config("gelu", 2))
     shapes = {name: list(one.shape) for name, one in model.state_dict().items() if one.is_floating_point()}
-    model.load_state_dict(tensors(shapes, 5), strict=False)
+    model.load_state_dict(clip_tensors(shapes, 5), strict=False)
     model.save_pretrained(folder)
-    write_helpers(folder)
+    write_clip_processors(folder)
     return PickScore(folder)
 
 
@@ -156,8 +103,10 @@ def test_preprocessing_is_the_official_one(kind, made, expected, name):
 
 
 def test_the_two_ways_to_round_a_centre_differ_where_they_should():
-    round_even, down = (CentreCrop(4, (4, 4), rounding=kind)._box(4, 7)[1] for kind in ("torchvision", "transformers"))
-    assert (round_even, down) == (2, 1)
+    image = (torch.arange(7.0) / 255).expand(1, 3, 4, 7)  # each column says which it is
+    for kind, first in (("torchvision", 2), ("transformers", 1)):
+        crop = CentreCrop(4, (4, 4), rounding=kind)
+        assert torch.equal(crop.exact(image), crop.exact(image[..., first : first + 4]))
 
 
 @pytest.mark.parametrize("row", range(len(inputs.PROMPTS)))
@@ -340,21 +289,21 @@ def test_a_model_and_its_options_are_told_apart(text, model, options):
     ],
 )
 def test_what_is_there_is_named_by_its_full_path_and_labels_are_not(tmp_path, monkeypatch, text, located):
-    from noisewright.cli import _located
+    from noisewright.cli.requests import located_verifiers
 
     monkeypatch.chdir(tmp_path)
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
     for name in ("few.txt", "mine.py"):
         (tmp_path / name).write_text("")
-    assert _located([text]) == [located.format(here=tmp_path.resolve())]
+    assert located_verifiers([text]) == [located.format(here=tmp_path.resolve())]
 
 
 def test_a_hub_id_without_a_network_says_what_is_missing_and_how_to_get_it(tmp_path, monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(weights, "_reachable", lambda endpoint: False)
+    monkeypatch.setattr(weights, "is_reachable", lambda endpoint: False)
     calls = {
         "clip": "hf download openai/clip-vit-large-patch14 --local-dir DIR, then clip:DIR",
         "pickscore": "hf download yuvalkirstain/PickScore_v1 --local-dir DIR, then pickscore:DIR",
@@ -375,9 +324,9 @@ def test_a_hub_id_without_a_network_says_what_is_missing_and_how_to_get_it(tmp_p
 def test_a_hub_that_cannot_be_reached_is_noticed_at_once(monkeypatch):
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    assert not weights._reachable("http://127.0.0.1:1")
+    assert not weights.is_reachable("http://127.0.0.1:1")
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-    assert weights._reachable("https://hub.invalid")
+    assert weights.is_reachable("https://hub.invalid")
 
 
 def test_what_is_in_the_cache_needs_no_network(openai, tmp_path, monkeypatch):
@@ -388,7 +337,7 @@ def test_what_is_in_the_cache_needs_no_network(openai, tmp_path, monkeypatch):
     (repository / "refs" / "main").write_text("0" * 40)
     shutil.copytree(openai, repository / "snapshots" / ("0" * 40))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(weights, "_reachable", lambda endpoint: pytest.fail("asked the network"))
+    monkeypatch.setattr(weights, "is_reachable", lambda endpoint: pytest.fail("asked the network"))
     assert ClipVerifier("tiny/clip").fingerprint == ClipVerifier(openai).fingerprint
 
 
@@ -418,7 +367,7 @@ def test_what_is_not_in_the_cache_is_fetched_and_pickles_only_where_nothing_else
         return str(here)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
-    monkeypatch.setattr(weights, "_reachable", lambda endpoint: True)
+    monkeypatch.setattr(weights, "is_reachable", lambda endpoint: True)
     assert ClipVerifier("tiny/clip").fingerprint == ClipVerifier(openai).fingerprint
     assert not (here / "tf_model.h5").exists()
     assert {one.name for one in here.iterdir()} & {"model.safetensors", "pytorch_model.bin"} == {weights_file}
@@ -470,7 +419,7 @@ def test_weights_that_are_missing_are_not_made_up(openai, hps_folder, tmp_path):
     with pytest.raises(ValueError, match=r"its files have no visual_projection\.weight"):
         ClipVerifier(copy)
     copy = shutil.copytree(hps_folder, tmp_path / "hps")
-    state = tensors(CLIP["shapes"], 3)
+    state = clip_tensors(CLIP["shapes"], 3)
     del state["visual.proj"]
     torch.save(state, copy / "HPS_v2.1_compressed.pt")
     with pytest.raises(ValueError, match=r"its files have no visual_projection\.weight"):
@@ -519,8 +468,8 @@ def test_a_pickle_with_code_in_it_is_refused_and_one_without_is_read(openai, tmp
 
 def test_hps_reads_a_file_a_half_precision_one_and_a_converted_one(hps_folder, openai, tmp_path):
     expected = pytest.approx(Hps(hps_folder)(SQUARES, "a star"), abs=EXACT)
-    state = tensors(CLIP["shapes"], 3)
-    config("gelu", None).to_json_file(tmp_path / "config.json")
+    state = clip_tensors(CLIP["shapes"], 3)
+    clip_config("gelu", None).to_json_file(tmp_path / "config.json")
     save_file(state, tmp_path / "mine.safetensors")
     assert Hps(tmp_path / "mine.safetensors", processor=str(openai))(SQUARES, "a star") == expected
     save_file({name: one.half() for name, one in state.items()}, tmp_path / "half.safetensors")
@@ -555,7 +504,7 @@ def test_hps_without_a_config_is_vit_h_14(hps_folder, tmp_path, monkeypatch):
 
 def test_a_directory_with_head_and_clip_or_a_reference_to_it(openai, aesthetic, tmp_path):
     expected = pytest.approx(aesthetic(SQUARES, ""), abs=EXACT)
-    state = tensors(inputs.HEAD_SHAPES, 4)
+    state = clip_tensors(inputs.HEAD_SHAPES, 4)
     both = shutil.copytree(openai, tmp_path / "both")
     save_file(state, both / "head.safetensors")
     (both / "vocab.json").unlink()  # no text is read, so no tokenizer is needed

@@ -17,9 +17,10 @@ from noisewright.verifiers.vlm import VlmVerifier
 from noisewright.verifiers.vlm_server import Server
 
 pytest.importorskip("openai")
+pytestmark = pytest.mark.usefixtures("no_account")
 
 IMAGES = torch.rand(2, 3, 5, 5, generator=torch.Generator().manual_seed(0))
-SOON = 5.0  # seconds on a busy machine; without an end these calls take minutes or for ever
+SOON = 30.0  # seconds on a very busy machine; without an end these calls take minutes or for ever
 QUICK = BackOff(tries=50, first=0.01)
 
 RATED = {"choices": [{"message": {"content": json.dumps({name: {"score": 7, "explanation": ""} for name in ASPECTS})}}]}
@@ -32,12 +33,6 @@ STUCK = {
     "always failing": Reply("oops", 502),
     "an error that does not end": Reply("x" * 5000, 400, drip=0.05),
 }
-
-
-@pytest.fixture(autouse=True)
-def no_account(monkeypatch):
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
 
 
 def made(kind, url, **options):
@@ -99,7 +94,7 @@ def test_what_was_answered_in_time_is_kept():
 @pytest.mark.parametrize("verifier", ["http", "vlm"])
 def test_an_answer_without_end_is_not_read(verifier, monkeypatch):
     monkeypatch.setattr("noisewright.verifiers.http.LARGEST_ANSWER", 100_000)
-    monkeypatch.setattr("noisewright.verifiers.vlm_server.LARGEST_ANSWER", 100_000)
+    monkeypatch.setattr("noisewright.verifiers.openai_client.LARGEST_ANSWER", 100_000)
     with serving(lambda seen, number: Reply(" " * 1_000_000)) as server:
         with pytest.raises(VerifierFailed, match="expected an answer of at most 100000 bytes, got more"):
             score(made(verifier, server.url), IMAGES[:1], "x")

@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_distribution import BATCH_MATES, classifier, some  # noqa: F401 - a fixture
 
 from noisewright.measures.frechet import RunningFrechet, frechet_distance
 from noisewright.measures.statistics import FeatureStatistics
@@ -18,6 +17,8 @@ from noisewright.verifiers.features import FeatureNetwork, Features
 from noisewright.verifiers.fid import FidVerifier
 from noisewright.verifiers.inception_score import InceptionScoreVerifier
 from noisewright.verifiers.protocol import Verifier, score
+from reward_models import BATCH_MATES
+from reward_models import some_features as some
 
 EXACT = 1e-9  # relative; both ways lose a few digits to float64
 NULL = 1e-6  # where covariances are singular, roots of rounding's eigenvalues (1e-16 of the largest) enter both ways
@@ -218,7 +219,7 @@ def test_images_without_finite_features_get_nan_and_are_never_chosen():
         verifier.choose(torch.ones(2, 3, 4, 4))
 
 
-def test_fid_by_name_takes_the_statistics_beside_the_model(classifier, tmp_path):  # noqa: F811
+def test_fid_by_name_takes_the_statistics_beside_the_model(classifier, tmp_path):
     network = FeatureNetwork(classifier)
     with pytest.raises(ValueError, match=r"reference\.safetensors beside the model.*: noisewright evaluate IMAGES"):
         make_verifier(f"fid:{classifier}")
@@ -245,7 +246,7 @@ def test_fid_by_name_takes_the_statistics_beside_the_model(classifier, tmp_path)
 # The other oracle
 
 
-def test_inception_score_is_the_probability_of_the_prompt_s_class(classifier):  # noqa: F811
+def test_inception_score_is_the_probability_of_the_prompt_s_class(classifier):
     verifier = make_verifier(f"inception-score:{classifier}")
     assert isinstance(verifier, Verifier)
     probabilities = FeatureNetwork(classifier)(images(5)).probabilities
@@ -262,7 +263,7 @@ def test_inception_score_needs_classes():
     assert InceptionScoreVerifier(Means())(torch.ones(1, 3, 4, 4), "bright") == pytest.approx([1])
 
 
-def test_its_fingerprint_follows_the_class_names(classifier, tmp_path):  # noqa: F811
+def test_its_fingerprint_follows_the_class_names(classifier, tmp_path):
     network = FeatureNetwork(classifier)
     network.model.config.id2label = {**network.model.config.id2label, 0: "tiger"}
     network.model.save_pretrained(tmp_path)
@@ -271,7 +272,7 @@ def test_its_fingerprint_follows_the_class_names(classifier, tmp_path):  # noqa:
     assert InceptionScoreVerifier(tmp_path).fingerprint != InceptionScoreVerifier(classifier).fingerprint
 
 
-def test_a_prompt_that_names_no_class_is_refused_before_anything_is_spent(classifier):  # noqa: F811
+def test_a_prompt_that_names_no_class_is_refused_before_anything_is_spent(classifier):
     verifier = InceptionScoreVerifier(classifier)
     verifier.check("a cat")
     with pytest.raises(ValueError, match=r"got 'frgo'.*nearest: frog"):

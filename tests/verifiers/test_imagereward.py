@@ -3,7 +3,6 @@
 import json
 import logging
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +10,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from golden import imagereward_inputs as inputs
 from noisewright.registry import make_verifier
 from noisewright.shapes.prompts import KINDS, sample_prompt, sample_scene
 from noisewright.shapes.scene import render
 from noisewright.verifiers.imagereward import ImageRewardVerifier, RewardModel
 from noisewright.verifiers.protocol import DifferentiableVerifier, score
+from reward_models import IMAGEREWARD as EXPECTED
+from reward_models import imagereward_state
 
-GOLDEN = Path(__file__).parents[1] / "golden"
-sys.path.insert(0, str(GOLDEN))
-import imagereward_inputs as inputs  # noqa: E402
-
-EXPECTED = json.loads((GOLDEN / "imagereward.json").read_text(encoding="utf-8"))
 EXACT = 1e-5  # of scores around 1; float32 kernels differ by the order of their sums
 MATES = 1e-5
 # In normalised units, a deviation being about .27: PIL rounds and clips to 8 bits after each of its two passes, tensors
@@ -37,20 +34,6 @@ def tensor_of(picture):
 
 
 PHOTOGRAPHS = {name: tensor_of(inputs.photograph(name)) for name in inputs.sizes()}
-
-
-def official_state():
-    return inputs.fill({name: tuple(shape) for name, shape in EXPECTED["shapes"].items()}, inputs.SEED)
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory):
-    """A directory as the authors' files lie in it."""
-    folder = tmp_path_factory.mktemp("imagereward")
-    torch.save(official_state(), folder / "ImageReward.pt")
-    (folder / "med_config.json").write_text(json.dumps(inputs.TEXT), encoding="utf-8")
-    (folder / "vocab.txt").write_text("\n".join(inputs.VOCABULARY) + "\n", encoding="utf-8")
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +52,7 @@ def test_scores_are_the_authors(verifier):
 
 def test_tokens_are_the_authors(verifier):
     for prompt, ids in zip(inputs.PROMPTS, EXPECTED["ids"], strict=True):
-        found, mask = verifier._tokenise(prompt)
+        found, mask = verifier.tokenise(prompt)
         assert found.tolist() == [ids]
         assert mask.sum() == sum(one != 0 for one in ids)
     assert len(verifier.tokenizer) == len(inputs.VOCABULARY) + 2
@@ -134,7 +117,8 @@ def test_gradients_point_uphill(verifier):
 def test_safetensors_score_alike(original, verifier, tmp_path):
     for name in ("med_config.json", "vocab.txt"):
         shutil.copy(original / name, tmp_path)
-    save_file({name: value.clone() for name, value in official_state().items()}, tmp_path / "ImageReward.safetensors")
+    state = {name: value.clone() for name, value in imagereward_state().items()}
+    save_file(state, tmp_path / "ImageReward.safetensors")
     other = ImageRewardVerifier(tmp_path)
     assert other.fingerprint == verifier.fingerprint
     image = PHOTOGRAPHS["odd"]
@@ -143,7 +127,7 @@ def test_safetensors_score_alike(original, verifier, tmp_path):
 
 def test_other_weights_have_another_fingerprint(original, verifier, tmp_path):
     shutil.copytree(original, tmp_path, dirs_exist_ok=True)
-    state = official_state()
+    state = imagereward_state()
     state["mlp.layers.7.bias"] += 1
     torch.save(state, tmp_path / "ImageReward.pt")
     assert ImageRewardVerifier(tmp_path).fingerprint != verifier.fingerprint
@@ -165,7 +149,7 @@ def test_a_pickle_with_code_is_refused(original, tmp_path, monkeypatch):
 
 
 def without(key):
-    state = official_state()
+    state = imagereward_state()
     del state[key]
     return state
 
@@ -245,7 +229,7 @@ def test_the_other_layout_is_scored_by_its_own_settings(native, caplog):
     verifier = ImageRewardVerifier(native, name="mine")
     images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)).mul(255).round() / 255
     found = verifier(images, "a red circle")
-    ids, mask = verifier._tokenise("a red circle")
+    ids, mask = verifier.tokenise("a red circle")
     assert ids.shape == (1, 12)
     with torch.no_grad():
         raw = verifier.model.judge(verifier.model.look((images - 0.5) / 0.25), ids.expand(2, -1), mask.expand(2, -1))

@@ -1,6 +1,7 @@
 import asyncio
 import itertools
 import math
+import re
 import signal
 import sys
 from decimal import Decimal
@@ -195,7 +196,9 @@ def test_an_image_that_a_verifier_fails_on_costs_only_its_own_score(bad, caplog)
     assert [math.isnan(one) for one in found] == [n in bad for n in range(5)]
     assert [one for one in found if one == one] == pytest.approx([wanted[n] for n in range(5) if n not in bad])
     assert sizes == [5, 1, 1, 1, 1, 1]
-    assert caplog.messages == [f"verifier fixed raised RuntimeError: too red (NaN for {len(bad)} of 5 images)"]
+    (line,) = caplog.messages
+    said = r"verifier fixed raised RuntimeError: too red \(test_protocol.py, line \d+\)"
+    assert re.fullmatch(rf"{said} \(NaN for {len(bad)} of 5 images\)", line)
 
 
 def test_a_verifier_that_fails_on_every_image_failed():

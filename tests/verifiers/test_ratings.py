@@ -7,7 +7,7 @@ import pytest
 
 from noisewright.verifiers.rubric import ASPECTS, read_rating
 
-MOST_SECONDS = 1.0  # of any answer that a server may send
+MOST_SECONDS = 3.0  # of the processor, of any answer that a server may send; a quadratic pattern takes minutes
 
 
 def whole(value, **other):
@@ -230,7 +230,7 @@ def test_noise_around_an_answer_changes_nothing_or_is_refused():
 )
 def test_no_answer_takes_long(part):
     for size in (60_000, 1_000_000):
-        began = time.perf_counter()
+        began = time.process_time()
         with suppress(ValueError):
             read_rating(part * (size // len(part)))
-        assert time.perf_counter() - began < MOST_SECONDS
+        assert time.process_time() - began < MOST_SECONDS

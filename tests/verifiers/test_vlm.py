@@ -24,18 +24,14 @@ from noisewright.verifiers.retry import BackOff
 from noisewright.verifiers.rubric import ASPECTS, SCHEMA, rubric_question, yes_question
 from noisewright.verifiers.vlm import VlmVerifier, is_server, make_vlm
 from noisewright.verifiers.vlm_server import Server
+from reward_models import write_qwen
 
 pytest.importorskip("openai")
+pytestmark = pytest.mark.usefixtures("no_account")
 
 IMAGES = torch.arange(6.0).view(6, 1, 1, 1).expand(6, 3, 4, 7) * 40 / 255  # flat greys of 0, 40, ..., 200
 QUICK = BackOff(tries=4, first=0.005)
 PROBABILITY = 1e-6  # float32 softmax against float32 softmax
-
-
-@pytest.fixture(autouse=True)
-def no_account(monkeypatch):
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
 
 
 def grey(seen):
@@ -396,10 +392,12 @@ import signal, sys, torch
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from noisewright.verifiers.vlm import VlmVerifier
 from noisewright.verifiers.vlm_server import Server
+from reward_models import write_qwen
 VlmVerifier(Server("m", base_url=sys.argv[1], timeout=60))(torch.rand(3, 3, 4, 4), "x")
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_program_though_the_server_is_silent():
     with serving(lambda seen, number: Reply(graded(seen).body, after=60)) as server:
         program = subprocess.Popen([sys.executable, "-c", PROGRAM, server.url], stderr=subprocess.DEVNULL)
@@ -430,10 +428,10 @@ def test_organization_and_project_are_told_to_openai_alone(monkeypatch):
     with serving(lambda seen, number: graded(seen)) as server:
         score(judge(server), IMAGES[:1], "x")
     assert not {"openai-organization", "openai-project"} & set(server.seen[0].headers)
-    assert Server("m")._client.organization == "org-mine"
-    assert Server("m", base_url="https://eu.api.openai.com/v1")._client.project == "proj-mine"
+    assert Server("m").client.organization == "org-mine"
+    assert Server("m", base_url="https://eu.api.openai.com/v1").client.project == "proj-mine"
     for foreign in ("https://judge.example/v1", "https://api.openai.com.example/v1", "https://notapi.openai.com/v1"):
-        client = Server("m", base_url=foreign)._client
+        client = Server("m", base_url=foreign).client
         assert client.organization is client.project is None
 
 
@@ -543,7 +541,7 @@ def test_options_of_a_name():
         ("vlm:m,aspect=beauty", "expected an aspect among accuracy_to_prompt"),
         ("vlm:http://localhost:1/v1#m,workers=0", "expected workers of at least 1, got 0"),
         ("vlm:http://localhost:1/v1#m,tries=0", "expected tries of at least 1, got 0"),
-        ("vlm:http://localhost:1/v1#m,timeout=0", "expected a timeout of more than 0"),
+        ("vlm:http://localhost:1/v1#m,timeout=0", "expected a timeout in seconds above 0"),
         ("vlm:http://localhost:1/v1#m,prices=1", "expected prices as INPUT,OUTPUT"),
         ("vlm:http://localhost:1/v1#m,prices=-1,2", "expected prices of at least 0"),
         ("vlm:http://localhost:1/v1#m,aspct=x", "did you mean aspect"),
@@ -553,8 +551,8 @@ def test_options_of_a_name():
         ("vlm:https://judge.example/v1#m,key_env=JUDGE_KEY", "expected a key in the environment variable JUDGE_KEY"),
         ("vlm:https://judge.example/v1#m,key_env=a-secret", "expected key_env to be the NAME of an environment"),
         ("vlm:http://judge.example/v1?api_key=a-secret#m", "without a key, which records would keep, got api_key"),
-        ("vlm:http://localhost:1/v1#m,deadline=0", "expected a deadline of more than 0"),
-        ("vlm:http://localhost:1/v1#m,deadline=nan", "expected a deadline of more than 0"),
+        ("vlm:http://localhost:1/v1#m,deadline=0", "expected a deadline in seconds above 0"),
+        ("vlm:http://localhost:1/v1#m,deadline=nan", "expected a deadline in seconds above 0"),
     ],
 )
 def test_wrong_use_is_one_line_before_anything_is_sent(text, says):
@@ -601,61 +599,6 @@ def test_the_command_line(tmp_path, capsys):
 # A model that runs here
 
 
-TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for c in m['content'] %}{% if c['type'] == 'image' %}"
-    "<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c['text'] }}{% endif %}{% endfor %}<|im_end|>\n"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-
-
-def tiny_qwen(directory, *merges):
-    """A Qwen2.5-VL of random weights with a byte-level tokenizer; with ``merges``, "Yes" is fewer tokens."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
-    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    bpe = models.BPE({one: n for n, one in enumerate([*letters, *map("".join, merges)])}, list(merges))
-    whole = Tokenizer(bpe)
-    whole.pre_tokenizer, whole.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    special = ["<|im_start|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=whole, eos_token="<|im_end|>", pad_token="<|endoftext|>", additional_special_tokens=special
-    )
-    tokenizer.chat_template = TEMPLATE
-    end, start, left, right, image, video = tokenizer.convert_tokens_to_ids(["<|im_end|>", *special])
-    config = Qwen2_5_VLConfig(
-        text_config={
-            "vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-            "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 4096,
-            "bos_token_id": start, "eos_token_id": end,
-            "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0},
-        },
-        vision_config={
-            "depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 4, "out_hidden_size": 32,
-            "patch_size": 4, "spatial_merge_size": 2, "temporal_patch_size": 2, "window_size": 16,
-            "fullatt_block_indexes": [1],
-        },
-        image_token_id=image, video_token_id=video, vision_start_token_id=left, vision_end_token_id=right,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    model = Qwen2_5_VLForConditionalGeneration(config).eval()
-    with torch.no_grad():
-        model.lm_head.weight *= 30  # so that the answers of random weights differ
-    model.save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
-    Qwen2VLImageProcessorPil(
-        patch_size=4, merge_size=2, temporal_patch_size=2, min_pixels=64, max_pixels=4096
-    ).save_pretrained(directory)  # fmt: skip
-    return model, tokenizer
-
-
-@pytest.fixture(scope="module")
-def qwen(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("qwen")
-    return directory, *tiny_qwen(directory, ("Y", "e"), ("Ye", "s"))
-
-
 PHOTOS = torch.rand(3, 3, 24, 40, generator=torch.Generator().manual_seed(1))
 
 
@@ -697,7 +640,7 @@ def test_local_p_yes_is_that_of_a_plain_forward(qwen):
 
 
 def test_local_p_yes_of_several_tokens_is_their_geometric_mean(tmp_path):
-    model, tokenizer = tiny_qwen(tmp_path)
+    model, tokenizer = write_qwen(tmp_path)
     found = score(registry.make_verifier(f"vqa:{tmp_path}"), PHOTOS, "x")
     for value, image in zip(found, PHOTOS, strict=True):
         wanted, tokens = direct(model, tokenizer, image, "x")
@@ -718,14 +661,14 @@ def test_a_large_pool_is_seen_in_parts(qwen, monkeypatch):
     expected = score(verifier, PHOTOS, "x")
     monkeypatch.setattr("noisewright.verifiers.vlm_local.AT_ONCE", 2)
     monkeypatch.setattr("noisewright.verifiers.vlm_local.LONGEST_ANSWER", 2)
-    sizes, whole = [], verifier.backend._inputs
-    monkeypatch.setattr(
-        verifier.backend, "_inputs", lambda images, question: sizes.append(len(images)) or whole(images, question)
+    sizes = []
+    verifier.backend.network.register_forward_pre_hook(
+        lambda module, given, named: sizes.append(len(named["input_ids"])), with_kwargs=True
     )
     arrays = list(pixels_of(PHOTOS))
     assert list(verifier.backend.yes(arrays, yes_question("x"))) == pytest.approx(expected, abs=PROBABILITY)
     assert len(list(verifier.backend.read(arrays, "x", SCHEMA, str))) == 3
-    assert sizes == [2, 1, 2, 1]
+    assert sizes == [2, 1, *[2] * 2, *[1] * 2]  # reading asks once for each of the answer's two tokens
 
 
 def test_the_local_rubric_reads_what_the_model_writes(qwen, monkeypatch, caplog):
@@ -740,7 +683,7 @@ def test_the_local_rubric_reads_what_the_model_writes(qwen, monkeypatch, caplog)
         padded = [one + [tokenizer.pad_token_id] * (longest - len(one)) for one in written]
         return torch.cat([input_ids, torch.tensor(padded)], dim=1)
 
-    monkeypatch.setattr(verifier.backend._network, "generate", generate)
+    monkeypatch.setattr(verifier.backend.network, "generate", generate)
     found = score(verifier, PHOTOS, "two red circles")
     assert [found[0], found[2]] == [0, 2]
     assert math.isnan(found[1])

@@ -7,11 +7,8 @@ from contextlib import suppress
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_classifier import dino  # noqa: F401 - a fixture
-from test_clip import inputs, openai, tensors  # noqa: F401
-from test_imagereward import original  # noqa: F401
-from test_vlm import qwen  # noqa: F401
 
+from golden import clip_inputs as inputs
 from noisewright.measures.statistics import FeatureStatistics
 from noisewright.verifiers.aesthetic import Aesthetic
 from noisewright.verifiers.classifier import Classifier
@@ -20,6 +17,7 @@ from noisewright.verifiers.features import FeatureNetwork
 from noisewright.verifiers.imagereward import ImageRewardVerifier
 from noisewright.verifiers.self_similarity import SelfSimilarity
 from noisewright.verifiers.vlm_local import LocalModel
+from reward_models import clip_tensors
 
 
 @pytest.fixture
@@ -42,7 +40,7 @@ def copy(tmp_path):
     ],
 )
 @pytest.mark.parametrize("make", [ClipVerifier, FeatureNetwork, Classifier, SelfSimilarity, LocalModel])
-def test_no_model_s_code_is_run_whatever_the_user_types(qwen, copy, tmp_path, monkeypatch, file, told, make):  # noqa: F811
+def test_no_model_s_code_is_run_whatever_the_user_types(qwen, copy, tmp_path, monkeypatch, file, told, make):
     folder, ran = copy(qwen[0]), tmp_path / "ran"
     (folder / "mine.py").write_text(f"import os\nos.mkdir({str(ran)!r})\nclass Mine: pass\n")
     (folder / file).write_text(json.dumps(told))
@@ -57,7 +55,7 @@ def test_no_model_s_code_is_run_whatever_the_user_types(qwen, copy, tmp_path, mo
 # Whole checkpoints
 
 
-def test_of_a_checkpoint_in_parts_every_part_must_be_there(openai, copy):  # noqa: F811
+def test_of_a_checkpoint_in_parts_every_part_must_be_there(openai, copy):
     folder = copy(openai)
     state = load_file(folder / "model.safetensors")
     whole = ClipVerifier(folder).fingerprint
@@ -107,7 +105,7 @@ def test_one_changed_value_is_another_model_and_another_place_is_not(request, co
     assert make(folder).fingerprint != before
 
 
-def test_one_changed_value_of_imagereward(original, copy):  # noqa: F811
+def test_one_changed_value_of_imagereward(original, copy):
     folder = copy(original)
     state = torch.load(folder / "ImageReward.pt", weights_only=True)
     large = max(state, key=lambda key: state[key].numel())
@@ -116,12 +114,12 @@ def test_one_changed_value_of_imagereward(original, copy):  # noqa: F811
     assert ImageRewardVerifier(folder).fingerprint != ImageRewardVerifier(original).fingerprint
 
 
-def test_another_tokenizer_is_another_verifier(openai, original, copy, tmp_path):  # noqa: F811
+def test_another_tokenizer_is_another_verifier(openai, original, copy, tmp_path):
     folder = copy(openai)
     lines = (folder / "merges.txt").read_text().splitlines()
     (folder / "merges.txt").write_text("\n".join(lines[:-1]) + "\n")
     assert ClipVerifier(folder).fingerprint != ClipVerifier(openai).fingerprint
-    save_file(tensors(inputs.HEAD_SHAPES, 4), tmp_path / "head.safetensors")
+    save_file(clip_tensors(inputs.HEAD_SHAPES, 4), tmp_path / "head.safetensors")
     one, other = (Aesthetic(place, head=tmp_path / "head.safetensors") for place in (folder, openai))
     assert one.fingerprint == other.fingerprint  # reads no text
     swapped = shutil.copytree(original, tmp_path / "swapped")
@@ -131,7 +129,7 @@ def test_another_tokenizer_is_another_verifier(openai, original, copy, tmp_path)
     assert ImageRewardVerifier(swapped).fingerprint != ImageRewardVerifier(original).fingerprint
 
 
-def test_other_settings_of_a_local_model_are_another(qwen, copy):  # noqa: F811
+def test_other_settings_of_a_local_model_are_another(qwen, copy):
     folder = copy(qwen[0])
     before = LocalModel(folder).fingerprint
     file = next(one for one in ("processor_config.json", "preprocessor_config.json") if (folder / one).is_file())

@@ -24,9 +24,10 @@ from noisewright.cli.resume import resume
 from noisewright.cli.score import evaluate, score
 from noisewright.cli.show import show
 from noisewright.cli.signals import stoppable
+from noisewright.cli.stop import stop
 from noisewright.errors import VerifierFailed
+from noisewright.outside.messages import short
 from noisewright.outside.texts import LONGEST, clean
-from noisewright.schemas.reading import short
 
 app = typer.Typer(
     name="noisewright",
@@ -58,6 +59,7 @@ app.command()(generate)
 app.command()(resume)
 app.command()(replay)
 app.command()(show)
+app.command()(stop)
 app.command()(score)
 app.command()(evaluate)
 app.command("list")(list_names)

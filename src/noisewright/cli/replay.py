@@ -24,6 +24,11 @@ def replay(
     ] = None,
     device: options.Device = None,
     dtype: Annotated[str | None, typer.Option(help="By default what made the image.", metavar="NAME")] = None,
+    config: options.Config = None,
+    lora: Annotated[
+        list[Path] | None,
+        typer.Option(help="A LoRA that made it, where it is now; may be repeated.", metavar="FILE"),
+    ] = None,
     trust: Annotated[bool, typer.Option("--trust", help="Fetch the model that the image names.")] = False,
     json: options.Json = False,
 ) -> Ended | None:
@@ -37,7 +42,9 @@ def replay(
 
     hush_libraries()
     with terminal.waiting("regenerating ...", is_watched(json)):
-        found = replays.replay(source, out=out, model=model, device=device, dtype=dtype, trust=trust)
+        found = replays.replay(
+            source, out=out, model=model, device=device, dtype=dtype, trust=trust, loras=lora or (), config=config
+        )
     if json:
         terminal.print_json(found.to_json())
     else:

@@ -13,6 +13,7 @@ from noisewright.cli import output
 from noisewright.cli.exits import Ended, Failure, Interrupted
 from noisewright.cli.libraries import hush_libraries, is_watched, warn
 from noisewright.cli.requests import check_device
+from noisewright.errors import Stopped
 from noisewright.outside.files import check_directory
 from noisewright.request import Request, check_names
 
@@ -37,22 +38,26 @@ def run_request(request: Request, out: Path | None, as_json: bool) -> Ended | No
     hush_libraries()
     with terminal.waiting(f"loading {request.model} ...", is_watched(as_json)):
         made = plan(request)
+    for text in made.warnings:  # before anything is spent
+        warn(text)
     claimed = None
     if out is None or where is None:
         out = claimed = new_directory(here, request.prompt or str(request.class_label))
         where = here / out
     with naming(where, out, claimed), progress.shown(as_json) as show:
         result = execute(made, where, RunProgress(show))
-    return print_finished(result, out, as_json)
+    return print_finished(result, out, as_json, made.warnings)
 
 
-def print_finished(result: Result, out: Path, as_json: bool) -> Ended | None:
+def print_finished(result: Result, out: Path, as_json: bool, said: Sequence[str] = ()) -> Ended | None:
+    """Print what came of a run, and its warnings but those that were ``said`` before it."""
     from noisewright.cli import terminal
 
     summary = _in_directory(out, result.to_json())
     summary["warnings"] = [text.replace(str(result.run), str(out)) for text in summary["warnings"]]
     for text in summary["warnings"]:
-        warn(text)
+        if text not in said:
+            warn(text)
     try:
         print_summary(summary, result.judges, as_json)
     except OSError:  # the terminal was closed: all is saved, and why it ended counts more
@@ -61,17 +66,18 @@ def print_finished(result: Result, out: Path, as_json: bool) -> Ended | None:
         output.close_stdout()
     if not result.interrupted:
         return None
-    terminal.say(f"interrupted; the best so far is saved, continue with: noisewright resume {out}")
+    how = "stopped" if result.stopped == "stopped" else "interrupted"
+    terminal.say(f"{how}; the best so far is saved, continue with: noisewright resume {out}")
     return Ended(130)
 
 
 def print_summary(summary: Mapping[str, Any], judges: Sequence[str], as_json: bool) -> None:
-    from noisewright.cli import terminal
+    from noisewright.cli import results, terminal
 
     if as_json:
         terminal.print_json(summary)
     else:
-        terminal.print_result(summary, judges)
+        results.print_result(summary, judges)
 
 
 def recorded(run: Path, held: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,7 +90,8 @@ def _in_directory(run: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
     found = dict(summary)
     for name in ("best", "baseline"):
         found[name] = {**found[name], "file": str(run / Path(found[name]["file"]).name)}
-    return {**found, "run": str(run)}
+    kept = [{**one, "file": str(run / "kept" / Path(one["file"]).name)} for one in found.get("kept", ())]
+    return {**found, "kept": kept, "run": str(run)}
 
 
 def new_directory(here: Path, prompt: str) -> Path:
@@ -116,9 +123,10 @@ def naming(where: Path, out: Path, claimed: Path | None = None) -> Iterator[None
     try:
         with as_typed(where, out):
             yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped) as error:
+        how = "stopped" if isinstance(error, Stopped) else "interrupted"
         begun = (where / "run.json").is_file()
-        raise Interrupted(f"interrupted; continue with: noisewright resume {out}" if begun else "interrupted") from None
+        raise Interrupted(f"{how}; continue with: noisewright resume {out}" if begun else how) from None
     except (ValueError, TypeError) as error:
         from noisewright.errors import VerifierFailed
 

@@ -18,6 +18,7 @@ from noisewright.cli.libraries import hush_libraries, is_watched
 from noisewright.cli.requests import check_device
 
 if TYPE_CHECKING:
+    from noisewright.run.ranking import Ranking
     from noisewright.verifiers.protocol import Verifier
 
 MOST_LINES = 3
@@ -29,24 +30,36 @@ LONGEST_SHOWN = 60
 Recursive = Annotated[bool, typer.Option("--recursive", help="Read the directories in directories too.")]
 
 
+Files = Annotated[list[Path], typer.Argument(metavar="FILES...", help="Images, or directories of images.")]
+Prompt = Annotated[str | None, typer.Option(help="What the images should show.", metavar="TEXT")]
+PromptFrom = Annotated[
+    str | None,
+    typer.Option(
+        help="Each image's own prompt: metadata (of noisewright, A1111 or ComfyUI), sidecar (a .txt or .caption "
+        "file of its name), or a .csv or .tsv file of files and prompts.",
+        metavar="SOURCE",
+    ),
+]
+CopyTo = Annotated[
+    Path | None,
+    typer.Option(
+        "--copy-to", "--sort-into", help="Copy the images there by rank, as 0001_NAME; new or empty.", metavar="DIR"
+    ),
+]
+Top = Annotated[
+    int | None, typer.Option(help="Copy the best K only; by default all that have a score.", min=1, metavar="K")
+]
+
+
 def score(
-    files: Annotated[list[Path], typer.Argument(metavar="FILES...", help="Images, or directories of images.")],
+    files: Files,
     *,
-    prompt: Annotated[str | None, typer.Option(help="What the images should show.", metavar="TEXT")] = None,
-    prompt_from: Annotated[
-        str | None,
-        typer.Option(
-            help="Each image's own prompt: metadata (of noisewright, A1111 or ComfyUI), sidecar (a .txt or .caption "
-            "file of its name), or a .csv or .tsv file of files and prompts.",
-            metavar="SOURCE",
-        ),
-    ] = None,
+    prompt: Prompt = None,
+    prompt_from: PromptFrom = None,
     verifier: Annotated[list[str], typer.Option(help="A name from `list verifiers`; may be repeated.", metavar="NAME")],
     recursive: Recursive = False,
-    sort_into: Annotated[
-        Path | None,
-        typer.Option(help="Copy the images there by rank, as 0001_NAME; new or empty.", metavar="DIR"),
-    ] = None,
+    copy_to: CopyTo = None,
+    top: Top = None,
     ensemble: options.Ensemble = "rank",
     score_cache: options.ScoreCache = None,
     device: options.Device = None,
@@ -58,6 +71,7 @@ def score(
     from noisewright.evaluate.folders import images_in
     from noisewright.evaluate.scoring import score_files
     from noisewright.outside.files import check_directory
+    from noisewright.run.ranking import Ranking
 
     prompts = _prompts(prompt, prompt_from)
     check_device(device, None)
@@ -65,8 +79,10 @@ def score(
     _forget_warnings()
     if score_cache is not None:
         score_cache = check_directory(score_cache, "--score-cache")
+    if top is not None and copy_to is None:
+        raise ValueError("expected --copy-to with --top, which says how many are copied, got it without")
     listed = images_in(files, recursive)
-    made = sort_into is not None and sorting.claim(sort_into)
+    made = copy_to is not None and sorting.claim(copy_to)
     try:
         verifiers, ensemble = _verifiers(verifier, ensemble, score_cache, device)
         found, bad = score_files(listed, prompts, verifiers, ensemble)
@@ -74,21 +90,24 @@ def score(
             more = f"; and {len(bad) - MOST_LINES} more" if len(bad) > MOST_LINES else ""
             raise ValueError("; ".join(bad[:MOST_LINES]) + more)
     except BaseException:
-        if made and sort_into is not None:
+        if made and copy_to is not None:
             with suppress(OSError):
-                sort_into.rmdir()
+                copy_to.rmdir()
         raise
-    failed = sorting.copy_by_rank(found, sort_into) if sort_into is not None else None
+    failed = sorting.copy_by_rank(found, copy_to, top) if copy_to is not None else None
     if json:
         names = list(found[0]["scores"])
-        into = {} if sort_into is None else {"sorted_into": str(sort_into)}
-        terminal.print_json({"prompt": prompt, "verifiers": names, "images": found, "errors": bad, **into})
+        into = {} if copy_to is None else {"copied_to": str(copy_to), "sorted_into": str(copy_to)}
+        value = Ranking(tuple(names), ensemble).name
+        terminal.print_json(
+            {"prompt": prompt, "verifiers": names, "value_name": value, "images": found, "errors": bad, **into}
+        )
     else:
-        _print_scores(found)
+        _print_scores(found, Ranking(tuple(found[0]["scores"]), ensemble))
     for line in bad:
         terminal.say(line)
-    if sort_into is not None:
-        _say_sorted(found, bad, sort_into, failed)
+    if copy_to is not None:
+        _say_copied(found, bad, copy_to, failed, top)
     return Ended(1) if failed else Ended(2) if bad else None
 
 
@@ -136,34 +155,46 @@ def _verifiers(
     return made if score_cache is None else all_cached(made, score_cache), recorded
 
 
-def _print_scores(found: Sequence[Mapping[str, Any]]) -> None:
+def _print_scores(found: Sequence[Mapping[str, Any]], ranking: Ranking) -> None:
+    """A line for each image, best first, with as many decimals as the spread of a verifier deserves."""
     from noisewright.cli import terminal
+    from noisewright.evaluate.numbers import decimals, written
     from noisewright.outside.reading import shown
 
-    names = list(found[0]["scores"])
+    names = list(ranking.names)
+    columns = {name: [one["scores"][name] for one in found] for name in names}
     headers = [*names, "file"]
-    rows = [[*(terminal.number(one["scores"][name]) for name in names), shown(one["file"])] for one in found]
+    if len(names) > 1:
+        columns = {ranking.name: [one["value"] for one in found], **columns}
+        headers.insert(0, ranking.name)
+    places = {name: decimals(column) for name, column in columns.items()}
+    rows = [[*(written(column[row], places[name]) for name, column in columns.items()), shown(one["file"])]
+            for row, one in enumerate(found)]  # fmt: skip
     if "prompt" in found[0]:
         headers.append("prompt")
-        for row, one in zip(rows, found, strict=True):
+        for cells, one in zip(rows, found, strict=True):
             text = terminal.one_line(one["prompt"])
-            row.append(text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 3] + "...")
-    terminal.out().print(terminal.table(headers, rows, right=range(len(names))))
+            cells.append(text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 3] + "...")
+    terminal.out().print(terminal.table(headers, rows, right=range(len(columns))))
 
 
-def _say_sorted(found: Sequence[Mapping[str, Any]], bad: Sequence[str], place: Path, failed: OSError | None) -> None:
+def _say_copied(
+    found: Sequence[Mapping[str, Any]], bad: Sequence[str], place: Path, failed: OSError | None, top: int | None
+) -> None:
     from noisewright.cli import terminal
     from noisewright.outside.reading import shown
 
     copies = sum(one["copy"] is not None for one in found)
+    scored = sum(one["rank"] is not None for one in found)
     if failed is not None:
-        scored = sum(one["rank"] is not None for one in found)
-        reason = failed.strerror or str(failed)
-        terminal.say(f"only {copies} of {terminal.plural(scored, 'image')} copied into {shown(place)}: {reason}")
+        reason, wanted = failed.strerror or str(failed), scored if top is None else min(top, scored)
+        terminal.say(f"only {copies} of {terminal.plural(wanted, 'image')} copied into {shown(place)}: {reason}")
         return
-    without = len(found) - copies + len(bad)
+    without = len(found) - scored + len(bad)
     left = f", {without} without a score left out" if without else ""
-    terminal.say(f"{terminal.plural(copies, 'image')} copied into {shown(place)}{left}")
+    best = f"the best {copies} of {terminal.plural(scored, 'image')}"
+    said = best if copies < scored else terminal.plural(copies, "image")
+    terminal.say(f"{said} copied into {shown(place)}{left}")
 
 
 def _forget_warnings() -> None:

@@ -1,4 +1,4 @@
-"""What the command line draws: the progress bar, the tables, the sparkline. Imports nothing heavy."""
+"""What the command line draws: the progress bar, tables, JSON. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from noisewright.cli import output
+from noisewright.evaluate.words import duration as seconds
+from noisewright.evaluate.words import plural
 from noisewright.outside import texts
 from noisewright.outside.streams import Spared
 
-BARS = "▁▂▃▄▅▆▇█"
-PLAIN_BARS = "_.-=+*#@"
 WIDE = 160
 """Columns of a table that goes to a file or a pipe, where nothing needs wrapping."""
 
@@ -31,13 +31,6 @@ UNPRINTED = re.compile(
     r"[\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
 """What a terminal may obey, or nobody sees, of what JSON leaves as it is."""
-
-LINEAGE_WORDS = {
-    "noise": "noise of seed {seed}",
-    "vary": "varied",
-    "denoise": "denoised to step {to}",
-    "renoise": "noised back to step {to}",
-}
 
 
 def out() -> Console:
@@ -66,14 +59,22 @@ def shown(text: str) -> Text:
     return Text(texts.clean(text, texts.LONGEST, lines=True).replace("\n", " "))
 
 
-def print_json(found: Any) -> None:
-    """One JSON value on standard output; numbers that JSON has not are null."""
-    text = json.dumps(clean(found), indent=1, ensure_ascii=False, allow_nan=False)
+def print_json(found: Any, *, line: bool = False) -> None:
+    """One JSON value on standard output, at once; numbers that JSON has not are null.
+
+    Args:
+        found: the value.
+        line: in one line, of which there will be others.
+    """
+    indent = None if line else 1
+    text = json.dumps(clean(found), indent=indent, ensure_ascii=False, allow_nan=False)
     try:
         text.encode(output.stream().encoding or "utf-8")
     except UnicodeError:  # an old terminal, or the name of a file that is no UTF-8
-        text = json.dumps(clean(found), indent=1, allow_nan=False)
+        text = json.dumps(clean(found), indent=indent, allow_nan=False)
     output.stream().write(UNPRINTED.sub(lambda mark: json.dumps(mark[0])[1:-1], text) + "\n")
+    if line:
+        output.stream().flush()
 
 
 def clean(value: Any) -> Any:
@@ -94,19 +95,6 @@ def number(value: float | None) -> str:
     return f"{value:.4f}" if abs(value) < 100 else f"{value:.2f}"
 
 
-def seconds(value: float) -> str:
-    """A duration for people."""
-    if value < 60:
-        return f"{value:.1f} s"
-    minutes, rest = divmod(round(value), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
-
-
-def plural(count: int, word: str) -> str:
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"
-
-
 # Tables
 
 
@@ -118,86 +106,6 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence
     for row in rows:
         made.add_row(*(shown(cell) for cell in row))
     return made
-
-
-def print_result(summary: Mapping[str, Any], judges: Sequence[str]) -> None:
-    """Baseline beside best, what it cost, why it stopped, and where the pictures are."""
-    best, baseline = summary["best"], summary["baseline"]
-    rows = [["seed", "", *(("-" if one["seed"] is None else str(one["seed"])) for one in (baseline, best)), ""]]
-    for name in dict.fromkeys([*best["scores"], *baseline["scores"]]):
-        before, after = baseline["scores"].get(name), best["scores"].get(name)
-        gain = f"{after - before:+.4f}" if before is not None and after is not None else ""
-        role = "judge" if name in judges else "verifier"
-        rows.append([name, role, number(before), number(after), gain])
-    console = out()
-    console.print(table(["", "", "baseline", "best", "change"], rows, right=(2, 3, 4)))
-    for name, text in cost_lines(summary):
-        console.print(shown(f"{name:<9}{text}"))
-    root = summary["run"]
-    console.print(Text(""))
-    for name in ("before-after.png", "best.png", "baseline.png", "contact-sheet.png", "curve.png"):
-        output.stream().write(f"{root}/{name}\n")
-
-
-def cost_lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What a run cost and why it stopped, as (name, text)."""
-    took = summary["seconds"]
-    phases = {name: value for name, value in took.items() if name != "total"}
-    rest = max(0.0, took["total"] - sum(phases.values()))
-    shares = ", ".join(f"{name} {value:.1f}" for name, value in {**phases, "saving and the rest": rest}.items())
-    cost = f"{plural(summary['images'], 'image')}, {summary['nfe']} NFE, {summary['forwards']} forwards"
-    lines = [("cost", cost), ("time", f"{seconds(took['total'])} ({shares})")]
-    return [*lines, ("stopped", str(summary["stopped"]))] if summary.get("stopped") else lines
-
-
-def print_overview(found: Mapping[str, Any], top: int) -> None:
-    """A run for people: status, top candidates, curve, lineage, cost, how to go on."""
-    console = out()
-    budget = ", ".join(f"{value:g} {unit}" for unit, value in found["budget"].items())
-    searched = f"{found['search']}, seed {found['seed']}, budget {budget}"
-    for name, text in (("run", found["run"]), ("prompt", found["prompt"]), ("model", found["model"]),
-                       ("search", searched), ("status", _status(found))):  # fmt: skip
-        console.print(shown(f"{name:<9}{text}"))
-    if found["candidates"]:
-        console.print(_candidates(found, top))
-        _print_curve(console, found)
-        console.print(shown(f"{'lineage':<9}{lineage_text(found['best']['lineage'])} (the best)"))
-    else:
-        console.print(Text("no scored candidate yet"))
-    for name, text in cost_lines({**found, "stopped": None}):
-        console.print(shown(f"{name:<9}{text}"))
-    console.print(shown(f"{'continue':<9}{found['resume']}"))
-
-
-def _status(found: Mapping[str, Any]) -> str:
-    why = found["stopped"] if found["stopped"] != found["status"] else None
-    return found["status"] + (f" ({why})" if why else "")
-
-
-def _candidates(found: Mapping[str, Any], top: int) -> Table:
-    names = [*found["verifiers"], *(f"{name} (judge)" for name in found["judges"])]
-    marks = {found["best"]["id"]: "best"}
-    if found["baseline"]:
-        base = found["baseline"]["id"]
-        marks[base] = "best, baseline" if base in marks else "baseline"
-    mixed = len({one["steps"] for one in found["candidates"]}) > 1
-    rows = []
-    for place, one in enumerate(found["candidates"], start=1):
-        if place <= top or one["id"] in marks:
-            scores = [one["scores"].get(name.removesuffix(" (judge)")) for name in names]
-            cells = ["" if value is None else number(value) for value in scores]
-            seed = "-" if one["seed"] is None else str(one["seed"])
-            steps = [str(one["steps"])] if mixed else []
-            rows.append([str(place), one["id"][:8], seed, *steps, *cells, marks.get(one["id"], "")])
-    headers = ["#", "id", "seed", *(["steps"] if mixed else []), *names, ""]
-    return table(headers, rows, right=(0, *range(2, len(headers) - 1)))
-
-
-def _print_curve(console: Console, found: Mapping[str, Any]) -> None:
-    values = [point["value"] for point in found["curve"]]
-    if values:
-        ends = f"{number(values[0])} {sparkline(values)} {number(values[-1])}"
-        console.print(shown(f"{'curve':<9}{ends} (best so far, {plural(len(values), 'candidate')})"))
 
 
 def print_metrics(found: Mapping[str, Any]) -> None:
@@ -238,9 +146,13 @@ def print_forecast(found: Mapping[str, Any]) -> None:
     if found["search_steps"] != found["steps"]:
         steps = f"{found['search_steps']} to search, {found['steps']} to render"
     about = "about " if found["limit"] == "seconds" else ""
-    counts = f"{about}{plural(found['candidates'], 'candidate')} by {found['search']}, limited by {found['limit']}"
+    ended = "ended by the search itself" if found["limit"] == "search" else f"limited by {found['limit']}"
+    counts = f"{about}{plural(found['candidates'], 'candidate')} by {found['search']}, {ended}"
     kept = f"{plural(reserve['images'], 'image')} ({reserve['nfe']} NFE) for the baseline and the final rendering"
     cost = f"{about}{plural(found['images'], 'image')}, {found['nfe']} NFE, {found['forwards']} forwards"
+    least = found["least"]
+    if (least["images"], least["nfe"]) != (found["images"], found["nfe"]):
+        cost += f"; as the scores turn out, down to {plural(least['images'], 'image')} and {least['nfe']} NFE"
     lines = [
         ("prompt", found["prompt"]), ("model", found["model"]), ("budget", budget), ("search", counts),
         ("verifier", ", ".join(found["verifiers"])), ("judge", ", ".join(found["judges"]) or "none"),
@@ -253,28 +165,6 @@ def print_forecast(found: Mapping[str, Any]) -> None:
     for name, text in lines:
         console.print(shown(f"{name:<9}{text}"))
     console.print(Text("dry run: nothing was generated"))
-
-
-def sparkline(values: Sequence[float], width: int = 48) -> str:
-    """The values as a row of bars, at most ``width`` of them; the last value is always shown."""
-    finite = [value for value in values if math.isfinite(value)]
-    if not finite:
-        return ""
-    if len(values) > width:
-        values = [values[round(n * (len(values) - 1) / (width - 1))] for n in range(width)]
-    low, high = min(finite), max(finite)
-    bars = BARS if (output.stream().encoding or "").lower().startswith("utf") else PLAIN_BARS
-    scale = (len(bars) - 1) / (high - low) if high > low else 0.0
-    return "".join(bars[round((value - low) * scale)] if math.isfinite(value) else " " for value in values)
-
-
-def lineage_text(lineage: Sequence[Mapping[str, Any]]) -> str:
-    """The verbs from the noise to a candidate, in words."""
-    parts = []
-    for step in lineage:
-        words = LINEAGE_WORDS.get(step["verb"], step["verb"])
-        parts.append(words.format(**{"seed": "?", "to": "?", **step["args"]}))
-    return " -> ".join(parts)
 
 
 # While it runs

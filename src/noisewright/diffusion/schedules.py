@@ -8,9 +8,9 @@ DPM-Solver do); Karras and exponential visit both ends.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -18,6 +18,7 @@ import torch
 from noisewright.diffusion.clock import Clock, Level
 from noisewright.diffusion.schedule import Schedule, along
 from noisewright.outside.bounds import MOST_STEPS, at_most
+from noisewright.outside.messages import unknown
 
 RHO = 7.0
 """The exponent of Karras et al. 2022, eq. 5."""
@@ -77,7 +78,7 @@ def beta(clock: Clock, steps: int) -> list[Level]:
     As in the paper the quantiles are of the time; diffusers' ``use_beta_sigmas`` takes them of s. A flow model's time
     is the one before its shift.
     """
-    return [_unshifted(clock, 1 - _beta_quantile(k / steps)) for k in range(steps)]
+    return [_unshifted(clock, 1 - beta_quantile(k / steps)) for k in range(steps)]
 
 
 def sgm_uniform(clock: Clock, steps: int) -> list[Level]:
@@ -124,29 +125,69 @@ RULES: dict[str, Callable[[Clock, int], list[Level]]] = {
 }
 
 
-def named_schedule(name: str, clock: Clock, steps: int, start: float = 1.0) -> Schedule:
-    """The schedule of a name on a model.
+@dataclass(frozen=True)
+class Rule:
+    """A rule that places levels on any model's own range, by its clock.
+
+    Attributes:
+        name: what ``--schedule`` takes, and records hold.
+        levels: (clock, steps) -> as many levels as steps, falling from the noisiest; the clean image comes after them.
+    """
+
+    name: str
+    levels: Callable[[Clock, int], Sequence[Level]]
+
+
+def rule_of(given: str | Rule) -> Rule:
+    """A rule as it is, or that of a name.
+
+    Raises:
+        ValueError: on a name that none of :data:`RULES` has, with the nearest.
+    """
+    if isinstance(given, Rule):
+        return given
+    if given not in RULES:
+        raise ValueError(unknown("schedule", given, list(RULES)))
+    return Rule(given, RULES[given])
+
+
+def named_schedule(given: str | Rule, clock: Clock, steps: int, start: float = 1.0) -> Schedule:
+    """The schedule of a rule on a model, which ends at the clean image.
 
     Args:
-        name: of :data:`RULES`.
+        given: a rule, or the name of one of :data:`RULES`.
         clock: the model's.
         steps: K, evaluations of a solver that asks once a step.
         start: standard deviation of the starting state.
 
     Raises:
-        ValueError: on an unknown name, or a number of steps that the rule or the model has no levels for.
+        ValueError: as :func:`rule_levels` does.
     """
-    if name not in RULES:
-        near = difflib.get_close_matches(name, RULES, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"unknown schedule {name!r}: expected one of {', '.join(RULES)}{hint}")
+    levels = rule_levels(given, clock, steps)
+    try:
+        return along(clock, levels, start)
+    except ValueError as error:
+        raise ValueError(f"schedule {rule_of(given).name} of {steps} steps: {error}") from None
+
+
+def rule_levels(given: str | Rule, clock: Clock, steps: int) -> list[Level]:
+    """The levels of a rule on a model, noisiest first; arguments as those of :func:`named_schedule`.
+
+    Raises:
+        ValueError: on an unknown name, a number of steps that the rule or the model has no levels for, or a rule that
+            gives another number of levels.
+    """
+    rule = rule_of(given)
     if steps < 1:
         raise ValueError(f"expected at least 1 step, got {steps}")
     at_most(MOST_STEPS, steps=steps)
     try:
-        return along(clock, RULES[name](clock, steps), start)
+        levels = list(rule.levels(clock, steps))
+        if len(levels) != steps or not all(isinstance(one, Level) for one in levels):
+            raise ValueError(f"expected as many levels, got {len(levels)}")
     except ValueError as error:
-        raise ValueError(f"schedule {name} of {steps} steps: {error}") from None
+        raise ValueError(f"schedule {rule.name} of {steps} steps: {error}") from None
+    return levels
 
 
 def _parts(steps: int) -> list[float]:
@@ -185,10 +226,10 @@ def _beta_mass() -> tuple[torch.Tensor, torch.Tensor]:
     return ends, torch.cumulative_trapezoid(height, ends)
 
 
-def _beta_quantile(part: float) -> float:
+def beta_quantile(part: float) -> float:
     """The quantile of Beta(0.6, 0.6), by integration of the density in ``x^0.6``, where it is smooth."""
     if part > 0.5:
-        return 1 - _beta_quantile(1 - part)
+        return 1 - beta_quantile(1 - part)
     ends, mass = _beta_mass()
     place = int(torch.searchsorted(mass, 2 * part * mass[-1]))
     below = float(mass[place - 1]) if place > 0 else 0.0

@@ -6,10 +6,11 @@ import math
 from pathlib import Path
 from typing import Any
 
+from noisewright.run.explain import explain
 from noisewright.run.follow import Watch
 from noisewright.run.ledger import Ledger
 from noisewright.run.particle import Candidate
-from noisewright.run.standings import Order, curve, why
+from noisewright.run.ranking import Ranking
 from noisewright.schemas.files import check_shown
 
 
@@ -17,12 +18,12 @@ def overview(root: str | Path) -> dict[str, Any]:
     """A JSON-ready summary of a finished, running, failed or interrupted run; a torn last line is left out.
 
     Returns:
-        ``run, status, stopped, created, prompt, model, search, seed, budget, verifiers, judges, images, nfe, forwards,
-        seconds, value_name`` (what candidates are sorted by), ``candidates`` (full renderings before drafts, best
-        first, each ``id, seed, scores, value, file, steps``), ``why`` (the first against the second, see
-        :func:`noisewright.run.standings.why`), ``curve`` (best so far), ``best`` (a candidate with its ``lineage``) and
-        ``baseline``, both None where there is none yet, ``warnings``, what is damaged, and ``resume``, the command that
-        continues it.
+        ``run, status, stopped, created, prompt, model, search, seed, settings, budget, verifiers, judges, images, nfe,
+        forwards, seconds, value_name`` (what candidates are sorted by), ``candidates`` (full renderings before drafts,
+        best first, each ``id, seed, scores, value, file, steps``), ``why`` (the first against the second, see
+        :func:`noisewright.run.explain.explain`), ``curve`` (best so far), ``best`` (a candidate with its ``lineage``)
+        and ``baseline``, both None where there is none yet, ``warnings``, what is damaged, and ``resume``, the command
+        that continues it.
 
     Raises:
         ValueError: where the directory is no run.
@@ -40,13 +41,13 @@ def overview_of(watch: Watch) -> dict[str, Any]:
     """
     root, run, ledger = watch.root, watch.run, watch.ledger
     spec = check_shown(run, str(root / "run.json"))
-    order = Order(tuple(one["name"] for one in spec["verifiers"]), spec["ensemble"])
+    ranking = Ranking(tuple(one["name"] for one in spec["verifiers"]), spec["ensemble"])
     drafts = spec.get("search_steps_taken", spec["search_steps"])
     pool = list(ledger.candidates.values())
     full = [one for one in pool if ledger.images[one.id].steps != drafts]
     short = [one for one in pool if ledger.images[one.id].steps == drafts]
     # Scores of drafts and of full renderings do not compare: each kind is sorted by itself, as the run sorts them.
-    ranked = [_candidate(ledger, one, value) for some in (full, short) for one, value in order.best_first(some)]
+    ranked = [_candidate(ledger, one, value) for some in (full, short) for one, value in ranking.best_first(some)]
     status = watch.status
     return {
         "run": str(root),
@@ -57,19 +58,20 @@ def overview_of(watch: Watch) -> dict[str, Any]:
         "model": spec["sampler"].get("model"),
         "search": spec["search"],
         "seed": spec["seed"],
+        "settings": {**spec["sampler"], "search_args": spec.get("search_args", {}), "target": spec.get("target", {})},
         "budget": {unit: value for unit, value in spec["budget"].items() if value is not None},
         "ensemble": spec["ensemble"],
-        "verifiers": list(order.verifiers),
+        "verifiers": list(ranking.names),
         "judges": [one["name"] for one in spec.get("judges", [])],
         "images": len(ledger.images),
         "nfe": ledger.spent.nfe,
         "forwards": ledger.spent.forwards,
         "seconds": _seconds(ledger, run),
-        "value_name": order.name,
+        "value_name": ranking.name,
         "candidates": ranked,
-        "why": why(full or short, order),
+        "why": explain(full or short, ranking),
         "curve": [{"images": one.images, "nfe": one.nfe, "seconds": one.seconds, "value": one.value,
-                   "candidate": one.candidate} for one in curve(ledger, order, drafts)],
+                   "candidate": one.candidate} for one in ranking.curve(ledger.scored(drafts))],
         "best": {**ranked[0], "lineage": ledger.particles[ranked[0]["id"]].lineage()} if ranked else None,
         "baseline": _baseline(ranked, ledger, run),
         "warnings": watch.warnings,

@@ -9,19 +9,21 @@ from __future__ import annotations
 import io
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from noisewright.evaluate.numbers import decimals, written
 from noisewright.images.reading import read_image
 from noisewright.outside.files import write_picture
 from noisewright.outside.inside import inside
 
 if TYPE_CHECKING:
     from noisewright.run.particle import Candidate
-    from noisewright.run.verbs import CurvePoint
+    from noisewright.run.ranking import CurvePoint, Ranking
 
 MOST_TILES = 64
 """How many candidates a contact sheet shows."""
@@ -31,7 +33,10 @@ TILE = 192
 
 MOST_COLUMNS = 8
 MARGIN, GAP, LINE, TEXT = 20, 14, 17, 13
-PAPER, INK, FAINT, ACCENT, LOST = "#ffffff", "#1b1f24", "#6a737d", "#d9480f", "#d0d7de"
+LINE_INCHES = 0.22
+"""Of a line above the curve."""
+
+PAPER, INK, FAINT, ACCENT, BASE, LOST = "#ffffff", "#1b1f24", "#6a737d", "#d9480f", "#1864ab", "#d0d7de"
 
 
 def prepare() -> None:
@@ -46,54 +51,106 @@ def prepare() -> None:
 # The contact sheet
 
 
-def contact_sheet(root: Path, candidates: Sequence[Candidate], names: Sequence[str]) -> Image.Image:
-    """Tiles in the order given, each with its place, seed and scores below it; the first is framed.
+@dataclass(frozen=True)
+class Tile:
+    """A candidate as a contact sheet shows it.
+
+    Attributes:
+        file: its PNG, relative to the run directory.
+        title: its place and its seed.
+        mark: ``best``, ``baseline``, or both.
+        lines: names and numbers below it.
+    """
+
+    file: str
+    title: str
+    mark: str
+    lines: tuple[tuple[str, str], ...]
+
+
+def contact_sheet(
+    root: Path,
+    ranked: Sequence[tuple[Candidate, float]],
+    ranking: Ranking,
+    *,
+    baseline: str | None = None,
+    judged: Mapping[str, Mapping[str, float]] | None = None,
+) -> Image.Image:
+    """Tiles in the order given, each with its place, seed and scores below it; the best and the baseline are framed.
 
     Args:
         root: the run directory; one image at a time is read from it.
-        candidates: best first; at least one, and :data:`MOST_TILES` at most are shown.
-        names: the verifiers whose scores are written.
+        ranked: candidates with their values, best first; at least one, and :data:`MOST_TILES` at most are shown, and
+            the baseline.
+        ranking: what they are sorted by.
+        baseline: the baseline's id.
+        judged: scores of judges, by id and judge.
 
     Raises:
         ValueError: without candidates.
     """
-    shown = list(candidates)[:MOST_TILES]
-    if not shown:
+    if not ranked:
         raise ValueError("expected at least one candidate, got none")
-    first = fit(_read_inside(root, shown[0].file), TILE)
+    tiles = _tiles(ranked, ranking, baseline, judged or {})
+    first = fit(_read_inside(root, tiles[0].file), TILE)
     width, height = max(first.width, TILE * 2 // 3), max(first.height, 24)
-    columns = min(MOST_COLUMNS, math.ceil(math.sqrt(len(shown))))
-    rows = math.ceil(len(shown) / columns)
-    cell = (width + GAP, height + LINE * (1 + len(names)) + GAP + 8)
-    sheet = Image.new("RGB", (2 * MARGIN - GAP + columns * cell[0], 2 * MARGIN - GAP + rows * cell[1]), PAPER)
+    columns = min(MOST_COLUMNS, math.ceil(math.sqrt(len(tiles))))
+    rows = [tiles[n : n + columns] for n in range(0, len(tiles), columns)]
+    heights = [height + LINE * (1 + max(len(one.lines) for one in row)) + GAP + 8 for row in rows]
+    sheet = Image.new("RGB", (2 * MARGIN - GAP + columns * (width + GAP), 2 * MARGIN - GAP + sum(heights)), PAPER)
     draw = ImageDraw.Draw(sheet)
-    for number, one in enumerate(shown):
-        left, top = MARGIN + number % columns * cell[0], MARGIN + number // columns * cell[1]
-        tile = first if number == 0 else fit(_read_inside(root, one.file), TILE)
-        sheet.paste(tile, (left + (width - tile.width) // 2, top + (height - tile.height) // 2))
-        if number == 0:
-            draw.rectangle((left - 4, top - 4, left + width + 3, top + height + 3), outline=ACCENT, width=3)
-        _caption(draw, left, top + height + 8, width, number, one, names)
+    for number, row in enumerate(rows):
+        top = MARGIN + sum(heights[:number])
+        for column, one in enumerate(row):
+            left = MARGIN + column * (width + GAP)
+            tile = first if one is tiles[0] else fit(_read_inside(root, one.file), TILE)
+            sheet.paste(tile, (left + (width - tile.width) // 2, top + (height - tile.height) // 2))
+            if one.mark:
+                ink = ACCENT if one.mark.startswith("best") else BASE
+                draw.rectangle((left - 4, top - 4, left + width + 3, top + height + 3), outline=ink, width=3)
+            _caption(draw, left, top + height + 8, width, one)
     return sheet
 
 
-def _caption(
-    draw: ImageDraw.ImageDraw, left: int, top: int, width: int, number: int, one: Candidate, names: Sequence[str]
+def _tiles(
+    ranked: Sequence[tuple[Candidate, float]], ranking: Ranking, baseline: str | None,
+    judged: Mapping[str, Mapping[str, float]],
+) -> list[Tile]:  # fmt: skip
+    """The first of the ranked, and the baseline wherever it stands."""
+    places = {name: decimals(one.scores.get(name) for one, _ in ranked) for name in ranking.names}
+    for name in dict.fromkeys(name for scores in judged.values() for name in scores):
+        places.setdefault(name, decimals(scores.get(name) for scores in judged.values()))
+    of_values = decimals(value for _, value in ranked)
+    tiles = []
+    for place, (one, value) in enumerate(ranked, 1):
+        if place > MOST_TILES and one.id != baseline:
+            continue
+        mark = ", ".join(["best"] * (place == 1) + ["baseline"] * (one.id == baseline))
+        lines = [(name, written(one.scores.get(name, math.nan), places[name])) for name in ranking.names]
+        if len(ranking.names) > 1:
+            lines.insert(0, (ranking.name, written(value if math.isfinite(value) else math.nan, of_values)))
+        lines += [(f"{name} (judge)", written(score, places[name])) for name, score in judged.get(one.id, {}).items()]
+        seed = f"seed {one.seed}" if one.seed is not None else one.id[:8]
+        tiles.append(Tile(one.file, f"{place}. {seed}", mark, tuple(lines)))
+    return tiles
+
+
+def _caption(draw: ImageDraw.ImageDraw, left: int, top: int, width: int, one: Tile) -> None:
+    ink = ACCENT if one.mark.startswith("best") else BASE if one.mark else INK
+    _pair(draw, left, top, width, one.title, one.mark, ink, ink)
+    for line, (name, value) in enumerate(one.lines, start=1):
+        _pair(draw, left, top + line * LINE, width, name, value, FAINT, INK)
+
+
+def _pair(
+    draw: ImageDraw.ImageDraw, left: int, top: int, width: int, name: str, value: str, ink: str, strong: str
 ) -> None:
-    seed = f"seed {one.seed}" if one.seed is not None else one.id[:8]
-    _pair(draw, left, top, width, f"{number + 1}. {seed}", "", ACCENT if number == 0 else INK)
-    for line, name in enumerate(names, start=1):
-        value = one.scores.get(name, math.nan)
-        _pair(draw, left, top + line * LINE, width, name, format_score(value), FAINT)
-
-
-def _pair(draw: ImageDraw.ImageDraw, left: int, top: int, width: int, name: str, value: str, ink: str) -> None:
     """A name at the left, shortened where it must be, and its value at the right."""
     font = _font(TEXT)
     room = width - (draw.textlength(value, font) + 8 if value else 0)
     draw.text((left, top), _shortened(draw, name, room, font), fill=ink, font=font)
     if value:
-        draw.text((left + width, top), value, fill=INK, font=font, anchor="ra")
+        draw.text((left + width, top), value, fill=strong, font=font, anchor="ra")
 
 
 def _shortened(draw: ImageDraw.ImageDraw, text: str, room: float, font: Any) -> str:
@@ -129,13 +186,6 @@ def _read_inside(root: Path, name: str) -> Image.Image:
         return _read(inside(root, name))
     except ValueError:
         return Image.new("RGB", (TILE, TILE), LOST)
-
-
-def format_score(value: float) -> str:
-    """A score in about five characters; ``nan`` where there is none."""
-    if math.isnan(value):
-        return "nan"
-    return f"{value:.4f}" if abs(value) < 1 else f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3f}"
 
 
 def _font(size: int) -> Any:
@@ -183,46 +233,89 @@ def before_after(
 
 # The best-so-far curve
 
+UNITS = {"mean rank": "mean rank, 0 to 1", "z-sum": "z-sum, standard deviations"}
+"""What the values of ensembles are counted in."""
 
-def plot_curve(curve: Sequence[CurvePoint], verifiers: Sequence[str], file: str | Path | None = None) -> Any:
-    """Best value so far against images and against seconds, as a matplotlib figure.
+LEAST_SHARE = 0.05
+"""Of all seconds: images that were all scored within less stand above each other, and tell nothing over time."""
+
+
+def plot_curve(
+    curve: Sequence[CurvePoint],
+    verifiers: Sequence[str],
+    file: str | Path | None = None,
+    *,
+    value_name: str = "ensemble value",
+    baseline: float | None = None,
+) -> Any:
+    """Best value so far against images, and against seconds where these tell something, as a matplotlib figure.
 
     Args:
         curve: from :meth:`noisewright.run.verbs.Run.curve`; may be empty.
         verifiers: one name, or those of the ensemble whose value the curve shows.
         file: where to write it as PNG (or what its suffix says).
+        value_name: what the value of the ensemble is (:attr:`noisewright.run.ranking.Ranking.name`).
+        baseline: the baseline's value among these; without one the first candidate's stands for it.
     """
-    figure = _figure(8.4, 3.8)
-    left, right = figure.subplots(1, 2, sharey=True)
+    name = verifiers[0] if len(verifiers) == 1 else value_name
     values = [point.value if math.isfinite(point.value) else math.nan for point in curve]
-    _panel(left, [float(point.images) for point in curve], values, "images")
-    _panel(right, [point.seconds for point in curve], values, "seconds")
-    one = len(verifiers) == 1
-    left.set_ylabel(f"best {verifiers[0]} so far" if one else "best ensemble value so far", color=INK)
-    figure.suptitle(_headline(curve, values, verifiers), x=0.015, y=0.975, ha="left", fontsize=11, color=INK)
+    title = _headline(curve, values, name, verifiers)
+    header = 0.5 + LINE_INCHES * len(title)
+    tall = 3.1 + header
+    figure = _figure(8.4, tall)
+    seconds = [point.seconds for point in curve]
+    in_time = bool(seconds) and seconds[-1] - seconds[0] > LEAST_SHARE * seconds[-1]
+    axes = figure.subplots(1, 1 + in_time, sharey=True, squeeze=False)[0]
+    level = (baseline, "baseline") if baseline is not None and math.isfinite(baseline) else None
+    if level is None and curve:
+        level = (values[0], "first candidate")
+    _panel(axes[0], [float(point.images) for point in curve], values, "images", level)
+    if in_time:
+        _panel(axes[1], seconds, values, "seconds", level)
+    axes[0].set_ylabel(textwrap.fill(f"best so far: {_cut(UNITS.get(name, name), 80)}", 40), color=INK)
+    for number, text in enumerate(title):
+        place = 1 - (0.12 + LINE_INCHES * number) / tall
+        ink, size = (INK, 11) if number == 0 else (FAINT, 9)
+        figure.text(0.015, place, text, ha="left", va="top", fontsize=size, color=ink, parse_math=False)
     if curve:
-        figure.legend(*left.get_legend_handles_labels(), loc="upper right", ncols=2, frameon=False, fontsize=9)
-    figure.set_layout_engine("constrained", rect=(0.01, 0.0, 0.98, 0.93))
+        below = 1 - (0.14 + LINE_INCHES * len(title)) / tall
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="upper left", bbox_to_anchor=(0.005, below), ncols=2,
+                      frameon=False, fontsize=9, borderaxespad=0)  # fmt: skip
+    figure.set_layout_engine("constrained", rect=(0.01, 0.0, 0.98, 1 - header / tall))
     if file is not None:
         write_picture(figure, file)
     return figure
 
 
-def _headline(curve: Sequence[CurvePoint], values: Sequence[float], verifiers: Sequence[str]) -> str:
+def _headline(
+    curve: Sequence[CurvePoint], values: Sequence[float], name: str, verifiers: Sequence[str]
+) -> list[str]:
+    """From where to where, and at what cost: lines that fit beside nothing else."""
     if not curve:
-        return "no scored candidate yet"
+        return ["no scored candidate yet"]
     last = curve[-1]
-    name = verifiers[0] if len(verifiers) == 1 else "ensemble of " + ", ".join(verifiers)
+    places = decimals(values)
     cost = f"{last.images} image{'s' * (last.images != 1)}, {last.nfe} NFE, {last.seconds:.1f} s"
-    return f"{name}: {format_score(values[0])} to {format_score(values[-1])} in {cost}"
+    ends = [written(value, places) for value in dict.fromkeys((values[0], values[-1]))]
+    first = f"{_cut(name, 60)}: {' to '.join(ends)} in {cost}"
+    of = textwrap.wrap("of " + ", ".join(verifiers), 125)[:2] if len(verifiers) > 1 else []
+    return [first, *of]
 
 
-def _panel(axes: Any, x: Sequence[float], values: Sequence[float], label: str) -> None:
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def _panel(
+    axes: Any, x: Sequence[float], values: Sequence[float], label: str, level: tuple[float, str] | None
+) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.set_facecolor(PAPER)
+    if level is not None:
+        value, name = level
+        axes.axhline(value, color=BASE, linewidth=1, linestyle=(0, (4, 3)), label=name, zorder=1)
     if x:
-        axes.axhline(values[0], color=FAINT, linewidth=1, linestyle=(0, (4, 3)), label="first candidate", zorder=1)
         axes.step(x, values, where="post", color=ACCENT, linewidth=2, label="best so far", zorder=3)
         axes.plot(x[-1:], values[-1:], "o", color=ACCENT, markersize=5, zorder=4)
     axes.set_xlabel(label, color=INK)

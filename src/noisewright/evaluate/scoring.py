@@ -51,9 +51,9 @@ def score_files(
         ensemble: what several verifiers are sorted by, as :func:`noisewright.run.particle.read_ensemble` gives it.
 
     Returns:
-        ``file``, ``scores`` and ``rank`` (from 1; None where no score says anything) of each, best first, where each
-        has its own prompt also ``prompt`` and ``prompt_rank`` (among those of the same prompt), and one line for each
-        file that could not be read or has no prompt.
+        ``file``, ``scores``, ``value`` (what they are sorted by) and ``rank`` (from 1; both None where no score says
+        anything) of each, best first, where each has its own prompt also ``prompt`` and ``prompt_rank`` (among those of
+        the same prompt), and one line for each file that could not be read or has no prompt.
 
     Raises:
         ValueError: on two verifiers of one name.
@@ -109,7 +109,7 @@ def _ranked(found: Sequence[dict[str, Any]], values: Sequence[float]) -> list[di
     for place, number in enumerate(order, 1):
         one = found[number]
         says = math.isfinite(values[number])
-        one["rank"] = place if says else None
+        one["value"], one["rank"] = (values[number], place) if says else (None, None)
         if "prompt" in one:
             places[one["prompt"]] += 1
             one["prompt_rank"] = places[one["prompt"]] if says else None

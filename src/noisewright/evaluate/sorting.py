@@ -1,4 +1,4 @@
-"""Copies of images in the order of their scores: what ``score --sort-into`` makes."""
+"""Copies of images in the order of their scores: what ``score --copy-to`` makes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def claim(directory: Path) -> bool:
     return False
 
 
-def copy_by_rank(found: Sequence[dict[str, Any]], directory: Path) -> OSError | None:
+def copy_by_rank(found: Sequence[dict[str, Any]], directory: Path, top: int | None = None) -> OSError | None:
     """Copy images as ``0001_name.png``, best first, with their bytes and times; each gets its ``copy``'s path.
 
     Those without a rank are left out; nothing is ever written over.
@@ -51,6 +51,7 @@ def copy_by_rank(found: Sequence[dict[str, Any]], directory: Path) -> OSError | 
     Args:
         found: what :func:`noisewright.evaluate.scoring.score_files` gives.
         directory: an empty one.
+        top: how many of the best; by default all.
 
     Returns:
         What ended it early, such as a full disk, or None.
@@ -59,7 +60,7 @@ def copy_by_rank(found: Sequence[dict[str, Any]], directory: Path) -> OSError | 
     for one in found:
         one["copy"] = None
     for one in found:
-        if one["rank"] is None:
+        if one["rank"] is None or (top is not None and one["rank"] > top):
             continue
         target = directory / _named(f"{one['rank']:0{digits}}_", Path(one["file"]))
         try:

@@ -10,18 +10,21 @@ import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path, PureWindowsPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, PngImagePlugin
-from torch import Tensor
 
 from noisewright.images.reading import MOST_PIXELS as MOST_PIXELS
 from noisewright.images.reading import read_image as read_image
+from noisewright.outside.messages import short
 from noisewright.run.lineage import compact
 from noisewright.run.particle import from_lineage
 from noisewright.schemas.files import check_recipe
-from noisewright.schemas.reading import parse_json, short
+from noisewright.schemas.reading import parse_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PATH = re.compile(r"(file://)?(/|~|[A-Za-z]:[\\/]|\\\\).*[/\\\w]", re.DOTALL)
 PROSE = ("model", "class_label")
@@ -133,10 +136,10 @@ def public(recipe: dict[str, Any]) -> dict[str, Any]:
 
 
 def public_name(model: str) -> str:
-    """A hub id as it is; of a directory only its own name."""
+    """A hub id as it is; of a directory or a file only its own name."""
     parts = PureWindowsPath(model).parts if "\\" in model else Path(model).parts
     is_id = len(parts) == 2 and model.count("/") == 1 and not model.startswith((".", "/", "~"))
-    if model.startswith("noisewright/") or (is_id and not Path(model).is_dir()):
+    if model.startswith("noisewright/") or (is_id and not Path(model).exists()):
         return model
     return parts[-1] if parts and parts[-1] != ".." else Path(model).resolve().name or "model"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import getproxies
 
+from noisewright.outside.messages import first_line
 from noisewright.outside.texts import clean
 
 SECONDS = 5.0
@@ -78,6 +79,8 @@ def refusal(repository: str, error: BaseException) -> str:
     """What the hub said of a repository that it did not give, as the rest of a line."""
     from huggingface_hub import constants, errors
 
+    if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
+        error = error.__cause__  # what kept it from the hub; that it is not in the cache either is known
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.GatedRepoError):
         place = f"{constants.ENDPOINT}/{repository}"
@@ -86,5 +89,4 @@ def refusal(repository: str, error: BaseException) -> str:
         return "the hub has no such repository, or it is a private one: hf auth login (or HF_TOKEN) opens your own"
     if status in (401, 403):
         return f"the hub refuses it ({status}): hf auth login (or HF_TOKEN) says who you are"
-    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return f"the hub did not give it: {clean(first, 160)}"
+    return f"the hub did not give it: {clean(first_line(error), 160)}"

@@ -36,9 +36,12 @@ def did_you_mean(name: str, valid: Iterable[str], *, cutoff: float = 0.4) -> str
         valid: what there is.
         cutoff: how alike they must be, in [0, 1]: higher where there are many names.
     """
-    folded = {one.lower(): one for one in reversed(list(valid))}
-    near = difflib.get_close_matches(name[:LONGEST_NAME].lower(), list(folded)[::-1], n=1, cutoff=cutoff)
-    return f"; did you mean {folded[near[0]]}?" if near else ""
+    name, valid = name[:LONGEST_NAME], list(valid)
+    near = difflib.get_close_matches(name.lower(), [one.lower() for one in valid], n=1, cutoff=cutoff)
+    if not near:
+        return ""
+    alike = [one for one in valid if one.lower() == near[0]]
+    return f"; did you mean {max(alike, key=lambda one: difflib.SequenceMatcher(None, name, one).ratio())}?"
 
 
 def unknown(kind: str, name: str, valid: Sequence[str]) -> str:
@@ -46,16 +49,19 @@ def unknown(kind: str, name: str, valid: Sequence[str]) -> str:
     return f"unknown {kind} {short(name)}: expected one of {', '.join(valid)}{did_you_mean(name, valid)}"
 
 
-def first_line(error: object, most: int | None = None) -> str:
-    """The first line of what an error says, at most ``most`` characters; the name of its class where it says nothing.
+def first_line(error: object, most: int | None = None, *, empty: str | None = None) -> str:
+    """The first line of what an error says; what comes from outside goes through :func:`~.texts.clean` besides.
 
-    What comes from outside (a server, somebody's code) goes through :func:`~.texts.clean` besides.
+    Args:
+        error: an exception, which may fail to say anything.
+        most: characters.
+        empty: what it is where the error says nothing; by default the name of its class.
     """
     try:
         lines = str(error).strip().splitlines()
     except Exception:
         lines = []
-    found = lines[0] if lines else type(error).__name__
+    found = lines[0] if lines else type(error).__name__ if empty is None else empty
     return found if most is None else cut(found, most)
 
 

@@ -42,7 +42,7 @@ KEY_NAME = re.compile(
 )
 URL_NAME = re.compile(r"(?:^|_)(?:URL|URI|PROXY|ENDPOINT|BASE|DSN)$", re.IGNORECASE)
 
-_registered: set[str] = set()
+registered: set[str] = set()
 _lock = threading.Lock()
 
 
@@ -90,7 +90,7 @@ def remember_secret(key: str | None) -> None:
     """Have a key struck out of every text from now on, besides those that the environment holds."""
     if key and len(key.strip()) >= 4 and key.strip().lower() not in PLACEHOLDERS:
         with _lock:
-            _registered.add(key.strip())
+            registered.add(key.strip())
 
 
 def secrets() -> list[str]:
@@ -101,7 +101,7 @@ def secrets() -> list[str]:
     queries of URLs in it.
     """
     with _lock:
-        found = set(_registered)
+        found = set(registered)
     for name, value in list(os.environ.items()):
         given = value.strip()
         if KEY_NAME.search(name):

@@ -6,11 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from noisewright import registry
+from noisewright.outside.messages import short
 from noisewright.samplers.classes import is_class_conditional, labels_of, read_class
-from noisewright.samplers.protocol import Sampler
-from noisewright.schemas.reading import short
 from noisewright.schemas.request import check_prompt
-from noisewright.shapes.prompts import parse
 
 
 def condition_of(
@@ -23,9 +22,10 @@ def condition_of(
             that is none of its own, or on a prompt that names another class.
     """
     kind = type(pipe).__name__
-    if isinstance(pipe, Sampler) or not is_class_conditional(pipe):
+    takes_class = "class_label" in registry.settings_taken(pipe)
+    if not takes_class or not is_class_conditional(pipe):
         if class_label is not None:
-            what = "is a sampler, which has its own" if isinstance(pipe, Sampler) else "is not class-conditional"
+            what = "is not class-conditional" if takes_class else "has its own"
             raise ValueError(f"expected no class_label, since {kind} {what}, got {short(class_label)}")
         check_prompt(prompt)
         return str(prompt), None
@@ -49,12 +49,3 @@ def unknown_words(prompt: str, info: Mapping[str, Any]) -> list[str]:
     if not words or not strange:
         return []
     return [f"the model {info.get('name', '')} was not trained on: {', '.join(dict.fromkeys(strange))}"]
-
-
-def in_the_shapes_world(prompt: str) -> bool:
-    """Whether the bundled oracle can read a prompt."""
-    try:
-        parse(prompt)
-    except ValueError:
-        return False
-    return True

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 
 from noisewright import registry
+from noisewright.outside.messages import short
 from noisewright.request import Request
-from noisewright.samplers.load import load_pipeline
 from noisewright.samplers.quiet import quiet
-from noisewright.schemas.reading import short
 from noisewright.schemas.request import as_path
 
 
@@ -53,7 +52,8 @@ def load_requested(request: Request) -> Any:
     Raises:
         ValueError: as :func:`load`.
     """
-    name = registry.find_model(str(request.model))
+    name = str(request.model)
+    registry.find_model(name)
     check_device(request.device)
     given: Mapping[str, Any] = {
         "variant": request.variant, "config": request.config,
@@ -61,7 +61,7 @@ def load_requested(request: Request) -> Any:
     }  # fmt: skip
     more = {key: value for key, value in given.items() if value}
     with quiet():
-        return load_pipeline(name, device=request.device, dtype=request.dtype, **more)
+        return registry.load_model(name, device=request.device, dtype=request.dtype, **more)
 
 
 def check_device(name: str | None) -> None:

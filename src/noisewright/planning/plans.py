@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from noisewright import registry
+from noisewright.evaluate.enough import in_words, too_small
 from noisewright.executors.protocol import Executor
 from noisewright.planning.conditions import condition_of, unknown_words
 from noisewright.planning.models import load_requested
@@ -162,14 +163,19 @@ def plan_on(
     warnings += [*notes, *words]
     sampler = drafting(request, final, len(made), warnings)
     rehearse(function, sampler, made, search_args, request.seed, limits)
-    _check_budget(limits, sampler, final)
+    _check_budget(limits, sampler, final, request.keep or 1)
     size = request.batch_size or default_batch_size(sampler)
     spec = _spec(request, sampler, final, made, judging, search_args, limits, goal, size)
-    return Plan(
+    whole = Plan(
         request=request, sampler=sampler, final=final, verifiers=made, judges=judging, search=function,
-        search_args=search_args, budget=limits, target=goal, batch_size=size, executor=None, spec=spec,
+        search_args=search_args, budget=limits, target=goal, batch_size=size,
+        executor=registry.make_executor(request.executor), spec=spec,
         warnings=warnings,
     )  # fmt: skip
+    small = too_small(whole)
+    if small is not None:
+        warnings.append(in_words(whole, small))
+    return whole
 
 
 def _check_ensemble(ensemble: Any) -> None:
@@ -177,11 +183,11 @@ def _check_ensemble(ensemble: Any) -> None:
         raise ValueError(registry.unknown("ensemble", str(ensemble), list(ENSEMBLES)))
 
 
-def _check_budget(limits: Budget, sampler: Sampler, final: Sampler) -> None:
-    """Refuse a budget that does not pay for the baseline and the final rendering."""
+def _check_budget(limits: Budget, sampler: Sampler, final: Sampler, winners: int) -> None:
+    """Refuse a budget that does not pay for the baseline and the final rendering of the winners."""
     if limits == Budget():
         raise ValueError("expected a budget such as '64 images', got none")
-    renders = 1 if sampler is final else 2
+    renders = 1 if sampler is final else 1 + winners
     each = final.nfe(0, final.schedule.steps)
     if (limits.images or renders) < renders or (limits.nfe or renders * each) < renders * each:
         raise ValueError(f"expected a budget of at least {renders} images ({renders * each} nfe), got {limits}")

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 from collections.abc import Mapping
 from typing import Any, get_args
 
 from noisewright import registry
 from noisewright.errors import out_of_memory
-from noisewright.outside.bounds import MOST_STEPS, at_most
+from noisewright.outside.messages import short
 from noisewright.registry.builtins import BEGINS_ANEW, FULL_STEPS, PREVIEWS, STEP_NOISE
 from noisewright.registry.located import located_model
 from noisewright.request import EMBEDS, LOADED_BY, RESERVED, Request, recorded
 from noisewright.run.particle import ensemble_weights
+from noisewright.samplers.arguments import arguments_from_json
 from noisewright.samplers.identity import is_content, original
-from noisewright.samplers.pipeline import LEVELS, PipelineSampler
+from noisewright.samplers.optional import (
+    TakesLevels,
+    begins_anywhere,
+    can_preview,
+    knows_levels,
+    prediction_of,
+    warnings_of,
+)
+from noisewright.samplers.pipeline import LEVELS
 from noisewright.samplers.protocol import Sampler
-from noisewright.schemas.reading import cut, is_directory, is_file, short
+from noisewright.schemas.reading import is_directory, is_file
 from noisewright.schemas.request import Dtype
 
 NOT_TYPED = ("model", "given_pipeline", "pipeline_args")
@@ -64,22 +71,18 @@ def call_arguments(request: Request, given: Mapping[str, Any], pipe: Any) -> dic
         pipe: which must take them.
 
     Raises:
-        ValueError, TypeError: in one line, on a name that the pipeline does not take (with the nearest), and on a
-            record that is a hash where its value is not given.
+        ValueError, TypeError: in one line, on a name that the pipeline does not take (with the nearest), on a value
+            that it does not take from JSON, and on a record that is a hash where its value is not given.
     """
-    accepted = [] if isinstance(pipe, Sampler) else list(inspect.signature(type(pipe).__call__).parameters)
+    own = [one for one in Request.model_fields if one not in NOT_TYPED]
+    registry.check_call_arguments(pipe, request.pipeline_args, [*own, *BESIDES])
     for name, record in request.pipeline_args.items():
-        if name not in accepted:
-            own = [one for one in Request.model_fields if one not in NOT_TYPED]
-            near = difflib.get_close_matches(name[:100], [*own, *BESIDES, *accepted], n=1, cutoff=0.6)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ValueError(f"{type(pipe).__name__} takes no {cut(name)}{hint}")
         if name not in given and is_content(record):
             raise ValueError(f"expected {name} itself, of which the request holds only a hash: {short(record)}")
-    return {
-        name: given[name] if name in given else original(record, name)
-        for name, record in request.pipeline_args.items()
-    }
+    values = {name: original(record, name) for name, record in request.pipeline_args.items() if name not in given}
+    of_json = {name: value for name, value in values.items() if value == request.pipeline_args[name]}
+    values.update(arguments_from_json(pipe, of_json))
+    return {name: given[name] if name in given else values[name] for name in request.pipeline_args}
 
 
 def make_sampler(
@@ -100,11 +103,8 @@ def make_sampler(
         ValueError: in one line.
         UnsupportedPipeline: where the pipeline cannot be entered through its scheduler.
     """
-    if isinstance(pipe, Sampler):
-        _check_sampler(request, pipe, condition[0], arguments)
-        return pipe if request.num_inference_steps is None else pipe.with_steps(request.num_inference_steps)
     try:
-        return _on_pipeline(request, pipe, condition, info, arguments, warnings)
+        return _made(request, pipe, condition, info, arguments, warnings)
     except Exception as error:
         if not out_of_memory(error):
             raise
@@ -112,40 +112,49 @@ def make_sampler(
         raise ValueError(f"expected a model and a size whose noise fit in memory, got size {size}") from None
 
 
-def _on_pipeline(
+def _made(
     request: Request, pipe: Any, condition: tuple[str, int | None], info: Mapping[str, Any],
     arguments: dict[str, Any], warnings: list[str],
-) -> PipelineSampler:  # fmt: skip
+) -> Sampler:  # fmt: skip
     needs, default = registry.entry("search", request.search).needs, info.get("default", {})
-    steps = request.num_inference_steps or default.get("num_inference_steps") or _default_steps(pipe)
-    at_most(MOST_STEPS, num_inference_steps=steps)
+    takes_solver = "solver" in registry.settings_taken(pipe)
     rule = registry.make_solver(request.solver, request.eta)
-    if STEP_NOISE in needs and rule is None:
+    if STEP_NOISE in needs and rule is None and takes_solver:
         rule = registry.make_solver("ddim", 1.0)
         warnings.append(f"{request.search} needs step noise: solver ddim with eta 1, for the baseline too")
     given = request.guidance_scale
-    sampler = PipelineSampler(
-        pipe, condition[0], class_label=condition[1], num_inference_steps=steps,
-        guidance_scale=given if given is not None else default.get("guidance_scale"),
-        negative_prompt=request.negative_prompt, height=request.height, width=request.width, solver=rule,
-        model=model_name(pipe), pipe_kwargs={key: value for key, value in arguments.items() if key not in EMBEDS},
+    settings = {
+        "num_inference_steps": request.num_inference_steps or default.get("num_inference_steps"),
+        "guidance_scale": given if given is not None else default.get("guidance_scale"),
+        "negative_prompt": request.negative_prompt, "height": request.height, "width": request.width, "solver": rule,
+        "class_label": condition[1], "model": model_name(pipe),
+        "pipe_kwargs": {key: value for key, value in arguments.items() if key not in EMBEDS},
         **{key: value for key, value in arguments.items() if key in EMBEDS},
-    )  # fmt: skip
-    anew = BEGINS_ANEW in needs and not sampler.begins_anywhere
-    if rule is None and (anew or (PREVIEWS in needs and not sampler.knows_levels)):
+    }  # fmt: skip
+    if not takes_solver:  # these are refused then
+        settings |= {"solver": request.solver, "eta": request.eta, "schedule": request.schedule}
+        settings["force"] = request.force or None
+    sampler: Sampler = registry.make_sampler(pipe, condition[0], settings)
+    anew = BEGINS_ANEW in needs and not begins_anywhere(sampler)
+    blind = PREVIEWS in needs and not knows_levels(sampler)
+    if rule is None and isinstance(sampler, TakesLevels) and (anew or blind):
         why = f"solver ddim for {request.search}: {type(pipe.scheduler).__name__} cannot be entered on its way"
         sampler = sampler.with_levels("pipeline", registry.make_solver("ddim", request.eta))
         warnings.append(f"{why}; for the baseline too")
     return sampler if request.schedule is None else _on_levels(sampler, request, warnings)
 
 
-def _on_levels(sampler: PipelineSampler, request: Request, warnings: list[str]) -> PipelineSampler:
+def _on_levels(sampler: Sampler, request: Request, warnings: list[str]) -> Sampler:
     """The sampler on the levels that a schedule names; a file's solver is used where none was asked for.
 
     Raises:
-        ValueError: on a file for another model, unless by force, or for another number of steps than was asked for.
+        ValueError: on a sampler that has its own levels, on a file for another model, unless by force, or for another
+            number of steps than was asked for.
     """
     schedule, steps = str(request.schedule), request.num_inference_steps
+    if not isinstance(sampler, TakesLevels):
+        kind = type(sampler).__name__
+        raise ValueError(f"expected no schedule beside a {kind}, which has its own, got {short(schedule)}")
     levels, solver = registry.schedule_from(schedule, sampler, request.force)
     rule = None
     if solver is not None:
@@ -154,20 +163,8 @@ def _on_levels(sampler: PipelineSampler, request: Request, warnings: list[str]) 
         if sampler.given_solver is None and solver in registry.names("solver") and solver != "pipeline":
             rule = registry.make_solver(solver, request.eta)
             warnings.append(f"solver {solver}, which the schedule was made for")
-    return sampler.with_levels(levels, rule)
-
-
-def _check_sampler(request: Request, sampler: Sampler, prompt: str, arguments: Mapping[str, Any]) -> None:
-    """A sampler brings its prompt and its settings; others must not be asked for in vain."""
-    settings = {name: getattr(request, name) for name in ("guidance_scale", "negative_prompt", "height", "width",
-                                                           "solver", "eta", "schedule")}  # fmt: skip
-    settings = {**settings, "force": request.force or None, **arguments}
-    own = sampler.description.get("prompt")
-    if own != prompt:
-        raise ValueError(f"expected the prompt of the sampler, {short(own)}, got {short(prompt)}")
-    given = [name for name, value in settings.items() if value is not None]
-    if given:
-        raise ValueError(f"expected no {given[0]} beside a sampler, which has its own, got {short(settings[given[0]])}")
+    found: Sampler = sampler.with_levels(levels, rule)
+    return found
 
 
 def drafting(request: Request, final: Sampler, verifiers: int, warnings: list[str]) -> Sampler:
@@ -180,16 +177,16 @@ def drafting(request: Request, final: Sampler, verifiers: int, warnings: list[st
     """
     steps = final.description["num_inference_steps"]
     warnings += _without_effect(request, final, verifiers, steps)
-    warnings += getattr(final, "warnings", [])
+    warnings += warnings_of(final)
     sampler, needs = final, registry.entry("search", request.search).needs
     if request.search_steps is not None and request.search_steps != steps:
         sampler = final.with_steps(request.search_steps)
         if FULL_STEPS in needs:
             raise ValueError(f"expected no search_steps with {request.search}, which changes states on their way")
-    if PREVIEWS in needs and not getattr(sampler, "can_preview", True):
-        kind = sampler.pipe.scheduler.config.get("prediction_type")  # type: ignore[attr-defined]
-        raise ValueError(f"expected a prediction that previews can be made of for {request.search}, got {kind!r}")
-    if BEGINS_ANEW in needs and not getattr(sampler, "begins_anywhere", True):
+    if PREVIEWS in needs and not can_preview(sampler):
+        got = repr(prediction_of(sampler))
+        raise ValueError(f"expected a prediction that previews can be made of for {request.search}, got {got}")
+    if BEGINS_ANEW in needs and not begins_anywhere(sampler):
         why = f"expected a solver that can be entered on its way for {request.search}"
         raise ValueError(f"{why}, got the pipeline's own")
     return sampler
@@ -197,7 +194,7 @@ def drafting(request: Request, final: Sampler, verifiers: int, warnings: list[st
 
 def _without_effect(request: Request, final: Sampler, verifiers: int, steps: int) -> list[str]:
     found = []
-    own = isinstance(final, PipelineSampler) and final.given_solver is None
+    own = isinstance(final, TakesLevels) and final.given_solver is None
     if request.search_steps == steps:
         found.append(f"search_steps has no effect: the model takes {steps} steps anyway")
     if request.force and (request.schedule is None or not is_file(request.schedule)):
@@ -209,11 +206,6 @@ def _without_effect(request: Request, final: Sampler, verifiers: int, steps: int
     if request.num_inference_steps is not None and any(request.pipeline_args.get(name) is not None for name in LEVELS):
         found.append(f"num_inference_steps has no effect beside {' or '.join(LEVELS)} of the pipeline")
     return found
-
-
-def _default_steps(pipe: Any) -> int:
-    parameter = inspect.signature(type(pipe).__call__).parameters.get("num_inference_steps")
-    return int(parameter.default) if parameter is not None and isinstance(parameter.default, int) else 50
 
 
 def model_name(pipe: Any) -> str:
@@ -233,14 +225,14 @@ def record_of(pipe: Any) -> dict[str, Any]:
     """
     found: dict[str, Any] = dict.fromkeys(LOADED_BY)
     found["given_pipeline"] = type(pipe).__name__
-    name = None if isinstance(pipe, Sampler) else model_name(pipe)
+    name = model_name(pipe)
     try:
-        known = name is not None and (is_directory(name) or bool(registry.find_model(name)))
+        known = is_directory(name) or bool(registry.find_model(name))
     except ValueError:  # a class's name: it was put together by hand
         known = False
     if known:
         dtype = str(getattr(pipe, "dtype", "")).removeprefix("torch.")
-        found["model"] = located_model(str(name))
+        found["model"] = located_model(name)
         found["dtype"] = dtype if dtype in get_args(get_args(Dtype)[0]) else None
         found["device"] = str(pipe.device) if hasattr(pipe, "device") else None
     return found

@@ -8,14 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from noisewright import registry
-from noisewright.planning.conditions import in_the_shapes_world
+from noisewright.outside.messages import first_line, short
 from noisewright.registry import trust
 from noisewright.registry.builtins import PREVIEWS
 from noisewright.request import NONE, Request
 from noisewright.run.verbs import Target
-from noisewright.schemas.reading import short
 from noisewright.verifiers.cache import all_cached
-from noisewright.verifiers.protocol import Verifier, as_verifier, let_check
+from noisewright.verifiers.protocol import Verifier, WantsPreviews, as_verifier, let_check
 
 
 def choose_verifiers(
@@ -105,13 +104,11 @@ def _judges(
     free = [one for one in named if registry.score_name(one) not in taken]
     if not free:
         return [], []
-    if free[0] == "shapes-oracle" and not in_the_shapes_world(prompt):
-        return [], [f"{free[0]} is not asked: it reads only prompts of the shapes world, such as 'two red circles'"]
     try:
         judges = made_of(free[:1], pipe, known)
         check_verifiers([], judges, prompt, "random")
     except (ValueError, OSError, ImportError) as error:
-        return [], [f"{free[0]} is not asked: {next(iter(str(error).splitlines()), type(error).__name__)}"]
+        return [], [f"{free[0]} is not asked: {first_line(error)}"]
     return judges, []
 
 
@@ -121,12 +118,12 @@ def check_verifiers(verifiers: Sequence[Verifier], judges: Sequence[Verifier], p
     Raises:
         ValueError: in one line.
     """
-    levels = sorted({float(one.preview_sigma) for one in verifiers if hasattr(one, "preview_sigma")})
+    levels = sorted({float(one.preview_sigma) for one in verifiers if isinstance(one, WantsPreviews)})
     if len(levels) > 1:
         raise ValueError(f"expected verifiers that want previews at one level, got {', '.join(map(str, levels))}")
     for one in [*verifiers, *judges]:
         let_check(one, prompt)
-        if hasattr(one, "preview_sigma"):
+        if isinstance(one, WantsPreviews):
             if one in judges:
                 raise ValueError(f"expected a judge that scores images alone, got {one.name}, which wants previews")
             if PREVIEWS in registry.entry("search", search).needs:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from noisewright.registry import bundled, model_and_options
+from noisewright.registry.models import bundled, is_installed
+from noisewright.registry.options import model_and_options
+from noisewright.registry.verifiers import from_file
 from noisewright.schemas.reading import exists, is_directory, is_file
 
 PATH_OPTIONS = ("model", "head", "processor", "labels", "reference", "start")
@@ -15,7 +18,7 @@ PATH_OPTIONS = ("model", "head", "processor", "labels", "reference", "start")
 
 def located_model(name: str) -> str:
     """A model's directory or file by its full path; names of bundled models and of the hub as they are."""
-    if bundled(name) is not None:
+    if is_installed(name):
         return name
     if is_directory(name):
         return str(Path(name).resolve())
@@ -30,9 +33,9 @@ def located_verifiers(names: Sequence[Any] | None) -> list[Any] | None:
 def _located_verifier(name: Any) -> Any:
     if not isinstance(name, str):
         return name
-    file, colon, function = name.rpartition(":")
-    if file.endswith(".py") and is_file(file):
-        return f"{Path(file).resolve()}:{function}"
+    file = from_file(name)
+    if file is not None:
+        return replace(file, file=str(Path(file.file).resolve())).text if is_file(file.file) else name
     kind, colon, rest = name.partition(":")
     model, options = model_and_options(rest)
     parts = [_located_value("model", model)] if model else []

@@ -22,13 +22,14 @@ class Watch:
         root: the directory.
         run: ``run.json`` as of the last look.
         ledger: what the journal says as of the last look.
-        warnings: what is damaged.
+        status: what ``run.json`` says, or ``killed`` where it says running but no process is writing.
     """
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         self.run: dict[str, Any] = {}
         self.ledger = Ledger(recovery(self.root))
+        self.status = ""
         self._reader: JournalReader | None = None
         self._stamp: tuple[int, int, int] | None = None
         self._intact = True
@@ -40,8 +41,11 @@ class Watch:
         Raises:
             ValueError: where the directory is no run, or none any more.
         """
-        status = self.status if self.run else None
+        # Looked at first: a run that ends after this has said so in run.json before it let go of its lock.
+        written = is_being_written(self.root)
         changed = self._read_run()
+        recorded, before = str(self.run["status"]), self.status
+        self.status = "killed" if recorded == "running" and written is False else recorded
         reader = self._reader or JournalReader(self.root, int(self.run["schema_version"]))
         try:
             records, anew = reader.read()
@@ -54,7 +58,7 @@ class Watch:
             self.ledger.apply(check_record(record, f"line {self._lines} of {reader.path}"))
         self.ledger.forget([key for key in self.ledger.unknown if key in self.ledger.images])  # to be made again
         self._reader = reader
-        return changed or bool(records) or anew or self.status != status
+        return changed or bool(records) or anew or self.status != before
 
     def _read_run(self) -> bool:
         """Read ``run.json`` where it was replaced since the last look."""
@@ -71,14 +75,8 @@ class Watch:
         return True
 
     @property
-    def status(self) -> str:
-        """What ``run.json`` says, or ``killed`` where it says running but no process is writing."""
-        recorded = str(self.run["status"])
-        return "killed" if recorded == "running" and is_being_written(self.root) is False else recorded
-
-    @property
     def warnings(self) -> list[str]:
-        """What is damaged, a line each."""
+        """What is damaged as of the last look, a line each."""
         found = []
         bad = self._reader.damaged if self._reader is not None else 0
         if bad:

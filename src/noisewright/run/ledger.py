@@ -130,6 +130,14 @@ class Ledger:
         elif verb == "shrink":
             self.batch_size = min(self.batch_size or record["batch_size"], record["batch_size"])
 
+    def scored(self, steps: int) -> list[tuple[Candidate, int, int, float]]:
+        """The candidates of so many steps in the order of their scores, each with how many there were, NFE and seconds.
+
+        Scores of other steps do not compare.
+        """
+        rows = [(self.candidates[key], images, nfe, seconds) for key, images, nfe, seconds in self.curve]
+        return [row for row in rows if row[0].particle.steps == steps]
+
     def forget(self, ids: Sequence[str]) -> None:
         """Let go of images that are gone: they are made again."""
         self.spent.images -= len(ids)

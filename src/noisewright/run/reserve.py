@@ -11,7 +11,6 @@ from noisewright.run.costs import Costs
 from noisewright.run.ledger import Ledger
 from noisewright.run.pace import Pace
 from noisewright.run.particle import Particle, noise_particle
-from noisewright.run.standings import baseline_of
 from noisewright.run.ways import Ways, draws_of
 from noisewright.samplers.protocol import Sampler
 
@@ -63,13 +62,15 @@ class Reserve:
         search, final: the samplers; one and the same where the search has no steps of its own.
         seed: of the baseline.
         elapsed: seconds that the run has taken.
+        winners: how many of the best are rendered in full and judged.
     """
 
     def __init__(
         self, budget: Budget, ledger: Ledger, costs: Costs, ways: Ways, search: Sampler, final: Sampler, seed: int,
-        elapsed: Callable[[], float],
+        elapsed: Callable[[], float], winners: int = 1,
     ) -> None:  # fmt: skip
         self.budget = budget
+        self.winners = winners
         self.kept: dict[str, Particle] = {}
         self.judging_seconds = 0.0
         self.saving_seconds = SAVING_SECONDS
@@ -174,7 +175,7 @@ class Reserve:
 
     def is_baseline(self, particle: Particle) -> bool:
         """Whether a finished particle is what the model gives by itself for the run's seed."""
-        return particle.id == baseline_of(self._seed, self._final.schedule.steps).id
+        return particle.id == self._ways.finished_noise(self._seed, self._final.schedule.steps).id
 
     def _kept_back(self, batch: Sequence[Particle] = (), nfe_each: int = 0, images_each: int = 0) -> Spent:
         """What must be left for the end, and for saving, after ``batch`` was worked on."""
@@ -183,8 +184,8 @@ class Reserve:
         if self._final is self._search:
             pending.setdefault("baseline", noise_particle(self._seed, self._search.schedule.steps))
         else:
-            baseline = baseline_of(self._seed, self._final.schedule.steps)
-            missing = 1 if baseline.id in self._ledger.candidates else 2  # the winner in full, and the baseline
+            baseline = self._ways.finished_noise(self._seed, self._final.schedule.steps)
+            missing = self.winners + (baseline.id not in self._ledger.candidates)  # the winners in full, the baseline
             images, nfe = missing, missing * self._final.nfe(0, self._final.schedule.steps)
         ends: set[str] = set()
         own = {one.origin.id for one in batch}

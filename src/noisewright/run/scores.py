@@ -187,7 +187,7 @@ class Scores:
         return self._executor.submit(job).result()
 
     def _time_judges(self, first: Particle, image: Tensor) -> None:
-        """How long the judges will take for baseline and best.
+        """How long the judges will take for the baseline and the winners.
 
         The baseline, where the first image is it, is judged for good. The first answer of a judge that runs here is
         cold, so it is asked twice; what it says then is not looked at. A judge behind a server, which may cost money,
@@ -202,7 +202,7 @@ class Scores:
             if not (waits(judge) or isinstance(judge, Billed)) and self.whole([first.id])[0]:
                 took = self._judged(judge, image, [True], wants_details=False).took
             seconds += took
-        self._reserve.judging_seconds = max(seconds * (1 if is_baseline else 2), 1e-6)
+        self._reserve.judging_seconds = max(seconds * (self._reserve.winners + (not is_baseline)), 1e-6)
 
     def whole(self, ids: Sequence[str]) -> list[bool]:
         """Which images verifiers are asked about: all but the broken ones."""

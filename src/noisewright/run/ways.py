@@ -30,6 +30,10 @@ class Ways:
             self._made[key] = Particle("denoise", (before,), {"to": to}, to, particle.steps)
         return self._made[key]
 
+    def finished_noise(self, seed: int, steps: int) -> Particle:
+        """The finished image of a seed."""
+        return self.denoised(noise_particle(seed, steps), steps)
+
 
 def draws_of(particle: Particle) -> Iterator[tuple[str, int]]:
     """The draws that a particle comes from by steps and forks alone, each with how far along it the way went."""

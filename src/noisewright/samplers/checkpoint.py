@@ -82,6 +82,8 @@ def _check_beginning(begun: bytes, path: Path, name: str) -> None:
         raise ValueError(f"{name} {shown(path)}, which is git-lfs's pointer to it: git lfs pull fetches it")
     if pickled or path.suffix.lower() in PICKLE_SUFFIXES:
         raise ValueError(f"{name} the pickle {shown(path)}: pickles can run code, so they are refused; {CONVERTED}")
+    if path.suffix != ".safetensors":  # by which diffusers tells how to read it
+        raise ValueError(f"{name} {shown(path)}, whose name does not end in .safetensors")
 
 
 def _kind(begun: bytes, size: int) -> str:

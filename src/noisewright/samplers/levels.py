@@ -94,47 +94,66 @@ def read_levels(scheduler: Any, mu: float | None = None) -> Levels:
 
     clock = _clock(scheduler, flow, mu)
     sigmas = getattr(scheduler, "sigmas", None)
-    if flow:
-        if sigmas is None:
-            raise ValueError(f"expected a flow scheduler with sigmas, got {name}")
-        levels = sigmas.detach().float().cpu().tolist()
-        levels = [*levels, 0.0] if len(levels) == len(times) else levels
-        schedule = Schedule(tuple(times.tolist()), tuple(1 - s for s in levels), tuple(levels), clock=clock)
-        plain = name == "FlowMatchEulerDiscreteScheduler" and not config.get("stochastic_sampling", False)
-        return Levels(schedule, schedule, "flow", Ddim(name="euler") if plain else None)
-
     own_sigmas = start != 1.0 or not hasattr(scheduler, "alphas_cumprod")
-    if sigmas is not None and len(sigmas) == len(times) + 1 and own_sigmas:
-        s = sigmas.detach().float().cpu()  # EDM levels; the scheduler's own coordinates are x0 + s * eps
-        native = Schedule(tuple(times.tolist()), (1.0,) * len(s), tuple(s.tolist()), start)
-        keep = _distinct(s[:-1])
-        kept = torch.cat([s[keep], s[-1:]])
-        alpha, sigma = vp_levels(kept)
-        scale = start * alpha[0]
-        schedule = Schedule(tuple(times[keep].tolist()), tuple(alpha), tuple(sigma), scale, clock)
-        equal = Ddim(name="euler") if name == "EulerDiscreteScheduler" else None
-        return Levels(schedule, native, kind, equal)
-
-    if sigmas is not None and len(sigmas) == len(times) + 1 and hasattr(scheduler, "_sigma_to_alpha_sigma_t"):
-        s = sigmas.detach().float().cpu()  # EDM levels of VP states: DPM-Solver, DEIS, UniPC
-        alpha, sigma = vp_levels(s)
-        native = Schedule(tuple(times.tolist()), tuple(alpha), tuple(sigma), start)
-        keep = _distinct(s[:-1])
-        schedule = Schedule(
-            tuple(times[keep].tolist()),
-            (*(alpha[n] for n in keep), alpha[-1]),
-            (*(sigma[n] for n in keep), sigma[-1]),
-            start,
-            clock,
-        )
-        return Levels(schedule, native, kind, None)
-
+    if flow:
+        return _of_flow(scheduler, sigmas, times, clock)
+    if sigmas is not None and len(sigmas) == len(times) + 1:
+        if own_sigmas:
+            return _of_edm(scheduler, sigmas, times, start, clock, kind)
+        if hasattr(scheduler, "_sigma_to_alpha_sigma_t"):
+            return _of_sigmas(sigmas, times, start, clock, kind)
     if not hasattr(scheduler, "alphas_cumprod"):
         raise ValueError(f"expected a scheduler with sigmas or alphas_cumprod, got {name}")
+    return _of_table(scheduler, sigmas if own_sigmas else None, times, start, clock, kind)
+
+
+def _of_flow(scheduler: Any, sigmas: Any, times: Tensor, clock: Clock | None) -> Levels:
+    """Of a flow model: alpha is 1 - sigma."""
+    name = type(scheduler).__name__
+    if sigmas is None:
+        raise ValueError(f"expected a flow scheduler with sigmas, got {name}")
+    levels = sigmas.detach().float().cpu().tolist()
+    levels = [*levels, 0.0] if len(levels) == len(times) else levels
+    schedule = Schedule(tuple(times.tolist()), tuple(1 - s for s in levels), tuple(levels), clock=clock)
+    plain = name == "FlowMatchEulerDiscreteScheduler" and not scheduler.config.get("stochastic_sampling", False)
+    return Levels(schedule, schedule, "flow", Ddim(name="euler") if plain else None)
+
+
+def _of_edm(scheduler: Any, sigmas: Any, times: Tensor, start: float, clock: Clock | None, kind: str) -> Levels:
+    """Of EDM levels: the scheduler's own coordinates are x0 + s * eps."""
+    s = sigmas.detach().float().cpu()
+    native = Schedule(tuple(times.tolist()), (1.0,) * len(s), tuple(s.tolist()), start)
+    keep = _distinct(s[:-1])
+    alpha, sigma = vp_levels(torch.cat([s[keep], s[-1:]]))
+    schedule = Schedule(tuple(times[keep].tolist()), tuple(alpha), tuple(sigma), start * alpha[0], clock)
+    equal = Ddim(name="euler") if type(scheduler).__name__ == "EulerDiscreteScheduler" else None
+    return Levels(schedule, native, kind, equal)
+
+
+def _of_sigmas(sigmas: Any, times: Tensor, start: float, clock: Clock | None, kind: str) -> Levels:
+    """Of EDM levels of VP states: DPM-Solver, DEIS, UniPC."""
+    s = sigmas.detach().float().cpu()
+    alpha, sigma = vp_levels(s)
+    native = Schedule(tuple(times.tolist()), tuple(alpha), tuple(sigma), start)
+    keep = _distinct(s[:-1])
+    schedule = Schedule(
+        tuple(times[keep].tolist()),
+        (*(alpha[n] for n in keep), alpha[-1]),
+        (*(sigma[n] for n in keep), sigma[-1]),
+        start,
+        clock,
+    )
+    return Levels(schedule, native, kind, None)
+
+
+def _of_table(
+    scheduler: Any, sigmas: Any, times: Tensor, start: float, clock: Clock | None, kind: str
+) -> Levels:
+    """Of cumulative alphas; ``sigmas`` where they are the scheduler's own coordinates."""
     final_alpha, final_sigma = _final(scheduler)
     alpha, sigma = _vp_at(scheduler, times)
     native = Schedule(tuple(times.tolist()), (*alpha, final_alpha), (*sigma, final_sigma), start)
-    if sigmas is not None and own_sigmas and has_midpoints(scheduler):  # every second place lies between two levels
+    if sigmas is not None and has_midpoints(scheduler):  # every second place lies between two levels
         s = torch.cat([sigmas[: len(times) : 2].detach().float().cpu(), torch.zeros(1)])
         alpha, sigma = vp_levels(s)
         schedule = Schedule(tuple(times[::2].tolist()), tuple(alpha), tuple(sigma), start * alpha[0], clock)

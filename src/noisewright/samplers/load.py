@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,9 @@ from typing import Any
 
 import torch
 
+from noisewright.outside.bundled import MODELS, OWNER
 from noisewright.outside.hub import cached, is_hub_id, not_here, out_of_reach, refusal
+from noisewright.outside.messages import did_you_mean, first_line
 from noisewright.outside.reading import shown
 from noisewright.outside.texts import clean
 from noisewright.samplers.contents import loaded_from
@@ -27,8 +28,6 @@ from noisewright.samplers.weight_files import (
     variants_of,
     weights_in,
 )
-
-BUNDLED = Path(__file__).parent.parent / "models"
 
 
 def load_pipeline(
@@ -96,8 +95,7 @@ def _one_line(name: str) -> Iterator[None]:
     except Refused as error:
         raise ValueError(str(error)) from None
     except bad as error:
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ValueError(f"model {shown(name)!r} could not be loaded: {clean(first)}") from error
+        raise ValueError(f"model {shown(name)!r} could not be loaded: {clean(first_line(error))}") from error
 
 
 def _beside(name: str, variant: str | None, adapters: Sequence[Any]) -> list[Any]:
@@ -116,7 +114,7 @@ def _found(name: str, variant: str | None) -> tuple[Any, Path]:
     """
     path = Path(name)
     try:
-        if path.is_dir():
+        if name and path.is_dir():
             if not (path / INDEX).is_file():
                 raise ValueError(f"expected a diffusers pipeline (a directory with {INDEX}), got {path}")
             check_weights(path, name, deep=True)
@@ -163,11 +161,11 @@ def _from_hub(name: str, variant: str | None) -> tuple[Any, Path]:
 def _fetched(name: str, variant: str | None, wrong: str) -> tuple[Any, Path]:
     """As :func:`_from_hub`, from the hub itself."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import RemoteEntryNotFoundError
 
     try:
         index = hf_hub_download(name, INDEX)
-    except EntryNotFoundError:
+    except RemoteEntryNotFoundError:
         raise ValueError(f"expected a diffusers pipeline (a repository with {INDEX}), got {shown(name)!r}") from None
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"{wrong}: {refusal(name, error)}{_near(name)}") from error
@@ -203,9 +201,9 @@ def _missing(folder: Path, name: str, variant: str | None) -> list[str]:
 
 def _near(name: str) -> str:
     """The bundled model that a name nearly is."""
-    own = [f"noisewright/{one.parent.name}" for one in BUNDLED.glob(f"*/{INDEX}")]
-    near = difflib.get_close_matches(name[:100], own, n=1, cutoff=0.7)
-    return f"; did you mean {near[0]}, which comes with noisewright?" if near else ""
+    own = [f"{OWNER}/{one.parent.name}" for one in MODELS.glob(f"*/{INDEX}")]
+    near = did_you_mean(name, own, cutoff=0.7)
+    return near.replace("?", ", which comes with noisewright?")
 
 
 def best_device() -> str:

@@ -24,7 +24,7 @@ from noisewright.samplers.checkpoint import Checkpoint, read_checkpoint
 from noisewright.samplers.model_files import BRINGS_CODE
 from noisewright.samplers.source import Lora
 
-MOST_LORAS = 32
+MOST_LORAS = 64
 LARGEST_WEIGHT = 100.0
 LARGEST_RANK = 2**14
 PIECE = 2**20
@@ -67,7 +67,7 @@ def read_loras(given: Iterable[tuple[str | Path, float]]) -> list[Lora]:
     found: list[Lora] = []
     for file, weight in pairs:
         _check_lora(read_checkpoint(file, "a LoRA"))
-        digest = _digest(file)
+        digest = digest_of_file(file)
         if any(one.sha256 == digest for one in found):
             raise ValueError(f"expected different LoRAs, got {shown(file)} twice")
         found.append(Lora(str(Path(file).absolute()), digest, weight))
@@ -95,7 +95,12 @@ def _pair(given: Any) -> tuple[str, float]:
     return str(file), value
 
 
-def _digest(file: str) -> str:
+def digest_of_file(file: str | Path) -> str:
+    """SHA-256 of a LoRA file, as 64 hex digits.
+
+    Raises:
+        ValueError: in one line, where it cannot be read.
+    """
     found = hashlib.sha256()
     with open_regular(file, "a LoRA") as held:
         while piece := held.read(PIECE):
@@ -194,6 +199,12 @@ def add_loras(pipe: Any, loras: Sequence[Lora]) -> None:
         pipe.set_adapters(names, [one.weight for one in loras])
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"{type(pipe).__name__} takes no weights of LoRAs: {_first(error)}") from error
+
+
+def still_added(pipe: Any, loras: Sequence[Lora]) -> bool:
+    """Whether a pipeline has the LoRAs that were added to it, and nobody took them out since."""
+    parts = [getattr(one, "peft_config", {}) for one in pipe.components.values() if isinstance(one, torch.nn.Module)]
+    return all(any(ADAPTER.format(place) in held for held in parts) for place in range(len(loras)))
 
 
 def _add(pipe: Any, lora: Lora, name: str) -> None:

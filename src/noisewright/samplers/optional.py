@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 
 @runtime_checkable
@@ -33,10 +33,14 @@ class SaysWhetherPreviews(Protocol):
 
     Attributes:
         can_preview: whether ``predict`` gives one.
+        prediction: what the network predicts, for messages.
     """
 
     @property
     def can_preview(self) -> bool: ...
+
+    @property
+    def prediction(self) -> str: ...
 
 
 @runtime_checkable
@@ -49,6 +53,32 @@ class SaysWhereItBegins(Protocol):
 
     @property
     def begins_anywhere(self) -> bool: ...
+
+
+@runtime_checkable
+class SaysWhetherItKnowsLevels(Protocol):
+    """A sampler whose states may stand at levels that nothing tells.
+
+    Attributes:
+        knows_levels: whether the level of every state on the way is known, which a preview is made by.
+    """
+
+    @property
+    def knows_levels(self) -> bool: ...
+
+
+@runtime_checkable
+class TakesLevels(Protocol):
+    """A sampler that can be had on other levels, which ``--schedule`` asks for."""
+
+    @property
+    def given_solver(self) -> Any:
+        """The solver that was asked for; None where the sampler chose."""
+        ...
+
+    def with_levels(self, schedule: Any, solver: Any = None) -> Any:
+        """The same model, prompt and settings on a :class:`~.Schedule`, or by a rule or its name."""
+        ...
 
 
 def warnings_of(sampler: object) -> list[str]:
@@ -67,6 +97,16 @@ def can_preview(sampler: object) -> bool:
     return sampler.can_preview if isinstance(sampler, SaysWhetherPreviews) else True
 
 
+def prediction_of(sampler: object) -> str:
+    """What a sampler's network predicts, where it says so, for messages."""
+    return sampler.prediction if isinstance(sampler, SaysWhetherPreviews) else type(sampler).__name__
+
+
 def begins_anywhere(sampler: object) -> bool:
     """Whether a sampler can go on from a state at any level; it can where it does not say."""
     return sampler.begins_anywhere if isinstance(sampler, SaysWhereItBegins) else True
+
+
+def knows_levels(sampler: object) -> bool:
+    """Whether a sampler knows the level of every state on the way; it does where it does not say."""
+    return sampler.knows_levels if isinstance(sampler, SaysWhetherItKnowsLevels) else True

@@ -120,12 +120,15 @@ def without_effect(
     if on is False:
         if any(str(given.get(name) or "").strip() for name in NEGATIVE):
             found.append(f"the negative prompt has no effect: guidance is off ({how})")
+        if given.get("negative_prompt_embeds") is not None:
+            found.append(f"negative_prompt_embeds have no effect: guidance is off ({how})")
         if given.get("guidance_rescale"):
             found.append(f"guidance_rescale has no effect: guidance is off ({how})")
     scale = given.get("guidance_scale")
     if isinstance(scale, (int, float)) and scale > 1 and _distilled(pipe, on):
         found.append(f"guidance_scale {scale:g} has no effect: this model was distilled without guidance")
-    if given.get("true_cfg_scale") is not None and not any(name in given for name in NEGATIVE):
+    negative = (*NEGATIVE, "negative_prompt_embeds")
+    if given.get("true_cfg_scale") is not None and not any(name in given for name in negative):
         found.append("true_cfg_scale has no effect without a negative prompt")
     if "eta" in explicit and given.get("eta") is not None and "eta" not in extra:
         found.append(f"eta has no effect: {type(pipe.scheduler).__name__} takes none")

@@ -37,7 +37,7 @@ def remembering(pipe: Any, encode: Callable[..., Any], encoded: dict[str, Any], 
                 return encode(*args, **kwargs)
         if key not in encoded:
             with meter.phase("encode"), torch.no_grad(), _asked_once(pipe, encoded, shared):
-                found = encode(*args, **kwargs)
+                found = _for_each_image(encode, args, kwargs, encode(*args, **kwargs))
                 kept = _copy(found)
                 if kept is None:
                     return found
@@ -45,6 +45,23 @@ def remembering(pipe: Any, encode: Callable[..., Any], encoded: dict[str, Any], 
         return copy.deepcopy(encoded[key])
 
     return remembered
+
+
+def _for_each_image(encode: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], found: Any) -> Any:
+    """What was encoded, repeated for each image where embeddings were given that the pipeline does not repeat itself.
+
+    Stable Diffusion repeats what it is given, SD3 and FLUX only what they encode.
+    """
+    given = dict(inspect.signature(encode).bind(*args, **kwargs).arguments)
+    count = next((given[name] for name in PER_PROMPT if name in given), 1)
+    if given.get("prompt_embeds") is None or count == 1 or not isinstance(found, tuple):
+        return found
+
+    def one(value: Any) -> Any:
+        single = isinstance(value, torch.Tensor) and value.ndim > 1 and value.shape[0] == 1
+        return value.repeat(count, *(1 for _ in value.shape[1:])) if single else value
+
+    return tuple(one(value) for value in found)
 
 
 def _keys(encode: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str | None, str | None]:

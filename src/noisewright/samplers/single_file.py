@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from noisewright.outside.hub import cached, is_hub_id, out_of_reach, refusal
+from noisewright.outside.messages import first_line
 from noisewright.outside.reading import shown
 from noisewright.outside.texts import clean
 from noisewright.samplers.checkpoint import PICKLE_SUFFIXES, Checkpoint, read_checkpoint
@@ -24,7 +25,7 @@ from noisewright.samplers.model_files import Refused, read_json
 from noisewright.samplers.model_index import INDEX, check_index, check_model
 from noisewright.samplers.weight_files import PLAIN, weights_in
 
-SUFFIXES = (".safetensors", ".gguf", ".sft", *PICKLE_SUFFIXES)
+SUFFIXES = (".safetensors", ".gguf", *PICKLE_SUFFIXES)
 CONFIGS = ("*.json", "**/*.json", "*.txt", "**/*.txt", "**/*.model")
 """What of a repository are configurations and tokenizers."""
 
@@ -93,7 +94,7 @@ def _converted(kind: Any, file: Path, folder: Path, dtype: torch.dtype) -> Any:
         except SafetensorError as error:
             raise Refused(f"{wrong}, which is damaged: {clean(error, 100)}") from None
         except (KeyError, AttributeError, IndexError, ValueError, RuntimeError, TypeError) as error:
-            first = clean(next(iter(str(error).strip().splitlines()), type(error).__name__), 160)
+            first = clean(first_line(error), 160)
             raise Refused(f"{wrong}, whose weights do not fit: {first.partition('. If you want')[0]}") from error
 
 
@@ -138,14 +139,15 @@ def _configs(held: Checkpoint, config: str | Path | None) -> Path:
         if Path(text).exists() or not is_hub_id(text):
             what = "a file" if Path(text).exists() else "which is not here"
             raise ValueError(f"expected a config as a pipeline's directory or a hub id, got {shown(text)}, {what}")
-        return _from_hub(held, text)
+        return _from_hub(held, text, f"those of {text}")
     from diffusers.loaders.single_file_utils import fetch_diffusers_config
 
     like = fetch_diffusers_config({key: torch.empty(shape, device="meta") for key, shape in held.shapes.items()})
-    return _from_hub(held, str(like["pretrained_model_name_or_path"]))
+    repository = str(like["pretrained_model_name_or_path"])
+    return _from_hub(held, repository, f"it looks like {repository}, whose configurations")
 
 
-def _from_hub(held: Checkpoint, repository: str) -> Path:
+def _from_hub(held: Checkpoint, repository: str, said: str) -> Path:
     """The configurations of a hub repository: from the cache, or fetched."""
     from huggingface_hub import snapshot_download
 
@@ -158,13 +160,12 @@ def _from_hub(held: Checkpoint, repository: str) -> Path:
     why = out_of_reach()
     if why is not None:
         raise ValueError(
-            f"{wanted}: it looks like {repository}, whose configurations are not in the hub's cache and {why}; where "
-            f"there is a network: {how}"
+            f"{wanted}: {said} are not in the hub's cache and {why}; where there is a network: {how}"
         )
     try:
         return Path(snapshot_download(repository, allow_patterns=list(CONFIGS)))
     except (OSError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{wanted}: it looks like {repository}, and {refusal(repository, error)}") from error
+        raise ValueError(f"{wanted}: {said} are not here, and {refusal(repository, error)}") from error
 
 
 def _without_configs(folder: Path, repository: str) -> list[str]:

@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
+from noisewright.outside.messages import short
 from noisewright.run.lineage import from_compact
 from noisewright.run.particle import ENSEMBLES, read_ensemble
 from noisewright.schemas.checked import (
     CLOSED,
     MOST_BATCH,
     MOST_SIDE,
-    MOST_STEPS,
     OPEN,
     PLAIN,
     BatchSize,
@@ -25,7 +25,6 @@ from noisewright.schemas.checked import (
     Plain,
     PlainObject,
     Sayable,
-    Seconds,
     Seed,
     Share,
     Steps,
@@ -35,21 +34,16 @@ from noisewright.schemas.checked import (
     whole,
 )
 from noisewright.schemas.lineage import MOST_LINES, check_lineage
-from noisewright.schemas.reading import short
+from noisewright.schemas.summary import Levels, Limit, PlainJson, Scores, SummaryJson
 
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 """What a pipeline may be loaded in; float64 by those who hold one in Python."""
 
 Digest = Annotated[Sayable, matching(r"[0-9a-f]{16}", "a hash of 16 hex digits")]
 Device = Annotated[Sayable, matching(r"[a-z]{1,20}(:[0-9]{1,3})?", "a device such as cpu or cuda:0")]
-Picture = Annotated[Sayable, matching(r"(best|baseline)\.png", "best.png or baseline.png")]
 ClassNumber = Annotated[int, whole(0, 2**31)]
-Limit = Annotated[int, whole(1)]
-Scores = Annotated[dict[Name, Number | None], Field(strict=True, max_length=200)]
 Versions = Annotated[dict[Name, Text], Field(strict=True, max_length=100)]
-Texts = Annotated[list[Text], Field(strict=True, max_length=1000)]
 Side = Annotated[int, whole(1, MOST_SIDE)]
-Levels = Annotated[list[Number], Field(strict=True, max_length=MOST_STEPS + 1)]
 
 
 # Samplers
@@ -75,6 +69,15 @@ class SamplerJson(TypedDict):
     solver: NotRequired[Name | None]
 
 
+class LoraOfSamplerJson(TypedDict):
+    """A LoRA of a sampler, by its content and its file's own name."""
+
+    __pydantic_config__ = CLOSED  # type: ignore[misc]
+    file: Name
+    sha256: Hash
+    weight: Number
+
+
 class PipelineJson(TypedDict):
     """A pipeline's sampler, which can be built again; further keys are arguments of the pipeline's call."""
 
@@ -93,6 +96,9 @@ class PipelineJson(TypedDict):
     eta: Share | None
     schedule: Digest
     levels: NotRequired[Name | LevelsJson]
+    variant: NotRequired[Name]
+    config: NotRequired[Text]
+    loras: NotRequired[Annotated[list[LoraOfSamplerJson], Field(strict=True, max_length=100)]]
     dtype: Literal["float32", "float16", "bfloat16", "float64"]
     device: Device
 
@@ -229,41 +235,6 @@ class SpecJson(TypedDict):
     batch_size: NotRequired[Limit]
 
 
-class ShownJson(TypedDict):
-    """Best or baseline, as a summary has it."""
-
-    __pydantic_config__ = OPEN  # type: ignore[misc]
-    id: Id
-    seed: Seed | None
-    scores: Scores
-    file: Picture
-
-
-class SecondsJson(TypedDict):
-    """Of a whole run, by phase."""
-
-    __pydantic_config__ = OPEN  # type: ignore[misc]
-    encode: Seconds
-    denoise: Seconds
-    decode: Seconds
-    verify: Seconds
-    total: Seconds
-
-
-class SummaryJson(TypedDict):
-    """What a finished run came to."""
-
-    __pydantic_config__ = OPEN  # type: ignore[misc]
-    best: ShownJson
-    baseline: ShownJson
-    nfe: Count
-    forwards: Count
-    images: Count
-    seconds: SecondsJson
-    stopped: Text | None
-    warnings: Texts
-
-
 class RunJson(TypedDict):
     """``run.json``."""
 
@@ -275,6 +246,7 @@ class RunJson(TypedDict):
     versions: Versions
     spec: SpecJson
     request: NotRequired[PlainObject | None]
+    plain: NotRequired[PlainJson | None]
     summary: NotRequired[SummaryJson]
 
 

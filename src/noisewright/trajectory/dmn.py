@@ -16,19 +16,22 @@ lowest minimum, as this one does, puts nodes in clusters (ten levels of noisewri
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from noisewright.outside.bounds import at_most
-from noisewright.trajectory.path import ModelPath, spaced
-from noisewright.trajectory.vrg import Fitted
+from noisewright.trajectory.path import ModelPath, ruled
+from noisewright.trajectory.vrg import Fit
 
 Array = np.ndarray
 
 FLOOR = 0.1
 """The smallest gap of a fit, in even gaps (or half of its start's smallest, if that is less). It costs 0.3 % of the
 bound at 20 steps and nothing at 10; without it the third and fourth of 20 levels come within one time of each other."""
+
+EVALUATIONS_A_STEP = 1000
 
 MOST_DMN_STEPS = 200
 """The search for a minimum takes a thousand evaluations a step, each in time proportional to the steps."""
@@ -53,7 +56,7 @@ def objective(nodes: Array, *, power: float = 1.0, independent: int = 3) -> Arra
     for step in range(count):
         order = min(3, step + 1, count - step)
         used = slice(step - order + 1, step + 1)
-        terms = _weights(nodes[:, used], nodes[:, step + 1]) * scale[:, used]
+        terms = step_weights(nodes[:, used], nodes[:, step + 1]) * scale[:, used]
         if order == 1:
             total += np.abs(terms[:, 0])
         elif step < independent:
@@ -63,7 +66,7 @@ def objective(nodes: Array, *, power: float = 1.0, independent: int = 3) -> Arra
     return total + np.abs(by_node).sum(1)
 
 
-def _weights(used: Array, stop: Array) -> Array:
+def step_weights(used: Array, stop: Array) -> Array:
     """J: the integrals over the last step of e^lambda times Lagrange's polynomials on ``used`` (rows, order)."""
     here = used[:, -1]
     h = stop - here
@@ -85,7 +88,13 @@ def _weights(used: Array, stop: Array) -> Array:
 
 
 def minimise(
-    start: Array, *, power: float = 1.0, independent: int = 3, seed: int = 0, evaluations: int = 20_000
+    start: Array,
+    *,
+    power: float = 1.0,
+    independent: int = 3,
+    seed: int = 0,
+    evaluations: int = 20_000,
+    spend: Callable[[float, bool], None] | None = None,
 ) -> Array:
     """Better interior nodes between the ends of ``start``, no two of them nearer than :data:`FLOOR` lets them be.
 
@@ -95,6 +104,7 @@ def minimise(
         independent: likewise.
         seed: of the search.
         evaluations: of F at most.
+        spend: called with each number of evaluations that were made.
 
     Returns:
         (N + 1,), never worse than ``start``.
@@ -117,7 +127,7 @@ def minimise(
         return np.where(np.isfinite(found), found, np.inf)
 
     size = len(base)
-    best, kept = float(value(np.zeros((1, size)))[0]), np.zeros(size)
+    best, best_point = float(value(np.zeros((1, size)))[0]), np.zeros(size)
     if size < 3:
         grid = np.linspace(-6, 6, 4001)[:, None] * np.array([1.0] + [0.0] * (size - 1))
         found = value(grid)
@@ -129,11 +139,13 @@ def minimise(
             points = np.stack([search.ask() for _ in range(search.population_size)])
             found = value(points)
             spent += len(points)
+            if spend is not None:
+                spend(len(points), True)
             search.tell([(one, float(min(v, 1e30))) for one, v in zip(points, found, strict=True)])
             if found.min() < best:
-                best, kept = float(found.min()), points[int(found.argmin())]
-        mean, sigma = kept, 0.1
-    return nodes_of(kept[None])[0] if kept.any() else start
+                best, best_point = float(found.min()), points[int(found.argmin())]
+        mean, sigma = best_point, 0.1
+    return nodes_of(best_point[None])[0] if best_point.any() else start
 
 
 def fit_dmn(
@@ -145,7 +157,8 @@ def fit_dmn(
     seed: int = 0,
     evaluations: int | None = None,
     end: float = 0.0,
-) -> Fitted:
+    spend: Callable[[float, bool], None] | None = None,
+) -> Fit:
     """The schedule of the lowest bound, from uniform log-SNR and from uniform time, whichever ends lower.
 
     The last node stands for the end of the schedule: the model's cleanest level, as an end of 0 has no logarithm.
@@ -161,8 +174,9 @@ def fit_dmn(
         power: p; by default 1.
         independent: q; see the head of this module for why it is 3 at any number of steps.
         seed: of the search.
-        evaluations: of the bound from each start, at most; by default 1,000 a step.
+        evaluations: of the bound from each start, at most; by default :data:`EVALUATIONS_A_STEP` for each step.
         end: the level s that the schedule ends at, below the model's cleanest; 0 is the clean image.
+        spend: called with each number of evaluations that were made.
 
     Raises:
         ValueError: on fewer than 2 steps.
@@ -172,15 +186,15 @@ def fit_dmn(
     at_most(MOST_DMN_STEPS, steps=steps)
     p = 1.0 if power is None else power
     path, q = replace(path, end=end), independent
-    most = 1000 * steps if evaluations is None else evaluations
+    most = EVALUATIONS_A_STEP * steps if evaluations is None else evaluations
     found, figures = [], {}
     for name in ("logsnr", "uniform"):
-        levels = path.levels_of(spaced(name, path, steps))
+        levels = path.levels_of(ruled(name, path, steps))
         start = -np.log(np.array([*levels, min(path.low, levels[-1] * 0.99)]))
-        made = minimise(start, power=p, independent=q, seed=seed, evaluations=most)
+        made = minimise(start, power=p, independent=q, seed=seed, evaluations=most, spend=spend)
         before, after = objective(np.stack([start, made]), power=p, independent=q).tolist()
         figures[f"bound_from_{name}"] = [before, after]
         found.append((after, made))
     bound, best = min(found, key=lambda one: one[0])
     levels = [path.high, *(math.exp(-one) for one in best[1:-1])]
-    return Fitted(path.schedule(levels), {"bound": bound, "power": p, "independent": q, **figures})
+    return Fit(path.schedule(levels), {"bound": bound, "power": p, "independent": q, **figures})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -11,12 +12,12 @@ from typing import Any
 
 from noisewright.diffusion.schedule import Schedule
 from noisewright.images.metadata import public_name
+from noisewright.outside.messages import short
 from noisewright.run.store import write_atomically
 from noisewright.samplers.fingerprint import same_model
 from noisewright.samplers.protocol import Sampler
 from noisewright.schemas.checked import checked
 from noisewright.schemas.files import SCHEDULE, SCHEDULE_KEYS
-from noisewright.schemas.reading import short
 from noisewright.trajectory.errors import read_json
 from noisewright.trajectory.path import CLOSE, ROUNDING, ModelPath, ending_with, path_of
 
@@ -29,8 +30,8 @@ SCALE = 1e-6
 
 
 @dataclass(frozen=True)
-class ScheduleFile:
-    """A schedule with what it was made for.
+class FittedSchedule:
+    """A schedule with what it was made for, how, and what was measured on the way; a small JSON file when it is saved.
 
     Attributes:
         schedule: the levels.
@@ -56,18 +57,92 @@ class ScheduleFile:
         Raises:
             ValueError: naming both.
         """
-        for name in SAME:
-            if not force and not same_model(self.identity.get(name), other.get(name)):
-                raise ValueError(
-                    f"expected a schedule made for {other.get('model')} ({name} {other.get(name)}), got one for "
-                    f"{self.identity.get('model')} ({name} {self.identity.get(name)}): --force takes it all the same"
-                )
+        check_same_model(self.identity, other, "a schedule made for", force)
+
+    @property
+    def levels(self) -> list[tuple[float, float, float]]:
+        """(t, alpha, sigma) of each network call, noisiest first."""
+        one = self.schedule
+        return list(zip(one.t, one.alpha, one.sigma, strict=False))
+
+    @property
+    def notes(self) -> list[str]:
+        """What one should know of this fit before it is used."""
+        return notes_of(self.made, self.figures)
+
+    @property
+    def diffusers(self) -> dict[str, list[float]]:
+        """What plain diffusers takes; see :func:`diffusers_arguments`."""
+        return diffusers_arguments(self.schedule)
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, as JSON has it."""
+        one = self.schedule
+        return {
+            **self.identity, "solver": self.solver, "steps": one.steps, "t": list(one.t),
+            "alpha": list(one.alpha), "sigma": list(one.sigma), "start": one.start, "made": self.made,
+            "figures": self.figures, "diffusers": self.diffusers,
+        }  # fmt: skip
+
+    def save(self, path: str | Path) -> Path:
+        """Write the file, which :func:`noisewright.search` takes as its schedule; one that is there is replaced."""
+        return write_schedule_file(path, self)
+
+    def __str__(self) -> str:
+        rows = [f"{t:10.1f} {alpha:9.5f} {sigma:9.5f}" for t, alpha, sigma in self.levels]
+        head = f"{self.schedule.steps} steps of {self.solver} for {self.identity.get('model')}"
+        return "\n".join([head, f"{'t':>10} {'alpha':>9} {'sigma':>9}", *rows])
+
+
+def notes_of(made: Mapping[str, Any], figures: Mapping[str, Any]) -> list[str]:
+    """What one should know of a fit: a start that moved, errors under guidance, a change that may be chance."""
+    notes = []
+    before, after = (figures.get(f"abar_start_{name}") for name in ("before", "after"))
+    if before and after and after > 1.5 * before:
+        notes.append(
+            f"the start moved to lower noise, abar {before:.3g} to {after:.3g}, while sampling begins with pure "
+            "noise as before: compare with --fixed-start, and look at images"
+        )
+    guidance = made.get("errors_of", {}).get("guidance_scale", 1.0)
+    if guidance != 1.0:
+        notes.append(
+            f"the errors were measured at guidance {guidance:g}, where a prediction is no estimate of the noise"
+        )
+    if "report_prompts" in made and made["prompts"] == made["report_prompts"]:
+        notes.append("the figures are reported on other seeds of the prompts that were tuned on: name more prompts")
+    reported = [*(figures.get("reported") or ()), *(figures.get("reported_change_interval") or ())]
+    if len(reported) == 4 and None not in reported and reported[2] < 0 < reported[3]:
+        notes.append(
+            "on noises that it was not tuned on the change, {:.4g} to {:.4g}, may be chance (95 % [{:+.2g}, {:+.2g}]): "
+            "tune on more prompts and samples".format(*reported)
+        )
+    return notes
+
+
+def check_same_model(known: Mapping[str, Any], other: Mapping[str, Any], what: str, force: bool = False) -> None:
+    """Refuse what belongs to another model.
+
+    Args:
+        known: the :func:`identity` that a file has.
+        other: that of the sampler which is to use it.
+        what: what the file holds, for the message.
+        force: take it all the same.
+
+    Raises:
+        ValueError: naming both.
+    """
+    for name in SAME:
+        if not force and not same_model(known.get(name), other.get(name)):
+            raise ValueError(
+                f"expected {what} {other.get('model')} ({name} {other.get(name)}), got one {what.split()[-1]} "
+                f"{known.get('model')} ({name} {known.get(name)}): --force takes it all the same"
+            )
 
 
 def identity(sampler: Sampler) -> dict[str, Any]:
     """What a schedule or an error table belongs to: the model's name and fingerprint, and what it predicts."""
     about = sampler.description
-    prediction = getattr(sampler, "_kind", None) or about.get("kind") or "unknown"
+    prediction = getattr(sampler, "prediction", None) or about.get("kind") or "unknown"
     name = about.get("model")  # files are shared: of a directory its own name
     model = public_name(name) if isinstance(name, str) else name
     return {"model": model, "fingerprint": about.get("fingerprint"), "prediction": prediction}
@@ -87,21 +162,16 @@ def diffusers_arguments(schedule: Schedule) -> dict[str, list[float]]:
     return {"timesteps": list(schedule.t), "sigmas": sigmas}
 
 
-def write_schedule_file(path: str | Path, made: ScheduleFile) -> Path:
+def write_schedule_file(path: str | Path, made: FittedSchedule) -> Path:
     """Write a schedule; a file that is there is replaced at once."""
-    one = made.schedule
-    found = {
-        "format": FORMAT, "version": VERSION, **made.identity, "solver": made.solver, "steps": one.steps,
-        "t": one.t, "alpha": one.alpha, "sigma": one.sigma, "start": one.start, "made": made.made,
-        "figures": made.figures, "diffusers": diffusers_arguments(one),
-    }  # fmt: skip
+    found = {"format": FORMAT, "version": VERSION, **made.to_json()}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, (json.dumps(found, indent=1, allow_nan=False) + "\n").encode())
     return path
 
 
-def read_schedule_file(path: str | Path) -> ScheduleFile:
+def read_schedule_file(path: str | Path) -> FittedSchedule:
     """What :func:`write_schedule_file` wrote.
 
     Raises:
@@ -127,7 +197,7 @@ def read_schedule_file(path: str | Path) -> ScheduleFile:
         levels = Schedule(t, alpha, sigma, float(held["start"]))
     except ValueError as error:
         raise ValueError(f"expected levels in {path}, got something else: {error}") from None
-    made = ScheduleFile(levels, held["solver"], known, dict(held["made"]), dict(held["figures"]))
+    made = FittedSchedule(levels, held["solver"], known, dict(held["made"]), dict(held["figures"]))
     check_levels(made.schedule, str(path))
     return made
 
@@ -164,7 +234,7 @@ def load_for(path: str | Path, sampler: Sampler, force: bool = False) -> Schedul
         force: take a file of another model: its levels s, with this model's own times, scales and start.
 
     Raises:
-        ValueError: see :func:`read_schedule_file`, :meth:`ScheduleFile.check` and :func:`on_path`; levels outside the
+        ValueError: see :func:`read_schedule_file`, :meth:`FittedSchedule.check` and :func:`on_path`; levels outside the
             model's range are refused in any case.
     """
     found = read_schedule_file(path)

@@ -8,9 +8,8 @@ steps is the schedule. From the formulas of arXiv 2405.11326; the chain is follo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -18,11 +17,12 @@ import torch
 from torch import Tensor
 
 from noisewright.diffusion.solvers import Ddim
-from noisewright.outside.bounds import MOST_LEVELS, at_most, short
+from noisewright.outside.bounds import MOST_LEVELS, at_most
+from noisewright.outside.messages import short
 from noisewright.samplers.protocol import Sampler
-from noisewright.trajectory.kept import Kept, depends
+from noisewright.trajectory.disk_cache import DiskCache, sampler_key
 from noisewright.trajectory.path import ModelPath, path_of, with_schedule
-from noisewright.trajectory.vrg import Fitted
+from noisewright.trajectory.vrg import Fit
 
 COSTS = ("dev", "l1", "l2")
 RHO = 7.0
@@ -62,12 +62,13 @@ def check_settings(steps: int, *, nodes: int = 61, cost: str = "dev", factor: fl
 
 
 def teacher_costs(
-    subjects: Iterable[tuple[Sampler, Sequence[int]]],
+    noises: Iterable[tuple[Sampler, Sequence[int]]],
     *,
     nodes: int = 61,
     cost: str = "dev",
     end: float = 0.0,
-    kept: Kept | None = None,
+    cache: DiskCache | None = None,
+    spend: Callable[[float, bool], None] | None = None,
 ) -> tuple[Tensor, list[float], ModelPath]:
     """Run the teacher, and find what each jump between two of its nodes costs on average.
 
@@ -75,12 +76,13 @@ def teacher_costs(
     ``nodes - 1`` NFE a sample.
 
     Args:
-        subjects: samplers with the seeds that each runs; with guidance and prompts as they will be used.
+        noises: samplers with the seeds that each runs; with guidance and prompts as they will be used.
         nodes: T, of the grid.
         cost: ``dev`` (how much farther from the chord between the path's ends the jump lands than the teacher's node;
             may be negative), ``l1`` or ``l2`` (the distance to the teacher's node).
         end: the level s that the grid ends at, below the model's cleanest; 0 is the clean image.
-        kept: where the costs of each batch are kept.
+        cache: where the costs of each batch are kept.
+        spend: called after each batch with its network calls times noises, and whether they were made.
 
     Returns:
         (T, T) float64 costs, infinite where j <= i; the grid; the path, which ends where the grid does.
@@ -91,14 +93,20 @@ def teacher_costs(
     check_settings(1, nodes=nodes, cost=cost)
     total = torch.zeros(nodes, nodes, dtype=torch.float64)
     count, levels, path = 0, list[float](), None
-    for sampler, seeds in subjects:
+    for sampler, seeds in noises:
         if path is None:
             path = replace(path_of(sampler), end=end)
             levels = teacher_levels(path, nodes)
         on_grid = with_schedule(sampler, path.schedule(levels[:-1]), Ddim())
-        make = partial(_costs, on_grid, seeds, levels, cost)
-        total += (kept or Kept()).made(make, "jumps", depends(on_grid), list(seeds), cost)["costs"]
+        key = ("jumps", sampler_key(on_grid), list(seeds), cost)
+        known = (cache or DiskCache()).get(*key)
+        if known is None:
+            found = _costs(on_grid, seeds, levels, cost)
+            (cache or DiskCache()).put(found, *key)
+        total += (known or found)["costs"]
         count += len(seeds)
+        if spend is not None:
+            spend((nodes - 1) * len(seeds), known is None)
     if path is None or not count:
         raise ValueError("expected at least one seed for the teacher, got none")
     upper = torch.ones_like(total).triu(1).bool()
@@ -133,7 +141,7 @@ def shortest(costs: Tensor, steps: int, factor: float = 1.15) -> list[int]:
 
 def fit_gits(
     costs: Tensor, levels: Sequence[float], path: ModelPath, steps: int, *, factor: float = 1.15, end: float = 0.0
-) -> Fitted:
+) -> Fit:
     """The schedule of the cheapest chain; arguments as those of :func:`teacher_costs` and :func:`shortest`.
 
     Its last step ends at ``end``, whatever the end of ``path``; the costs should be those of a teacher that ends there.
@@ -142,14 +150,14 @@ def fit_gits(
     chain = shortest(costs, steps, factor)
     spent = [float(costs[i, j]) for i, j in pairwise(chain)]
     figures: dict[str, Any] = {"nodes": chain, "costs": spent, "total": sum(spent)}
-    return Fitted(path.schedule([levels[n] for n in chain[:-1]]), figures)
+    return Fit(path.schedule([levels[n] for n in chain[:-1]]), figures)
 
 
 def _costs(sampler: Sampler, seeds: Sequence[int], levels: Sequence[float], cost: str) -> dict[str, Tensor]:
-    return {"costs": _jumps(*_run(sampler, seeds, levels), levels, cost)}
+    return {"costs": _jumps(*teacher_states(sampler, seeds, levels), levels, cost)}
 
 
-def _run(sampler: Sampler, seeds: Sequence[int], levels: Sequence[float]) -> tuple[Tensor, Tensor]:
+def teacher_states(sampler: Sampler, seeds: Sequence[int], levels: Sequence[float]) -> tuple[Tensor, Tensor]:
     """States x / alpha (T, batch, dims) and slopes (T - 1, batch, dims) of the teacher, float64."""
     schedule = sampler.schedule
     x = sampler.noise(list(seeds))

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -76,7 +77,7 @@ def from_files(
                     sampler = make(condition)
                     yield condition, encode(sampler, resize(some, image_size(sampler)))
 
-    for array, found in _images(files):
+    for array, found in captioned(files):
         if taken == count:
             break
         condition = found if found is not None else default
@@ -159,12 +160,15 @@ def encode(sampler: Sampler, images: Tensor) -> Tensor:
 
 
 def image_size(sampler: Sampler) -> tuple[int, int]:
-    """Height and width of what a sampler decodes to; remembered on it."""
-    known = sampler.__dict__.get("_image_size")
+    """Height and width of what a sampler decodes to; remembered for as long as there is the sampler."""
+    known = _sizes.get(sampler)
     if known is None:
-        known = tuple(sampler.decode(torch.zeros_like(sampler.noise([0]))).shape[-2:])
-        sampler.__dict__["_image_size"] = known
+        height, width = sampler.decode(torch.zeros_like(sampler.noise([0]))).shape[-2:]
+        known = _sizes[sampler] = (height, width)
     return known
+
+
+_sizes: WeakKeyDictionary[Sampler, tuple[int, int]] = WeakKeyDictionary()
 
 
 class _Resizer:
@@ -188,7 +192,7 @@ class _Resizer:
         return torch.stack(rows)
 
 
-def _images(files: Sequence[Path]) -> Iterator[tuple[np.ndarray, str | None]]:
+def captioned(files: Sequence[Path]) -> Iterator[tuple[np.ndarray, str | None]]:
     """Pixels (height, width, 3) uint8 and what is said of them."""
     for file in files:
         if file.suffix == ".parquet":

@@ -24,10 +24,10 @@ from noisewright.diffusion.noise import gaussian
 from noisewright.diffusion.solvers import Ddim
 from noisewright.outside.bounds import MOST_LEVELS, at_most
 from noisewright.samplers.protocol import Sampler
+from noisewright.trajectory.disk_cache import DiskCache
 from noisewright.trajectory.errors import ErrorTable, LevelError
 from noisewright.trajectory.files import identity
 from noisewright.trajectory.images import Example
-from noisewright.trajectory.kept import Kept
 from noisewright.trajectory.path import ModelPath, path_of, with_schedule
 
 SAVE_EVERY = 30.0
@@ -92,20 +92,20 @@ class Moments:
         return [self.sums, self.squares, self.powers, self.images]
 
 
-class Progress:
-    """A measurement that was begun, on disk every :data:`SAVE_EVERY` seconds.
+class Checkpoint:
+    """A measurement that was checkpoint, on disk every :data:`SAVE_EVERY` seconds.
 
     Args:
-        kept: where.
-        depends_on: all that tells this measurement from others; see :mod:`noisewright.trajectory.kept`.
+        cache: where.
+        depends_on: all that tells this measurement from others; see :mod:`noisewright.trajectory.disk_cache`.
 
     Attributes:
         done: images that need not be measured again, whole batches of them.
     """
 
-    def __init__(self, kept: Kept, *depends_on: Any) -> None:
-        self.kept, self.depends_on = kept, depends_on
-        self._found = kept.get("moments", *depends_on)
+    def __init__(self, cache: DiskCache, *depends_on: Any) -> None:
+        self.cache, self.depends_on = cache, depends_on
+        self._found = cache.get("moments", *depends_on)
         self.done = int(self._found["done"]) if self._found else 0
         self._saved = time.monotonic()
 
@@ -123,12 +123,12 @@ class Progress:
             return
         found = {f"{n}": torch.stack([one.state[n] for one in moments]) for n in range(len(moments[0].state))}
         found |= {"done": torch.tensor(done), "counts": torch.tensor([one.count for one in moments])}
-        self.kept.put(found, "moments", *self.depends_on)
+        self.cache.put(found, "moments", *self.depends_on)
         self._saved = time.monotonic()
 
     def finish(self) -> None:
         """Forget it: the table is written."""
-        self.kept.drop("moments", *self.depends_on)
+        self.cache.drop("moments", *self.depends_on)
 
 
 def _join(row: Tensor, values: Tensor) -> None:
@@ -205,7 +205,7 @@ def measure(
     source: str = "",
     settings: dict[str, Any] | None = None,
     progress: Callable[[int], None] | None = None,
-    begun: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> ErrorTable:
     """Measure a model's prediction errors.
 
@@ -221,7 +221,7 @@ def measure(
         source: what the states are, for the record.
         settings: for the record.
         progress: called with the number of images so far.
-        begun: what an earlier call that was killed had gathered; ``examples`` go on behind its ``done`` images.
+        checkpoint: what an earlier call that was killed had gathered; ``examples`` go on behind its ``done`` images.
 
     Raises:
         ValueError: on too few levels or images.
@@ -232,8 +232,8 @@ def measure(
     places: list[float] = []
     schedule = None
     known: dict[str, Any] = {}
-    begun = begun or Progress(Kept())
-    done = begun.done
+    checkpoint = checkpoint or Checkpoint(DiskCache())
+    done = checkpoint.done
     for condition, clean in examples:
         plain = make(condition)
         if schedule is None:
@@ -241,10 +241,10 @@ def measure(
             places = measured_levels(path, levels)
             schedule, known = path.schedule(places), identity(plain)
             moments = [Moments(clean[0].numel()) for _ in schedule.t]
-            begun.restore(moments)
+            checkpoint.restore(moments)
         sampler = with_schedule(plain, schedule, Ddim())
-        if done > begun.done:
-            begun.save(moments, done)
+        if done > checkpoint.done:
+            checkpoint.save(moments, done)
         for index, found in enumerate(moments):
             rows = [n for n in range(len(clean)) if (done + n + index) % stride == 0]
             if rows:

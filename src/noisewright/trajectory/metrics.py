@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 
 from noisewright.diffusion.schedule import Schedule
-from noisewright.diffusion.solvers import AnySolver, Ddim
+from noisewright.diffusion.solvers import AnySolver, Ddim, nfe
 from noisewright.errors import VerifierFailed
 from noisewright.evaluate.distribution import fid_change_interval, fid_interval
 from noisewright.measures import bootstrap
 from noisewright.measures.statistics import FeatureStatistics
 from noisewright.outside.bounds import MOST_SAMPLES, at_most
 from noisewright.samplers.protocol import Sampler
-from noisewright.trajectory.kept import Kept, depends
-from noisewright.trajectory.path import path_of, spaced, with_schedule
+from noisewright.trajectory.disk_cache import DiskCache, sampler_key
+from noisewright.trajectory.path import path_of, ruled, with_schedule
 from noisewright.verifiers.protocol import Verifier, is_lasting, score
 
 log = logging.getLogger("noisewright")
@@ -32,7 +32,7 @@ TEACHER_STEPS = 200
 
 
 @dataclass(frozen=True)
-class Subject:
+class NoiseBatch:
     """Noises to make images of.
 
     Attributes:
@@ -50,9 +50,9 @@ class Subject:
         return self.prompt, self.seeds
 
 
-def subjects(
+def noise_batches(
     make: Callable[[str], Sampler], prompts: Sequence[str], count: int, *, seed: int = 0, batch: int = 16
-) -> list[Subject]:
+) -> list[NoiseBatch]:
     """``count`` noises of seeds ``seed, seed + 1, ...``, dealt out over prompts, in batches.
 
     Raises:
@@ -66,7 +66,7 @@ def subjects(
         share = count // len(prompts) + (number < count % len(prompts)) if len(prompts) <= count else 1
         sampler = make(prompt)
         for begin in range(first, first + share, batch):
-            found.append(Subject(sampler, prompt, tuple(range(begin, min(begin + batch, first + share)))))
+            found.append(NoiseBatch(sampler, prompt, tuple(range(begin, min(begin + batch, first + share)))))
         first += share
     return found
 
@@ -89,16 +89,16 @@ class Metric(Protocol):
     @property
     def fingerprint(self) -> str: ...
 
-    def values(self, subject: Subject, images: Tensor) -> Tensor:
+    def values(self, batch: NoiseBatch, images: Tensor) -> Tensor:
         """What is kept of images (batch, 3, height, width): rows of (batch, ...)."""
         ...
 
     def summary(self, values: Tensor) -> float:
-        """One number of the rows of all subjects."""
+        """One number of the rows of all batches."""
         ...
 
     def interval(
-        self, values: Tensor, other: Tensor | None = None, groups: Sequence[str] | None = None
+        self, values: Tensor, other: Tensor | None = None, groups: Sequence[str | int] | None = None
     ) -> tuple[float, float]:
         """95 % of the number, or of its change from other rows of the same noises; see :func:`groups_of`."""
         ...
@@ -108,13 +108,13 @@ FEWEST_PROMPTS = 5
 """Below so many prompts an interval over prompts says nothing."""
 
 
-def groups_of(some: Sequence[Subject]) -> list[str] | None:
+def groups_of(batches: Sequence[NoiseBatch]) -> list[str] | None:
     """The prompt of each noise, which intervals resample.
 
     None where they resample noises: below five prompts, and for classes, which are no sample of a larger set.
     """
-    found = [one.prompt for one in some for _ in one.seeds]
-    classes = any(getattr(one.sampler, "class_label", None) is not None for one in some)
+    found = [one.prompt for one in batches for _ in one.seeds]
+    classes = any(getattr(one.sampler, "class_label", None) is not None for one in batches)
     return None if classes or len(set(found)) < FEWEST_PROMPTS else found
 
 
@@ -125,7 +125,7 @@ class _Mean:
         return float(values.nanmean())
 
     def interval(
-        self, values: Tensor, other: Tensor | None = None, groups: Sequence[str] | None = None
+        self, values: Tensor, other: Tensor | None = None, groups: Sequence[str | int] | None = None
     ) -> tuple[float, float]:
         return bootstrap.interval(values, other, groups=groups)
 
@@ -137,35 +137,43 @@ class Teacher(_Mean):
 
     Args:
         steps: the teacher's.
-        kept: where its images are kept; by default only in memory.
+        cache: where its images are kept; by default only in memory.
     """
 
     name, lower, lasting = "teacher", True, True
 
-    def __init__(self, steps: int = TEACHER_STEPS, kept: Kept | None = None) -> None:
+    def __init__(self, steps: int = TEACHER_STEPS, cache: DiskCache | None = None) -> None:
         self.steps = steps
-        self.kept = kept or Kept()
+        self.cache = cache or DiskCache()
         self._known: dict[Any, Tensor] = {}
 
     @property
     def fingerprint(self) -> str:
         return f"teacher-{self.steps}"
 
-    def images(self, subject: Subject) -> Tensor:
-        """The many-step images of a subject's noises, (batch, 3, height, width) uint8."""
-        if subject.key not in self._known:
-            path = replace(path_of(subject.sampler), end=0.0)
-            sampler = with_schedule(subject.sampler, spaced("uniform", path, self.steps), Ddim())
+    def images(self, batch: NoiseBatch) -> Tensor:
+        """The many-step images of a batch of noises, (batch, 3, height, width) uint8."""
+        self.prepare(batch)
+        return self._known[batch.key]
 
-            def make() -> dict[str, Tensor]:
-                return {"images": images_of(sampler, subject.seeds).mul(255).round().byte()}
+    def prepare(self, batch: NoiseBatch) -> bool:
+        """Have the many-step images of a batch at hand; whether they had to be made."""
+        if batch.key in self._known:
+            return False
+        path = replace(path_of(batch.sampler), end=0.0)
+        sampler = with_schedule(batch.sampler, ruled("uniform", path, self.steps), Ddim())
+        place = ("teachers", sampler_key(sampler), batch.seeds)
+        found = self.cache.get(*place)
+        if found is None:
+            made = {"images": images_of(sampler, batch.seeds).mul(255).round().byte()}
+            self.cache.put(made, *place)
+            self._known[batch.key] = made["images"]
+            return True
+        self._known[batch.key] = found["images"]
+        return False
 
-            found = self.kept.made(make, "teachers", depends(sampler), subject.seeds)
-            self._known[subject.key] = found["images"]
-        return self._known[subject.key]
-
-    def values(self, subject: Subject, images: Tensor) -> Tensor:
-        there = self.images(subject).float() / 255
+    def values(self, batch: NoiseBatch, images: Tensor) -> Tensor:
+        there = self.images(batch).float() / 255
         return (images - there).square().flatten(1).mean(1).sqrt().double()
 
 
@@ -187,9 +195,9 @@ class ByVerifier(_Mean):
     def fingerprint(self) -> str:
         return self.verifier.fingerprint
 
-    def values(self, subject: Subject, images: Tensor) -> Tensor:
+    def values(self, batch: NoiseBatch, images: Tensor) -> Tensor:
         try:
-            found = score(self.verifier, images, subject.prompt)
+            found = score(self.verifier, images, batch.prompt)
         except VerifierFailed as error:
             if not self._fruitful:
                 raise
@@ -199,18 +207,25 @@ class ByVerifier(_Mean):
         return torch.tensor(found, dtype=torch.float64)
 
 
+RESAMPLES = 100
+"""Of the interval of a FID, each of which is a distance of its own."""
+
+
 class Fid:
     """The Frechet distance of the features of a network to a reference's; thousands of images make it mean something.
 
     Args:
         network: images (batch, 3, height, width) to :class:`~.Features`; that of the reference.
         reference: the other side's statistics, of the same network.
+        resamples: of its intervals.
     """
 
     name, lower = "fid", True
 
-    def __init__(self, network: Callable[[Tensor], Any], reference: FeatureStatistics) -> None:
-        self.network, self.reference = network, reference
+    def __init__(
+        self, network: Callable[[Tensor], Any], reference: FeatureStatistics, resamples: int = RESAMPLES
+    ) -> None:
+        self.network, self.reference, self.resamples = network, reference, resamples
 
     @property
     def lasting(self) -> bool:
@@ -221,18 +236,18 @@ class Fid:
         """The network's: the rows that are kept are its features."""
         return str(getattr(self.network, "fingerprint", self.reference.fingerprint))
 
-    def values(self, subject: Subject, images: Tensor) -> Tensor:
+    def values(self, batch: NoiseBatch, images: Tensor) -> Tensor:
         return self.network(images).features.double()
 
     def summary(self, values: Tensor) -> float:
         return FeatureStatistics(self.reference.fingerprint).add(values).distance(self.reference)
 
     def interval(
-        self, values: Tensor, other: Tensor | None = None, groups: Sequence[str] | None = None
+        self, values: Tensor, other: Tensor | None = None, groups: Sequence[str | int] | None = None
     ) -> tuple[float, float]:
         if other is None:  # over images, whatever their prompts
-            return fid_interval(values, self.reference)
-        return fid_change_interval(values, other, self.reference)
+            return fid_interval(values, self.reference, resamples=self.resamples)
+        return fid_change_interval(values, other, self.reference, resamples=self.resamples)
 
 
 def images_of(sampler: Sampler, seeds: Sequence[int]) -> Tensor:
@@ -241,23 +256,25 @@ def images_of(sampler: Sampler, seeds: Sequence[int]) -> Tensor:
     return sampler.decode(states)
 
 
-def measured(
+def metric_values(
     schedule: Schedule,
     solver: AnySolver,
-    some: Sequence[Subject],
+    batches: Sequence[NoiseBatch],
     metrics: Sequence[Metric],
-    kept: Kept | None = None,
+    cache: DiskCache | None = None,
+    spend: Callable[[float, bool], None] | None = None,
 ) -> dict[str, Tensor]:
-    """What each metric keeps of the images that a schedule makes, by the metric's name, in the subjects' order.
+    """What each metric keeps of the images that a schedule makes, by the metric's name, in the batches' order.
 
     Args:
         schedule: its levels.
         solver: deterministic.
-        some: noises; one batch of them at a time.
+        batches: noises; one batch of them at a time.
         metrics: what to measure, of the same images.
-        kept: where the values are kept, a batch a file; what is there is not made again. A batch in which an image has
+        cache: where the values are kept, a batch a file; what is there is not made again. A batch in which an image has
             no value is not kept: what failed may work the next time. Nor is one of a metric that is not lasting, of
             which nothing says when its values change (a function, a server).
+        spend: called after each batch with its guided network calls times images, and whether they were made.
 
     Raises:
         ValueError: on a solver that draws noise, for which "the same noise" is not enough.
@@ -266,24 +283,36 @@ def measured(
     if solver.stochastic:
         raise ValueError(f"expected a deterministic solver to compare schedules with, got {solver.name} with eta")
     parts: dict[str, list[Tensor]] = {one.name: [] for one in metrics}
-    kept = kept or Kept()
-    for subject in some:
-        sampler = with_schedule(subject.sampler, schedule, solver)
-        found = {one.name: kept.get(*_place(one, sampler, subject)) for one in metrics if is_lasting(one)}
+    cache = cache or DiskCache()
+    for batch in batches:
+        sampler = with_schedule(batch.sampler, schedule, solver)
+        found = {one.name: cache.get(*_place(one, sampler, batch)) for one in metrics if is_lasting(one)}
         lacking = [one for one in metrics if found.get(one.name) is None]
-        images = images_of(sampler, subject.seeds) if lacking else None
+        images = images_of(sampler, batch.seeds) if lacking else None
         for one in lacking:
             assert images is not None  # noqa: S101 - narrows the type
-            rows = one.values(subject, images.clone())  # its own, to do with as it likes
+            rows = one.values(batch, images.clone())  # its own, to do with as it likes
             found[one.name] = {one.name: rows}
             if is_lasting(one) and bool(rows.isfinite().all()):
-                kept.put({one.name: rows}, *_place(one, sampler, subject))
+                cache.put({one.name: rows}, *_place(one, sampler, batch))
         for name, held in found.items():
             assert held is not None  # noqa: S101 - narrows the type
             parts[name].append(held[name])
+        if spend is not None:
+            spend(cost_of(schedule, solver, [batch]), bool(lacking))
     return {name: torch.cat(rows) for name, rows in parts.items()}
 
 
-def _place(metric: Metric, sampler: Sampler, subject: Subject) -> tuple[Any, ...]:
+def cost_of(schedule: Schedule, solver: AnySolver, batches: Sequence[NoiseBatch]) -> int:
+    """Guided network calls that the images of some noises take."""
+    return nfe(solver, schedule, 0, schedule.steps) * noises_in(batches)
+
+
+def noises_in(batches: Sequence[NoiseBatch]) -> int:
+    """How many noises some batches hold."""
+    return sum(len(one.seeds) for one in batches)
+
+
+def _place(metric: Metric, sampler: Sampler, batch: NoiseBatch) -> tuple[Any, ...]:
     """Where the values of a batch are kept."""
-    return "values", depends(sampler), subject.seeds, [(metric.name, metric.fingerprint)]
+    return "values", sampler_key(sampler), batch.seeds, [(metric.name, metric.fingerprint)]

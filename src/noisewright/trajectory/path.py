@@ -12,17 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from noisewright.diffusion.clock import Clock
+from noisewright.diffusion.clock import Clock, Level, vp_level
 from noisewright.diffusion.schedule import Schedule
+from noisewright.diffusion.schedules import Rule, rule_levels
 from noisewright.diffusion.solvers import AnySolver, Ddim
-from noisewright.outside.bounds import MOST_STEPS, at_most
 from noisewright.samplers.mixture import MixtureSampler
-from noisewright.samplers.pipeline import PipelineSampler
+from noisewright.samplers.optional import TakesLevels
 from noisewright.samplers.protocol import Sampler
 
-SPACINGS = ("uniform", "quadratic", "logsnr")
 CLOSE = 1e-6
 """Relative, between a level and the end of the range that it is meant to be."""
 
@@ -38,35 +35,34 @@ class ModelPath:
         low: the cleanest level s that the network is asked at.
         high: the noisiest finite one; of a flow model it stands for pure noise.
         end: the level s that schedules end at, where the network is not asked; often 0.
-        clock: the model's times; None of the exact VP mixture, whose s is the tangent of its time.
+        clock: the model's times.
     """
 
     low: float
     high: float
     end: float
-    clock: Clock | None = None
+    clock: Clock
 
     @property
     def is_flow(self) -> bool:
-        return self.clock is not None and self.clock.kind == "flow"
+        return self.clock.kind == "flow"
 
     @property
     def from_pure_noise(self) -> bool:
         """Whether the model has levels above :attr:`high`, up to alpha = 0, for which that one stands."""
-        return self.is_flow or (self.clock is not None and math.isinf(self.clock.levels[-1]))
+        return self.is_flow or math.isinf(self.clock.levels[-1])
 
     def time(self, s: float) -> float:
         """The network's time at a level."""
-        if self.clock is None:
-            return math.atan(s) * 2000 / math.pi
         return self.clock.of(math.inf if self.is_flow and s >= self.high * (1 - CLOSE) else s).t
 
     def level(self, time: float) -> float:
         """The level at a time; the inverse of :meth:`time`."""
-        if self.clock is None:
-            return math.tan(time * math.pi / 2000)
-        found = self.clock.at(min(max(time, 0.0), self.clock.last))
-        return found.sigma / found.alpha if found.alpha * self.high > found.sigma else self.high
+        return self.s_of(self.clock.at(min(max(time, 0.0), self.clock.last)))
+
+    def s_of(self, level: Level) -> float:
+        """``sigma / alpha``; at pure noise the noisiest finite level."""
+        return level.sigma / level.alpha if level.alpha * self.high > level.sigma else self.high
 
     def alpha_sigma(self, s: float) -> tuple[float, float]:
         """The scales of image and noise at a level; a flow's highest level is pure noise."""
@@ -125,6 +121,20 @@ class ModelPath:
         return found
 
 
+class AngleClock(Clock):
+    """The times of the exact VP mixture: s is the tangent of ``pi t / 2000``."""
+
+    @property
+    def last(self) -> float:
+        return math.atan(self.highest) * 2000 / math.pi
+
+    def at(self, t: float) -> Level:
+        return vp_level(t, math.tan(t * math.pi / 2000))
+
+    def of(self, s: float) -> Level:
+        return vp_level(math.atan(s) * 2000 / math.pi, s)
+
+
 def path_of(sampler: Sampler) -> ModelPath:
     """The path of a sampler's model, to the end of its schedule.
 
@@ -132,7 +142,7 @@ def path_of(sampler: Sampler) -> ModelPath:
         ValueError: on a sampler that tells no path.
     """
     schedule = sampler.schedule
-    if schedule.clock is None and isinstance(sampler, PipelineSampler) and sampler.solver is None:
+    if schedule.clock is None and isinstance(sampler, TakesLevels) and not getattr(sampler, "solver", None):
         schedule = sampler.with_levels("pipeline", Ddim()).schedule  # native schedulers have coordinates of their own
     end = schedule.sigma[-1] / schedule.alpha[-1]
     clock = schedule.clock
@@ -142,7 +152,7 @@ def path_of(sampler: Sampler) -> ModelPath:
         return ModelPath(clock.lowest, clock.highest, min(end, clock.lowest * (1 - 1e-4)), clock)
     if isinstance(sampler, MixtureSampler):
         top = schedule.sigma[0] / schedule.alpha[0]
-        return ModelPath(1e-3, top, min(end, 5e-4))
+        return ModelPath(1e-3, top, min(end, 5e-4), AngleClock("vp", (1e-3, top)))
     raise ValueError(
         f"expected a model whose scheduler tells the time of a noise level, got {sampler.description.get('model')}"
     )
@@ -158,40 +168,18 @@ def ending_with(path: ModelPath, schedule: Schedule) -> ModelPath:
     return replace(path, end=min(end, before * (1 - ROUNDING)))
 
 
-def spaced(name: str, path: ModelPath, steps: int, high: float | None = None) -> Schedule:
-    """Levels by one of the rules that VRG starts from: equal steps of t, of sqrt(t), or of half log-SNR.
-
-    Args:
-        name: of :data:`SPACINGS`.
-        path: the model's.
-        steps: K.
-        high: the noisiest level s; by default the model's. A lower one keeps the rule and moves only the start.
+def ruled(name: str | Rule, path: ModelPath, steps: int) -> Schedule:
+    """The levels of a rule (:mod:`~.schedules`) on a model's path, to the end of that.
 
     Raises:
-        ValueError: on another name, too few steps, or a start outside the model's range.
+        ValueError: as :func:`~.rule_levels` does, or where the levels come below the end.
     """
-    if name not in SPACINGS:
-        raise ValueError(f"expected {', '.join(SPACINGS)}, got {name!r}")
-    if steps < 1:
-        raise ValueError(f"expected at least 1 step, got {steps}")
-    at_most(MOST_STEPS, steps=steps)
-    top = path.high if high is None else high
-    if name == "logsnr":
-        levels = np.exp(np.linspace(math.log(top), math.log(path.low), steps + 1))[:-1]
-        return path.schedule(levels.tolist())
-    first, last = path.time(top), path.time(path.low)
-    if name == "uniform":
-        times = [first + (last - first) * k / steps for k in range(steps)]
-    else:  # as noisewright.diffusion.schedules: counted from 1 where a model counts from 0
-        offset = 1.0 if path.clock is not None and path.clock.kind == "vp" else 0.0
-        roots = [math.sqrt(one + offset) for one in (first, last)]
-        times = [(roots[0] + (roots[1] - roots[0]) * k / steps) ** 2 - offset for k in range(steps)]
-    return path.schedule([top, *(path.level(time) for time in times[1:])])
+    return path.schedule([path.s_of(one) for one in rule_levels(name, path.clock, steps)])
 
 
 def with_schedule(sampler: Sampler, schedule: Schedule, solver: AnySolver) -> Any:
     """The same model, prompt and settings on other levels; the meter is shared."""
-    if isinstance(sampler, PipelineSampler):
+    if isinstance(sampler, TakesLevels):
         return sampler.with_levels(schedule, solver)
     other: Any = copy.copy(sampler)
     other.schedule, other.solver = schedule, solver

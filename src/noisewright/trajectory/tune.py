@@ -19,10 +19,11 @@ from cmaes import CMA
 from noisewright.diffusion.schedule import Schedule
 from noisewright.diffusion.solvers import AnySolver
 from noisewright.outside.bounds import MOST_EVALUATIONS, at_most
-from noisewright.trajectory.kept import Kept
-from noisewright.trajectory.metrics import Metric, Subject, groups_of, measured
+from noisewright.trajectory.disk_cache import DiskCache
+from noisewright.trajectory.metrics import Metric, NoiseBatch, groups_of, metric_values
 from noisewright.trajectory.path import CLOSE, ModelPath, ending_with
-from noisewright.trajectory.vrg import Fitted
+from noisewright.trajectory.progress import Work
+from noisewright.trajectory.vrg import Fit
 
 DEGREES = 4
 WORST = 1e30
@@ -39,13 +40,13 @@ class Interrupted(KeyboardInterrupt):
         best: what it had by then.
     """
 
-    def __init__(self, best: Fitted) -> None:
+    def __init__(self, best: Fit) -> None:
         super().__init__("interrupted")
         self.best = best
 
 
 @dataclass(frozen=True)
-class Bend:
+class ScheduleFamily:
     """The family of schedules around one.
 
     Attributes:
@@ -89,17 +90,17 @@ def tune(
     path: ModelPath,
     solver: AnySolver,
     metric: Metric,
-    tuning: Sequence[Subject],
-    reporting: Sequence[Subject],
+    tuning: Sequence[NoiseBatch],
+    reporting: Sequence[NoiseBatch],
     *,
     evaluations: int = 120,
     sigma: float = 0.4,
     seed: int = 0,
     free_start: bool = True,
-    progress: Callable[[int, float], None] | None = None,
-    kept: Kept | None = None,
-) -> Fitted:
-    """Search for the schedule with the best metric on ``tuning``; what it gains is told on ``reporting``.
+    cache: DiskCache | None = None,
+    work: Work | None = None,
+) -> Fit:
+    """Search for the schedule with the best metric on ``tuning``; what it gains is measured on ``reporting``.
 
     The end stays where ``schedule`` has it; the levels before it move.
 
@@ -116,8 +117,8 @@ def tune(
         sigma: the first deviation of the numbers.
         seed: of the search.
         free_start: let the noisiest level move.
-        progress: called with the number of schedules tried and the best value.
-        kept: where values are kept; the same call, made again after it was killed, goes through them to where it was.
+        cache: where values are kept; the same call, made again after it was killed, goes through them to where it was.
+        work: what counts the schedules that were tried, and the images of the report.
 
     Raises:
         ValueError: where a noise is in both sets, or where the start has no value for some image.
@@ -126,10 +127,11 @@ def tune(
     at_most(MOST_EVALUATIONS, evaluations=evaluations)
     _check_apart(tuning, reporting)
     path = ending_with(path, schedule)
-    bend = Bend(path, tuple(path.levels_of(schedule)), free_start)
+    work = work or Work(0, None)
+    family = ScheduleFamily(path, tuple(path.levels_of(schedule)), free_start)
 
     def value(one: Schedule) -> float:
-        rows = measured(one, solver, tuning, [metric], kept)[metric.name]
+        rows = metric_values(one, solver, tuning, [metric], cache, work.spend)[metric.name]
         lacking = int((~torch.isfinite(rows.reshape(len(rows), -1)).all(1)).sum())
         if lacking and one is schedule:
             raise ValueError(
@@ -137,28 +139,34 @@ def tune(
             )
         return math.nan if lacking else metric.summary(rows)  # what fails on some images does not win by the others
 
-    climb = Climb(bend, schedule, value, metric.lower, progress)
+    work.begin("searching", evaluations, "schedules")
+    search = LevelSearch(family, schedule, value, metric.lower, lambda best: work.count(note=f"best {best:.4g}"))
     try:
-        climb.run(evaluations, CMA(mean=np.zeros(bend.size), sigma=sigma, seed=seed % 2**32))
+        search.run(evaluations, CMA(mean=np.zeros(family.size), sigma=sigma, seed=seed % 2**32))
     except KeyboardInterrupt:
-        raise Interrupted(Fitted(climb.best, {"metric": metric.name, **climb.figures, "interrupted": True})) from None
-    first, last = (measured(one, solver, reporting, [metric], kept)[metric.name] for one in (schedule, climb.best))
+        raise Interrupted(Fit(search.best, {"metric": metric.name, **search.figures, "interrupted": True})) from None
+    work.begin("reporting", 2, "schedules")
+    rows = []
+    for one in (schedule, search.best):
+        rows.append(metric_values(one, solver, reporting, [metric], cache, work.spend)[metric.name])
+        work.count()
+    first, last = rows
     figures = {
-        "metric": metric.name, **climb.figures, "reported": [metric.summary(first), metric.summary(last)],
+        "metric": metric.name, **search.figures, "reported": [metric.summary(first), metric.summary(last)],
         "reported_change_interval": list(metric.interval(last, first, groups_of(reporting))),
     }  # fmt: skip
-    return Fitted(climb.best, {name: _finite(one) for name, one in figures.items()})
+    return Fit(search.best, {name: _finite(one) for name, one in figures.items()})
 
 
-class Climb:
+class LevelSearch:
     """CMA-ES over the numbers of a family of schedules.
 
     Args:
-        bend: the family.
+        family: the family.
         start: the schedule of all numbers zero, whose value is taken at once.
         value: of a schedule; NaN counts as worst.
         lower: whether less is better.
-        progress: called with the number of schedules tried and the best value.
+        tell: called after each schedule with the best value.
 
     Attributes:
         best: the schedule with the best value so far.
@@ -166,34 +174,34 @@ class Climb:
 
     def __init__(
         self,
-        bend: Bend,
+        family: ScheduleFamily,
         start: Schedule,
         value: Callable[[Schedule], float],
         lower: bool,
-        progress: Callable[[int, float], None] | None,
+        tell: Callable[[float], None],
     ) -> None:
-        self.bend, self.value, self.sign, self.progress = bend, value, 1 if lower else -1, progress
+        self.family, self.value, self.sign, self.tell = family, value, 1 if lower else -1, tell
         self.best = start
         self.before = self.reached = value(start)
         self.tried = 1
+        tell(self.reached)
 
-    def run(self, evaluations: int, search: CMA) -> None:
-        """Try schedules until there were ``evaluations``; populations that are cut short are not told."""
+    def run(self, evaluations: int, optimiser: CMA) -> None:
+        """Try schedules until there were ``evaluations``; the optimiser hears nothing of half a population."""
         while self.tried < evaluations:
-            size = min(search.population_size, evaluations - self.tried)
-            points = [search.ask() for _ in range(size)]
-            told = [(point, self._tried(self.bend(point))) for point in points]
-            if size == search.population_size:
-                search.tell(told)
+            size = min(optimiser.population_size, evaluations - self.tried)
+            points = [optimiser.ask() for _ in range(size)]
+            answers = [(point, self._try(self.family(point))) for point in points]
+            if size == optimiser.population_size:
+                optimiser.tell(answers)
 
-    def _tried(self, one: Schedule) -> float:
-        """What the search is told: less is better."""
+    def _try(self, one: Schedule) -> float:
+        """Its value as the optimiser wants it: less is better."""
         found = self.value(one)
         self.tried += 1
         if math.isfinite(found) and self.sign * found < self.sign * self.reached:
             self.reached, self.best = found, one
-        if self.progress is not None:
-            self.progress(self.tried, self.reached)
+        self.tell(self.reached)
         return self.sign * found if math.isfinite(found) else WORST
 
     @property
@@ -201,7 +209,7 @@ class Climb:
         return {"evaluations": self.tried, "tuning": [self.before, self.reached]}
 
 
-def _check_apart(tuning: Sequence[Subject], reporting: Sequence[Subject]) -> None:
+def _check_apart(tuning: Sequence[NoiseBatch], reporting: Sequence[NoiseBatch]) -> None:
     for prompt in sorted({one.prompt for one in tuning} & {one.prompt for one in reporting}):
         used = [{n for one in some if one.prompt == prompt for n in one.seeds} for some in (tuning, reporting)]
         if used[0] & used[1]:

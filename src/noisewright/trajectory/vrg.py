@@ -9,6 +9,7 @@ settings; where this differs from them, the docstrings say so.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,16 +17,20 @@ import torch
 from torch import Tensor
 
 from noisewright.diffusion.schedule import Schedule
+from noisewright.diffusion.solvers import block_of
 from noisewright.trajectory.errors import ErrorTable
 from noisewright.trajectory.path import CLOSE, ModelPath, ending_with
+
+ITERATIONS = 1500
+"""Of Adam."""
 
 LEAST = 1e-12
 """The smallest abar in the arithmetic: pure noise, whose s is infinite."""
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """A fitted schedule and what became of the objective."""
+class Fit:
+    """Levels that a method has found, and the figures of how it found them."""
 
     schedule: Schedule
     figures: dict[str, Any]
@@ -51,7 +56,7 @@ def cumulative_error(abar: Tensor, errors: ErrorTable, end: float = 1.0, order: 
     Raises:
         ValueError: on another order.
     """
-    calls, group, starts, stops = _grouped(abar, end, order)
+    calls, group, starts, stops = blocks_of(abar, end, order)
     scale = _s(starts)
     # E times the squared level that its step starts from: finite at pure noise, where both the level and 1 / E are not
     m = errors.at(calls) * scale[group].square()
@@ -65,7 +70,7 @@ def cumulative_error_a(abar: Tensor, errors: ErrorTable, end: float = 1.0, order
     at the clean end and needs no guard (the release adds 1e-16 under the root). Arguments as for
     :func:`cumulative_error`.
     """
-    calls, group, starts, stops = _grouped(abar, end, order)
+    calls, group, starts, stops = blocks_of(abar, end, order)
     gap = (1 - starts).sqrt() - (starts / stops * (1 - stops)).sqrt()
     return ((gap.square() / starts)[group] * errors.at(calls)).sum()
 
@@ -75,7 +80,7 @@ def order_of(solver: Any) -> int:
 
     The paper has no other rule: multistep solvers run on the levels that were fitted with order 1.
     """
-    return int(solver.order) if str(solver.name).startswith("dpm-solver-") else 1
+    return block_of(solver)
 
 
 def fit_vrg(
@@ -88,9 +93,10 @@ def fit_vrg(
     target: float | None = None,
     order: int = 1,
     fixed_start: bool = False,
-    iterations: int = 1500,
+    iterations: int = ITERATIONS,
     rate: float = 0.03,
-) -> Fitted:
+    spend: Callable[[float, bool], None] | None = None,
+) -> Fit:
     """Minimise the CPE within a trust region.
 
     ``alpha*_k = alpha_k + g_k tanh(z_k)``, ``g_k = min(gamma, alpha_k, 1 - alpha_k)``, so that
@@ -115,6 +121,7 @@ def fit_vrg(
         fixed_start: hold the start where it is: its alpha takes up what the others change, within its own box.
         iterations: of Adam.
         rate: its first step, which falls to 0.
+        spend: called after each iteration.
 
     Raises:
         ValueError: on settings out of range, or an error table that does not cover the levels.
@@ -133,7 +140,7 @@ def fit_vrg(
     z = torch.zeros(len(alpha), dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.Adam([z], lr=rate)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, iterations)
-    best, kept = math.inf, first
+    best, best_abar = math.inf, first
     for _ in range(iterations + 1):
         optimiser.zero_grad()
         moved = alpha + reach * z.tanh()
@@ -143,18 +150,20 @@ def fit_vrg(
         loss = cumulative_error(abar, errors, end, order) + penalty * (abar[0] - goal) ** 2
         found = loss.item()
         if found < best and bool((abar[1:] > abar[:-1]).all()):
-            best, kept = found, abar.detach()
+            best, best_abar = found, abar.detach()
         loss.backward()
         optimiser.step()
         falling.step()
-    made = _within(path, kept)
+        if spend is not None:
+            spend(1, True)
+    made = _within(path, best_abar)
     figures = {
         "cpe_before": float(cumulative_error(first, errors, end, order)),
         "cpe_after": float(cumulative_error(abar_of(made), errors, end, order)),
         "abar_start_before": float(first[0]), "abar_start_after": float(abar_of(made)[0]),
         "t_start_before": schedule.t[0], "t_start_after": made.t[0],
     }  # fmt: skip
-    return Fitted(made, figures)
+    return Fit(made, figures)
 
 
 def check_settings(*, gamma: float = 0.01, penalty: float = 100.0, target: float | None = None) -> None:
@@ -225,7 +234,7 @@ def _level(abar: float) -> float:
     return math.sqrt((1 - abar) / abar) if abar > LEAST else math.inf
 
 
-def _grouped(abar: Tensor, end: float, order: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def blocks_of(abar: Tensor, end: float, order: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The levels of all network calls, the block that each belongs to, and the levels where blocks start and end."""
     if order not in (1, 2, 3):
         raise ValueError(f"expected an order of 1, 2 or 3, got {order}")

@@ -125,7 +125,7 @@ class ClipClassifier:
         device: str | torch.device = "cpu",
     ) -> None:
         _check_output(output)
-        self.labels = _read_labels(labels, name)
+        self.labels = read_labels(labels, name)
         self.templates = TEMPLATES if template is None else (template,)
         if any("{}" not in one for one in self.templates):
             raise ValueError(f"expected a template with {{}} where the label goes, got {template!r}")
@@ -203,7 +203,7 @@ def _plain(text: object) -> str:
     return " ".join(re.sub(r"[_\-]+", " ", str(text)).lower().split()).strip(" .!?")
 
 
-def _read_labels(given: str | Sequence[str], name: str) -> list[str]:
+def read_labels(given: str | Sequence[str], name: str) -> list[str]:
     if isinstance(given, str):
         path = Path(given)
         listed = path.suffix == ".txt" and path.exists()

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
+from noisewright.outside.messages import first_line
 from noisewright.outside.texts import clean
 
 P = ParamSpec("P")
@@ -75,11 +76,20 @@ def named(error: BaseException) -> str:
 
 def said(error: BaseException) -> str:
     """The first line of what an error says, at most :data:`LONGEST` characters; nothing where it cannot say it."""
-    try:
-        text = str(error)
-    except Exception:
-        return ""
-    return clean(next(iter(text.strip().splitlines()), ""), LONGEST)
+    return clean(first_line(error, empty=""), LONGEST)
+
+
+def raised_at(error: BaseException, file: str | None) -> str:
+    """`` (FILE, line N)`` of the line of ``file`` in which an error arose; nothing where it did not come by there."""
+    line = None
+    trace = (error.error if isinstance(error, Escaped) else error).__traceback__
+    while trace is not None and file is not None:
+        if os.path.abspath(trace.tb_frame.f_code.co_filename) == os.path.abspath(file):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    if isinstance(error, SyntaxError) and line is None and error.lineno:
+        line = error.lineno
+    return "" if line is None or file is None else f" ({clean(os.path.basename(file), 60)}, line {line})"
 
 
 def _by_signal(error: BaseException) -> bool:

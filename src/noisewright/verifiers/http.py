@@ -43,6 +43,7 @@ from noisewright.verifiers.retry import (
     LateError,
     TimeIsUp,
     Transient,
+    checked_seconds,
     deadline,
     is_local,
     is_transient,
@@ -54,9 +55,6 @@ from noisewright.verifiers.retry import (
 
 LONGEST_SECONDS = 300.0
 """Of one call, all tries together, where nothing else is said; five requests where these may take longer."""
-
-MOST_SECONDS = 1e8
-"""Three years: what an operating system takes for a time-out."""
 
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 _PARAMETER = re.compile(r"\?[A-Za-z0-9_.-]+")
@@ -209,17 +207,6 @@ def over_https(
     """What is typed as ``https://...``; see :func:`over_http`."""
     own = None if name == "https" else name
     return HttpVerifier(f"https:{model}", name=own, timeout=timeout, deadline=deadline, key_env=key_env, key_as=key_as)
-
-
-def checked_seconds(what: str, given: float) -> float:
-    """A number of seconds.
-
-    Raises:
-        ValueError: where it is not more than 0, or no number.
-    """
-    if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 < given <= MOST_SECONDS:
-        raise ValueError(f"expected a {what} of more than 0 seconds, got {str(given)[:40]}")
-    return float(given)
 
 
 def base64_png(array: Any) -> str:

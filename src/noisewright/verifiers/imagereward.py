@@ -140,10 +140,10 @@ class ImageRewardVerifier:
 
     def _score(self, pixels: Tensor, prompt: str) -> Tensor:
         pixels = pixels.to(self.device)
-        ids, mask = (tokens.expand(len(pixels), -1) for tokens in self._tokenise(prompt))
+        ids, mask = (tokens.expand(len(pixels), -1) for tokens in self.tokenise(prompt))
         return ((self.model.judge(self.model.look(pixels), ids, mask) - self.mean) / self.deviation).cpu()
 
-    def _tokenise(self, prompt: str) -> tuple[Tensor, Tensor]:
+    def tokenise(self, prompt: str) -> tuple[Tensor, Tensor]:
         """Token numbers and mask, (1, tokens) each, padded."""
         if prompt not in self._tokens:
             found = tokenize(self.tokenizer, prompt, self.most_tokens, self.name, self.device, padded=True)

@@ -3,10 +3,7 @@
 A *judge* is a verifier that the search never sees. Both are somebody's code: they are asked through the functions here
 alone, which give each call tensors of its own and take whatever goes wrong for a failed verifier.
 
-What a verifier may have besides is a small protocol each: :class:`ChecksPrompt`, :class:`GivesDetails`,
-:class:`Billed`, :class:`KeepsAnswers`, :class:`WantsPreviews`, :class:`DifferentiableVerifier`, :class:`AcceptsImages`,
-:class:`WaitsForServer`, :class:`SaysItLasts`. A verifier has one by having its method or attribute in its class: what
-``__getattr__`` would find does not count on every version of Python.
+What a verifier may have besides is in :mod:`~.verifiers.optional`.
 """
 
 from __future__ import annotations
@@ -16,17 +13,27 @@ import inspect
 import json
 import logging
 import math
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from noisewright.errors import VerifierFailed, out_of_memory
-from noisewright.schemas.reading import short
+from noisewright.outside.messages import short
 from noisewright.verifiers.answers import Unreadable, numbers
-from noisewright.verifiers.guarded import call, named, said
+from noisewright.verifiers.first_call import HOW_NOT, grey_images, is_certain, may_be_tried
+from noisewright.verifiers.guarded import call, named, raised_at, said
+from noisewright.verifiers.optional import AcceptsImages as AcceptsImages
+from noisewright.verifiers.optional import Billed as Billed
+from noisewright.verifiers.optional import ChecksPrompt, GivesDetails, WantsPreviews
+from noisewright.verifiers.optional import KeepsAnswers as KeepsAnswers
+from noisewright.verifiers.optional import SaysItLasts as SaysItLasts
+from noisewright.verifiers.optional import Usage as Usage
+from noisewright.verifiers.optional import WaitsForServer as WaitsForServer
+from noisewright.verifiers.optional import is_lasting as is_lasting
+from noisewright.verifiers.optional import usage_of as usage_of
+from noisewright.verifiers.optional import waits as waits
 
 log = logging.getLogger("noisewright")
 
@@ -57,141 +64,56 @@ class DifferentiableVerifier(Verifier, Protocol):
         ...
 
 
-@runtime_checkable
-class ChecksPrompt(Protocol):
-    """A verifier that can say before anything is spent that it cannot score a prompt."""
-
-    def check(self, prompt: str) -> None:
-        """Raise a ValueError or TypeError, in one line, for a prompt that it cannot score."""
-        ...
-
-
-@runtime_checkable
-class GivesDetails(Protocol):
-    """A verifier that can say more than a number of images that it has scored."""
-
-    def details(self, images: Tensor, prompt: str) -> list[Any]:
-        """One JSON value for each of ``images``, None where there is none; asks no server."""
-        ...
-
-
-@runtime_checkable
-class WantsPreviews(Protocol):
-    """A verifier that is called ``(images, prompt, previews)``; only a search has previews.
-
-    Attributes:
-        preview_sigma: where the clean estimates are taken: the time t of the path (1 - t) image + t noise, in (0, 1).
-    """
-
-    preview_sigma: float
-
-
-@runtime_checkable
-class KeepsAnswers(Protocol):
-    """A verifier that remembers by itself what it was asked, so that no cache is put around it."""
-
-    def keep_in(self, directory: str | Path | None) -> None:
-        """Remember in a directory from here on; None: in memory."""
-        ...
-
-
-@runtime_checkable
-class AcceptsImages(Protocol):
-    """A verifier whose scores depend on the images that were chosen before (a population's measure)."""
-
-    def accept(self, image: Tensor) -> None:
-        """A winner, (3, height, width) in [0, 1], joins the set."""
-        ...
-
-
-class Usage(Protocol):
-    """What was asked of a server so far; its ``str`` is what a person is told.
-
-    Attributes:
-        requests: how many were sent.
-    """
-
-    requests: int
-
-
-@runtime_checkable
-class Billed(Protocol):
-    """A verifier whose calls may cost money or go over a network: it is never asked only to see how long it takes.
-
-    Attributes:
-        usage: what was asked so far; None where this one runs here, for nothing.
-    """
-
-    @property
-    def usage(self) -> Usage | None: ...
-
-
-@runtime_checkable
-class WaitsForServer(Protocol):
-    """A verifier that says whether it mostly waits for a server, so that the model may work meanwhile.
-
-    It is asked in a thread of its own then, for one micro-batch at a time and in their order.
-
-    Attributes:
-        waits: False where it needs the processors here.
-    """
-
-    @property
-    def waits(self) -> bool: ...
-
-
-@runtime_checkable
-class SaysItLasts(Protocol):
-    """A verifier (a metric, a network) that says whether it may be believed another day: see :func:`is_lasting`.
-
-    Attributes:
-        lasting: True where the fingerprint covers all that the scores depend on (weights, preprocessing, settings,
-            code), so that scores may be looked up on disk. A function or a server never knows.
-    """
-
-    lasting: bool
-
-
-def is_lasting(one: object) -> bool:
-    """Whether a verifier (or a metric, or a network) may be believed on disk: see :class:`SaysItLasts`.
-
-    Only what its own class says counts: a subclass may compute something else under the fingerprint that it inherits.
-    """
-    if not isinstance(one, SaysItLasts):
-        return False
-    own = "lasting" in vars(type(one)) or "lasting" in getattr(one, "__dict__", {})
-    return own and one.lasting is True
-
-
-def usage_of(verifier: object) -> Usage | None:
-    """What a verifier asked of a server so far; None where it asks none."""
-    return verifier.usage if isinstance(verifier, Billed) else None
-
-
-def waits(verifier: object) -> bool:
-    """Whether a verifier says that it mostly waits for a server."""
-    return isinstance(verifier, WaitsForServer) and verifier.waits is True
-
-
 class FunctionVerifier:
     """Any function ``(images, prompt) -> scores`` as a verifier, called by its own name.
 
-    Its fingerprint is of its own source. What it calls may change without that, so nothing of it is kept on disk.
+    Its fingerprint is of its own source and its options. What it calls may change without that, so nothing of it is
+    kept on disk.
+
+    Args:
+        function: a function, or an object that is called as one.
+        name: what its scores are called; by default the function's.
+        options: keyword arguments of each call; of an object, what it was made with.
+        source: what the fingerprint is of in place of the function's source.
     """
 
     lasting = False
 
-    def __init__(self, function: Callable[[Tensor, str], Any], name: str | None = None) -> None:
+    def __init__(
+        self, function: Callable[..., Any], name: str | None = None, *, options: Mapping[str, Any] | None = None,
+        source: str | None = None,
+    ) -> None:  # fmt: skip
         self.function = function
+        self.options = dict(options or {}) if inspect.isroutine(function) else {}
         self.name = name or getattr(function, "__name__", type(function).__name__).strip("<>")
         try:
-            text = inspect.getsource(function)
+            text = source or inspect.getsource(function)
         except (OSError, TypeError):
             text = self.name
+        if options:
+            text += json.dumps(dict(options), sort_keys=True, default=repr)
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def __call__(self, images: Tensor, prompt: str) -> Sequence[float]:
-        return self.function(images, prompt)
+        return self.function(images, prompt, **self.options)
+
+    def check(self, prompt: str) -> None:
+        """Call the function once on small grey images, where it can be seen that this spoils and costs nothing.
+
+        A mistake that has nothing to do with the images (a name that is not there, the wrong number of scores) is so
+        said before anything is spent; of any other failure the first real images decide.
+
+        Raises:
+            VerifierFailed: with what it raised, and where.
+        """
+        if not may_be_tried(self.function):
+            return
+        try:
+            ask(self, grey_images(), prompt)
+        except Exception as error:
+            if is_certain(error):
+                told = f"verifier {self.name}: {error}" if isinstance(error, Unreadable) else _reason(self, error)
+                raise VerifierFailed(f"{told}, in a first call on grey images ({HOW_NOT})") from error
 
 
 def as_verifier(given: Any) -> Verifier:
@@ -390,4 +312,18 @@ def _in_parts(verifier: Verifier, images: Tensor, prompt: str, previews: Tensor 
 def _reason(verifier: Verifier, error: Exception) -> str:
     if out_of_memory(error):
         return f"verifier {verifier.name} is out of memory for a single image"
-    return f"verifier {verifier.name} raised {named(error)}: {said(error)}"
+    return f"verifier {verifier.name} raised {named(error)}: {said(error)}{raised_at(error, _file_of(verifier))}"
+
+
+def _file_of(verifier: Any) -> str | None:
+    """The file of a person's own verifier; None for what comes with the package."""
+    while not isinstance(verifier, FunctionVerifier) and hasattr(verifier, "verifier"):
+        verifier = verifier.verifier  # with a deadline or a memory around it
+    one = verifier.function if isinstance(verifier, FunctionVerifier) else type(verifier)
+    one = one if inspect.isroutine(one) or inspect.isclass(one) else type(one)
+    if str(getattr(one, "__module__", "")).split(".")[0] == "noisewright":
+        return None
+    try:
+        return inspect.getfile(inspect.unwrap(one))
+    except (TypeError, ValueError, OSError):
+        return None

@@ -20,9 +20,10 @@ from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from noisewright.errors import VerifierFailed
+from noisewright.outside.messages import short
 from noisewright.outside.texts import clean
 
 T = TypeVar("T")
@@ -33,12 +34,34 @@ TRANSIENT = frozenset({408, 409, 425, 429})
 LARGEST_ANSWER = 2**24
 """Bytes of an answer that are read."""
 
+MOST_SECONDS = 1e8
+"""Three years: what an operating system takes for a time-out."""
+
 _until: ContextVar[tuple[float, bool]] = ContextVar("until", default=(math.inf, False))
 """The nearest deadline, and whether a verifier set it for itself."""
 
 
 class TimeIsUp(VerifierFailed):
     """The deadline that the caller of a verifier had set came before the answer: the verifier need not be bad."""
+
+
+def checked_seconds(what: str, given: Any) -> float:
+    """A number of seconds, also as text.
+
+    Args:
+        what: ``timeout`` or ``deadline``, for messages.
+        given: what should be one.
+
+    Raises:
+        ValueError: where it is not above 0, or no number.
+    """
+    try:
+        found = math.nan if isinstance(given, bool) else float(given)
+    except (TypeError, ValueError, OverflowError):
+        found = math.nan
+    if not 0 < found <= MOST_SECONDS:
+        raise ValueError(f"expected a {what} in seconds above 0, got {short(given)}")
+    return found
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import contextvars
 import ctypes
-import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -34,10 +33,9 @@ from noisewright.verifiers.protocol import (
     usage_of,
     waits,
 )
+from noisewright.verifiers.retry import checked_seconds
 
 T = TypeVar("T")
-
-LONGEST_SECONDS = threading.TIMEOUT_MAX
 
 GRACE_SECONDS = 1.0
 """How long the end of the process waits for calls that were left behind, once they are told to stop."""
@@ -63,22 +61,7 @@ def with_timeout(verifier: Any, seconds: float) -> Verifier:
     inner = as_verifier(verifier)
     parts = [part for protocol, part in PARTS.items() if isinstance(inner, protocol)]
     kind = type("Timed", (*parts, Timed), {"lasting": Timed.lasting})
-    return kind(inner, checked_seconds(seconds))  # type: ignore[no-any-return]
-
-
-def checked_seconds(seconds: Any) -> float:
-    """A deadline.
-
-    Raises:
-        ValueError: where it is no number of seconds above 0.
-    """
-    try:
-        found = math.nan if isinstance(seconds, bool) else float(seconds)
-    except (TypeError, ValueError, OverflowError):
-        found = math.nan
-    if not 0 < found <= LONGEST_SECONDS:
-        raise ValueError(f"expected a timeout in seconds above 0, got {str(seconds)[:40]!r}")
-    return found
+    return kind(inner, checked_seconds("timeout", seconds))  # type: ignore[no-any-return]
 
 
 class Timed:

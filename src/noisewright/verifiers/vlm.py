@@ -33,7 +33,7 @@ from noisewright.images.metadata import pixels_of
 from noisewright.outside.texts import clean
 from noisewright.verifiers.cache import Shelf, image_hashes, key_of
 from noisewright.verifiers.protocol import Usage, Verifier, is_lasting, usage_of
-from noisewright.verifiers.retry import TimeIsUp
+from noisewright.verifiers.retry import TimeIsUp, checked_seconds
 from noisewright.verifiers.rubric import (
     ASPECTS,
     OVERALL,
@@ -43,7 +43,7 @@ from noisewright.verifiers.rubric import (
     rubric_question,
     yes_question,
 )
-from noisewright.verifiers.timeout import checked_seconds, with_timeout
+from noisewright.verifiers.timeout import with_timeout
 
 log = logging.getLogger("noisewright")
 
@@ -277,7 +277,7 @@ def _backend(model: str, kind: str, device: str, options: dict[str, Any]) -> Bac
         )
     if not is_server(model):
         if "timeout" in options:
-            checked_seconds(options.pop("timeout"))
+            checked_seconds("timeout", options.pop("timeout"))
         if options:
             raise ValueError(
                 f"expected no {next(iter(options))} for a model that runs here, got {clean(model)!r} with one"

@@ -64,8 +64,8 @@ class LocalModel:
         self.model = str(model)
         folder = str(files_of(model, NEEDS, "vlm:DIR"))
         self._processor = loading(lambda: _processor(folder), model)
-        self._network: Any
-        self._network, info = loading(
+        self.network: Any
+        self.network, info = loading(
             lambda: AutoModelForImageTextToText.from_pretrained(
                 folder,
                 use_safetensors=True,
@@ -79,11 +79,11 @@ class LocalModel:
         check_loaded(info, model)
         if not getattr(self._processor, "chat_template", None):
             raise ValueError(f"expected a vision-language model with a chat template, got {self.model!r} without one")
-        self._network.to(device).eval().requires_grad_(False)
+        self.network.to(device).eval().requires_grad_(False)
         settings = (self._processor.chat_template, self._processor.to_dict())
         digest = fingerprint_of("local-2", settings)
         add_tokenizer(digest, self._processor.tokenizer)
-        add_network(digest, self._network)
+        add_network(digest, self.network)
         self.fingerprint = digest.hexdigest()[:16]
 
     def read(
@@ -108,16 +108,16 @@ class LocalModel:
     def _probabilities(self, images: Sequence[np.ndarray], question: str) -> list[float]:
         answer = self._processor.tokenizer("Yes", add_special_tokens=False)["input_ids"]
         inputs: dict[str, Any] = _longer(self._inputs(images, question), answer[:-1])
-        if "logits_to_keep" in signature(self._network.forward).parameters:
+        if "logits_to_keep" in signature(self.network.forward).parameters:
             inputs["logits_to_keep"] = len(answer)  # the others are a hundred times as large as the images
-        logits = self._network(**inputs).logits[:, -len(answer) :].float()  # (batch, len(answer), vocabulary)
+        logits = self.network(**inputs).logits[:, -len(answer) :].float()  # (batch, len(answer), vocabulary)
         index = torch.tensor(answer, device=logits.device).view(1, -1, 1).expand(len(images), -1, 1)
         return list(logits.log_softmax(dim=-1).gather(2, index)[..., 0].mean(dim=1).exp().cpu().tolist())
 
     @torch.inference_mode()
     def _texts(self, images: Sequence[np.ndarray], question: str) -> list[str]:
         inputs = self._inputs(images, question)
-        found = self._network.generate(**inputs, max_new_tokens=LONGEST_ANSWER, do_sample=False)
+        found = self.network.generate(**inputs, max_new_tokens=LONGEST_ANSWER, do_sample=False)
         fresh = found[:, inputs["input_ids"].shape[1] :]
         return list(self._processor.tokenizer.batch_decode(fresh, skip_special_tokens=True))
 
@@ -129,9 +129,9 @@ class LocalModel:
         )
         pictures = [[Image.fromarray(image)] for image in images]
         inputs = self._processor(text=[text] * len(images), images=pictures, return_tensors="pt")
-        dtype = self._network.dtype
+        dtype = self.network.dtype
         return {
-            key: value.to(self._network.device, dtype if value.is_floating_point() else None)
+            key: value.to(self.network.device, dtype if value.is_floating_point() else None)
             for key, value in inputs.items()
         }
 

@@ -14,33 +14,26 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import numpy as np
 
-from noisewright.outside.texts import clean, guard_log, remember_secret
-from noisewright.verifiers.addresses import KEY, URL, checked_url, key_for, origin, own_server
+from noisewright.outside.texts import clean
+from noisewright.verifiers.addresses import KEY, key_for, origin, own_server
 from noisewright.verifiers.completions import BadAnswerError, FatalError, probability_of, text_of
-from noisewright.verifiers.http import base64_png, checked_seconds
+from noisewright.verifiers.http import base64_png
+from noisewright.verifiers.openai_client import NO_KEY, TooLongError, client_of, is_openai, server_of
 from noisewright.verifiers.retry import (
-    LARGEST_ANSWER,
     BackOff,
     LateError,
     Transient,
+    checked_seconds,
     deadline,
-    is_local,
     is_transient,
     one_line,
     retry_after,
     seconds_left,
     within,
 )
-
-NO_KEY = "none"
-"""Sent to servers that get no key, since the client wants to send one."""
-
-CUSTOM_HEADERS = "OPENAI_CUSTOM_HEADERS"
-"""Headers that the client reads from the environment: they are for the server of the environment alone."""
 
 LONGEST_SECONDS = 300.0
 """Of one call, where nothing else is said, however few its images; with more images, ``timeout`` for each round."""
@@ -53,9 +46,6 @@ REDIRECTS = range(300, 400)
 
 CANDIDATES = 20
 """Most likely first tokens that are asked for, among which "Yes" and "No" are looked for."""
-
-COMPRESSED = 64
-"""How much less of a compressed answer is read than of a plain one, which is what was asked for."""
 
 FORMATS = re.compile(r"response.?format|json.?schema|structured.?output|guided.?(?:json|decoding)", re.IGNORECASE)
 """What a server names that does not take ``response_format``."""
@@ -143,7 +133,7 @@ class Server:
             raise ValueError(f"expected prices of at least 0, got {prices}")
         self.timeout = checked_seconds("timeout", timeout)
         self.deadline = None if deadline is None else checked_seconds("deadline", deadline)
-        url, query = _server(base_url)
+        url, query = server_of(base_url)
         self.model = model
         self.url = url
         self.workers = workers
@@ -152,7 +142,7 @@ class Server:
         self.usage = Usage(prices=prices)
         self.fingerprint = hashlib.sha256(json.dumps(["server-1", url, model, temperature]).encode()).hexdigest()[:16]
         self._key_env = key_env
-        self._client = _client(url, self.timeout, key_for(url, key_env), query)
+        self.client = client_of(url, self.timeout, key_for(url, key_env), query)
         self._takes_format = True
         self._lock = threading.Lock()
 
@@ -276,19 +266,19 @@ class Server:
             self.usage.requests += 1
         messages: Any = [{"role": "user", "content": content}]
         seconds = min(self.timeout, seconds_left())
-        create = partial(self._client.chat.completions.create, model=self.model, messages=messages, timeout=seconds)
+        create = partial(self.client.chat.completions.create, model=self.model, messages=messages, timeout=seconds)
         try:
             found = within(seconds, lambda: create(**options))
         except openai.APIStatusError as error:
             raise self._status(error, "response_format" in options) from error
         except openai.APIConnectionError as error:  # a time-out too
             reason = error.__cause__ or error
-            if isinstance(reason, _TooLongError):
+            if isinstance(reason, TooLongError):
                 raise ValueError(f"{self.url}: {reason}") from error
             raise Transient(f"{self.url}: {one_line(reason)}") from error
         except LateError as error:
             raise Transient(f"{self.url}: {error}") from error
-        except _TooLongError as error:
+        except TooLongError as error:
             raise ValueError(f"{self.url}: {error}") from error
         except (openai.APIError, ValueError, RecursionError) as error:  # a body that is no JSON
             raise Transient(f"{self.url}: {one_line(error)}") from error
@@ -316,7 +306,7 @@ class Server:
 
     def _keyless(self) -> str:
         """Why a server that wants a key got none, where it got none."""
-        if self._client.api_key != NO_KEY or not os.environ.get(KEY):
+        if self.client.api_key != NO_KEY or not os.environ.get(KEY):
             return ""
         if origin(self.url) == origin(own_server()[0]):
             return f" (no key was sent, since {self.url} is not https)"
@@ -330,86 +320,3 @@ def _count(given: Any) -> int:
 
 class _NoFormatError(Exception):
     """A server that takes no ``response_format``."""
-
-
-class _TooLongError(Exception):
-    """An answer of more bytes than anyone would read."""
-
-
-def _server(base_url: str | None) -> tuple[str, dict[str, str]]:
-    """A server's address as it may be recorded, and what its requests have as a query."""
-    if not base_url:
-        return own_server()
-    parts = urlsplit(checked_url(base_url))
-    return urlunsplit((parts.scheme, parts.netloc, parts.path, "", "")).rstrip("/"), dict(parse_qsl(parts.query))
-
-
-def _client(url: str, timeout: float, key: str | None, query: dict[str, str]) -> Any:
-    """The ``openai`` client of a server, without its own retries; OpenAI alone hears of organization and project."""
-    parts, foreign = urlsplit(url), origin(url) != origin(own_server()[0])
-    if key is None and parts.scheme == "https" and not is_local(parts.hostname):
-        if not foreign:
-            raise ValueError(f"expected an API key in {KEY} for {url} (or another server in {URL}), got none")
-        if not os.environ.get(KEY):
-            raise ValueError(f"expected an API key in {KEY} for {url}, named with key_env={KEY} (or NAME), got none")
-    try:
-        import openai
-    except ImportError:
-        raise ValueError("expected the openai package for this verifier: pip install 'noisewright[judge]'") from None
-    named = [line.partition(":") for line in os.environ.get(CUSTOM_HEADERS, "").split("\n")]
-    for _, _, value in named:
-        remember_secret(value.strip().rpartition(" ")[2])
-
-    def sent(request: Any) -> None:
-        """Takes from a request what the client adds to all of them, whoever they go to."""
-        request.headers["Accept-Encoding"] = "identity"
-        if foreign:
-            for name, colon, _ in named:
-                if colon and name.strip() in request.headers:
-                    del request.headers[name.strip()]
-            request.headers["Authorization"] = f"Bearer {key or NO_KEY}"
-
-    if query:  # which the client's own log shows
-        for library in ("httpx", "httpx2"):
-            guard_log(library)
-    http = openai.DefaultHttpxClient(
-        follow_redirects=False,
-        trust_env=not is_local(parts.hostname),
-        event_hooks={"request": [sent], "response": [_bounded]},
-    )
-    found = openai.OpenAI(
-        api_key=key or NO_KEY, base_url=url, max_retries=0, timeout=timeout, http_client=http, default_query=query
-    )
-    found.admin_api_key = None
-    if not is_openai(url):  # both are read from the environment
-        found.organization = found.project = None
-    return found
-
-
-def _bounded(response: Any) -> None:
-    """Lets a response be read up to a number of bytes, and until the deadline."""
-    stream = response.stream
-    most = LARGEST_ANSWER // (COMPRESSED if response.headers.get("content-encoding", "identity") != "identity" else 1)
-    base: Any = next(kind for kind in type(stream).__mro__ if kind.__name__ == "SyncByteStream")  # whosever httpx it is
-
-    class Bounded(base):  # type: ignore[misc]  # whose type is known at run time only
-        def __iter__(self) -> Iterator[bytes]:
-            read = 0
-            for part in stream:
-                read += len(part)
-                if read > most:
-                    raise _TooLongError(f"expected an answer of at most {most} bytes, got more")
-                if seconds_left() <= 0:
-                    raise TimeoutError("the answer took too long")
-                yield part
-
-        def close(self) -> None:
-            stream.close()
-
-    response.stream = Bounded()
-
-
-def is_openai(url: str) -> bool:
-    """Whether a server is OpenAI's own, of whatever region."""
-    parts = urlsplit(url)
-    return parts.scheme == "https" and f".{parts.hostname}".endswith(".api.openai.com")

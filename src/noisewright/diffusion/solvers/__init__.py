@@ -8,6 +8,7 @@ from noisewright.diffusion.solvers.base import (
     advance,
     asked,
     asks_once,
+    block_of,
     eta_of,
     memory,
     nfe,
@@ -25,6 +26,6 @@ from noisewright.diffusion.solvers.unipc import UniPc
 
 __all__ = [
     "AnySolver", "Ddim", "Deis", "DpmPlusPlus", "DpmPlusPlusSde", "DpmSolver", "FPndm", "Heun", "Ipndm", "SPndm",
-    "Solver", "Splitting", "StagedSolver", "Stages", "UniPc", "advance", "asked", "asks_once", "eta_of", "memory",
-    "nfe", "splits", "stages", "transition",
+    "Solver", "Splitting", "StagedSolver", "Stages", "UniPc", "advance", "asked", "asks_once", "block_of",
+    "eta_of", "memory", "nfe", "splits", "stages", "transition",
 ]  # fmt: skip

@@ -109,6 +109,18 @@ class Splits(Protocol):
 
 
 @runtime_checkable
+class TakesBlocks(Protocol):
+    """A solver whose steps come in blocks of levels.
+
+    Attributes:
+        block: how many make one step as its paper counts them; without it 1.
+    """
+
+    @property
+    def block(self) -> int: ...
+
+
+@runtime_checkable
 class HasEta(Protocol):
     """A solver whose steps draw noise by a parameter; ``--eta`` is the keyword of its class.
 
@@ -148,6 +160,11 @@ def memory(solver: AnySolver) -> int:
 def splits(solver: AnySolver | None) -> bool:
     """Whether a solver needs the prediction without guidance beside the guided one."""
     return isinstance(solver, Splits) and bool(solver.splits)
+
+
+def block_of(solver: object) -> int:
+    """How many levels make one step as the solver's paper counts them."""
+    return solver.block if isinstance(solver, TakesBlocks) else 1
 
 
 def eta_of(solver: AnySolver | None) -> float | None:

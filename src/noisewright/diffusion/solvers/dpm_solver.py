@@ -51,6 +51,10 @@ class DpmSolver:
     def memory(self) -> int:
         return self.order - 1
 
+    @property
+    def block(self) -> int:
+        return self.order
+
     def step(
         self, schedule: Schedule, index: int, x: Tensor, found: Estimate, noise: Tensor | None, state: Any
     ) -> tuple[Tensor, Any]:

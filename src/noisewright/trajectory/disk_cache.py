@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ KEY, CHECKSUM = "depends_on", "checksum"
 log = logging.getLogger("noisewright")
 
 
-class Kept:
+class DiskCache:
     """Tensors in a directory, by what they depend on.
 
     Args:
@@ -92,14 +92,6 @@ class Kept:
             with suppress(OSError):
                 file.unlink()
 
-    def made(self, make: Callable[[], Mapping[str, Tensor]], kind: str, *depends_on: Any) -> dict[str, Tensor]:
-        """What is there, or else what ``make`` gives, which is then kept."""
-        found = self.get(kind, *depends_on)
-        if found is None:
-            found = dict(make())
-            self.put(found, kind, *depends_on)
-        return found
-
     def _file(self, kind: str, key: str) -> Path | None:
         if self.root is None:
             return None
@@ -111,7 +103,7 @@ class Kept:
             log.warning("%s %s; it is made again, and so are others like it", file, wrong)
 
 
-def depends(sampler: Sampler) -> list[Any]:
+def sampler_key(sampler: Sampler) -> list[Any]:
     """What the states of a sampler depend on, beside its seeds."""
     solver = getattr(sampler, "solver", None)
     return [dict(sampler.description), sampler.schedule.digest, getattr(solver, "name", None)]

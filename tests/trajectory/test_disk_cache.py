@@ -21,11 +21,11 @@ from noisewright.samplers.mixture import SHAPE, MixtureSampler
 from noisewright.samplers.pipeline import PipelineSampler
 from noisewright.trajectory import gits, metrics
 from noisewright.trajectory import measure as measuring
+from noisewright.trajectory.disk_cache import DiskCache
 from noisewright.trajectory.images import from_files, own_samples
-from noisewright.trajectory.kept import Kept
-from noisewright.trajectory.measure import Progress, measure
-from noisewright.trajectory.metrics import ByVerifier, Fid, Teacher, groups_of, measured, subjects
-from noisewright.trajectory.path import path_of, spaced
+from noisewright.trajectory.measure import Checkpoint, measure
+from noisewright.trajectory.metrics import ByVerifier, Fid, Teacher, groups_of, metric_values, noise_batches
+from noisewright.trajectory.path import path_of, ruled
 from noisewright.trajectory.tune import Interrupted, tune
 from noisewright.verifiers.pixels import Brightness
 from noisewright.verifiers.protocol import as_verifier
@@ -72,37 +72,37 @@ def made_images(monkeypatch):
     return counted
 
 
-def searched(sampler, kept):
+def searched(sampler, cache):
     path = path_of(sampler)
-    tuning, reporting = (subjects(lambda _: sampler, [""], 4, seed=seed, batch=2) for seed in (0, 100))
-    start, metric = spaced("uniform", path, 4), Teacher(10, kept)
-    return tune(start, path, Ddim(), metric, tuning, reporting, evaluations=EVALUATIONS, kept=kept)
+    tuning, reporting = (noise_batches(lambda _: sampler, [""], 4, seed=seed, batch=2) for seed in (0, 100))
+    start, metric = ruled("uniform", path, 4), Teacher(10, cache)
+    return tune(start, path, Ddim(), metric, tuning, reporting, evaluations=EVALUATIONS, cache=cache)
 
 
 def test_a_search_that_was_killed_goes_on_to_the_same_end(sampler, made_images, tmp_path):
-    plain = searched(sampler, Kept())
+    plain = searched(sampler, DiskCache())
     whole = made_images["calls"]
     made_images.update(calls=0, killed_at=whole // 2)
     with pytest.raises(Interrupted) as caught:
-        searched(sampler, Kept(tmp_path))
+        searched(sampler, DiskCache(tmp_path))
     before, best = caught.value.best.figures["tuning"]
     assert best <= before
     assert 1 <= caught.value.best.figures["evaluations"] < EVALUATIONS
     made_images["killed_at"] = None
-    again = searched(sampler, Kept(tmp_path))
+    again = searched(sampler, DiskCache(tmp_path))
     assert again == plain
     assert made_images["calls"] == whole
-    searched(sampler, Kept(tmp_path))
+    searched(sampler, DiskCache(tmp_path))
     assert made_images["calls"] == whole
 
 
 def test_values_are_kept_by_all_that_they_depend_on(sampler, made_images, tmp_path):
-    path, kept = path_of(sampler), Kept(tmp_path)
-    some = subjects(lambda _: sampler, [""], 2, seed=0)
-    other = subjects(lambda _: sampler, [""], 2, seed=9)
+    path, cache = path_of(sampler), DiskCache(tmp_path)
+    some = noise_batches(lambda _: sampler, [""], 2, seed=0)
+    other = noise_batches(lambda _: sampler, [""], 2, seed=9)
     asked = [(4, some, 10), (5, some, 10), (4, other, 10), (4, some, 20)]
     for steps, noises, teacher in asked * 2:
-        measured(spaced("uniform", path, steps), Ddim(), noises, [Teacher(teacher, kept)], kept)
+        metric_values(ruled("uniform", path, steps), Ddim(), noises, [Teacher(teacher, cache)], cache)
     teachers = 3  # two lengths for one set of noises, one for the other
     assert made_images["calls"] == len(asked) + teachers
     assert len(list(tmp_path.glob("values/*"))) == len(asked)
@@ -112,43 +112,43 @@ def test_values_are_kept_by_all_that_they_depend_on(sampler, made_images, tmp_pa
 def test_a_batch_with_an_image_without_a_value_is_asked_again(sampler, made_images, tmp_path):
     answers = [[1.0, float("nan")], [1.0, 2.0]]
     metric = ByVerifier(Answering(answers))
-    some = subjects(lambda _: sampler, [""], 2, seed=0)
-    start = spaced("uniform", path_of(sampler), 4)
-    found = [measured(start, Ddim(), some, [metric], Kept(tmp_path))[metric.name].tolist() for _ in range(3)]
+    some = noise_batches(lambda _: sampler, [""], 2, seed=0)
+    start = ruled("uniform", path_of(sampler), 4)
+    found = [metric_values(start, Ddim(), some, [metric], DiskCache(tmp_path))[metric.name].tolist() for _ in range(3)]
     assert found[0][0] == 1
     assert found[1:] == [[1, 2], [1, 2]]
     assert made_images["calls"] == 2
 
 
 def test_a_damaged_file_is_made_again(sampler, made_images, tmp_path):
-    path, kept = path_of(sampler), Kept(tmp_path)
-    some = subjects(lambda _: sampler, [""], 2, seed=0)
-    first = measured(spaced("uniform", path, 4), Ddim(), some, [Teacher(10, kept)], kept)
+    path, cache = path_of(sampler), DiskCache(tmp_path)
+    some = noise_batches(lambda _: sampler, [""], 2, seed=0)
+    first = metric_values(ruled("uniform", path, 4), Ddim(), some, [Teacher(10, cache)], cache)
     for file in tmp_path.glob("*/*"):
         file.write_bytes(file.read_bytes()[:20])
-    again = measured(spaced("uniform", path, 4), Ddim(), some, [Teacher(10, kept)], kept)
+    again = metric_values(ruled("uniform", path, 4), Ddim(), some, [Teacher(10, cache)], cache)
     assert torch.equal(first["teacher"], again["teacher"])
     assert made_images["calls"] == 4
 
 
 def test_a_place_that_cannot_be_written_costs_a_warning(sampler, tmp_path, caplog):
     (tmp_path / "file").write_text("in the way")
-    kept = Kept(tmp_path / "file")
+    cache = DiskCache(tmp_path / "file")
     with caplog.at_level(logging.WARNING, "noisewright"):
-        found = kept.made(lambda: {"x": torch.ones(2)}, "values", 1)
-        kept.made(lambda: {"x": torch.ones(2)}, "values", 2)
-    assert found["x"].tolist() == [1, 1]
+        cache.put({"x": torch.ones(2)}, "values", 1)
+        cache.put({"x": torch.ones(2)}, "values", 2)
+    assert cache.get("values", 1) is None
     assert len(caplog.records) == 1
 
 
 def test_the_costs_of_a_teacher_are_kept(sampler, monkeypatch, tmp_path):
     some = [(sampler, [0, 1]), (sampler, [2])]
-    first = gits.teacher_costs(some, nodes=6, kept=Kept(tmp_path))
-    monkeypatch.setattr(gits, "_run", None)
-    again = gits.teacher_costs(some, nodes=6, kept=Kept(tmp_path))
+    first = gits.teacher_costs(some, nodes=6, cache=DiskCache(tmp_path))
+    monkeypatch.setattr(MixtureSampler, "predict", None)
+    again = gits.teacher_costs(some, nodes=6, cache=DiskCache(tmp_path))
     assert torch.equal(first[0], again[0])
     with pytest.raises(TypeError):
-        gits.teacher_costs(some, nodes=6, cost="l1", kept=Kept(tmp_path))
+        gits.teacher_costs(some, nodes=6, cost="l1", cache=DiskCache(tmp_path))
 
 
 def batches(stop=BATCHES):
@@ -163,16 +163,16 @@ def batches(stop=BATCHES):
 def test_a_measurement_that_was_killed_goes_on_to_the_same_table(sampler, monkeypatch, tmp_path):
     monkeypatch.setattr(measuring, "SAVE_EVERY", 0.0)
     whole = measure(lambda _: sampler, batches(), levels=5)
-    begun = Progress(Kept(tmp_path), "this one")
+    checkpoint = Checkpoint(DiskCache(tmp_path), "this one")
     with pytest.raises(Killed):
-        measure(lambda _: sampler, batches(stop=3), levels=5, begun=begun)
-    begun = Progress(Kept(tmp_path), "this one")
-    assert begun.done == 8  # of the three batches the last was not saved
-    rest = list(batches())[begun.done // 4 :]
-    assert measure(lambda _: sampler, rest, levels=5, begun=begun) == whole
-    begun.finish()
-    assert Progress(Kept(tmp_path), "this one").done == 0
-    assert Progress(Kept(tmp_path), "another").done == 0
+        measure(lambda _: sampler, batches(stop=3), levels=5, checkpoint=checkpoint)
+    checkpoint = Checkpoint(DiskCache(tmp_path), "this one")
+    assert checkpoint.done == 8  # of the three batches the last was not saved
+    rest = list(batches())[checkpoint.done // 4 :]
+    assert measure(lambda _: sampler, rest, levels=5, checkpoint=checkpoint) == whole
+    checkpoint.finish()
+    assert Checkpoint(DiskCache(tmp_path), "this one").done == 0
+    assert Checkpoint(DiskCache(tmp_path), "another").done == 0
 
 
 @pytest.fixture(scope="module")
@@ -204,15 +204,15 @@ def test_the_command_goes_on_where_it_was_killed(pictures, monkeypatch, tmp_path
     command += ["2", "--keep", str(tmp_path / "keep"), "--out"]
     assert cli.main([*command, str(tmp_path / "whole.json")]) == 0
     assert not list(tmp_path.glob("keep/moments/*"))
-    real, calls = measuring._errors, []
+    real, calls = PipelineSampler.predict, []
 
-    def errors(*given):
+    def predict(*given):
         calls.append(1)
         if len(calls) == 12:  # five levels a batch: in the third one
             raise Killed
         return real(*given)
 
-    monkeypatch.setattr(measuring, "_errors", errors)
+    monkeypatch.setattr(PipelineSampler, "predict", predict)
     assert cli.main([*command, str(tmp_path / "again.json")]) == 130
     assert not (tmp_path / "again.json").exists()
     capsys.readouterr()
@@ -240,9 +240,9 @@ def test_no_sampler_is_held_for_every_caption():
 
 def test_intervals_resample_prompts_where_they_are_a_sample_of_prompts(sampler):
     for prompts, grouped in ((5, True), (4, False)):
-        some = subjects(lambda _: sampler, [f"picture {n}" for n in range(prompts)], 10)
+        some = noise_batches(lambda _: sampler, [f"picture {n}" for n in range(prompts)], 10)
         assert (groups_of(some) is not None) == grouped
-    some = subjects(lambda one: SimpleNamespace(class_label=int(one)), list("012345"), 6)
+    some = noise_batches(lambda one: SimpleNamespace(class_label=int(one)), list("012345"), 6)
     assert groups_of(some) is None
 
 
@@ -279,15 +279,15 @@ TENSORS = {
 
 @pytest.mark.parametrize("where", ["anywhere", "header"])
 def test_a_damaged_file_is_never_believed(tmp_path, where, caplog):
-    kept, rng = Kept(tmp_path), random.Random(8)
-    kept.put(TENSORS, "values", {"a": [1, 2.5, None, True]}, "x")
+    cache, rng = DiskCache(tmp_path), random.Random(8)
+    cache.put(TENSORS, "values", {"a": [1, 2.5, None, True]}, "x")
     (file,) = tmp_path.glob("*/*")
     raw = file.read_bytes()
     length = 8 + int.from_bytes(raw[:8], "little")
     for number in range(FUZZ):
         bad = damaged(raw, rng) if where == "anywhere" else damaged(raw[:length], rng) + raw[length:]
         file.write_bytes(bad)
-        found = kept.get("values", {"a": [1, 2.5, None, True]}, "x")
+        found = cache.get("values", {"a": [1, 2.5, None, True]}, "x")
         if found is not None:  # the damage was where nothing is, such as in the header's padding
             assert list(found) == list(TENSORS) or found.keys() == TENSORS.keys(), number
             assert all(torch.equal(found[name], one) for name, one in TENSORS.items()), number
@@ -297,12 +297,12 @@ def test_a_damaged_file_is_never_believed(tmp_path, where, caplog):
 
 
 def test_damage_of_any_kind_gives_the_same_figures(sampler, made_images, tmp_path):
-    path, some = path_of(sampler), subjects(lambda _: sampler, [""], 4, seed=0, batch=2)
-    levels, rng = spaced("uniform", path, 4), random.Random(3)
+    path, some = path_of(sampler), noise_batches(lambda _: sampler, [""], 4, seed=0, batch=2)
+    levels, rng = ruled("uniform", path, 4), random.Random(3)
 
     def figures():
-        kept = Kept(tmp_path)
-        return measured(levels, Ddim(), some, [Teacher(10, kept), ByVerifier(Brightness())], kept)
+        cache = DiskCache(tmp_path)
+        return metric_values(levels, Ddim(), some, [Teacher(10, cache), ByVerifier(Brightness())], cache)
 
     first = figures()
     files = sorted(tmp_path.glob("*/*"))
@@ -316,9 +316,10 @@ def test_damage_of_any_kind_gives_the_same_figures(sampler, made_images, tmp_pat
 
 
 def test_a_file_under_another_s_name_is_not_believed(sampler, made_images, tmp_path, caplog):
-    path, some = path_of(sampler), subjects(lambda _: sampler, [""], 2, seed=0)
+    path, some = path_of(sampler), noise_batches(lambda _: sampler, [""], 2, seed=0)
+    metrics = [ByVerifier(Brightness())]
     first, other = (
-        measured(spaced("uniform", path, steps), Ddim(), some, [ByVerifier(Brightness())], Kept(tmp_path))["brightness"]
+        metric_values(ruled("uniform", path, steps), Ddim(), some, metrics, DiskCache(tmp_path))["brightness"]
         for steps in (4, 5)
     )
     assert not torch.equal(first, other)
@@ -326,21 +327,21 @@ def test_a_file_under_another_s_name_is_not_believed(sampler, made_images, tmp_p
     swapped = one.read_bytes()
     one.write_bytes(two.read_bytes())
     two.write_bytes(swapped)
-    kept = Kept(tmp_path)
-    again = measured(spaced("uniform", path, 4), Ddim(), some, [ByVerifier(Brightness())], kept)["brightness"]
+    cache = DiskCache(tmp_path)
+    again = metric_values(ruled("uniform", path, 4), Ddim(), some, [ByVerifier(Brightness())], cache)["brightness"]
     assert torch.equal(first, again)
     assert caplog.text.count("belongs to other settings; it is made again, and so are others like it") == 1
 
 
 def test_files_of_an_earlier_version_are_not_believed(sampler, made_images, tmp_path, caplog):
-    path, some = path_of(sampler), subjects(lambda _: sampler, [""], 4, seed=0, batch=2)
-    levels = spaced("uniform", path, 4)
-    first = measured(levels, Ddim(), some, [Teacher(10, Kept(tmp_path))], Kept(tmp_path))
+    path, some = path_of(sampler), noise_batches(lambda _: sampler, [""], 4, seed=0, batch=2)
+    levels = ruled("uniform", path, 4)
+    first = metric_values(levels, Ddim(), some, [Teacher(10, DiskCache(tmp_path))], DiskCache(tmp_path))
     for file in tmp_path.glob("*/*"):  # as they were written before: the same names, without any metadata
         held = load(file.read_bytes())
         file.write_bytes(save({name: torch.zeros_like(one) for name, one in held.items()}))
-    kept = Kept(tmp_path)
-    again = measured(levels, Ddim(), some, [Teacher(10, kept)], kept)
+    cache = DiskCache(tmp_path)
+    again = metric_values(levels, Ddim(), some, [Teacher(10, cache)], cache)
     assert torch.equal(first["teacher"], again["teacher"])
     assert caplog.text.count("has no checksum, as an earlier version wrote it; it is made again") == 1
 
@@ -349,19 +350,19 @@ def test_files_of_an_earlier_version_are_not_believed(sampler, made_images, tmp_
     "odd", [object(), {1: "x"}, {1, 2}, b"x", float("nan"), float("inf"), torch.float32, torch.ones(2), Path("x"), 1j]
 )
 def test_what_json_has_not_is_no_key(tmp_path, odd):
-    for kept in (Kept(tmp_path), Kept()):
-        for ask in (kept.get, partial(kept.put, {}), kept.drop):
+    for cache in (DiskCache(tmp_path), DiskCache()):
+        for ask in (cache.get, partial(cache.put, {}), cache.drop):
             with pytest.raises(TypeError, match="expected what is kept to depend on JSON values, got"):
                 ask("values", {"a": [odd]})
 
 
 def test_different_keys_have_different_files(tmp_path):
     keys = [1, "1", True, "true", None, "null", 1.5, "1.5", [1], [[1]], {"a": 1}, [["a", 1]], "a", ["a"], ""]
-    kept = Kept(tmp_path)
+    cache = DiskCache(tmp_path)
     for number, key in enumerate(keys):
-        kept.put({"x": torch.tensor(number)}, "values", key)
-    assert [int(kept.get("values", key)["x"]) for key in keys] == list(range(len(keys)))
-    assert torch.equal(kept.get("values", (1,))["x"], kept.get("values", [1])["x"])  # a tuple comes back as a list
+        cache.put({"x": torch.tensor(number)}, "values", key)
+    assert [int(cache.get("values", key)["x"]) for key in keys] == list(range(len(keys)))
+    assert torch.equal(cache.get("values", (1,))["x"], cache.get("values", [1])["x"])  # a tuple comes back as a list
 
 
 # Whose values may be kept
@@ -386,17 +387,17 @@ class Silent(Declared):
 
 
 def test_values_without_a_lasting_fingerprint_are_made_anew(sampler, made_images, tmp_path):
-    path, some = path_of(sampler), subjects(lambda _: sampler, [""], 4, seed=0, batch=2)
+    path, some = path_of(sampler), noise_batches(lambda _: sampler, [""], 4, seed=0, batch=2)
     scale, declared, silent = [1.0], Declared(), Silent()
 
     def helped(images, prompt):
         return [scale[0] * one for one in Brightness()(images, prompt)]
 
     def figures():
-        kept = Kept(tmp_path)
-        metrics = [ByVerifier(silent), ByVerifier(as_verifier(helped)), Teacher(10, kept), ByVerifier(declared)]
+        cache = DiskCache(tmp_path)
+        metrics = [ByVerifier(silent), ByVerifier(as_verifier(helped)), Teacher(10, cache), ByVerifier(declared)]
         metrics.append(ByVerifier(with_timeout(Brightness(), 60)))
-        return measured(spaced("uniform", path, 4), Ddim(), some, metrics, kept)
+        return metric_values(ruled("uniform", path, 4), Ddim(), some, metrics, cache)
 
     first = figures()
     scale[0] = 100.0  # what a function calls changes, while its own text does not
@@ -413,24 +414,25 @@ def test_values_without_a_lasting_fingerprint_are_made_anew(sampler, made_images
 
 def test_a_network_without_a_lasting_fingerprint_is_asked_anew(sampler, made_images, tmp_path):
     statistics = FeatureStatistics("same").add(torch.randn(20, 2, generator=torch.Generator().manual_seed(0)).double())
-    some, levels = subjects(lambda _: sampler, [""], 2, seed=0), spaced("uniform", path_of(sampler), 4)
+    some, levels = noise_batches(lambda _: sampler, [""], 2, seed=0), ruled("uniform", path_of(sampler), 4)
     for scale in (1.0, 100.0):
         network = lambda images, scale=scale: SimpleNamespace(features=scale * images.mean((2, 3))[:, :2])  # noqa: E731
-        found = measured(levels, Ddim(), some, [Fid(network, statistics), ByVerifier(Brightness())], Kept(tmp_path))
+        metrics = [Fid(network, statistics), ByVerifier(Brightness())]
+        found = metric_values(levels, Ddim(), some, metrics, DiskCache(tmp_path))
         assert found["fid"].abs().max() > 10 or scale == 1.0
     assert len(list(tmp_path.glob("values/*"))) == 1
 
 
 def test_a_verifier_that_fails_later_costs_its_batch_alone(sampler, made_images, caplog):
     answers = [[1.0, 2.0], None, [3.0, 4.0]]
-    some = subjects(lambda _: sampler, [""], 6, seed=0, batch=2)
-    levels = spaced("uniform", path_of(sampler), 4)
-    found = measured(levels, Ddim(), some, [ByVerifier(Answering(answers))])["answering"]
+    some = noise_batches(lambda _: sampler, [""], 6, seed=0, batch=2)
+    levels = ruled("uniform", path_of(sampler), 4)
+    found = metric_values(levels, Ddim(), some, [ByVerifier(Answering(answers))])["answering"]
     assert found[[0, 1, 4, 5]].tolist() == [1, 2, 3, 4]
     assert found[2:4].isnan().all()
     assert "(NaN for 2 images)" in caplog.text
     with pytest.raises(VerifierFailed):
-        measured(levels, Ddim(), some, [ByVerifier(Answering([None]))])
+        metric_values(levels, Ddim(), some, [ByVerifier(Answering([None]))])
 
 
 def test_compare_says_what_is_not_kept_and_asks_again(tmp_path, capsys):

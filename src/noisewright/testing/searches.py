@@ -1,17 +1,4 @@
-"""What every search must hold, for the tests of this project and of plug-ins.
-
-    import pytest
-    from noisewright.testing import CONTRACT, Case
-
-    CASE = Case(my_search, {"rounds": 2}, nfe=lambda steps: steps * 9)
-
-    @pytest.mark.parametrize("check", CONTRACT.values(), ids=CONTRACT)
-    def test_contract(check, tmp_path):
-        check(CASE, tmp_path)
-
-Each check runs the search on the exact Gaussian-mixture sampler, in seconds, and raises an AssertionError that says
-what it found.
-"""
+"""What every search must hold, on the exact Gaussian-mixture sampler."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import wraps
 from typing import Any
 
 import torch
@@ -11,6 +12,9 @@ from diffusers.image_processor import VaeImageProcessor
 from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
+
+from noisewright.samplers.adapters.plain import plain
+from noisewright.samplers.pipeline import PipelineSampler
 
 
 class LatentDiTPipeline(DiTPipeline):
@@ -68,3 +72,9 @@ class LatentDiTPipeline(DiTPipeline):
             images = VaeImageProcessor().postprocess(images, output_type=output_type)
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images) if return_dict else (images,)
+
+
+@wraps(plain, assigned=())
+def dit(pipe: Any, prompt: str | None, **settings: Any) -> PipelineSampler:
+    """The sampler of a ``DiTPipeline``; the settings are those of :func:`~.plain.plain`."""
+    return plain(pipe, prompt, entered=LatentDiTPipeline(**pipe.components), **settings)

@@ -1,0 +1,23 @@
+"""The samplers that come with noisewright: what is made of which pipeline. The first that takes a pipeline makes it."""
+
+from __future__ import annotations
+
+from noisewright.registry.kinds import Entry
+
+SAMPLERS = [
+    Entry(
+        "sampler", "given", "a sampler that was made already, as it is",
+        "noisewright.samplers.adapters.given:given",
+        takes=("noisewright.samplers.adapters.given:is_sampler",),
+    ),
+    Entry(
+        "sampler", "dit", "DiT's pipeline, called with latents by a pipeline of the same components",
+        "noisewright.samplers.adapters.dit:dit",
+        {"reference": "Peebles and Xie 2023"}, takes=("DiTPipeline",),
+    ),
+    Entry(
+        "sampler", "diffusers", "any pipeline of diffusers, entered through its scheduler",
+        "noisewright.samplers.adapters.plain:plain",
+        takes=("noisewright.samplers.adapters.plain:has_scheduler",),
+    ),
+]  # fmt: skip

@@ -1,0 +1,63 @@
+"""Pipelines of diffusers as they are, entered through their scheduler."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch import Tensor
+
+from noisewright.diffusion.schedule import Schedule
+from noisewright.diffusion.schedules import Rule
+from noisewright.diffusion.solvers import AnySolver
+from noisewright.outside.bounds import MOST_STEPS, at_most
+from noisewright.samplers.pipeline import PipelineSampler
+
+STEPS = 50
+"""What diffusers takes where nothing says how many."""
+
+
+def has_scheduler(pipe: Any) -> bool:
+    """Whether it is called, and has a scheduler."""
+    return callable(pipe) and hasattr(pipe, "scheduler")
+
+
+def default_steps(pipe: Any) -> int:
+    """How many steps a pipeline takes where nothing is said."""
+    parameter = inspect.signature(type(pipe).__call__).parameters.get("num_inference_steps")
+    return int(parameter.default) if parameter is not None and isinstance(parameter.default, int) else STEPS
+
+
+def plain(
+    pipe: Any,
+    prompt: str | None,
+    *,
+    num_inference_steps: int | None = None,
+    class_label: str | int | None = None,
+    guidance_scale: float | None = None,
+    negative_prompt: str | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    solver: AnySolver | None = None,
+    schedule: Schedule | Rule | str | None = None,
+    model: str | None = None,
+    pipe_kwargs: dict[str, Any] | None = None,
+    prompt_embeds: Tensor | None = None,
+    pooled_prompt_embeds: Tensor | None = None,
+    negative_prompt_embeds: Tensor | None = None,
+    negative_pooled_prompt_embeds: Tensor | None = None,
+    entered: Any = None,
+) -> PipelineSampler:
+    """The :class:`~.PipelineSampler` of a pipeline; without a number of steps it takes the pipeline's own."""
+    embeds = {
+        "prompt_embeds": prompt_embeds, "pooled_prompt_embeds": pooled_prompt_embeds,
+        "negative_prompt_embeds": negative_prompt_embeds,
+        "negative_pooled_prompt_embeds": negative_pooled_prompt_embeds,
+    }  # fmt: skip
+    steps = default_steps(pipe) if num_inference_steps is None else num_inference_steps
+    at_most(MOST_STEPS, num_inference_steps=steps)
+    return PipelineSampler(
+        pipe, prompt, num_inference_steps=steps, class_label=class_label, guidance_scale=guidance_scale,
+        negative_prompt=negative_prompt, height=height, width=width, solver=solver, schedule=schedule, model=model,
+        pipe_kwargs=pipe_kwargs, entered=entered, **{name: one for name, one in embeds.items() if one is not None},
+    )  # fmt: skip

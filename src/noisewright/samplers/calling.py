@@ -1,0 +1,157 @@
+"""One public call of a pipeline through the seam, with its prompt and settings, alone in there."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from noisewright.errors import UnsupportedPipeline
+from noisewright.outside.messages import short
+from noisewright.samplers.chance import unaided
+from noisewright.samplers.condition import placed_embeds
+from noisewright.samplers.identity import copied
+from noisewright.samplers.protocol import Meter
+from noisewright.samplers.seam import Seam, entered, make_probe
+from noisewright.samplers.turns import turn
+
+Output = TypeVar("Output")
+
+
+@dataclass
+class Caller:
+    """Calls a pipeline with one prompt and its settings; shared by all samplers of them, whatever their steps.
+
+    Attributes:
+        pipe: that is called.
+        kind: the class that the person knows, for messages.
+        prompt: what verifiers are told, and, without embeddings, what is encoded.
+        class_label: the number of the class, for a class-conditional pipeline.
+        settings: the arguments of its call; None means not given but for the ``explicit`` ones.
+        explicit: the names of further arguments.
+        meter: counts.
+        encoded: what text encoders said, by what they were asked.
+        drawing: by verb, whether it draws from the process's own generators, where that was proved not to matter.
+        warnings: what the user should know; may grow.
+        flags: for each image of the last call, whether a safety checker blacked it out; empty without one.
+        reached: where the last way by a solver of ours is: the index, the states and the solver's; None before a step.
+    """
+
+    pipe: Any
+    kind: str
+    prompt: str
+    class_label: int | None
+    settings: dict[str, Any]
+    explicit: tuple[str, ...]
+    meter: Meter = field(default_factory=Meter)
+    encoded: dict[str, Any] = field(default_factory=dict)
+    drawing: dict[str, bool] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    flags: list[bool] = field(default_factory=list)
+    reached: tuple[int, Tensor, Any] | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(getattr(self.pipe, "_execution_device", None) or self.pipe.device)
+
+    def alone(self, work: Callable[[], Output], verb: str, phase: str | None = None) -> Output:
+        """Do ``work`` inside the pipeline, alone in there, and without help of the process's own random numbers."""
+        with turn(self.pipe), self.meter.phase(phase) if phase else nullcontext():
+            return unaided(work, self.kind, self.drawing, verb, self.say)
+
+    def say(self, text: str) -> None:
+        """Add a warning, once."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+    def call(
+        self, seam: Seam, x: Tensor | None, *, output_type: str = "latent", generator: Any = None,
+        batch: int | None = None, steps: int | None = None, traced: bool = False,
+    ) -> Tensor:  # fmt: skip
+        """What the pipeline gives in one call.
+
+        Args:
+            seam: what the call should do.
+            x: states to begin at, (batch, ...), or None for the pipeline's own noise.
+            output_type: ``latent`` or ``pt``.
+            generator: generators, one an image, for its own noise.
+            batch: how many images, where ``x`` does not say it.
+            steps: of the schedule that is read; by default those of the seam.
+            traced: whether a graph of gradients is wanted.
+
+        Raises:
+            UnsupportedPipeline: in one line.
+        """
+        given = self._arguments(seam, x, int(batch or 1), output_type, generator, steps)
+        extra = seam.extra if seam.times is None else None
+        with entered(self.pipe, make_probe(seam), self.encoded, self.meter, seam.branches, extra) as call:
+            try:
+                output = (getattr(call, "__wrapped__", call) if traced else call)(self.pipe, **given)
+            except UnboundLocalError as error:  # what its loop would have set
+                raise UnsupportedPipeline(f"{self.kind} cannot be called with no step to take: {error}") from error
+        flags = getattr(output, "nsfw_content_detected", None) or getattr(output, "nsfw_detected", None) or []
+        self.flags = [bool(one) for one in flags]
+        images = getattr(output, "images", None)
+        if not isinstance(images, Tensor):
+            raise UnsupportedPipeline(
+                f"expected tensors for output_type={output_type!r}, got {type(images).__name__} from "
+                f"{type(self.pipe).__name__}"
+            )
+        return images
+
+    def _arguments(
+        self, seam: Seam, x: Tensor | None, batch: int, output_type: str, generator: Any, steps: int | None
+    ) -> dict[str, Any]:
+        """The arguments of one call."""
+        count = len(x) if x is not None else batch
+        accepted = inspect.signature(type(self.pipe).__call__).parameters
+        given: dict[str, Any] = {
+            key: copied(value) for key, value in self.settings.items() if value is not None or key in self.explicit
+        }
+        given["output_type"] = output_type
+        given["num_inference_steps"] = steps or max(1, 0 if seam.times is None else len(seam.times))
+        embeds = placed_embeds(given, self.device, self.pipe.dtype)
+        given.update(embeds)
+        if self.class_label is not None:
+            given["class_labels"] = [self.class_label] * count
+        elif "num_images_per_prompt" in accepted:
+            given["num_images_per_prompt"] = count
+            given.update({} if "prompt_embeds" in embeds else {"prompt": self.prompt})
+        else:
+            given.update({name: _repeated(value, count) for name, value in embeds.items()})
+            given.update({} if "prompt_embeds" in embeds else {"prompt": [self.prompt] * count})
+        if x is not None:
+            given["latents"] = x.to(self.device, self.pipe.dtype)
+        if generator is not None:
+            given["generator"] = generator
+        return given
+
+    def count(self, prediction: Tensor, x: Tensor) -> None:
+        """Count a guided evaluation.
+
+        Raises:
+            UnsupportedPipeline: where it is not one for each image.
+        """
+        if prediction.shape[0] != x.shape[0]:
+            raise UnsupportedPipeline(
+                f"{type(self.pipe).__name__} gives scheduler.step {prediction.shape[0]} predictions for {x.shape[0]} "
+                "images: guidance is applied elsewhere, which needs an adapter"
+            )
+        self.meter.count(int(x.shape[0]))
+
+    def said(self, steps: int) -> str:
+        """The settings as a message has them."""
+        given = {"num_inference_steps": steps, **{key: one for key, one in self.settings.items() if one is not None}}
+        return ", ".join(f"{key} = {short(value)}" for key, value in given.items())
+
+
+def _repeated(embeds: Any, count: int) -> Any:
+    """Embeddings of one prompt for several."""
+    if isinstance(embeds, Tensor):
+        return embeds.repeat(count, *(1 for _ in embeds.shape[1:]))
+    return type(embeds)(one for _ in range(count) for one in embeds)

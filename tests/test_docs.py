@@ -1,0 +1,202 @@
+"""The examples of the documentation are run, as they stand but for sizes and large models; what is not run is listed.
+
+Every fenced block of Python or shell, and every indented one that begins with ``noisewright``, is run in the order of
+its page, in one directory and one namespace a page, with the bundled model. Under ``<!-- not run: REASON -->`` one is
+not, and :data:`NOT_RUN` counts these by reason.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from commands import run as run_command
+from noisewright import cli, registry
+
+ROOT = Path(__file__).parents[1]
+ELSEWHERE = {
+    "docs/cli.md": "tests/cli/test_cli.py compares it with --help",
+    "docs/README.md": "an index",
+}
+"""Pages without examples of their own."""
+
+PAGES = [
+    page for page in ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
+    if page not in ELSEWHERE
+]  # fmt: skip
+
+NOT_RUN = {
+    "SAMPLES, REAL and MODEL stand for your own": 1,
+    "a server that runs for ever": 1,
+    "fetches gigabytes": 1,
+    "needs an image that a control image went into": 1,
+    "needs a LoRA file of the model's": 2,
+    "needs a hub model": 1,
+    "needs a server of scores": 1,
+    "needs a single-file checkpoint": 1,
+    "needs a vision-language model or its server": 4,
+    "needs your own generator and statistics": 1,
+}
+"""How many examples are not run, by reason."""
+
+SHAPES = registry.find_model("noisewright/shapes")
+STAND_INS = [
+    (r"\bstabilityai/stable-diffusion-xl-base-1\.0\b", str(SHAPES)),
+    (r'\.to\("cuda"\)', ""),
+    (r'(verifier|judge)="clip"', r'\1="shapes-clip"'),
+    (r"(--verifier|--judge) clip\b(?!:)", r"\1 shapes-clip"),
+    (r'\["clip", "aesthetic"\]', '["shapes-clip", "shapes-aesthetic"]'),
+    (r"(--verifier|--judge) aesthetic\b(?!:)", r"\1 shapes-aesthetic"),
+    (r"clip=(\d)", r"shapes-clip=\1"), (r"aesthetic=(\d)", r"shapes-aesthetic=\1"),
+    (r'"clip": 1, "aesthetic"', '"shapes-clip": 1, "shapes-aesthetic"'),
+    (r'scores\["clip"\]', 'scores["shapes-clip"]'),
+]  # fmt: skip
+"""What examples name that is not in the box, and what stands in for it."""
+
+SIZES = [
+    (r'"(\d+) images"', lambda found: f'"{3 if int(found[1]) > 64 else 2} images"'),
+    (r'"\d+ s"', lambda found: '"2 images"'), (r'"\d+ nfe"', lambda found: '"4 nfe"'),
+    (r"num_inference_steps=\d+", lambda found: "num_inference_steps=2"), (r"--steps \d+", lambda found: "--steps 2"),
+    (r"--(count|samples|evaluations|teacher-steps) \d+", lambda found: f"--{found[1]} {SMALLEST[found[1]]}"),
+]  # fmt: skip
+
+SMALLEST = {"count": 4, "samples": 2, "evaluations": 3, "teacher-steps": 4}
+
+SMALL = {
+    "generate": ["--steps", "2"],
+    "schedule compare": ["--samples", "2", "--teacher-steps", "4"],
+    "schedule fit": ["--samples", "2", "--evaluations", "3"],
+    "schedule measure": ["--count", "4", "--levels", "5"],
+}
+"""What is added to a command that does not say it."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A block of a page: its language, its text, the line it begins at, and why it is not run."""
+
+    page: str
+    language: str
+    text: str
+    line: int
+    reason: str | None
+
+
+def examples(page):
+    """The blocks of a page, in order."""
+    lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
+    said, n = None, 0
+    while n < len(lines):
+        line, first = lines[n], n + 1
+        if found := re.fullmatch(r"<!-- not run: (.+) -->", line.strip()):
+            said = found[1]
+        elif found := re.fullmatch(r"```(\w*)", line):
+            end = lines.index("```", n + 1)
+            if found[1] in ("python", "bash"):
+                yield Example(page, found[1], "\n".join(lines[n + 1 : end]), first + 1, said)
+            n, said = end, None
+        elif line.startswith("    noisewright ") and not lines[n - 1].strip():
+            end = n
+            while end < len(lines) and lines[end].startswith("    "):
+                end += 1
+            yield Example(page, "bash", "\n".join(one.strip() for one in lines[n:end]), first, said)
+            n, said = end - 1, None
+        elif line.strip():
+            said = None
+        n += 1
+
+
+ALL = {page: list(examples(page)) for page in PAGES}
+
+
+def small(text):
+    for pattern, by in [*STAND_INS, *SIZES]:
+        text = re.sub(pattern, by, text)
+    return text
+
+
+def with_sizes(given):
+    """A command's arguments, with the small sizes that it does not say."""
+    for name, more in SMALL.items():
+        words = name.split()
+        if given[: len(words)] == words:
+            options = zip(more[::2], more[1::2], strict=True)
+            given = [*given, *(part for option in options if option[0] not in given for part in option)]
+    return given
+
+
+@pytest.fixture(scope="module")
+def stocked(tmp_path_factory):
+    """A directory with what examples take for granted: a run, pictures with prompts, a verifier, lists of prompts."""
+    root = tmp_path_factory.mktemp("docs")
+    given = ["generate", "two red circles", "--budget", "2 images", "--steps", "2", "--out", str(root / "RUN")]
+    assert cli.main(given) == 0
+    (root / "pictures").mkdir()
+    for n, file in enumerate(sorted((root / "RUN" / "images").glob("*.png"))):
+        shutil.copy(file, root / "pictures" / f"{n}.png")
+        (root / "pictures" / f"{n}.txt").write_text("two red circles\n")
+    for name in ("best", "baseline"):
+        shutil.copy(root / "RUN" / f"{name}.png", root / f"{name}.png")
+    (root / "prompts.csv").write_text("file,prompt\npictures/0.png,two red circles\npictures/1.png,a red circle\n")
+    (root / "prompts.txt").write_text("two red circles\na green square\na blue star\na yellow circle\n")
+    (root / "my_verifiers.py").write_text("def warmth(images, prompt):\n    return images[:, 0].mean((1, 2))\n")
+    Image.new("RGB", (64, 64)).save(root / "control.png")
+    return root
+
+
+def run_shell(example, capsys):
+    text = small(example.text.replace("\\\n", " "))
+    for line in text.splitlines():
+        words = shlex.split(line, comments=True)
+        if words[:1] == ["noisewright"]:
+            if ">" in words:
+                words = words[: words.index(">")]
+            ended = run_command(capsys, with_sizes(words[1:]))
+            assert ended.code == 0, f"{example.page}:{example.line}: {shlex.join(words)}\n{ended.err}"
+        elif words:
+            line = re.sub(r"^python ", f"{shlex.quote(sys.executable)} ", line)
+            subprocess.run(["bash", "-euc", line], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if any(one.reason is None for one in ALL[page])])
+def test_the_examples_of_a_page_run(page, stocked, tmp_path, monkeypatch, capsys):
+    shutil.copytree(stocked, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    names = {"__name__": "__main__"}
+    for example in ALL[page]:
+        if example.reason is not None:
+            continue
+        if example.language == "bash":
+            run_shell(example, capsys)
+        else:
+            code = compile("\n" * (example.line - 1) + small(example.text), f"{ROOT / page}", "exec")
+            exec(code, names)
+
+
+def test_what_is_not_run_is_known():
+    assert Counter(one.reason for some in ALL.values() for one in some if one.reason) == NOT_RUN
+
+
+def test_every_page_is_in_the_index():
+    index = (ROOT / "docs" / "README.md").read_text()
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.name == "README.md" or f"]({page.name})" in index, page.name
+
+
+@pytest.mark.parametrize("page", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", *PAGES[1:]])
+def test_links_lead_somewhere(page):
+    text = (ROOT / page).read_text()
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+        if not re.match(r"\w+:", target):
+            assert (ROOT / page).parent.joinpath(target).exists(), f"{page} links to {target}"
+    for file in re.findall(r"`((?:src|tests|benchmarks|training)/[\w/.-]+\.\w+)`", text):
+        assert os.path.exists(ROOT / file), f"{page} names {file}"
