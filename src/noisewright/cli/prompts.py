@@ -15,6 +15,7 @@ from noisewright.cli.runs import new_directory
 from noisewright.outside.files import check_directory
 from noisewright.outside.texts import clean
 from noisewright.request import Request, check_names
+from noisewright.run.directory import summary_in
 
 if TYPE_CHECKING:
     from noisewright.many import PromptRun, PromptRuns
@@ -109,8 +110,6 @@ def _print(runs: PromptRuns, found: Sequence[PromptRun], out: Path, as_json: boo
 
 def _as_json(one: PromptRun, place: Path, out: Path) -> dict[str, Any]:
     """One run for ``--json``: what ``generate --json`` prints of it, with its prompt and how it went."""
-    from noisewright.many import summary_in
-
     run = out / one.run.name
     about: dict[str, Any] = {"number": one.number, "prompt": one.prompt, "status": one.status, "run": str(run)}
     if one.error is not None:
