@@ -15,10 +15,10 @@ from noisewright.cli.libraries import hush_libraries, is_watched, warn
 from noisewright.cli.requests import check_device
 from noisewright.errors import Stopped
 from noisewright.outside.files import check_directory
-from noisewright.request import Request, check_names
 from noisewright.run.directory import summary_in
 
 if TYPE_CHECKING:
+    from noisewright.request import Request
     from noisewright.result import Result
 
 
@@ -27,6 +27,8 @@ def run_request(request: Request, out: Path | None, as_json: bool) -> Ended | No
 
     Where none was, a new one under ``runs`` is made when all is checked.
     """
+    from noisewright.request import check_names
+
     here = Path.cwd()  # a verifier may change the working directory
     where = None if out is None else check_directory(out)
     check_names(request)
