@@ -73,7 +73,7 @@ SMALLEST = {"count": 4, "samples": 2, "evaluations": 3, "teacher-steps": 4}
 SMALL = {
     "generate": ["--steps", "2"],
     "schedule compare": ["--samples", "2", "--teacher-steps", "4"],
-    "schedule fit": ["--samples", "2", "--evaluations", "3"],
+    "schedule fit --method search": ["--samples", "2", "--evaluations", "3"],
     "schedule measure": ["--count", "4", "--levels", "5"],
 }
 """What is added to a command that does not say it."""
@@ -126,8 +126,7 @@ def small(text):
 def with_sizes(given):
     """A command's arguments, with the small sizes that it does not say."""
     for name, more in SMALL.items():
-        words = name.split()
-        if given[: len(words)] == words:
+        if given[: len(name.split())] == name.split():
             options = zip(more[::2], more[1::2], strict=True)
             given = [*given, *(part for option in options if option[0] not in given for part in option)]
     return given
