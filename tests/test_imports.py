@@ -32,7 +32,7 @@ LAYERS = [
     {"api", "trajectory.model", "trajectory.metric_names", "trajectory.fit", "trajectory.compare"}
     | {"trajectory.measure_model"},
     {"many"},
-    {"replay"},
+    {"replay", "recipes"},
     {"cli"},
     {"__main__"},
 ]

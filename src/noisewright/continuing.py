@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from noisewright.outside.messages import short
 from noisewright.outside.texts import clean
 from noisewright.registry import score_name, trust
 from noisewright.request import Request, read_request
 from noisewright.run.budget import Budget, parse_budget
 from noisewright.run.follow import Watch
-from noisewright.schemas.reading import short
 
 
 def request_of(run: Path, held: Mapping[str, Any]) -> Request:

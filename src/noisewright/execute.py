@@ -7,6 +7,7 @@ import math
 import platform
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from noisewright.evaluate.numbers import decimals, written
 from noisewright.images.metadata import encode_png, read_image, read_recipe, without_nan
 from noisewright.outside.files import check_directory, write_atomically, write_picture
 from noisewright.outside.inside import inside
+from noisewright.outside.messages import first_line
 from noisewright.outside.texts import clean
 from noisewright.plain import plain_settings
 from noisewright.planning import Plan
@@ -67,6 +69,7 @@ def execute(
     keep = plan.request.keep or 0
     now = datetime.now(UTC).isoformat(timespec="seconds")
     store = Store.create(check_directory(out, "out"), plan.spec, versions(), now, plan.request.to_json())
+    run = None
     try:
         store.write(status="running", stopped=None, plain=plain_settings(plan.final))
         run = Run(
@@ -94,6 +97,8 @@ def execute(
     finally:
         if isinstance(progress, RunProgress):
             progress.leave()
+        if run is not None:
+            run.close()
         store.close()
 
 
@@ -104,6 +109,10 @@ def _searched(plan: Plan, run: Run) -> tuple[str, bool]:
         run.render()
         _say_if_short(plan, run, stopped)
     except (KeyboardInterrupt, Stopped) as error:
+        if run.best is None:
+            log.warning("ending with the first image; Ctrl-C again ends without it")
+            with suppress(KeyboardInterrupt):
+                run.finish_one()
         return _why_ended(error), True
     except BaseException as error:
         if run.store.is_new and isinstance(error, (ValueError, TypeError)):  # wrong use: as if it had never begun
@@ -264,7 +273,7 @@ def _write_image(run: Run, one: Candidate, file: str, standing: Mapping[str, flo
 def _mark_failed(store: Store, error: BaseException) -> None:
     """Say in run.json why it ended; a disk that is full stays silent here, the first error is the one to show."""
     try:
-        first = next(iter(str(error).splitlines()), type(error).__name__)
+        first = first_line(error)
         store.write(status="failed", stopped=clean(f"{type(error).__name__}: {first}", 1000))
     except (OSError, RuntimeError):
         log.debug("run.json could not be updated", exc_info=True)

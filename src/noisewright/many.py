@@ -17,6 +17,7 @@ from noisewright.continuing import check_spent
 from noisewright.execute import execute
 from noisewright.outside.bounds import MOST_PROMPTS, no_more
 from noisewright.outside.files import check_directory
+from noisewright.outside.messages import short
 from noisewright.outside.prompts import read_prompts
 from noisewright.outside.texts import clean
 from noisewright.planning import Plan, load_requested, plan_on, recordable
@@ -26,7 +27,6 @@ from noisewright.result import Result
 from noisewright.run.budget import parse_budget
 from noisewright.run.reading import is_concluded, is_run, read_run
 from noisewright.samplers.quiet import quiet
-from noisewright.schemas.reading import short
 from noisewright.schemas.request import check_arguments, check_prompt
 
 LONGEST_SLUG = 40

@@ -15,6 +15,8 @@ from noisewright.evaluate.overview import overview_of
 from noisewright.evaluate.words import lineage_text
 from noisewright.outside.texts import clean
 from noisewright.run.follow import Watch
+from noisewright.schemas.checked import checked
+from noisewright.schemas.files import PIPELINE
 
 if TYPE_CHECKING:
     from noisewright.samplers.protocol import Sampler
@@ -110,6 +112,8 @@ def plain_diffusers(root: str | Path) -> tuple[str | None, str | None]:
     if spec["search_steps"] != sampler["num_inference_steps"] and best["steps"] == spec.get("search_steps_taken"):
         sampler = {**sampler, "num_inference_steps": spec["search_steps"]}  # a draft, which was not rendered in full
         plain = plain if plain is None or "sigmas" not in plain else None
+    if "pipeline" in sampler:
+        checked(PIPELINE, sampler, f"the sampler of {watch.root / 'run.json'}")
     why_not = _why_not(sampler, best, plain)
     if why_not is not None or plain is None:
         return None, why_not

@@ -17,14 +17,12 @@ from noisewright import registry
 from noisewright.diffusion.schedule import Schedule
 from noisewright.errors import RunMismatch, UnsupportedPipeline
 from noisewright.execute import versions
-from noisewright.images.metadata import encode_png, pixel_hash, public_name, read_image, read_recipe
+from noisewright.images.metadata import encode_png, pixel_hash, read_image, read_recipe
 from noisewright.outside.files import check_output, write_atomically
-from noisewright.outside.inside import inside
 from noisewright.planning import check_device
-from noisewright.registry import trust as trusting
+from noisewright.recipes import find_image, find_recorded_model, run_of
 from noisewright.request import RESERVED
 from noisewright.run.particle import Particle, from_lineage, noise_particle
-from noisewright.run.reading import is_run, read_journal, read_run
 from noisewright.run.store import Store
 from noisewright.run.verbs import Run
 from noisewright.samplers.fingerprint import fingerprint, is_older, same_model
@@ -32,8 +30,6 @@ from noisewright.samplers.pipeline import PipelineSampler
 from noisewright.samplers.protocol import Sampler
 from noisewright.samplers.recorded import SOURCE, loading_arguments
 from noisewright.samplers.settings import restored
-from noisewright.schemas.journal import check_record
-from noisewright.schemas.reading import short
 from noisewright.schemas.request import as_path, check_arguments
 
 NOT_SETTINGS = (
@@ -139,7 +135,7 @@ def replay(
     pixels, recipe = read_recipe(image)
     if model is None:
         model = find_recorded_model(recipe, image, trust)
-    run = next(filter(None, map(_run_of, (image.parent, image.parent.parent))), {})
+    run = next(filter(None, map(run_of, (image.parent, image.parent.parent))), {})
     loading = loading_arguments(
         recipe["sampler"], what=str(image), loras=loras, config=config, request=run.get("request")
     )
@@ -159,83 +155,6 @@ def replay(
     written = None if typed is None else str(typed)
     reasons = () if np.array_equal(best, pixels) else _reasons(recipe, sampler, pixels, best, size, tried)
     return _compared(source, particle, pixels, best, how, tuple(reasons), written)
-
-
-def find_image(source: str) -> Path:
-    """The PNG that ``IMAGE`` or ``RUN:ID`` names.
-
-    Raises:
-        ValueError: where there is none, or an id's beginning fits several.
-    """
-    path = Path(source)
-    if path.is_file():
-        return path
-    if path.is_dir():
-        raise ValueError(f"expected IMAGE or RUN:ID, got the directory {source} (the best is {source}:best)")
-    run, colon, key = source.rpartition(":")
-    if not colon or not Path(run).is_dir():
-        raise ValueError(f"expected a PNG or RUN:ID, got {short(source)}, which does not exist")
-    if key in ("best", "baseline"):
-        return inside(run, f"{key}.png")
-    if not is_run(run):
-        raise ValueError(f"expected a run directory (with run.json), got {run}")
-    files: dict[str, str] = {}
-    for record in read_journal(run):
-        if record["verb"] == "finish":
-            check_record(record, f"a line of {Path(run) / 'journal.jsonl'}")
-            files.update(zip(record["ids"], record["files"], strict=True))
-    found = [one for one in files if key and one.startswith(key)]
-    if len(found) != 1:
-        what = f"expected the id of one candidate of {run}, got {short(key)}"
-        raise ValueError(f"{what}, which fits {len(found)}" + (f": {', '.join(found[:4])}" if found else ""))
-    return inside(run, files[found[0]])
-
-
-def find_recorded_model(recipe: Mapping[str, Any], image: Path, trust: bool = False) -> str:
-    """Where the model of a recipe is: a bundled one, a directory, a hub id, or what the run beside the image says.
-
-    An image names a local model by its directory's own name alone. Whichever it is, its fingerprint is compared.
-
-    Args:
-        recipe: of the image.
-        image: the file.
-        trust: whether a hub id may be downloaded.
-
-    Raises:
-        ValueError: where it is not found, or would have to be downloaded.
-    """
-    name = recipe["sampler"].get("model")
-    if not isinstance(name, str):
-        raise ValueError(f"expected the name of a model in the recipe of {image}, got {type(name).__name__}")
-    told = next(filter(None, map(_model_of, (image.parent, image.parent.parent))), None)
-    if told is not None and public_name(told) == public_name(name) and Path(told).exists():
-        return told
-    if registry.is_installed(name) or Path(name).is_dir():
-        return name
-    if public_name(name) != name or "/" not in name:
-        where = f", which is no longer at {told}" if told else " on somebody's disk"
-        raise ValueError(f"expected --model DIR for {image}, whose model is {public_name(name)!r}{where}")
-    if not trust and not trusting.is_cached(registry.find_model(name)):
-        raise ValueError(
-            f"{image} names the model {name}, which is not in the hub's cache: --trust downloads it, or --model ID|DIR"
-        )
-    return name
-
-
-def _model_of(run: Path) -> str | None:
-    """The model that the settings of a run in a directory name, with its path; None where there is no run."""
-    spec = (_run_of(run) or {}).get("spec")
-    sampler = spec.get("sampler") if isinstance(spec, dict) else None
-    model = sampler.get("model") if isinstance(sampler, dict) else None
-    return model if isinstance(model, str) else None
-
-
-def _run_of(folder: Path) -> dict[str, Any] | None:
-    """The run.json of a directory; None where it is no run, or one that cannot be read."""
-    try:
-        return read_run(folder) if is_run(folder) else None
-    except ValueError:
-        return None
 
 
 def rebuild(

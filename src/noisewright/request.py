@@ -20,6 +20,7 @@ from typing_extensions import TypedDict
 
 from noisewright import registry
 from noisewright.outside.bounds import MOST_VERIFIERS, no_longer, no_more
+from noisewright.outside.messages import short
 from noisewright.schemas.checked import (
     CLOSED,
     LARGEST_SEED,
@@ -33,7 +34,7 @@ from noisewright.schemas.checked import (
     matching,
     wrong,
 )
-from noisewright.schemas.reading import exists, is_directory, is_file, short
+from noisewright.schemas.reading import exists, is_directory, is_file
 from noisewright.schemas.request import (
     DeviceName,
     Dtype,

@@ -462,7 +462,7 @@ def test_generate_refuses_places_it_cannot_write(made, model, here, capsys):
     [("nan", "NaN"), ("few", "expected 3 scores, got 1"), ("boom", "no luck"), ("words", "numbers")],
 )
 def test_failing_verifiers_lose_no_image(model, here, capsys, function, part):
-    (here / "mine.py").write_text(VERIFIERS)
+    (here / "mine.py").write_text(VERIFIERS + "\nfew.first_call = words.first_call = False\n")
     given = ["generate", "a cat", "--model", model, "--steps", "1", "--budget", "3", "--out", "run"]
     refused(capsys, [*given, "--verifier", f"mine.py:{function}"], part, "run", code=1)
     assert len(list((here / "run" / "images").iterdir())) == 3

@@ -533,3 +533,21 @@ def test_fid_is_compared_with_the_interval_of_its_change(models, tmp_path, capsy
     assert second["change"] == pytest.approx(second["value"] - first["value"])
     low, high = second["change_interval"]
     assert low < second["change"] < high
+
+
+def test_without_a_terminal_lines_say_how_far_a_command_is(models, monkeypatch, capsys):
+    """A line in 30 seconds; here they are not waited for."""
+    from noisewright import progress
+
+    monkeypatch.setattr("noisewright.cli.progress.lines", lambda write: progress.lines(write, every=0.0))
+    fit = ("fit", "--method", "search", "--model", models / "sd", "--steps", 3, "--from", "uniform", *FEW)
+    assert cli.main([str(one) for one in ("schedule", *fit, "--evaluations", 4, "--out", "s.json")]) == 0
+    err = capsys.readouterr().err
+    for words in ("making many-step images: 2 of", "searching: 4 of 4 schedules, best", "reporting: 2 of 2", " left"):
+        assert words in err, words
+    argv = ("measure", models / "flow", "--levels", 5, "--count", 6, "--out", "e.json")
+    assert cli.main([str(one) for one in ("schedule", *argv)]) == 0
+    assert "measuring: 6 of 6 images" in capsys.readouterr().err
+    argv = ("compare", "uniform", "karras", "--model", models / "sd", "--steps", 3, *FEW)
+    assert cli.main([str(one) for one in ("schedule", *argv)]) == 0
+    assert "comparing: 1 of 2 schedules, karras" in capsys.readouterr().err

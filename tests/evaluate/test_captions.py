@@ -459,6 +459,33 @@ def test_copies_by_rank(folder, capsys):
     assert "3 images copied into new/out, 1 without a score left out" in err
 
 
+@pytest.mark.parametrize(("top", "copied"), [("1", 1), ("2", 2), ("9", 4)])
+def test_the_best_alone_are_copied(folder, capsys, top, copied):
+    assert cli.main([*SCORE, "--prompt", "x", "--copy-to", "best", "--top", top, "--json"]) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    names = ["0001_light.png", "0002_mid.png", "0003_lost.png", "0004_dark.png"]
+    assert sorted(one.name for one in (folder / "best").iterdir()) == names[:copied]
+    assert [one["copy"] and one["copy"].removeprefix("best/") for one in found["images"]] == [
+        *names[:copied], *[None] * (4 - copied)
+    ]  # fmt: skip
+    assert found["copied_to"] == found["sorted_into"] == "best"
+    assert [one["value"] for one in found["images"]] == [one["scores"]["brightness"] for one in found["images"]]
+    assert ("4 images copied" if copied == 4 else f"the best {copied} of 4 images copied into best") in err
+
+
+def test_how_many_are_copied_needs_a_place(folder, capsys):
+    assert cli.main([*SCORE, "--prompt", "x", "--top", "2"]) == 2
+    assert "expected --copy-to with --top" in capsys.readouterr().err
+    assert cli.main([*SCORE, "--prompt", "x", "--copy-to", "best", "--top", "0"]) == 2
+    assert not (folder / "best").exists()
+
+
+def test_an_ensemble_of_files_says_what_its_value_is(folder, capsys):
+    assert cli.main([*SCORE, "--prompt", "x", "--verifier", "sharpness"]) == 0
+    assert capsys.readouterr().out.split()[:4] == ["mean", "rank", "brightness", "sharpness"]
+
+
 def test_an_empty_directory_and_a_link_to_one_are_taken(folder, capsys):
     (folder / "empty").mkdir()
     (folder / "link").symlink_to("empty")

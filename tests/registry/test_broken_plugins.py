@@ -180,7 +180,7 @@ def test_executors_by_name(install):
     install([])
     assert isinstance(registry.make_executor(), LocalExecutor)
     assert registry.make_executor("local") is not registry.make_executor("local")
-    with pytest.raises(ValueError, match="unknown executor 'lokal': expected one of local; did you mean local"):
+    with pytest.raises(ValueError, match="unknown executor 'lokal': expected one of local, ray; did you mean local"):
         registry.make_executor("lokal")
     with pytest.raises(ValueError, match="executor 'ray' is not available yet: expected local"):
         registry.make_executor("ray")

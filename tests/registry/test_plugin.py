@@ -124,7 +124,8 @@ def test_its_schedule_places_levels_on_any_model(installed):
 def test_all_are_listed():
     for kind, name in (
         ("searches", "example-tournament"), ("verifiers", "example-redness"), ("solvers", "example-ab2"),
-        ("schedules", "example-arctan"), ("models", "example/blobs"),
+        ("schedules", "example-arctan"), ("models", "example/blobs"), ("executors", "example-eager"),
+        ("samplers", "example-blobs"),
     ):  # fmt: skip
         assert name in run("list", kind).stdout
 

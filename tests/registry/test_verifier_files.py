@@ -255,7 +255,7 @@ def test_before_any_image_on_the_command_line(tmp_path):
     command = [sys.executable, "-m", "noisewright", "generate", "one red circle", "--verifier", verifier]
     command += ["--steps", "2", "--budget", "2 images", "--out", str(tmp_path / "run")]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert found.returncode != 0
+    assert found.returncode == 1
     assert "verifier f raised AttributeError" in found.stderr
     assert "(mine.py, line 2)" in found.stderr
     assert found.stderr.count("\n") == 1

@@ -8,7 +8,7 @@ import pytest
 import noisewright as nw
 from commands import refused
 from noisewright import registry
-from noisewright.outside.bounds import short
+from noisewright.outside.messages import short
 from noisewright.run.budget import Budget, parse_budget
 from noisewright.run.particle import Particle
 from noisewright.search.checks import BLOCK, FEWEST, MOST, widest

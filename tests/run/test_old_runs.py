@@ -67,7 +67,8 @@ def test_they_go_on_to_the_same_pixels(old, name, capsys):
     assert found["nfe"] == expected["nfe"]
     assert_same_images(old, name)
     assert len(read_journal(run)) > before
-    assert not found["warnings"] or all("step noise" in one for one in found["warnings"])
+    known = ("step noise", "the smallest that does not")  # what is said of such a plan today
+    assert all(any(part in one for part in known) for one in found["warnings"])
     assert cli.main(["show", str(run), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["best"]["id"] == expected["best"]
 

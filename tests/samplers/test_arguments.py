@@ -7,6 +7,10 @@ import pytest
 import torch
 
 import tiny
+from hostile import refused
+from noisewright import cli
+from noisewright.images.metadata import read_recipe
+from noisewright.replay import replay
 from noisewright.samplers.arguments import arguments_from_json, check_call_arguments
 from noisewright.samplers.pipeline import PipelineSampler
 
@@ -84,6 +88,32 @@ def test_every_default_of_a_call_is_taken_back(name):
     }
     found = arguments_from_json(pipe, defaults)
     assert list(found) == list(defaults)
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("clip_skip=true", "expected clip_skip as int or None, got True"),
+        ("prompt_embeds=[[1]]", "expected no prompt_embeds as JSON"),
+        ("clipskip=1", "did you mean clip_skip?"),
+        ("timesteps=[1,", "expected --pipeline-arg NAME=JSON"),
+    ],
+)
+def test_a_command_refuses_it_before_anything_is_spent(argument, said, tmp_path, capsys):
+    pipe_of("sd").save_pretrained(tmp_path / "model")
+    argv = ["generate", "a cat", "--model", tmp_path / "model", "--verifier", "brightness", "--out", tmp_path / "run"]
+    assert said in refused(capsys, [*argv, "--pipeline-arg", argument])
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_command_passes_it_on(tmp_path):
+    pipe_of("sdxl").save_pretrained(tmp_path / "model")
+    argv = ["generate", "a cat", "--model", tmp_path / "model", "--verifier", "brightness", "--out", tmp_path / "run",
+            "--steps", 1, "--budget", "1 images", "--pipeline-arg", "original_size=[32,32]"]  # fmt: skip
+    assert cli.main([str(one) for one in argv]) == 0
+    recorded = read_recipe(tmp_path / "run" / "best.png")[1]["sampler"]
+    assert recorded["original_size"] == {"$tuple": [32, 32]}
+    assert replay(tmp_path / "run" / "best.png").identical
 
 
 def test_a_size_from_json_reaches_the_network():

@@ -11,7 +11,7 @@ import torch
 
 import ldm
 import tiny
-from hostile import hub_in
+from hostile import hub_in, refused
 from noisewright.outside import hub
 from noisewright.samplers.load import load_pipeline
 
@@ -125,6 +125,15 @@ def test_a_near_miss_of_a_bundled_model_is_named(cache, blocked):
 @pytest.mark.parametrize("name", ["a", "a/b/c", "/nowhere/at/all", "./here", "~/there", "a\\b", ""])
 def test_what_can_be_no_model_is_told(name, blocked):
     assert "expected a bundled model, a pipeline directory, FILE.safetensors or a hub id" in line(load_pipeline, name)
+
+
+def test_a_command_says_the_same_line(cache, blocked, capsys):
+    said = refused(capsys, ["generate", "a cat", "--model", "owner/model", "--dry-run"])
+    assert said == (
+        "noisewright: model 'owner/model' could not be loaded: it is not in the hub's cache and "
+        "https://huggingface.co cannot be reached; where there is a network: hf download owner/model --local-dir DIR, "
+        "then --model DIR\n"
+    )
 
 
 # A single file's configurations

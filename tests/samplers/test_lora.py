@@ -209,14 +209,30 @@ def test_a_header_of_any_length_is_read(length, tmp_path):
     assert read_checkpoint(file, "a LoRA").shapes == {"a.lora_A.weight": (1, 2)}
 
 
+OTHERS = {
+    "sdxl": {f"unet.{PLACE}.attn1.to_q": 64, "text_encoder.text_model.encoder.layers.0.self_attn.q_proj": 32,
+             "text_encoder_2.text_model.encoder.layers.1.self_attn.v_proj": 32},
+    "sd3": {"transformer.transformer_blocks.0.attn.to_q": 32,
+            "text_encoder.text_model.encoder.layers.0.self_attn.q_proj": 32},
+}  # fmt: skip
+
+
 @needs_peft
-def test_a_pipeline_of_ones_own_takes_loras_too(tmp_path):
-    pipe = tiny.sdxl()
-    place = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
-    held = {f"{place}.lora_A.weight": torch.randn(2, 64), f"{place}.lora_B.weight": torch.randn(64, 2)}
-    before = fingerprint(pipe)
-    add_loras(pipe, read_loras([(write(tmp_path / "xl.safetensors", held), 0.5)]))
-    assert fingerprint(pipe) != before
+@pytest.mark.parametrize("name", OTHERS)
+def test_pipelines_of_other_families_take_loras_too(name, tmp_path):
+    held = {}
+    torch.manual_seed(0)
+    for layer, width in OTHERS[name].items():
+        held[f"{layer}.lora_A.weight"] = torch.randn(2, width)
+        held[f"{layer}.lora_B.weight"] = torch.randn(width, 2)
+    file = write(tmp_path / "style.safetensors", held)
+    pipe, plain = getattr(tiny, name)(), getattr(tiny, name)()
+    before = image(pipe)
+    add_loras(pipe, read_loras([(file, 0.5)]))
+    plain.load_lora_weights(str(file), adapter_name="style")
+    plain.set_adapters(["style"], [0.5])
+    assert torch.equal(image(pipe), image(plain))
+    assert not torch.equal(image(pipe), before)
 
 
 # Without it
@@ -260,6 +276,8 @@ def test_what_is_no_lora_is_told(tmp_path, saved):
     assert "is it a model?" in line(load_pipeline, saved, loras=[(file, 1.0)])
     write(file, {"lora_unet_a.hada_w1_a": torch.ones(2, 2), "lora_unet_a.hada_w1_b": torch.ones(2, 2)})
     assert "which is a LoHa" in line(load_pipeline, saved, loras=[(file, 1.0)])
+    write(file, {**weights(), f"unet.{PLACE}.attn1.to_q.dora_scale": torch.ones(32, 1)})
+    assert "which is a DoRA" in line(load_pipeline, saved, loras=[(file, 1.0)])
     write(file)
     file.write_bytes(file.read_bytes()[:-8])
     assert "which is torn" in line(load_pipeline, saved, loras=[(file, 1.0)])

@@ -21,6 +21,7 @@ from noisewright.evaluate.overview import overview
 from noisewright.images.metadata import read_image, read_recipe
 from noisewright.measures.statistics import FeatureStatistics
 from noisewright.outside.inside import inside
+from noisewright.outside.messages import cut, short
 from noisewright.request import Request, read_request
 from noisewright.run import journal
 from noisewright.run.particle import particle_id
@@ -29,7 +30,7 @@ from noisewright.samplers.mixture import MixtureSampler
 from noisewright.schemas.files import check_recipe, check_run
 from noisewright.schemas.journal import check_record
 from noisewright.schemas.lineage import check_lineage
-from noisewright.schemas.reading import MOST_BYTES, cut, parse_json, read_file, short
+from noisewright.schemas.reading import MOST_BYTES, parse_json, read_file
 from noisewright.trajectory.errors import ErrorTable
 from noisewright.trajectory.files import FittedSchedule, identity, read_schedule_file, write_schedule_file
 

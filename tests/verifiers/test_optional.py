@@ -86,6 +86,7 @@ def test_what_holds_of_a_sampler_that_says_nothing():
 def test_what_holds_of_a_sampler_that_says_it():
     class Saying(MixtureSampler):
         warnings, flagged, can_preview, begins_anywhere = ["eta has no effect"], [True, False], False, False
+        prediction = "v"
 
     sampler = Saying(steps=2)
     assert warnings_of(sampler) == ["eta has no effect"]

@@ -26,8 +26,8 @@ from noisewright.cli.show import show
 from noisewright.cli.signals import stoppable
 from noisewright.cli.stop import stop
 from noisewright.errors import VerifierFailed
+from noisewright.outside.messages import short
 from noisewright.outside.texts import LONGEST, clean
-from noisewright.schemas.reading import short
 
 app = typer.Typer(
     name="noisewright",

@@ -8,7 +8,10 @@ import typer
 
 from noisewright.cli import options
 
-KINDS = {"searches": "search", "verifiers": "verifier", "models": "model", "solvers": "solver", "schedules": "schedule"}
+KINDS = {
+    "searches": "search", "verifiers": "verifier", "models": "model", "solvers": "solver", "schedules": "schedule",
+    "executors": "executor", "samplers": "sampler",
+}  # fmt: skip
 
 
 def list_names(
@@ -27,6 +30,8 @@ def list_names(
             found.append({"name": one.name, "summary": one.summary, **one.details})
             if one.needs:
                 found[-1]["needs"] = ", ".join(one.needs)
+            if one.takes:
+                found[-1]["takes"] = ", ".join(one.takes)
             if one.kind == "search":
                 found[-1]["arguments"] = registry.search_arguments(one.name)
     if json:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from noisewright import registry
+from noisewright.outside.messages import short
 from noisewright.request import OPTIONS
-from noisewright.schemas.reading import short
 
 DTYPES = ("float32", "float16", "bfloat16")
 

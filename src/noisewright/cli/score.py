@@ -30,29 +30,36 @@ LONGEST_SHOWN = 60
 Recursive = Annotated[bool, typer.Option("--recursive", help="Read the directories in directories too.")]
 
 
+Files = Annotated[list[Path], typer.Argument(metavar="FILES...", help="Images, or directories of images.")]
+Prompt = Annotated[str | None, typer.Option(help="What the images should show.", metavar="TEXT")]
+PromptFrom = Annotated[
+    str | None,
+    typer.Option(
+        help="Each image's own prompt: metadata (of noisewright, A1111 or ComfyUI), sidecar (a .txt or .caption "
+        "file of its name), or a .csv or .tsv file of files and prompts.",
+        metavar="SOURCE",
+    ),
+]
+CopyTo = Annotated[
+    Path | None,
+    typer.Option(
+        "--copy-to", "--sort-into", help="Copy the images there by rank, as 0001_NAME; new or empty.", metavar="DIR"
+    ),
+]
+Top = Annotated[
+    int | None, typer.Option(help="Copy the best K only; by default all that have a score.", min=1, metavar="K")
+]
+
+
 def score(
-    files: Annotated[list[Path], typer.Argument(metavar="FILES...", help="Images, or directories of images.")],
+    files: Files,
     *,
-    prompt: Annotated[str | None, typer.Option(help="What the images should show.", metavar="TEXT")] = None,
-    prompt_from: Annotated[
-        str | None,
-        typer.Option(
-            help="Each image's own prompt: metadata (of noisewright, A1111 or ComfyUI), sidecar (a .txt or .caption "
-            "file of its name), or a .csv or .tsv file of files and prompts.",
-            metavar="SOURCE",
-        ),
-    ] = None,
+    prompt: Prompt = None,
+    prompt_from: PromptFrom = None,
     verifier: Annotated[list[str], typer.Option(help="A name from `list verifiers`; may be repeated.", metavar="NAME")],
     recursive: Recursive = False,
-    copy_to: Annotated[
-        Path | None,
-        typer.Option(
-            "--copy-to", "--sort-into", help="Copy the images there by rank, as 0001_NAME; new or empty.", metavar="DIR"
-        ),
-    ] = None,
-    top: Annotated[
-        int | None, typer.Option(help="Copy the best K only; by default all that have a score.", min=1, metavar="K")
-    ] = None,
+    copy_to: CopyTo = None,
+    top: Top = None,
     ensemble: options.Ensemble = "rank",
     score_cache: options.ScoreCache = None,
     device: options.Device = None,

@@ -14,6 +14,7 @@ from noisewright.evaluate.enough import Smallest, in_words, too_small
 from noisewright.evaluate.simulation import SCORES, Simulated, simulate
 from noisewright.run.budget import Budget
 from noisewright.run.verbs import SAVING_SECONDS
+from noisewright.verifiers.optional import WantsPreviews, usage_of
 from noisewright.verifiers.protocol import score
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ def _measure(plan: Plan, reserve: int) -> _Measured:
     began = time.perf_counter()
     pictures = sampler.decode(x)
     for verifier in plan.verifiers:
-        if hasattr(verifier, "preview_sigma") or getattr(verifier, "usage", None) is not None:
+        if isinstance(verifier, WantsPreviews) or usage_of(verifier) is not None:
             continue  # there is no preview yet; a server's answer is paid for
         score(verifier, pictures, str(plan.spec["sampler"].get("prompt", "")))
     rest = time.perf_counter() - began

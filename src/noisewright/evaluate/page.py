@@ -21,6 +21,7 @@ from noisewright.evaluate.chart import curve_svg
 from noisewright.evaluate.numbers import decimals, gained, written
 from noisewright.evaluate.report import fit
 from noisewright.evaluate.words import cost_lines, lineage_text, status_text, why_lines
+from noisewright.images.metadata import public, public_name
 from noisewright.images.reading import read_image
 from noisewright.outside.inside import inside
 from noisewright.outside.texts import LONGEST, clean
@@ -197,9 +198,10 @@ def run_page(found: Mapping[str, Any]) -> str:
     """
     digest = base64.b64encode(hashlib.sha256(SORTING.encode()).digest()).decode()
     allowed = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    title = escaped(found["prompt"] or found["run"])
+    model = public_name(found["model"]) if isinstance(found["model"], str) else "a sampler"
+    title = escaped(found["prompt"] or Path(found["run"]).resolve().name)
     best = found["best"]
-    said = f"{found['search']} on {found['model']}, seed {found['seed']}: {status_text(found)}"
+    said = f"{found['search']} on {model}, seed {found['seed']}: {status_text(found)}"
     parts = [f"<h1>{title}</h1>", f'<p class="faint">{escaped(said)}</p>', run_card({**found, "prompt": None})]
     why = why_lines(found["why"])
     if why:
@@ -259,9 +261,12 @@ def _value(value: float | None) -> str:
 
 
 def _settings(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the run was asked for, without the places of files on this machine: a page is sent around."""
     budget = ", ".join(f"{value:g} {unit}" for unit, value in found["budget"].items())
-    named = {"run": found["run"], "created": found["created"], "ensemble": found["ensemble"], "budget": budget}
-    named |= {name: value for name, value in found["settings"].items() if value is not None}
+    named = {"run": Path(found["run"]).resolve().name, "created": found["created"], "ensemble": found["ensemble"]}
+    named["budget"] = budget
+    settings = public({"sampler": found["settings"]})["sampler"]
+    named |= {name: value for name, value in settings.items() if value is not None}
     return [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in named.items()]
 
 

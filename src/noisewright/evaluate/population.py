@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import io
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -20,9 +19,9 @@ from noisewright.evaluate.scoring import PIXELS_AT_ONCE
 from noisewright.images.reading import decode_image, read_image
 from noisewright.measures.statistics import SUFFIXES, FeatureStatistics, check_same_network, check_suffix
 from noisewright.outside.files import check_output
+from noisewright.outside.messages import did_you_mean, first_line, short
 from noisewright.outside.reading import open_regular, refused, shown
 from noisewright.run.reading import is_run
-from noisewright.schemas.reading import short
 from noisewright.verifiers.features import AT_ONCE, Features, feature_network
 
 METRICS = ("fid", "kid", "is", "precision", "recall", "density", "coverage")
@@ -46,9 +45,8 @@ def metric_names(text: str | None) -> tuple[str, ...] | None:
     wanted = tuple(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
     for name in wanted or ("",):
         if name not in METRICS:
-            near = difflib.get_close_matches(name[:100], METRICS, n=1, cutoff=0.4)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ValueError(f"unknown metric {short(name)}: expected some of {', '.join(METRICS)}{hint}")
+            near = did_you_mean(name, METRICS)
+            raise ValueError(f"unknown metric {short(name)}: expected some of {', '.join(METRICS)}{near}")
     return wanted
 
 
@@ -282,7 +280,7 @@ def parquet_rows(file: Path, beside: Sequence[str] = ()) -> Iterator[tuple[Any, 
         try:
             yield from _rows_of(parquet.ParquetFile(source), file, beside)
         except (OSError, ArrowException) as error:
-            first = next(iter(str(error).splitlines()), "")
+            first = first_line(error)
             raise ValueError(f"expected a parquet file, got {shown(file)}: {first}") from None
 
 

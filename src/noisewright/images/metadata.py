@@ -10,18 +10,21 @@ import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path, PureWindowsPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, PngImagePlugin
-from torch import Tensor
 
 from noisewright.images.reading import MOST_PIXELS as MOST_PIXELS
 from noisewright.images.reading import read_image as read_image
+from noisewright.outside.messages import short
 from noisewright.run.lineage import compact
 from noisewright.run.particle import from_lineage
 from noisewright.schemas.files import check_recipe
-from noisewright.schemas.reading import parse_json, short
+from noisewright.schemas.reading import parse_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PATH = re.compile(r"(file://)?(/|~|[A-Za-z]:[\\/]|\\\\).*[/\\\w]", re.DOTALL)
 PROSE = ("model", "class_label")

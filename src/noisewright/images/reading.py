@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from noisewright.outside.messages import first_line
 from noisewright.outside.reading import open_regular, shown
 
 log = logging.getLogger("noisewright")
@@ -76,7 +77,7 @@ def decode_image(source: BinaryIO, name: str) -> tuple[np.ndarray, dict[str, Any
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ValueError(f"expected a readable image, got {name}: at most {MOST_PIXELS} pixels are read") from None
     except Exception as error:  # decoders raise whatever a damaged file leads them to
-        first = next(iter(str(error).splitlines()), type(error).__name__)
+        first = first_line(error)
         raise ValueError(f"expected a readable image, got {name}: {first}") from None
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from noisewright.measures.frechet import RunningFrechet, frechet_distance
 from noisewright.outside.files import write_atomically
+from noisewright.outside.messages import first_line, short
 from noisewright.outside.reading import open_regular
-from noisewright.schemas.reading import short
 
 log = logging.getLogger("noisewright")
 
@@ -175,7 +175,7 @@ class FeatureStatistics:
             found.mean = _numbers(held["mean"])
             covariance = _whole(_numbers(held["upper"])) if "upper" in held else _numbers(held["covariance"])
         except Exception as error:
-            detail = short(next(iter(str(error).splitlines()), ""), 120).strip("'")
+            detail = short(first_line(error, empty=""), 120).strip("'")
             raise ValueError(
                 f"expected count, mean, covariance and fingerprint in {path}, as noisewright writes them, got a file "
                 f"without ({type(error).__name__}: {detail})"

@@ -39,20 +39,25 @@ def cached(repository: str, patterns: Sequence[str] | None = None) -> Path | Non
 
 
 def out_of_reach() -> str | None:
-    """Why the hub cannot be asked, or None where it answers; a proxy is taken at its word."""
+    """Why the hub cannot be asked, or None where it answers."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
-    found = urlparse(constants.ENDPOINT)
+    return None if is_reachable(constants.ENDPOINT) else f"{constants.ENDPOINT} cannot be reached"
+
+
+def is_reachable(endpoint: str) -> bool:
+    """Whether a hub answers, so that no one waits half a minute for five attempts; a proxy is taken at its word."""
+    found = urlparse(endpoint)
     if found.scheme in getproxies() or "all" in getproxies():
-        return None
+        return True
     try:
         port = found.port or (80 if found.scheme == "http" else 443)
         with socket.create_connection((found.hostname or "", port), timeout=SECONDS):
-            return None
+            return True
     except OSError:
-        return f"{constants.ENDPOINT} cannot be reached"
+        return False
 
 
 def not_here(

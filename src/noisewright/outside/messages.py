@@ -49,16 +49,19 @@ def unknown(kind: str, name: str, valid: Sequence[str]) -> str:
     return f"unknown {kind} {short(name)}: expected one of {', '.join(valid)}{did_you_mean(name, valid)}"
 
 
-def first_line(error: object, most: int | None = None) -> str:
-    """The first line of what an error says, at most ``most`` characters; the name of its class where it says nothing.
+def first_line(error: object, most: int | None = None, *, empty: str | None = None) -> str:
+    """The first line of what an error says; what comes from outside goes through :func:`~.texts.clean` besides.
 
-    What comes from outside (a server, somebody's code) goes through :func:`~.texts.clean` besides.
+    Args:
+        error: an exception, which may fail to say anything.
+        most: characters.
+        empty: what it is where the error says nothing; by default the name of its class.
     """
     try:
         lines = str(error).strip().splitlines()
     except Exception:
         lines = []
-    found = lines[0] if lines else type(error).__name__
+    found = lines[0] if lines else type(error).__name__ if empty is None else empty
     return found if most is None else cut(found, most)
 
 

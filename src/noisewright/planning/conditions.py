@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from noisewright import registry
+from noisewright.outside.messages import short
 from noisewright.samplers.classes import is_class_conditional, labels_of, read_class
-from noisewright.schemas.reading import short
 from noisewright.schemas.request import check_prompt
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from noisewright import registry
+from noisewright.outside.messages import short
 from noisewright.request import Request
 from noisewright.samplers.quiet import quiet
-from noisewright.schemas.reading import short
 from noisewright.schemas.request import as_path
 
 

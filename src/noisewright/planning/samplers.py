@@ -7,15 +7,23 @@ from typing import Any, get_args
 
 from noisewright import registry
 from noisewright.errors import out_of_memory
+from noisewright.outside.messages import short
 from noisewright.registry.builtins import BEGINS_ANEW, FULL_STEPS, PREVIEWS, STEP_NOISE
 from noisewright.request import EMBEDS, LOADED_BY, RESERVED, Request, located_model, recorded
 from noisewright.run.particle import ensemble_weights
 from noisewright.samplers.arguments import arguments_from_json
 from noisewright.samplers.identity import is_content, original
-from noisewright.samplers.optional import TakesLevels, begins_anywhere, can_preview, knows_levels, warnings_of
+from noisewright.samplers.optional import (
+    TakesLevels,
+    begins_anywhere,
+    can_preview,
+    knows_levels,
+    prediction_of,
+    warnings_of,
+)
 from noisewright.samplers.pipeline import LEVELS
 from noisewright.samplers.protocol import Sampler
-from noisewright.schemas.reading import is_directory, is_file, short
+from noisewright.schemas.reading import is_directory, is_file
 from noisewright.schemas.request import Dtype
 
 NOT_TYPED = ("model", "given_pipeline", "pipeline_args")
@@ -175,8 +183,8 @@ def drafting(request: Request, final: Sampler, verifiers: int, warnings: list[st
         if FULL_STEPS in needs:
             raise ValueError(f"expected no search_steps with {request.search}, which changes states on their way")
     if PREVIEWS in needs and not can_preview(sampler):
-        kind = sampler.description.get("pipeline", type(sampler).__name__)
-        raise ValueError(f"expected a prediction that previews can be made of for {request.search}, got that of {kind}")
+        got = repr(prediction_of(sampler))
+        raise ValueError(f"expected a prediction that previews can be made of for {request.search}, got {got}")
     if BEGINS_ANEW in needs and not begins_anywhere(sampler):
         why = f"expected a solver that can be entered on its way for {request.search}"
         raise ValueError(f"{why}, got the pipeline's own")

@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from noisewright import registry
-from noisewright.outside.messages import first_line
+from noisewright.outside.messages import first_line, short
 from noisewright.registry import trust
 from noisewright.registry.builtins import PREVIEWS
 from noisewright.request import NONE, Request
 from noisewright.run.verbs import Target
-from noisewright.schemas.reading import short
 from noisewright.verifiers.cache import all_cached
 from noisewright.verifiers.protocol import Verifier, WantsPreviews, as_verifier, let_check
 

@@ -4,12 +4,13 @@ A plug-in package declares an entry point of that group that loads to a list of 
 Nothing heavy is imported until a thing is chosen.
 """
 
+from noisewright.outside.bundled import MODELS, bundled
 from noisewright.outside.messages import unknown
 from noisewright.registry.arguments import check_arguments, make_search, search_arguments
 from noisewright.registry.executors import executor_entry, make_executor
 from noisewright.registry.kinds import Entry
 from noisewright.registry.lookup import entry, load, names
-from noisewright.registry.models import MODELS, bundled, card, find_file, find_model, is_installed, load_model
+from noisewright.registry.models import card, find_file, find_model, is_installed, load_model
 from noisewright.registry.options import model_and_options
 from noisewright.registry.plugins import entries
 from noisewright.registry.samplers import check_call_arguments, make_sampler, sampler_entry, settings_taken

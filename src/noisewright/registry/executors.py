@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from noisewright.outside.messages import unknown
 from noisewright.registry import plugins
 from noisewright.registry.builtins.executors import NOT_YET
 from noisewright.registry.kinds import Entry
@@ -19,9 +20,12 @@ def executor_entry(name: str) -> Entry:
     Raises:
         ValueError: in one line, on an unknown name (with the nearest), or one that does not exist yet.
     """
-    if name in NOT_YET and name not in names("executor"):
-        raise ValueError(f"executor {name!r} is not available yet: expected {' or '.join(names('executor'))}")
-    return entry("executor", name)
+    known = names("executor")
+    if name in known:
+        return entry("executor", name)
+    if name in NOT_YET:
+        raise ValueError(f"executor {name!r} is not available yet: expected {' or '.join(known)}")
+    raise ValueError(unknown("executor", name, [*known, *NOT_YET]))
 
 
 def make_executor(name: str = LOCAL) -> Any:

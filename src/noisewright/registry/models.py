@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
+from noisewright.outside.bundled import MODELS, bundled
 from noisewright.outside.messages import short, unknown
 from noisewright.registry import plugins
 from noisewright.registry.kinds import Entry
@@ -13,17 +13,7 @@ from noisewright.registry.lookup import load, names
 from noisewright.schemas.reading import exists, is_directory, is_file
 from noisewright.verifiers.guarded import call, named, said
 
-MODELS = Path(__file__).parents[1] / "models"
-
 OTHERWISE = " (or a pipeline directory, FILE.safetensors, or a hub id OWNER/NAME)"
-
-
-def bundled(name: str) -> Path | None:
-    """The directory of a bundled model such as ``noisewright/shapes``, or None."""
-    owner, _, rest = str(name).partition("/")
-    path = MODELS / rest
-    plain = re.fullmatch(r"\w[\w.-]*", rest) is not None  # no "..", no further folder
-    return path if owner == "noisewright" and plain and is_directory(path) else None
 
 
 def is_installed(name: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 from noisewright import registry
 from noisewright.outside.inside import leading_out
+from noisewright.outside.messages import cut, short
 from noisewright.registry.builtins import ENTRIES
 
 PLACES: dict[str, tuple[str, ...]] = {
@@ -185,5 +186,4 @@ def _asking(run: Path, what: str) -> str:
 
 def _short(value: Any) -> str:
     """A value as it stands where it is plain text, cut."""
-    text = value if isinstance(value, str) and value.isprintable() else repr(value)
-    return text if len(text) <= 120 else text[:117] + "..."
+    return cut(value, 120) if isinstance(value, str) and value.isprintable() else short(value, 120)

@@ -15,10 +15,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from noisewright.outside.bundled import bundled
 from noisewright.outside.messages import short, unknown
 from noisewright.registry import plugins
 from noisewright.registry.lookup import entry, load
-from noisewright.registry.models import bundled
 from noisewright.registry.options import model_and_options, typed
 from noisewright.schemas.reading import is_file
 from noisewright.verifiers.guarded import Escaped, call, named, raised_at, said

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from noisewright.schemas.reading import short
+from noisewright.outside.messages import short
 
 PHASES = ("encode", "denoise", "decode", "verify")
 """What the seconds of a run are booked under."""

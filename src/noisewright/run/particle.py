@@ -13,7 +13,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from noisewright.schemas.reading import cut, short
+from noisewright.outside.messages import cut, short
 
 
 def particle_id(verb: str, parents: tuple[str, ...], args: dict[str, Any]) -> str:

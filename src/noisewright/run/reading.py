@@ -35,8 +35,9 @@ def read_run(root: str | Path) -> dict[str, Any]:
     Raises:
         ValueError: in one line, where there is none, it is damaged, or its schema is newer than this library.
     """
+    from noisewright.outside.messages import short
     from noisewright.schemas.files import check_run
-    from noisewright.schemas.reading import read_json, short
+    from noisewright.schemas.reading import read_json
 
     path = Path(root) / "run.json"
     try:

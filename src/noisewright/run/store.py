@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from noisewright.errors import RunInterrupted, RunMismatch
 from noisewright.outside.files import write_atomically as write_atomically  # which others take from here too
 from noisewright.outside.inside import inside
+from noisewright.outside.messages import cut
 from noisewright.run import journal
 from noisewright.run.digests import digest_of as digest_of
 from noisewright.run.digests import sealed
@@ -204,7 +205,7 @@ class Store:
         before, now = _comparable(self.run["spec"]), _comparable(spec)
         for key in sorted({*before, *now}):
             if before.get(key) != now.get(key):
-                was, got = _short(before.get(key)), _short(now.get(key))
+                was, got = cut(json.dumps(before.get(key))), cut(json.dumps(now.get(key)))
                 raise RunMismatch(f"{self.root} holds another run: expected {key} {was}, got {got}")
 
     def append(self, record: dict[str, Any]) -> None:
@@ -357,8 +358,3 @@ def _comparable(spec: dict[str, Any]) -> dict[str, Any]:
     if "fingerprint" in flat:
         flat.pop("model", None)
     return dict(json.loads(json.dumps({key: value for key, value in flat.items() if key not in MAY_CHANGE})))
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from noisewright.schemas.reading import short
+from noisewright.outside.messages import did_you_mean, short
 
 
 def is_class_conditional(pipe: Any) -> bool:
@@ -76,6 +75,4 @@ def _unknown(text: str, labels: Mapping[str, int], count: int | None) -> str:
         return f"unknown class {short(text)}: expected a number in [0, {count or '...'}), this model names no classes"
     names = list(labels)
     shown = ", ".join(names) if len(names) <= 20 else ", ".join(names[:5]) + f", ... ({len(names)} names)"
-    near = difflib.get_close_matches(text[:100].lower(), [name.lower() for name in names], n=1, cutoff=0.4)
-    hint = "; did you mean " + next(name for name in names if name.lower() == near[0]) + "?" if near else ""
-    return f"unknown class {short(text)}: expected one of {shown}{hint}"
+    return f"unknown class {short(text)}: expected one of {shown}{did_you_mean(text, names)}"

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from noisewright.outside.files import write_atomically
+from noisewright.outside.messages import first_line
 from noisewright.samplers.identity import add_bytes, as_text, bytes_of, canonical
 
 SMALL = 2**25
@@ -209,7 +210,7 @@ def _digest(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], name: str) 
         try:
             hashed = dict(zip(distinct, pool.map(_hash, distinct.values()), strict=True))
         except (RuntimeError, TypeError, NotImplementedError) as error:
-            first = next(iter(str(error).splitlines()), type(error).__name__)
+            first = first_line(error)
             raise ValueError(f"expected weights whose bytes can be read in {name}, got others: {first}") from None
     rows = [[key, str(one.dtype), list(one.shape), hashed[_place(one)]] for key, one in sorted(tensors.items())]
     return hashlib.sha256(as_text([rows, dict(facts)]).encode()).hexdigest()

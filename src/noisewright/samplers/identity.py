@@ -27,6 +27,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from noisewright.outside.messages import first_line
+
 DEEPEST, MOST = 32, 2**20
 """How deep an argument may be nested, and how many values it may hold."""
 
@@ -214,7 +216,7 @@ class _Recorder:
             beside = canonical([mode, palette, seen, turned], self.name)
             pixels = value.tobytes()
         except (OSError, SyntaxError, ValueError, TypeError, AttributeError) as error:
-            first = next(iter(str(error).splitlines()), type(error).__name__)
+            first = first_line(error)
             raise ValueError(f"expected a readable image for {self.name}, got a damaged one: {first}") from None
         found = hashlib.sha256(as_text(beside).encode())
         found.update(pixels)

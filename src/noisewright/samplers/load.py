@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from noisewright.outside.bundled import MODELS, OWNER
 from noisewright.outside.hub import cached, is_hub_id, not_here, out_of_reach, refusal
 from noisewright.outside.messages import did_you_mean, first_line
 from noisewright.outside.reading import shown
@@ -27,8 +28,6 @@ from noisewright.samplers.weight_files import (
     variants_of,
     weights_in,
 )
-
-BUNDLED = Path(__file__).parent.parent / "models"
 
 
 def load_pipeline(
@@ -202,7 +201,7 @@ def _missing(folder: Path, name: str, variant: str | None) -> list[str]:
 
 def _near(name: str) -> str:
     """The bundled model that a name nearly is."""
-    own = [f"noisewright/{one.parent.name}" for one in BUNDLED.glob(f"*/{INDEX}")]
+    own = [f"{OWNER}/{one.parent.name}" for one in MODELS.glob(f"*/{INDEX}")]
     near = did_you_mean(name, own, cutoff=0.7)
     return near.replace("?", ", which comes with noisewright?")
 

@@ -46,7 +46,7 @@ LAYER = re.compile(r"\^?[\w.]+\$?")
 """A layer's name; peft takes these for regular expressions."""
 
 WEIGHT_KEY = re.compile(r"lora[._](A|B|up|down|magnitude)|lora_(linear|embedding)|lokr_w|\.lora\.")
-OTHER_KINDS = {"hada_w": "LoHa", "oft_": "OFT", "boft_": "BOFT", "glora": "GLoRA", "ia3": "IA3"}
+OTHER_KINDS = {"hada_w": "LoHa", "dora_scale": "DoRA", "oft_": "OFT", "boft_": "BOFT", "glora": "GLoRA", "ia3": "IA3"}
 
 
 def read_loras(given: Iterable[tuple[str | Path, float]]) -> list[Lora]:
@@ -129,7 +129,7 @@ def _check_lora(held: Checkpoint) -> None:
     said = f"expected a LoRA, got {shown(held.file)}"
     for mark, kind in OTHER_KINDS.items():
         if any(mark in key for key in held.shapes):
-            raise ValueError(f"{said}, which is a {kind}: diffusers adds none")
+            raise ValueError(f"{said}, which is a {kind}: diffusers does not add all of it")
     if not any(WEIGHT_KEY.search(key) for key in held.shapes):
         raise ValueError(f"{said}, which holds whole weights ({shown(next(iter(held.shapes)))}): is it a model?")
     raw = held.metadata.get(METADATA)
@@ -238,7 +238,8 @@ def _add(pipe: Any, lora: Lora, name: str) -> None:
 
 def _layers(pipe: Any, path: Path) -> list[str]:
     """The names of a LoRA's weights as diffusers translates them for the pipeline."""
-    given = {} if getattr(pipe, "unet", None) is None else {"unet_config": pipe.unet.config}
+    is_xl = getattr(pipe, "unet", None) is not None and getattr(pipe, "text_encoder_2", None) is not None
+    given = {"unet_config": pipe.unet.config} if is_xl else {}  # as its own load_lora_weights has it
     state = pipe.lora_state_dict(
         str(path.parent), weight_name=path.name, use_safetensors=True, local_files_only=True, **given
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from noisewright.outside.messages import short
 from noisewright.samplers.model_files import BRINGS_CODE, check_folder, check_weights, read_json
 
 OWN_PIPELINES = {"ClassConditionalFlowPipeline": "noisewright.pipelines.class_flow"}
@@ -53,7 +54,7 @@ def check_index(index: Any, name: str) -> tuple[Any, dict[str, type]]:
         ValueError: in one line, on anything else.
     """
     if not isinstance(index, Mapping):
-        raise ValueError(f"model {name!r} could not be loaded: expected an object in {INDEX}, got {_short(index)}")
+        raise ValueError(f"model {name!r} could not be loaded: expected an object in {INDEX}, got {short(index, 80)}")
     kind = _pipeline_class(index.get("_class_name"), name)
     modules, _ = kind._get_signature_keys(kind)
     found = {}
@@ -62,7 +63,7 @@ def check_index(index: Any, name: str) -> tuple[Any, dict[str, type]]:
         if component.startswith("_") or absent or not (isinstance(value, list) or component in modules):
             continue
         if not re.fullmatch(r"\w+", component):
-            raise ValueError(f"model {name!r} could not be loaded: no component is called {_short(component)}")
+            raise ValueError(f"model {name!r} could not be loaded: no component is called {short(component, 80)}")
         found[component] = _component_class(component, value, name)
     return kind, found
 
@@ -70,7 +71,7 @@ def check_index(index: Any, name: str) -> tuple[Any, dict[str, type]]:
 def _pipeline_class(named: Any, name: str) -> Any:
     import diffusers
 
-    wanted = f"model {name!r} could not be loaded: expected a pipeline of diffusers in {INDEX}, got {_short(named)}"
+    wanted = f"model {name!r} could not be loaded: expected a pipeline of diffusers in {INDEX}, got {short(named, 80)}"
     if not isinstance(named, str):
         raise ValueError(wanted + (": code of its own is never run" if named is not None else ""))
     if named in OWN_PIPELINES:
@@ -90,10 +91,10 @@ def _component_class(component: str, value: Any, name: str) -> type:
 
     wanted = f"model {name!r} could not be loaded: expected for {component} a class of diffusers or transformers"
     if not isinstance(value, list) or len(value) != 2 or not all(isinstance(one, str) for one in value):
-        raise ValueError(f"{wanted}, got {_short(value)}")
+        raise ValueError(f"{wanted}, got {short(value, 80)}")
     library = _library(value[0])
     if library is None:
-        raise ValueError(f"{wanted}, got {_short(value)}: code of its own is never run")
+        raise ValueError(f"{wanted}, got {short(value, 80)}: code of its own is never run")
     kinds = (
         diffusers.ModelMixin, diffusers.SchedulerMixin, transformers.PreTrainedModel,
         transformers.PreTrainedTokenizerBase, transformers.FeatureExtractionMixin, transformers.ImageProcessingMixin,
@@ -102,9 +103,9 @@ def _component_class(component: str, value: Any, name: str) -> type:
     named = _renamed(value[1]) if library is transformers else value[1]
     kind = getattr(library, named, None) if named.isidentifier() else None
     if not inspect.isclass(kind) or not issubclass(kind, kinds):
-        raise ValueError(f"{wanted}, got {_short(value)}, which is none of its models, schedulers or processors")
+        raise ValueError(f"{wanted}, got {short(value, 80)}, which is none of its models, schedulers or processors")
     if kind.__module__.split(".")[0] not in ("diffusers", "transformers", "noisewright"):
-        raise ValueError(f"{wanted}, got {_short(value)}: code of its own is never run")
+        raise ValueError(f"{wanted}, got {short(value, 80)}: code of its own is never run")
     return kind
 
 
@@ -132,8 +133,3 @@ def _renamed(named: str) -> str:
     except ImportError:  # a version of diffusers without such names
         return named
     return _maybe_remap_transformers_class(named) or named
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

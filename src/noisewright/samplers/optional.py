@@ -33,10 +33,14 @@ class SaysWhetherPreviews(Protocol):
 
     Attributes:
         can_preview: whether ``predict`` gives one.
+        prediction: what the network predicts, for messages.
     """
 
     @property
     def can_preview(self) -> bool: ...
+
+    @property
+    def prediction(self) -> str: ...
 
 
 @runtime_checkable
@@ -91,6 +95,11 @@ def flags_of(sampler: object, count: int) -> list[bool]:
 def can_preview(sampler: object) -> bool:
     """Whether a sampler gives clean estimates on the way; it does where it does not say."""
     return sampler.can_preview if isinstance(sampler, SaysWhetherPreviews) else True
+
+
+def prediction_of(sampler: object) -> str:
+    """What a sampler's network predicts, where it says so, for messages."""
+    return sampler.prediction if isinstance(sampler, SaysWhetherPreviews) else type(sampler).__name__
 
 
 def begins_anywhere(sampler: object) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from noisewright.errors import RunMismatch
+from noisewright.outside.messages import cut
 from noisewright.samplers.fingerprint import is_older, same_model
 from noisewright.samplers.identity import as_text, canonical, is_content, original
 
@@ -83,7 +84,8 @@ def _compare(key: str, recorded: Any, value: Any, older: bool) -> None:
             return
     elif now == recorded:
         return
-    raise RunMismatch(f"expected the {key} that the image was made with, {_short(recorded)}, got {_short(now)}")
+    then, found = cut(as_text(recorded)), cut(as_text(now))
+    raise RunMismatch(f"expected the {key} that the image was made with, {then}, got {found}")
 
 
 def _from_text(key: str, text: str) -> Any:
@@ -102,8 +104,3 @@ def _again(key: str, held: str) -> str:
         f"expected the {key} that the image was made with, of which the recipe holds only {held}: "
         f"noisewright.replay.replay(..., pipe_kwargs={{{key!r}: ...}}) in Python takes it again"
     )
-
-
-def _short(value: Any) -> str:
-    text = as_text(value)
-    return text if len(text) <= 60 else text[:57] + "..."

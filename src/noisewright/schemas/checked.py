@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
-from noisewright.schemas.reading import short
+from noisewright.outside.messages import short
 
 MOST_TEXT = 20_000
 """Characters of a text in a file: a prompt has at most 5,000, a warning with a path may have more."""

@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
+from noisewright.outside.messages import short
 from noisewright.run.lineage import from_compact
 from noisewright.run.particle import ENSEMBLES, read_ensemble
 from noisewright.schemas.checked import (
     CLOSED,
     MOST_BATCH,
     MOST_SIDE,
-    MOST_STEPS,
     OPEN,
     PLAIN,
     BatchSize,
@@ -25,7 +25,6 @@ from noisewright.schemas.checked import (
     Plain,
     PlainObject,
     Sayable,
-    Seconds,
     Seed,
     Share,
     Steps,
@@ -35,22 +34,16 @@ from noisewright.schemas.checked import (
     whole,
 )
 from noisewright.schemas.lineage import MOST_LINES, check_lineage
-from noisewright.schemas.reading import short
+from noisewright.schemas.summary import Levels, Limit, PlainJson, Scores, SummaryJson
 
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 """What a pipeline may be loaded in; float64 by those who hold one in Python."""
 
 Digest = Annotated[Sayable, matching(r"[0-9a-f]{16}", "a hash of 16 hex digits")]
 Device = Annotated[Sayable, matching(r"[a-z]{1,20}(:[0-9]{1,3})?", "a device such as cpu or cuda:0")]
-KeptPicture = Annotated[Sayable, matching(r"kept/\d+-[0-9a-f]{16}\.png", "kept/PLACE-ID.png")]
-Picture = Annotated[Sayable, matching(r"(best|baseline)\.png", "best.png or baseline.png")]
 ClassNumber = Annotated[int, whole(0, 2**31)]
-Limit = Annotated[int, whole(1)]
-Scores = Annotated[dict[Name, Number | None], Field(strict=True, max_length=200)]
 Versions = Annotated[dict[Name, Text], Field(strict=True, max_length=100)]
-Texts = Annotated[list[Text], Field(strict=True, max_length=1000)]
 Side = Annotated[int, whole(1, MOST_SIDE)]
-Levels = Annotated[list[Number], Field(strict=True, max_length=MOST_STEPS + 1)]
 
 
 # Samplers
@@ -240,110 +233,6 @@ class SpecJson(TypedDict):
     budget: NotRequired[BudgetJson]
     target: NotRequired[Annotated[dict[Name, Number], Field(strict=True, max_length=100)]]
     batch_size: NotRequired[Limit]
-
-
-class ShownJson(TypedDict):
-    """Best or baseline, as a summary has it."""
-
-    __pydantic_config__ = OPEN  # type: ignore[misc]
-    id: Id
-    seed: Seed | None
-    scores: Scores
-    file: Picture
-
-
-class StandingJson(TypedDict):
-    """One of the two that are compared."""
-
-    __pydantic_config__ = OPEN  # type: ignore[misc]
-    id: Id
-    seed: Seed | None
-    value: Number | None
-
-
-class OpinionJson(TypedDict):
-    """What a verifier says of the two."""
-
-    __pydantic_config__ = OPEN  # type: ignore[misc]
-    name: Name
-    scores: Annotated[list[Number | None], Field(strict=True, min_length=2, max_length=2)]
-    places: Annotated[list[Limit], Field(strict=True, min_length=2, max_length=2)]
-    prefers: Literal["first", "second"] | None
-    by: Number | None
-
-
-class WhyJson(TypedDict):
-    """The first against the second (:func:`noisewright.run.explain.explain`)."""
-
-    __pydantic_config__ = OPEN  # type: ignore[misc]
-    first: StandingJson
-    second: StandingJson
-    value_name: Text
-    of: Count
-    by: Number | None
-    tie: bool
-    verifiers: Annotated[list[OpinionJson], Field(strict=True, min_length=1, max_length=100)]
-
-
-class KeptJson(TypedDict):
-    """One of the best that was written as a file of its own."""
-
-    __pydantic_config__ = OPEN  # type: ignore[misc]
-    id: Id
-    seed: Seed | None
-    scores: Scores
-    file: KeptPicture
-
-
-class SecondsJson(TypedDict):
-    """Of a whole run, by phase."""
-
-    __pydantic_config__ = OPEN  # type: ignore[misc]
-    encode: Seconds
-    denoise: Seconds
-    decode: Seconds
-    verify: Seconds
-    total: Seconds
-
-
-class SummaryJson(TypedDict):
-    """What a finished run came to."""
-
-    __pydantic_config__ = OPEN  # type: ignore[misc]
-    best: ShownJson
-    baseline: ShownJson
-    nfe: Count
-    forwards: Count
-    images: Count
-    seconds: SecondsJson
-    stopped: Text | None
-    warnings: Texts
-    verifiers: NotRequired[Texts]
-    judges: NotRequired[Texts]
-    value_name: NotRequired[Text]
-    why: NotRequired[WhyJson | None]
-    kept: NotRequired[Annotated[list[KeptJson], Field(strict=True, max_length=10_000)]]
-
-
-ClassName = Annotated[Sayable, matching(r"[A-Za-z]\w{0,99}", "the name of a class")]
-
-
-class SchedulerJson(TypedDict):
-    """A scheduler of diffusers."""
-
-    __pydantic_config__ = CLOSED  # type: ignore[misc]
-    class_: Annotated[ClassName, Field(alias="class")]
-    config: PlainObject | None
-
-
-class PlainJson(TypedDict):
-    """What plain diffusers needs to know of a sampler (:func:`noisewright.plain.plain_settings`)."""
-
-    __pydantic_config__ = CLOSED  # type: ignore[misc]
-    solver: Name | None
-    scheduler: SchedulerJson | None
-    euler: NotRequired[Literal["EulerDiscreteScheduler", "FlowMatchEulerDiscreteScheduler"]]
-    sigmas: NotRequired[Levels]
 
 
 class RunJson(TypedDict):

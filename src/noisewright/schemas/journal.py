@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import AfterValidator, Field, TypeAdapter
 from typing_extensions import TypedDict
 
+from noisewright.outside.messages import short
 from noisewright.schemas.checked import (
     CLOSED,
     MOST_BATCH,
@@ -30,7 +31,6 @@ from noisewright.schemas.checked import (
     wrong,
 )
 from noisewright.schemas.lineage import MOST_LINES, Line, Lineage, Made, check_line, check_parents
-from noisewright.schemas.reading import short
 
 MOST_VERIFIERS = 100
 

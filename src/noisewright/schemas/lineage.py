@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, NamedTuple, NotRequired
 from pydantic import AfterValidator, Field, TypeAdapter
 from typing_extensions import TypedDict
 
+from noisewright.outside.messages import short
 from noisewright.run.particle import particle_id
 from noisewright.schemas.checked import CLOSED, Draw, Id, Index, Number, Seed, Steps, checked, wrong
-from noisewright.schemas.reading import short
 
 MOST_LINES = 100_000
 """Of one lineage. A generation of an evolution adds a handful."""

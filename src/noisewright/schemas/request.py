@@ -12,13 +12,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from noisewright.outside.bounds import no_longer
+from noisewright.outside.messages import short
 from noisewright.schemas.checked import (
     Sayable,
     explained,
     sayable,
     wrong,
 )
-from noisewright.schemas.reading import short
 
 LONGEST_NAME = 4096
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")

@@ -14,8 +14,8 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from noisewright.outside import bounds
+from noisewright.outside.messages import short
 from noisewright.schemas.checked import Sayable, wrong
-from noisewright.schemas.reading import short
 from noisewright.schemas.request import DeviceName, Dtype, FilePath, Flag, Name, Real, Whole
 
 MARK = "\0"

@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from noisewright.outside.messages import short
 from noisewright.run.budget import Budget, parse_budget
-from noisewright.schemas.reading import is_file, parse_json, short
+from noisewright.schemas.reading import is_file, parse_json
 
 
 def budget_texts(given: Any) -> list[str] | None:

@@ -3,7 +3,7 @@
 import math
 from typing import Literal
 
-from noisewright.outside.bounds import short
+from noisewright.outside.messages import short
 from noisewright.run.verbs import Run
 
 BLOCK = 5040

@@ -3,7 +3,7 @@
 import math
 
 from noisewright.diffusion.noise import uniform
-from noisewright.outside.bounds import short
+from noisewright.outside.messages import short
 from noisewright.run.particle import Candidate, Particle
 from noisewright.run.verbs import Run
 from noisewright.search.checks import at_least, at_once, inside

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
 from noisewright.diffusion.noise import seed_of
-from noisewright.outside.bounds import short
+from noisewright.outside.messages import short
 from noisewright.run.particle import Candidate, Particle, from_lineage
 from noisewright.run.verbs import Run
 from noisewright.schemas.lineage import check_lineage

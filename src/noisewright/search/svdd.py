@@ -3,7 +3,7 @@
 import math
 
 from noisewright.diffusion.noise import uniform
-from noisewright.outside.bounds import short
+from noisewright.outside.messages import short
 from noisewright.run.verbs import Preview, Run
 from noisewright.search.checks import at_least, at_once, inside, needs_step_noise
 from noisewright.search.fk import normalised, numbers

@@ -1,6 +1,6 @@
 """Zero-order search on the start, then search over paths from the winner ("both" in the field's teaching)."""
 
-from noisewright.outside.bounds import short
+from noisewright.outside.messages import short
 from noisewright.run.verbs import Run
 from noisewright.search.checks import at_least, at_once, inside
 from noisewright.search.paths import check, descend

@@ -7,7 +7,7 @@ from importlib import resources
 
 import numpy as np
 
-from noisewright.schemas.reading import short
+from noisewright.outside.messages import short
 from noisewright.shapes.scene import (
     COLOUR_JITTER,
     COLOURS,

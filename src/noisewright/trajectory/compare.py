@@ -10,7 +10,7 @@ from typing import Any
 from noisewright.diffusion.schedule import Schedule, ending_clean
 from noisewright.diffusion.solvers import AnySolver, nfe
 from noisewright.outside.files import check_directory
-from noisewright.schemas.reading import short
+from noisewright.outside.messages import short
 from noisewright.schemas.schedules import CompareArguments, WrongArgument, argument, check_arguments
 from noisewright.trajectory.comparison import ComparedSchedule, Comparison, metric_value
 from noisewright.trajectory.disk_cache import DiskCache

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from noisewright.outside.files import write_atomically
+from noisewright.outside.messages import short
 from noisewright.schemas import reading
 from noisewright.schemas.checked import MOST_STEPS, checked
 from noisewright.schemas.files import ERROR_ROW, ERRORS
-from noisewright.schemas.reading import short
 
 FORMAT, VERSION = "noisewright prediction errors", 1
 FEWEST_LEVELS = 5

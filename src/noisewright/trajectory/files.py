@@ -12,12 +12,12 @@ from typing import Any
 
 from noisewright.diffusion.schedule import Schedule
 from noisewright.images.metadata import public_name
+from noisewright.outside.messages import short
 from noisewright.run.store import write_atomically
 from noisewright.samplers.fingerprint import same_model
 from noisewright.samplers.protocol import Sampler
 from noisewright.schemas.checked import checked
 from noisewright.schemas.files import SCHEDULE, SCHEDULE_KEYS
-from noisewright.schemas.reading import short
 from noisewright.trajectory.errors import read_json
 from noisewright.trajectory.path import CLOSE, ROUNDING, ModelPath, ending_with, path_of
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from noisewright import registry
 from noisewright.outside.files import check_directory
-from noisewright.schemas.reading import short
+from noisewright.outside.messages import short
 from noisewright.schemas.schedules import FitArguments, WrongArgument, argument, check_arguments
 from noisewright.trajectory import gits
 from noisewright.trajectory.disk_cache import DiskCache

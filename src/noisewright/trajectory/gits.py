@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from noisewright.diffusion.solvers import Ddim
-from noisewright.outside.bounds import MOST_LEVELS, at_most, short
+from noisewright.outside.bounds import MOST_LEVELS, at_most
+from noisewright.outside.messages import short
 from noisewright.samplers.protocol import Sampler
 from noisewright.trajectory.disk_cache import DiskCache, sampler_key
 from noisewright.trajectory.path import ModelPath, path_of, with_schedule

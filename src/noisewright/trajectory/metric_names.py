@@ -8,8 +8,8 @@ from typing import Any
 from noisewright import registry
 from noisewright.measures.statistics import FeatureStatistics, check_same_network
 from noisewright.outside import bounds
+from noisewright.outside.messages import short
 from noisewright.samplers.load import best_device
-from noisewright.schemas.reading import short
 from noisewright.schemas.schedules import WrongArgument, argument
 from noisewright.trajectory.disk_cache import DiskCache
 from noisewright.trajectory.metrics import ByVerifier, Fid, Metric, Teacher

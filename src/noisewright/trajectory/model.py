@@ -11,17 +11,17 @@ from typing import Any
 
 from noisewright import registry
 from noisewright.diffusion.schedule import Schedule
-from noisewright.diffusion.schedules import RULES, Rule, named_schedule
+from noisewright.diffusion.schedules import named_schedule
 from noisewright.diffusion.solvers import AnySolver, Ddim
 from noisewright.outside import bounds
+from noisewright.outside.messages import short
 from noisewright.outside.reading import read_text
 from noisewright.planning import load
 from noisewright.progress import Show, displayed
 from noisewright.samplers.classes import count_classes, is_class_conditional, labels_of
-from noisewright.samplers.pipeline import PipelineSampler
 from noisewright.samplers.protocol import Sampler
 from noisewright.samplers.quiet import quiet
-from noisewright.schemas.reading import is_file, short
+from noisewright.schemas.reading import is_file
 from noisewright.schemas.schedules import PromptsArgument, WrongArgument, argument, check_arguments
 from noisewright.trajectory.files import FittedSchedule, identity, load_for, on_path, read_schedule_file
 from noisewright.trajectory.path import path_of
@@ -64,11 +64,12 @@ class PromptedModel:
         """The sampler of a prompt or a class, by ddim: native schedulers have levels in their own coordinates."""
         if isinstance(self.pipe, Sampler):
             return self.pipe
-        given: dict[str, Any] = {"class_label": prompt} if self.has_classes else {"prompt": prompt}
-        return PipelineSampler(
-            self.pipe, num_inference_steps=self.steps, guidance_scale=self.guidance_scale, model=self.name,
-            solver=Ddim(), **given,
-        )  # fmt: skip
+        settings = {
+            "num_inference_steps": self.steps, "guidance_scale": self.guidance_scale, "model": self.name,
+            "solver": Ddim(), "class_label": prompt if self.has_classes else None,
+        }  # fmt: skip
+        made: Sampler = registry.make_sampler(self.pipe, None if self.has_classes else prompt, settings)
+        return made
 
     @property
     def has_classes(self) -> bool:
@@ -223,5 +224,4 @@ def start_schedule(start: Start, sampler: Sampler, steps: int, force: bool) -> S
         return on_path(found.schedule, path_of(sampler), "the schedule", force)
     if found == "pipeline":
         return sampler.with_steps(steps).schedule
-    rule = found if found in RULES else Rule(found, registry.load(registry.entry("schedule", found)))
-    return named_schedule(rule, path_of(sampler).clock, steps)
+    return named_schedule(registry.schedule_rule(found), path_of(sampler).clock, steps)

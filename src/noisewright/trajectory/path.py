@@ -17,7 +17,7 @@ from noisewright.diffusion.schedule import Schedule
 from noisewright.diffusion.schedules import Rule, rule_levels
 from noisewright.diffusion.solvers import AnySolver, Ddim
 from noisewright.samplers.mixture import MixtureSampler
-from noisewright.samplers.pipeline import PipelineSampler
+from noisewright.samplers.optional import TakesLevels
 from noisewright.samplers.protocol import Sampler
 
 CLOSE = 1e-6
@@ -142,7 +142,7 @@ def path_of(sampler: Sampler) -> ModelPath:
         ValueError: on a sampler that tells no path.
     """
     schedule = sampler.schedule
-    if schedule.clock is None and isinstance(sampler, PipelineSampler) and sampler.solver is None:
+    if schedule.clock is None and isinstance(sampler, TakesLevels) and not getattr(sampler, "solver", None):
         schedule = sampler.with_levels("pipeline", Ddim()).schedule  # native schedulers have coordinates of their own
     end = schedule.sigma[-1] / schedule.alpha[-1]
     clock = schedule.clock
@@ -179,7 +179,7 @@ def ruled(name: str | Rule, path: ModelPath, steps: int) -> Schedule:
 
 def with_schedule(sampler: Sampler, schedule: Schedule, solver: AnySolver) -> Any:
     """The same model, prompt and settings on other levels; the meter is shared."""
-    if isinstance(sampler, PipelineSampler):
+    if isinstance(sampler, TakesLevels):
         return sampler.with_levels(schedule, solver)
     other: Any = copy.copy(sampler)
     other.schedule, other.solver = schedule, solver

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
+from noisewright.outside.messages import first_line
 from noisewright.outside.texts import clean
 
 P = ParamSpec("P")
@@ -75,11 +76,7 @@ def named(error: BaseException) -> str:
 
 def said(error: BaseException) -> str:
     """The first line of what an error says, at most :data:`LONGEST` characters; nothing where it cannot say it."""
-    try:
-        text = str(error)
-    except Exception:
-        return ""
-    return clean(next(iter(text.strip().splitlines()), ""), LONGEST)
+    return clean(first_line(error, empty=""), LONGEST)
 
 
 def raised_at(error: BaseException, file: str | None) -> str:

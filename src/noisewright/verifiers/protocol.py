@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from noisewright.errors import VerifierFailed, out_of_memory
-from noisewright.schemas.reading import short
+from noisewright.outside.messages import short
 from noisewright.verifiers.answers import Unreadable, numbers
 from noisewright.verifiers.first_call import HOW_NOT, grey_images, is_certain, may_be_tried
 from noisewright.verifiers.guarded import call, named, raised_at, said

@@ -15,8 +15,10 @@ from urllib.request import getproxies
 import torch
 from torch import Tensor, nn
 
+from noisewright.outside.bundled import OWNER, bundled
+from noisewright.outside.messages import first_line
+
 log = logging.getLogger("noisewright")
-MODELS = Path(__file__).parent.parent / "models"
 
 CONFIG = ("config.json",)
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -50,12 +52,10 @@ def files_of(model: str | Path, needs: Sequence[Sequence[str]], given_as: str) -
         ValueError: in one line, with the missing files and how to get them.
     """
     text = str(model)
-    owner, _, rest = text.partition("/")
-    if owner == "noisewright" and (not Path(text).is_dir() or _in_package(rest)):
-        if not _in_package(rest):
-            raise ValueError(f"verifier model {text!r} could not be loaded: noisewright comes with no such model")
-        model = MODELS / rest
-    path = Path(model)
+    own = bundled(text)
+    if own is None and text.partition("/")[0] == OWNER and not Path(text).is_dir():
+        raise ValueError(f"verifier model {text!r} could not be loaded: noisewright comes with no such model")
+    path = own or Path(model)
     if path.is_dir():
         missing = _missing(path, needs)
         if missing:
@@ -67,11 +67,6 @@ def files_of(model: str | Path, needs: Sequence[Sequence[str]], given_as: str) -
             f"verifier model {text!r} could not be loaded: expected a directory or a hub id OWNER/NAME, got {kind}"
         )
     return _from_hub(text, needs, given_as)
-
-
-def _in_package(name: str) -> bool:
-    """Whether a name is that of a bundled model, which no directory of the same name stands in for."""
-    return bool(name) and "/" not in name and not name.startswith(".") and (MODELS / name).is_dir()
 
 
 def is_hub_id(text: str) -> bool:
@@ -139,7 +134,7 @@ def _from_hub(repository: str, needs: Sequence[Sequence[str]], given_as: str) ->
         if _missing(folder, needs):
             folder = Path(snapshot_download(repository, allow_patterns=[*patterns, *PICKLES]))
     except (OSError, ValueError, RuntimeError) as error:
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        first = first_line(error)
         raise ValueError(f"verifier model {repository!r} could not be loaded: {first}; {how}") from error
     missing = _missing(folder, needs)
     if missing:
@@ -201,7 +196,7 @@ def loading(load: Callable[[], Loaded], what: str | Path) -> Loaded:
     try:
         return load()
     except (*bad, SafetensorError, pickle.UnpicklingError) as error:
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        first = first_line(error)
         if _is_unsafe(error):
             first = f"a file of it {UNSAFE}"
         elif "trust_remote_code" in str(error):
@@ -228,7 +223,7 @@ def read_state(path: str | Path) -> dict[str, Any]:
     except (pickle.UnpicklingError, SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
         if _is_unsafe(error):
             raise ValueError(f"{path} {UNSAFE}") from error
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        first = first_line(error)
         raise ValueError(f"expected a checkpoint, got {path}, which is damaged or none: {first[:120]}") from error
     if not isinstance(found, dict):
         raise ValueError(f"expected a checkpoint of named tensors, got {type(found).__name__} in {path}")

@@ -20,12 +20,7 @@ def fit(
     out: Annotated[Path, typer.Option(help="Where to write the schedule.", metavar="FILE", show_default=False)],
     model: common.Model = "noisewright/shapes",
     solver: options.Solver = "ddim",
-    start: Annotated[
-        str,
-        typer.Option(
-            "--from", help="What to begin with: a name from `list schedules`, or a file.", metavar="NAME|FILE"
-        ),
-    ] = "logsnr",
+    start: options.Start = "logsnr",
     errors: Annotated[Path | None, typer.Option(help="For vrg: a table of `schedule measure`.", metavar="FILE")] = None,
     gamma: Annotated[float, typer.Option(help="For vrg: half width of the trust region.", metavar="G")] = 0.01,
     penalty: Annotated[float, typer.Option(help="For vrg: weight of a moved start.", metavar="L")] = 100.0,

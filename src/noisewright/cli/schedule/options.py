@@ -24,6 +24,10 @@ Prompt = Annotated[
 ]
 Prompts = Annotated[Path | None, typer.Option(help="A file with a prompt (or a class) a line.", metavar="FILE")]
 Solver = Annotated[str, typer.Option(help="A name from `list solvers`.", metavar="NAME")]
+Start = Annotated[
+    str,
+    typer.Option("--from", help="What to begin with: a name from `list schedules`, or a file.", metavar="NAME|FILE"),
+]
 Features = Annotated[str | None, typer.Option(help="For fid: the feature network.", metavar="ID|DIR")]
 Reference = Annotated[Path | None, typer.Option(help="For fid: saved statistics of real images.", metavar="FILE")]
 Seed = Annotated[int, typer.Option(help="The first seed.", min=0, metavar="S")]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from torch import Tensor
+
 from noisewright.diffusion.schedule import Schedule
 from noisewright.diffusion.schedules import Rule
 from noisewright.diffusion.solvers import AnySolver
@@ -40,13 +42,22 @@ def plain(
     schedule: Schedule | Rule | str | None = None,
     model: str | None = None,
     pipe_kwargs: dict[str, Any] | None = None,
+    prompt_embeds: Tensor | None = None,
+    pooled_prompt_embeds: Tensor | None = None,
+    negative_prompt_embeds: Tensor | None = None,
+    negative_pooled_prompt_embeds: Tensor | None = None,
     entered: Any = None,
 ) -> PipelineSampler:
     """The :class:`~.PipelineSampler` of a pipeline; without a number of steps it takes the pipeline's own."""
+    embeds = {
+        "prompt_embeds": prompt_embeds, "pooled_prompt_embeds": pooled_prompt_embeds,
+        "negative_prompt_embeds": negative_prompt_embeds,
+        "negative_pooled_prompt_embeds": negative_pooled_prompt_embeds,
+    }  # fmt: skip
     steps = default_steps(pipe) if num_inference_steps is None else num_inference_steps
     at_most(MOST_STEPS, num_inference_steps=steps)
     return PipelineSampler(
         pipe, prompt, num_inference_steps=steps, class_label=class_label, guidance_scale=guidance_scale,
         negative_prompt=negative_prompt, height=height, width=width, solver=solver, schedule=schedule, model=model,
-        pipe_kwargs=pipe_kwargs, entered=entered,
+        pipe_kwargs=pipe_kwargs, entered=entered, **{name: one for name, one in embeds.items() if one is not None},
     )  # fmt: skip

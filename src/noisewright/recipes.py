@@ -1,0 +1,90 @@
+"""What an image that is to be made again is, and where the model of its recipe is now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from noisewright import registry
+from noisewright.images.metadata import public_name
+from noisewright.outside.inside import inside
+from noisewright.outside.messages import short
+from noisewright.registry import trust as trusting
+from noisewright.run.follow import Watch
+from noisewright.run.reading import is_run, read_run
+
+
+def find_image(source: str) -> Path:
+    """The PNG that ``IMAGE`` or ``RUN:ID`` names.
+
+    Raises:
+        ValueError: where there is none, or an id's beginning fits several.
+    """
+    path = Path(source)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise ValueError(f"expected IMAGE or RUN:ID, got the directory {source} (the best is {source}:best)")
+    run, colon, key = source.rpartition(":")
+    if not colon or not Path(run).is_dir():
+        raise ValueError(f"expected a PNG or RUN:ID, got {short(source)}, which does not exist")
+    if key in ("best", "baseline"):
+        return inside(run, f"{key}.png")
+    if not is_run(run):
+        raise ValueError(f"expected a run directory (with run.json), got {run}")
+    watch = Watch(run)
+    watch.look()
+    files = {one: made.file for one, made in watch.ledger.images.items()}
+    found = [one for one in files if key and one.startswith(key)]
+    if len(found) != 1:
+        what = f"expected the id of one candidate of {run}, got {short(key)}"
+        raise ValueError(f"{what}, which fits {len(found)}" + (f": {', '.join(found[:4])}" if found else ""))
+    return inside(run, files[found[0]])
+
+
+def find_recorded_model(recipe: Mapping[str, Any], image: Path, trust: bool = False) -> str:
+    """Where the model of a recipe is: a bundled one, a directory, a hub id, or what the run beside the image says.
+
+    An image names a local model by its directory's own name alone. Whichever it is, its fingerprint is compared.
+
+    Args:
+        recipe: of the image.
+        image: the file.
+        trust: whether a hub id may be downloaded.
+
+    Raises:
+        ValueError: where it is not found, or would have to be downloaded.
+    """
+    name = recipe["sampler"].get("model")
+    if not isinstance(name, str):
+        raise ValueError(f"expected the name of a model in the recipe of {image}, got {type(name).__name__}")
+    recorded = next(filter(None, map(_model_of, (image.parent, image.parent.parent))), None)
+    if recorded is not None and public_name(recorded) == public_name(name) and Path(recorded).exists():
+        return recorded
+    if registry.is_installed(name) or Path(name).is_dir():
+        return name
+    if public_name(name) != name or "/" not in name:
+        where = f", which is no longer at {recorded}" if recorded else " on somebody's disk"
+        raise ValueError(f"expected --model DIR for {image}, whose model is {public_name(name)!r}{where}")
+    if not trust and not trusting.is_cached(registry.find_model(name)):
+        raise ValueError(
+            f"{image} names the model {name}, which is not in the hub's cache: --trust downloads it, or --model ID|DIR"
+        )
+    return name
+
+
+def _model_of(run: Path) -> str | None:
+    """The model that the settings of a run in a directory name, with its path; None where there is no run."""
+    spec = (run_of(run) or {}).get("spec")
+    sampler = spec.get("sampler") if isinstance(spec, dict) else None
+    model = sampler.get("model") if isinstance(sampler, dict) else None
+    return model if isinstance(model, str) else None
+
+
+def run_of(folder: Path) -> dict[str, Any] | None:
+    """The run.json of a directory; None where it is no run, or one that cannot be read."""
+    try:
+        return read_run(folder) if is_run(folder) else None
+    except ValueError:
+        return None

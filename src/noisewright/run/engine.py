@@ -1,0 +1,184 @@
+"""Behind the verbs: the parts of a run, put together, and the way of particles through them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from noisewright.errors import Stopped, TargetReached
+from noisewright.executors.protocol import Executor, Outcome
+from noisewright.executors.worker import ModelWorker
+from noisewright.run.batches import Batches, Verb
+from noisewright.run.budget import Budget
+from noisewright.run.commit import Commits, Recipes
+from noisewright.run.costs import Costs
+from noisewright.run.jobs import Jobs
+from noisewright.run.particle import Candidate, Particle
+from noisewright.run.ranking import Leaders, Ranking, Target
+from noisewright.run.recorder import Recorder
+from noisewright.run.reserve import Reserve, Work
+from noisewright.run.scores import Scores
+from noisewright.run.store import Store
+from noisewright.run.ways import Ways, distinct
+from noisewright.samplers.protocol import Sampler
+from noisewright.verifiers.protocol import Verifier
+
+
+class Engine:
+    """Particles in, candidates out: with the budget, the journal and the micro-batches.
+
+    Args:
+        store: where the run is recorded; what its journal says already is read.
+        search, final: the samplers; one and the same where the search has no steps of its own.
+        verifiers, judges: what the search sees, and what it never sees.
+        executor: where jobs are done.
+        seed, budget, target, winners, batch_size: as in :class:`noisewright.run.verbs.Run`.
+        ranking: how candidates are sorted.
+        name: the search's.
+        say: told what the person should know.
+        on_progress: called after each micro-batch.
+
+    Attributes:
+        recorder: the journal; ``states`` what there is of unfinished particles.
+        leaders: the best so far.
+        ways: how particles go on.
+        costs: what that costs; ``reserve`` what of the budget is kept back.
+        scores: verifiers and judges.
+        recipes: what makes candidates again.
+        commits: what verbs do.
+        batches: the micro-batches.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        search: Sampler,
+        final: Sampler,
+        verifiers: Sequence[Verifier],
+        judges: Sequence[Verifier],
+        executor: Executor,
+        *,
+        seed: int,
+        budget: Budget,
+        target: Target,
+        ranking: Ranking,
+        winners: int,
+        batch_size: int,
+        name: str,
+        say: Callable[[str], None],
+        on_progress: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._target = target
+        self._executor = executor
+        self._say = say
+        self._on_progress = on_progress
+        self._stop = threading.Event()
+        self._ending = False
+        self._began, self._before = time.perf_counter(), 0.0
+        self.leaders = Leaders(ranking)
+        self.recorder = Recorder(store, self.leaders, say, self.elapsed)
+        self.ledger, self.states = self.recorder.ledger, self.recorder.states
+        self.ways = Ways()
+        self.costs = Costs(self.states, self.ways, verifiers)
+        self.reserve = Reserve(
+            budget, self.ledger, self.costs, self.ways, search, final, seed, self.elapsed, winners
+        )
+        self.jobs = Jobs(self.states, self.ways, self.costs, search)
+        self.recipes = Recipes(search, final, name)
+        self.scores = Scores(
+            verifiers, judges, str(search.description["prompt"]), executor, self.recorder, self.reserve, store, say,
+            self.elapsed,
+        )  # fmt: skip
+        self.commits = Commits(store, self.recorder, self.jobs, self.scores, self.recipes, self._overlaps)
+        self.batches = Batches(
+            executor, self.reserve, batch_size, on_shrink=self._note_shrink, on_interrupt=self._keep_reached,
+            check=self._check_stop,
+        )  # fmt: skip
+        executor.start(ModelWorker(search, final, verifiers, judges), store.run.get("request"))
+        self.recorder.replay()
+        self.batches.shrink_to(self.ledger.batch_size)
+        self._before, self._began = self.ledger.spent.seconds, time.perf_counter()
+
+    def elapsed(self) -> float:
+        """Seconds that the run has taken, in all the processes that worked on it."""
+        return self._before + time.perf_counter() - self._began
+
+    def stop(self) -> None:
+        """Raise Stopped before the next micro-batch. From any thread."""
+        self._stop.set()
+
+    def go_on(self) -> None:
+        """Do not raise Stopped any more: what is done from here on ends the run."""
+        self._ending = True
+
+    def finish(self, particles: Sequence[Particle], sampler: Sampler, reserved: bool = False) -> list[Candidate]:
+        """Particles, finished and scored; what is ``reserved`` is paid whatever the budget says, and ends nothing."""
+        ledger = self.ledger
+        clean = [self.ways.denoised(p, sampler.schedule.steps) for p in particles]
+        unscored = [p for p in distinct(clean) if p.id in ledger.images and p.id not in ledger.candidates]
+        if unscored:  # made by a process that stopped before it could score them
+            self.scores.ask(unscored)
+        if not reserved:
+            self._check_target(clean)  # a process that stopped between reaching it and saying so
+        todo = [p for p in distinct(clean) if p.id not in ledger.candidates]
+        for nfe_each, group in self.costs.groups(todo, sampler):
+            self.work(Work("finish", nfe_each, 1, reserved), group, self.commits.finishing(sampler))
+        return [ledger.candidates[p.id] for p in clean]
+
+    def work(self, work: Work, group: Sequence[Particle], verb: Verb) -> None:
+        """Have a verb done to equal particles, as far as the budget allows.
+
+        Raises:
+            BudgetExhausted: after as many as it allows.
+            TargetReached: after the micro-batch in which a candidate reached the target.
+            Stopped: after the micro-batch in which somebody asked for the end.
+        """
+
+        def after(some: Sequence[Particle]) -> None:
+            self._on_progress()
+            if not work.reserved:
+                self._check_target(some)
+
+        scores = work.kind in ("finish", "preview")
+        self.batches.run(
+            work, group, verb, overlaps=self._overlaps if scores else lambda: True, after=after,
+            owed_nfe=lambda: self.recorder.owed_nfe,
+        )  # fmt: skip
+
+    def recall(self, particle: Particle) -> Tensor:
+        """A particle's state (1, ...)."""
+        made = self._executor.submit(self.jobs.recall([particle])).result()
+        self.states.remember(made.made, made.estimates)
+        self.recorder.owe(dict(made.metered))
+        assert made.states is not None  # noqa: S101 - recalling gives states
+        return made.states[0]
+
+    def _overlaps(self) -> bool:
+        """Whether images may be scored while the next are made, without a difference but for the time."""
+        return not self._target.scores and self.scores.overlap()
+
+    def _check_target(self, some: Sequence[Particle]) -> None:
+        """Raise TargetReached where one of ``some`` is scored and reaches the target."""
+        for particle in some:
+            one = self.ledger.candidates.get(particle.id)
+            if one is not None and self._target.reached(one.scores):
+                raise TargetReached(one.id)
+
+    def _check_stop(self) -> None:
+        """Raise Stopped where somebody asked for the end."""
+        if not self._ending and (self._stop.is_set() or self._store.is_asked_to_stop()):
+            raise Stopped("stopped")
+
+    def _keep_reached(self, some: Sequence[Particle], outcome: Outcome) -> None:
+        """After Ctrl-C with nothing finished yet: the states that a micro-batch reached are there when it goes on."""
+        index = outcome.index or 0
+        if not self.ledger.candidates and index > self.states.source(some[0]).index:
+            self.commits.reached([self.ways.denoised(one.parent, index) for one in some], outcome)
+
+    def _note_shrink(self, size: int, failed: Outcome) -> None:
+        self._say(f"out of memory: micro-batches of {size} from here on")
+        self.recorder.append({"verb": "shrink", "batch_size": size, **failed.metered})
