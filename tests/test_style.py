@@ -22,7 +22,7 @@ LONG_FUNCTIONS: dict[str, str] = {}
 
 BEING_SPLIT_FILES = {"replay.py", "run/verbs.py", "samplers/pipeline.py"}
 BEING_SPLIT_FUNCTIONS = {
-    "cli.generate:generate", "cli.schedule.fit:fit", "cli.score:score", "samplers.levels:read_levels",
+    "cli.generate:generate", "cli.score:score", "samplers.levels:read_levels",
 }  # fmt: skip
 
 FORBIDDEN = re.compile(r"(Manager|Helper|Util|Utils|Data)$|^(Shown|Shelf|Kept|Subject|Thing)$")
