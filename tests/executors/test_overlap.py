@@ -1,24 +1,35 @@
 """Images are scored by servers while the next are made, and the journal is the one that it would have been."""
 
+import base64
+import io
 import math
 import threading
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from loopback import Reply, serving
 from noisewright.diffusion.solvers import Ddim
 from noisewright.errors import VerifierFailed
 from noisewright.run.verbs import Target
 from noisewright.samplers.mixture import MixtureSampler
 from noisewright.search.halving import halving
 from noisewright.search.zero_order import zero_order
+from noisewright.verifiers.cache import cached
+from noisewright.verifiers.http import HttpVerifier
 from noisewright.verifiers.pixels import Brightness, Sharpness
+from noisewright.verifiers.protocol import waits
+from noisewright.verifiers.timeout import with_timeout
+from noisewright.verifiers.vlm import VlmVerifier
+from noisewright.verifiers.vlm_server import Server
 from pool import Forgetful
 from runs import STEPS, Killed, content, go, kill_at, open_run
 
 PATIENCE = 30  # seconds after which a thread that should have come counts as stuck
 
 
-class Server(Brightness):
+class Served(Brightness):
     """Scores by brightness; says that it waits for a server where it is told to. ``bad`` images make it raise."""
 
     fingerprint = "server"
@@ -36,7 +47,7 @@ class Server(Brightness):
         return [math.nan if self.nan(one) else score for one, score in zip(images, scores, strict=True)]
 
 
-class Late(Server):
+class Late(Served):
     """Fails on its first call, of a single image."""
 
     calls = 0
@@ -48,7 +59,7 @@ class Late(Server):
         return super().__call__(images, prompt)
 
 
-class Looks(Server):
+class Looks(Served):
     """Wants to see what candidates looked like on the way."""
 
     preview_sigma = 0.4
@@ -80,7 +91,7 @@ def looking(run):
 
 
 def plain(waits):
-    return [Server(waits)]
+    return [Served(waits)]
 
 
 CASES = {
@@ -90,9 +101,9 @@ CASES = {
     "judged": (plain, {"budget": "11 images, 1000 s", "judges": [Sharpness()]}),
     "single": (plain, {"budget": "6 images", "batch_size": 1}),
     "target": (plain, {"budget": "40 images", "target": Target({"brightness": 0.617})}),
-    "mixed": (lambda waits: [Sharpness(), Server(waits), Server(waits, name="other")], {"budget": "11 images"}),
-    "failing": (lambda waits: [Server(waits, bad=some), Sharpness()], {"budget": "14 images"}),
-    "nan": (lambda waits: [Server(waits, nan=some)], {"budget": "14 images"}),
+    "mixed": (lambda waits: [Sharpness(), Served(waits), Served(waits, name="other")], {"budget": "11 images"}),
+    "failing": (lambda waits: [Served(waits, bad=some), Sharpness()], {"budget": "14 images"}),
+    "nan": (lambda waits: [Served(waits, nan=some)], {"budget": "14 images"}),
     "late": (lambda waits: [Late(waits)], {"budget": "6 images", "batch_size": 1}),
     "memory": (plain, {"budget": "90 nfe", "batch_size": 8, "sampler": lambda: Forgetful(steps=STEPS)}),
     "drafts": (plain, {"budget": "9 images", "sampler": drafts}),
@@ -169,7 +180,7 @@ def test_the_next_is_made_while_a_server_scores(tmp_path):
             self.batches += 1
             return super().denoise(*given)
 
-    class Patient(Server):
+    class Patient(Served):
         came = 0
         saw = ()
 
@@ -186,7 +197,7 @@ def test_the_next_is_made_while_a_server_scores(tmp_path):
 
 def test_a_broken_server_is_found_out_before_more_is_made(tmp_path):
     serial, run = (
-        open_run(tmp_path / str(waits), None, [Server(waits, bad=lambda image: True)], "30 images")
+        open_run(tmp_path / str(waits), None, [Served(waits, bad=lambda image: True)], "30 images")
         for waits in (False, True)
     )
     for one in (serial, run):
@@ -210,7 +221,7 @@ def test_ctrl_c_keeps_the_scores_that_came_already(tmp_path):
                 raise KeyboardInterrupt
             return super().denoise(*given)
 
-    class Answers(Server):
+    class Answers(Served):
         came = 0
 
         def __call__(self, images, prompt):
@@ -225,9 +236,9 @@ def test_ctrl_c_keeps_the_scores_that_came_already(tmp_path):
         go(run)
     run.store.close()
     assert len(run.candidates) == 6
-    again = open_run(tmp_path / "run", None, [Server(True)], "12 images")
+    again = open_run(tmp_path / "run", None, [Served(True)], "12 images")
     go(again)
-    whole = open_run(tmp_path / "whole", None, [Server(False)], "12 images")
+    whole = open_run(tmp_path / "whole", None, [Served(False)], "12 images")
     go(whole)
     assert content(tmp_path / "run") == content(tmp_path / "whole")
 
@@ -242,8 +253,47 @@ def test_an_error_of_the_model_does_not_lose_the_scores_before_it(tmp_path):
                 raise RuntimeError("the model broke")
             return super().denoise(*given)
 
-    run = open_run(tmp_path / "run", Breaks(steps=STEPS), [Server(True)], "30 images")
+    run = open_run(tmp_path / "run", Breaks(steps=STEPS), [Served(True)], "30 images")
     with pytest.raises(RuntimeError, match="the model broke"):
         go(run)
     run.store.close()
     assert len(run.candidates) == 6
+
+
+# Who waits
+
+
+def means(seen):
+    arrays = [np.asarray(Image.open(io.BytesIO(base64.b64decode(one)))) for one in seen.body["images"]]
+    return [float(one.mean()) for one in arrays]
+
+
+def test_a_server_is_asked_in_order_and_one_micro_batch_at_a_time(tmp_path):
+    class Waited(HttpVerifier):
+        waits = False
+
+    with serving(lambda seen, number: Reply(means(seen))) as server:
+        runs = [
+            open_run(tmp_path / kind.__name__, sde(), [kind(server.url, name="server")], "11 images")
+            for kind in (Waited, HttpVerifier)
+        ]
+        for run in runs:
+            go(run)
+        assert content(tmp_path / "HttpVerifier") == content(tmp_path / "Waited")
+        half = len(server.seen) // 2
+        assert [one.body for one in server.seen[:half]] == [one.body for one in server.seen[half:]]
+        assert server.most_busy == 1
+
+
+def test_servers_are_waited_for_however_they_are_wrapped(tmp_path):
+    pytest.importorskip("openai")
+    served = [
+        HttpVerifier("http://127.0.0.1/score"),
+        VlmVerifier(Server("m", base_url="http://127.0.0.1/v1")),
+    ]
+    for one in served:
+        assert waits(one)
+        assert waits(cached(one, tmp_path))
+        assert waits(with_timeout(one, 5))
+    for one in (Brightness(), cached(Brightness(), tmp_path), with_timeout(Brightness(), 5), lambda images, prompt: []):
+        assert not waits(one)
