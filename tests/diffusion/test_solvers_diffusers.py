@@ -229,6 +229,7 @@ NATIVE = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("kind", ["sd", "sdxl"])
 @pytest.mark.parametrize("name", NATIVE)
 def test_equals_the_plain_pipeline(name, kind):

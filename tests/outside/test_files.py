@@ -334,6 +334,7 @@ def test_a_verifier_that_changes_the_working_directory_changes_nothing_else(mode
     assert (wandering / "cache" / "scores.sqlite3").is_file()
 
 
+@pytest.mark.slow
 def test_a_failing_run_is_named_as_it_was_typed(model, wandering, capsys):
     (wandering / "bad.py").write_text("def bad(images, prompt): raise RuntimeError('no luck')\n")
     done = run_in(
@@ -359,6 +360,7 @@ def test_python_gets_full_paths(wandering):
     assert not [name for name in written(wandering) if name.startswith("elsewhere")]
 
 
+@pytest.mark.slow
 def test_schedules_are_written_where_they_were_asked_for(model, wandering, capsys):
     asked = ["--model", model, "--prompt", "a cat", "--samples", "2", "--keep", "kept"]
     done = run_in(

@@ -42,7 +42,7 @@ def taking_turns(first=0):
     return [(name, ("verifier", "judge")[(n + first) % 2]) for n, name in enumerate(NAMES)]
 
 
-@pytest.mark.sampled(10)
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize(("name", "key"), taking_turns())
 def test_a_card_names_only_what_is_registered_and_in_the_package(
     name, key, model, marker, port, capsys, monkeypatch, tmp_path
@@ -190,7 +190,7 @@ def asked(run, **changes):
     edit(run / "run.json", lambda held: held.update(status="interrupted"))
 
 
-@pytest.mark.sampled(10)
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize(("name", "key"), taking_turns(1))
 def test_a_run_directory_imports_nothing_and_calls_nobody(name, key, run, marker, port, capsys, monkeypatch, tmp_path):
     number, called = port
@@ -279,6 +279,7 @@ def test_a_run_directory_downloads_no_model(model_name, part, run, capsys, hub):
     assert "\x1b" not in err
 
 
+@pytest.mark.slow
 def test_a_local_model_needs_no_trust_and_a_hostile_one_is_refused_all_the_same(model, marker, capsys, tmp_path):
     given = ["generate", "a cat", "--model", str(model), "--verifier", "brightness", "--steps", "2", "--budget", "2"]
     assert cli.main([*given, "--out", str(tmp_path / "run"), "--json"]) == 0

@@ -251,6 +251,7 @@ def test_a_replay_has_its_class(tmp_path, folders, name, label):
     assert float((images_of(rebuild(recipe, str(folders[name])), [0]) - images_of(sampler, [0])).abs().max()) > 0.02
 
 
+@pytest.mark.slow
 def test_the_command_line(tmp_path, monkeypatch, capsys, folders):
     monkeypatch.chdir(tmp_path)
     common = ["--model", str(folders["flow"]), "--steps", "2", "--verifier", "brightness", "--budget", "2"]

@@ -331,6 +331,7 @@ def test_what_set_timesteps_rewrites_is_left_out(name):
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 def test_the_place_of_weights_is_left_out(tmp_path):
     first, older = fingerprint(tiny.sd()), older_fingerprint(tiny.sd())
     moves = [

@@ -200,6 +200,7 @@ def test_images_count_by_pixels_palette_alpha_and_orientation(tmp_path):
 # What is refused
 
 
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize(
     ("value", "error", "got"),
     [

@@ -40,6 +40,7 @@ def flux(embeds=False):
 # What has no effect
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("make", [tiny.sd, tiny.sdxl, tiny.sd3])
 def test_a_negative_prompt_without_guidance_is_said_once(make):
     pipe = make()
@@ -66,6 +67,7 @@ class NoText(FluxPipeline):
         return torch.zeros(num_images_per_prompt, 8, 32), torch.zeros(num_images_per_prompt, 32), torch.zeros(8, 3)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("embeds", "more", "says"),
     [
@@ -85,6 +87,7 @@ def test_a_distilled_model_and_true_guidance(embeds, more, says):
     assert says is None or found[0].startswith(says)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("more", "says"),
     [

@@ -106,6 +106,7 @@ def close(found, expected):
     torch.testing.assert_close(found, expected, rtol=0, atol=ROUNDING * float(expected.std()))
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", ALL)
 def test_candidate_is_what_plain_diffusers_gives(name):
     sampler = sampler_of(name)
@@ -120,6 +121,7 @@ def test_candidate_is_what_plain_diffusers_gives(name):
     assert float((latents - plain(name, 4)).abs().max()) > 0.1  # the seed matters
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "shapes", "ddim_linspace", "karras", *NATIVE])
 def test_parts_equal_the_whole_exactly(name):
     sampler = sampler_of(name)
@@ -136,6 +138,7 @@ def test_parts_equal_the_whole_exactly(name):
         assert torch.equal(found, expected), f"cut at {cut} of {last}"
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "shapes", *sorted(STOCHASTIC), "DPMSolverMultistepScheduler"])
 def test_batch_mates_do_not_matter(name):
     sampler = sampler_of(name)
@@ -188,6 +191,7 @@ def test_settings_reach_the_pipeline(more):
     assert not torch.equal(found, plain("sd", 3)) or found.shape != plain("sd", 3).shape
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     "make",
     [
@@ -212,6 +216,7 @@ def test_preview_before_the_last_step_is_the_clean_state(make):
     close(preview, after)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("name", "passes"), [("sd", 1), ("HeunDiscreteScheduler", 1), ("sdxl", 1), ("sd3", 1)])
 @pytest.mark.parametrize("guidance", [4.0, 1.0])
 def test_nfe_and_forwards_are_counted_where_the_network_runs(name, passes, guidance):
@@ -292,6 +297,7 @@ def use(pipe):
     assert sampler.description["fingerprint"]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("make", [tiny.sd, tiny.sdxl, tiny.sd3, MAKE["PNDMScheduler"]])
 @pytest.mark.parametrize("dressed", [False, True])
 def test_the_pipe_is_left_as_it_was_found(make, dressed):
@@ -309,6 +315,7 @@ def test_the_pipe_is_left_as_it_was_found(make, dressed):
     same(before, photograph(pipe))
 
 
+@pytest.mark.slow
 def test_the_pipe_is_left_as_it_was_found_after_an_exception():
     class Boom(Exception):
         pass
@@ -544,6 +551,7 @@ def test_wrong_settings_are_refused_before_anything_is_spent(more, says):
         PipelineSampler(pipe_of("sd"), PROMPT, **{"num_inference_steps": 2, **more})
 
 
+@pytest.mark.slow
 def test_fingerprint_reads_weights_and_settings(tmp_path):
     pipe = tiny.sd()
     first = fingerprint(pipe)

@@ -102,7 +102,7 @@ DIFFERS_BY_ROUNDING = 1
 """In steps of 1/255: Euler in other coordinates."""
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("kind", ["sd", "sd3"])
 @pytest.mark.parametrize(("name", "config"), CONFIGS, ids=lambda one: one if isinstance(one, str) else str(one or ""))
 def test_every_scheduler_gives_the_plain_image_or_is_refused(kind, name, config):
@@ -298,6 +298,7 @@ def test_a_network_that_draws_from_everybodys_generator(matters):
 # What pipelines pass to step
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("scheduler", "config", "eta", "solver"),
     [
@@ -380,6 +381,7 @@ def test_an_argument_of_a_rule_that_is_not_used_is_refused():
         sampler_of(pipe, solver=Ddim(0.3), pipe_kwargs={"eta": 0.5})
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("scheduler", "more"),
     [

@@ -133,6 +133,7 @@ def test_arguments_come_back_from_a_recipe_as_they_were_given(models, tmp_path):
         assert replay(f"{tmp_path / 'run'}:{one}").identical
 
 
+@pytest.mark.slow
 def test_an_image_is_given_again(models, tmp_path, capsys):
     pipe = nw.load(str(models / "control"), device="cpu")
     more = {"controlnet_conditioning_scale": 0.7}

@@ -137,6 +137,7 @@ RUNS = ["refine", "paths", "fk", "levels"]
 # What is right is read
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", RUNS)
 def test_what_noisewright_writes_fits_its_schemas(root, name):
     held = json.loads((root / name / "run.json").read_text())
@@ -526,6 +527,7 @@ def schedule(tmp_path):
     return write_schedule_file(tmp_path / "s.json", made)
 
 
+@pytest.mark.slow
 def test_a_mutated_schedule_is_read_or_refused(schedule):
     held = json.loads(schedule.read_text())
     refused = 0
@@ -554,6 +556,7 @@ def row(s):
     return {**{one.name: 0.0 for one in fields(LevelError)}, "s": s, "t": s, "mean_square": 0.1, "images": 9}
 
 
+@pytest.mark.slow
 def test_a_mutated_error_table_is_read_or_refused(tmp_path):
     about = {"model": "m", "fingerprint": "f", "prediction": "epsilon", "images": 9, "source": "self"}
     held = {
@@ -590,6 +593,7 @@ def test_damaged_statistics_are_one_line(tmp_path, change):
     assert "r.safetensors" in refusal(FeatureStatistics.load, tmp_path / "r.safetensors")
 
 
+@pytest.mark.slow
 def test_statistics_that_unpack_to_more_than_memory_are_refused(tmp_path):
     with (
         zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed,

@@ -129,7 +129,7 @@ def test_every_search_is_here():
     assert {name.split(",")[0] for name in CASES} == set(registry.names("search"))
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize("check", CONTRACT.values(), ids=CONTRACT)
 @pytest.mark.parametrize("name", CASES)
 def test_contract(name, check, tmp_path):

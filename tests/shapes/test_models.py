@@ -69,6 +69,7 @@ def test_pooled_output_is_that_of_the_end_token(pipe):
     assert torch.equal(output.pooler_output[0], output.last_hidden_state[0, 4])
 
 
+@pytest.mark.slow
 def test_makes_pictures_in_float32(pipe):
     assert {pipe.unet.dtype, pipe.vae.dtype, pipe.text_encoder.dtype} == {torch.float32}
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in range(8)]

@@ -79,6 +79,7 @@ def test_a_slow_request_is_tried_again():
         assert len(server.seen) == 2
 
 
+@pytest.mark.slow
 def test_what_was_answered_in_time_is_kept():
     def answer(seen, number):
         return Reply(RATED) if number == 0 else STUCK["silent"]
