@@ -132,7 +132,7 @@ class LoweredClock(Clock):
 
     @property
     def last(self) -> float:
-        return self.of(self.top).t
+        return model_path().time(self.top)
 
     @property
     def highest(self) -> float:
