@@ -9,16 +9,16 @@ from PIL import Image
 
 from noisewright.shapes.oracle import Grade, Reading, grade, read
 from noisewright.shapes.prompts import KINDS, parse, sample_prompt, sample_scene
-from noisewright.shapes.scene import Background, Scene, Thing, render
+from noisewright.shapes.scene import Background, Scene, SceneObject, render
 
 POSITION_TOLERANCE_PX = 1.0  # anti-aliasing and 8-bit colours move a centroid by less than a pixel
 GREY = Background((205, 208, 203), (190, 193, 188), 0.7)
-RED = Thing("circle", "red", "large", 9.0, 18, 30)
-BLUE = Thing("square", "blue", "small", 5.6, 46, 32)
+RED = SceneObject("circle", "red", "large", 9.0, 18, 30)
+BLUE = SceneObject("square", "blue", "small", 5.6, 46, 32)
 PROMPT = "a large red circle left of a small blue square"
 
 
-def picture(*things: Thing) -> np.ndarray:
+def picture(*things: SceneObject) -> np.ndarray:
     return render(Scene(things, GREY))
 
 
@@ -54,9 +54,9 @@ WRONG = {
     "relation": picture(replace(RED, x=46.0), replace(BLUE, x=14.0)),
     "no clear relation": picture(replace(RED, x=32.0, y=14), replace(BLUE, x=32.0, y=45)),
     "missing": picture(RED),
-    "extra": picture(RED, BLUE, Thing("star", "green", "small", 5.5, 32, 54)),
+    "extra": picture(RED, BLUE, SceneObject("star", "green", "small", 5.5, 32, 54)),
     "twice": picture(RED, replace(RED, x=40.0, y=52), replace(BLUE, y=14)),
-    "debris": picture(RED, BLUE, Thing("circle", "green", "small", 2.2, 32, 54)),
+    "debris": picture(RED, BLUE, SceneObject("circle", "green", "small", 2.2, 32, 54)),
     "malformed": np.where((np.mgrid[:64, :64][1] < 18)[:, :, None], picture(BLUE), picture(RED, BLUE)),  # half a circle
     "blank": picture(),
     "black": np.zeros((64, 64, 3), np.uint8),

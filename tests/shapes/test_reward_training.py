@@ -88,7 +88,7 @@ def test_the_image_encoder_starts_from_clips(reward, training):
     clip, scene = training("clip"), importlib.import_module("noisewright.shapes.scene")
     start = CLIPModel.from_pretrained(FOLDER.parents[1] / "src" / "noisewright" / "models" / "shapes-clip")
     rng = np.random.default_rng(0)
-    things = [scene.Thing("star", "red", "large", 9.0, x, 30) for x in (15, 30, 45)]
+    things = [scene.SceneObject("star", "red", "large", 9.0, x, 30) for x in (15, 30, 45)]
     pictures = np.stack([scene.render(scene.Scene((one,), scene.sample_background(rng))) for one in things])
     model = reward.build(100, start, pictures)
     pixels = clip.normalise(torch.from_numpy(pictures))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from noisewright.shapes.prompts import KINDS, kind, sample_prompt, sample_scene
-from noisewright.shapes.scene import SHAPES, Background, Scene, Thing, apart, box, coverage, render, unit_area
+from noisewright.shapes.scene import SHAPES, Background, Scene, SceneObject, apart, box, coverage, render, unit_area
 
 GREY = Background((200, 200, 200), (200, 200, 200), 0.0)
 AREA_TOLERANCE = 0.02  # of the area: 4x supersampling of a shape of radius 9
@@ -21,7 +21,7 @@ def test_same_seed_same_picture():
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_coverage_is_the_area(shape):
-    alpha, rows, columns = coverage(Thing(shape, "red", "large", 9.0, 31.3, 30.8))
+    alpha, rows, columns = coverage(SceneObject(shape, "red", "large", 9.0, 31.3, 30.8))
     assert alpha.sum() == pytest.approx(unit_area(shape) * 81, rel=AREA_TOLERANCE)
     y, x = np.mgrid[rows, columns] + 0.5
     assert (alpha * x).sum() / alpha.sum() == pytest.approx(31.3, abs=0.1)
@@ -43,7 +43,8 @@ def test_scene_has_exactly_the_objects_of_its_prompt(name):
 
 def test_objects_do_not_touch_on_the_picture():
     near = Scene(
-        (Thing("square", "red", "large", 9, 20, 32), Thing("square", "red", "large", 9, 20 + 2 * 7.83 + 3, 32)), GREY
+        (SceneObject("square", "red", "large", 9, 20, 32),
+         SceneObject("square", "red", "large", 9, 20 + 2 * 7.83 + 3, 32)), GREY,
     )
     assert apart(*near.things)
     row = render(near)[32].astype(int)

@@ -16,7 +16,7 @@ from noisewright import cli, registry
 from noisewright.errors import VerifierFailed
 from noisewright.images.metadata import read_image
 from noisewright.verifiers import cache
-from noisewright.verifiers.cache import FILE, Cached, Shelf, all_cached, cached, image_hashes, key_of
+from noisewright.verifiers.cache import FILE, Cached, JsonCache, all_cached, cached, image_hashes, key_of
 from noisewright.verifiers.http import HttpVerifier
 from noisewright.verifiers.pixels import Brightness, Sharpness
 from noisewright.verifiers.protocol import DifferentiableVerifier, Verifier, as_verifier, score
@@ -86,7 +86,8 @@ def test_a_broken_verifier_is_broken_in_a_cache_too():
         def __call__(self, images, prompt):
             raise RuntimeError("no")
 
-    with pytest.raises(VerifierFailed, match=r"^verifier counted raised RuntimeError: no$"):
+    said = r"^verifier counted raised RuntimeError: no \(test_cache\.py, line \d+\)$"
+    with pytest.raises(VerifierFailed, match=said):
         score(Cached(Broken()), IMAGES, "a")
 
 
@@ -127,7 +128,7 @@ def test_a_server_s_scores_are_kept_in_memory_alone(tmp_path):
 
 
 def test_many_threads_and_connections(tmp_path):
-    shelves = [Shelf(tmp_path) for _ in range(3)]
+    shelves = [JsonCache(tmp_path) for _ in range(3)]
 
     def use(n):
         shelves[n % 3].put({f"key {n}": [n, {"text": "ü"}]})
@@ -143,7 +144,7 @@ def test_what_is_no_place_for_scores_is_refused_in_one_line(tmp_path):
     (tmp_path / FILE).mkdir()
     for place in (tmp_path / "file", tmp_path):
         with pytest.raises(ValueError, match="expected a directory to keep scores in, got") as caught:
-            Shelf(place)
+            JsonCache(place)
         assert "\n" not in str(caught.value)
 
 
@@ -181,7 +182,7 @@ def test_generate_keeps_scores_where_it_is_told(tmp_path, capsys):
     pictures = [read_image(file)[0] for file in (tmp_path / "run" / "images").glob("*.png")]
     images = torch.stack([torch.from_numpy(one.copy()).permute(2, 0, 1) / 255 for one in pictures])
     keys = [key_of(image, "a red circle", Brightness.fingerprint) for image in image_hashes(images)]
-    assert len(Shelf(tmp_path / "kept").get(keys)) == 3
+    assert len(JsonCache(tmp_path / "kept").get(keys)) == 3
     (tmp_path / "file").touch()
     assert cli.main([*given, "--score-cache", str(tmp_path / "file"), "--out", str(tmp_path / "other")]) == 2
     assert "expected a directory as --score-cache" in capsys.readouterr().err
@@ -219,7 +220,7 @@ FUZZ = 120
 @pytest.fixture
 def filled(tmp_path):
     """A directory with the scores of IMAGES for 30 prompts."""
-    shelf = Shelf(tmp_path / "good")
+    shelf = JsonCache(tmp_path / "good")
     one = Cached(Counted(), shelf)
     for n in range(30):
         score(one, IMAGES, "x" * (n + 1))
@@ -294,7 +295,7 @@ def works_without(place, caplog):
 
 def test_a_locked_file_is_gone_without(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(cache, "WAIT_SECONDS", 0.05)
-    Shelf(tmp_path).put({"x": 1})
+    JsonCache(tmp_path).put({"x": 1})
     with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as other:
         other.execute("BEGIN EXCLUSIVE")
         works_without(tmp_path, caplog)  # and not after minutes of waiting
@@ -333,7 +334,7 @@ def test_a_read_only_file_is_read_all_the_same(filled, caplog, monkeypatch):
 
 
 def test_a_full_disk_is_gone_without(tmp_path, caplog, monkeypatch):
-    shelf = Shelf(tmp_path)
+    shelf = JsonCache(tmp_path)
     real = sqlite3.connect
 
     def small(*args, **given):
@@ -350,9 +351,9 @@ def test_a_full_disk_is_gone_without(tmp_path, caplog, monkeypatch):
 
 WRITER = """
 import sys
-from noisewright.verifiers.cache import Shelf
+from noisewright.verifiers.cache import JsonCache
 
-shelf = Shelf(sys.argv[1])
+shelf = JsonCache(sys.argv[1])
 for n in range(60):
     shelf.put({f"{sys.argv[2]} {n}": n})
     shelf.get([f"{other} {n}" for other in "ab"])
@@ -367,7 +368,7 @@ def test_two_processes_at_once(tmp_path):
         assert one.communicate()[1] == b""
         assert one.returncode == 0
     keys = {f"{name} {n}": n for name in "ab" for n in range(60)}
-    assert Shelf(tmp_path).get(keys) == keys
+    assert JsonCache(tmp_path).get(keys) == keys
 
 
 def test_several_verifiers_meet_a_bad_file_once(tmp_path, caplog):
@@ -412,7 +413,8 @@ def test_what_may_change_under_its_fingerprint_is_never_looked_up_on_disk(tmp_pa
     if isinstance(inner, HttpVerifier):
         return
     score(one, IMAGES, "a")
-    assert Shelf(tmp_path / "kept").get([key_of(image, "a", one.fingerprint) for image in image_hashes(IMAGES)]) == {}
+    keys = [key_of(image, "a", one.fingerprint) for image in image_hashes(IMAGES)]
+    assert JsonCache(tmp_path / "kept").get(keys) == {}
 
 
 def test_what_lasts_is_kept_through_its_wrappers(tmp_path):

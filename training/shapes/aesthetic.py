@@ -31,7 +31,7 @@ from transformers import CLIPModel
 from evaluate import MODELS, candidates, record
 from noisewright.shapes.oracle import grade
 from noisewright.shapes.prompts import Prompt, load_prompts, parse, sample_prompt, sample_scene
-from noisewright.shapes.scene import SHAPES, SIDE_PX, Scene, Thing, coverage, render, rgb
+from noisewright.shapes.scene import SHAPES, SIDE_PX, Scene, SceneObject, coverage, render, rgb
 
 DEGRADATIONS = ("blur", "noise", "clutter", "colours")
 BLUR_PX, NOISE, CLUTTER = 3.0, 60.0, 16  # at the worst: deviations in pixels and in 0..255, and a number of things
@@ -60,7 +60,7 @@ def degraded(rng: np.random.Generator, scene: Scene, amounts: np.ndarray) -> np.
     canvas = render(Scene(tuple(things), scene.background)).astype(np.float32)
     for _ in range(round(clutter * CLUTTER)):
         shape, (x, y) = SHAPES[rng.integers(len(SHAPES))], rng.uniform(1, SIDE_PX - 1, size=2)
-        alpha, rows, columns = coverage(Thing(shape, "red", "small", rng.uniform(1.2, 3), x, y))
+        alpha, rows, columns = coverage(SceneObject(shape, "red", "small", rng.uniform(1.2, 3), x, y))
         patch = canvas[rows, columns]
         canvas[rows, columns] = patch + alpha[:, :, None] * (rng.uniform(0, 255, size=3) - patch)
     if blur:
@@ -70,7 +70,7 @@ def degraded(rng: np.random.Generator, scene: Scene, amounts: np.ndarray) -> np.
     return np.clip(canvas + 0.5, 0, 255).astype(np.uint8)
 
 
-def _muddied(rng: np.random.Generator, thing: Thing, amount: float) -> Thing:
+def _muddied(rng: np.random.Generator, thing: SceneObject, amount: float) -> SceneObject:
     """A thing whose colour has gone some of the way to any other."""
     old, new = np.array(thing.rgb), rng.uniform(40, 215, size=3)
     return replace(thing, rgb=rgb(old + amount * (new - old)))

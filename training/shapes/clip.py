@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from noisewright.shapes.prompts import MOST_THINGS, parse, sample_prompt
-from noisewright.shapes.scene import COLOURS, SHAPES, SIDE_PX, SIZES, Thing, render
+from noisewright.shapes.scene import COLOURS, SHAPES, SIDE_PX, SIZES, SceneObject, render
 
 GROUPS = 20_000
 GROUP_SIZE = 4
@@ -121,7 +121,7 @@ def helper_loss(patches: Tensor, scene: Tensor, things: Tensor) -> Tensor:
     return loss + 10 * F.mse_loss(scene[:, 40:].unflatten(1, (13, 2))[present], mean)
 
 
-def _row(things: tuple[Thing, ...]) -> list[list[float]]:
+def _row(things: tuple[SceneObject, ...]) -> list[list[float]]:
     rows = [[SHAPES.index(t.shape), COLOURS.index(t.colour), SIZES.index(t.size), t.x, t.y] for t in things]
     return rows + [[-1.0] * 5] * (MOST_THINGS - len(rows))
 

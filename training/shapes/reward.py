@@ -32,7 +32,7 @@ from transformers import BertTokenizer, CLIPModel
 from evaluate import MODELS, by_kind, candidates, record
 from noisewright.shapes.oracle import WEIGHTS, Grade, grade, grade_reading, read
 from noisewright.shapes.prompts import MOST_THINGS, PLURALS, WORDS, load_prompts, parse, sample_scene
-from noisewright.shapes.scene import COLOURS, PALETTE, SHAPES, SIDE_PX, Thing, coverage, render
+from noisewright.shapes.scene import COLOURS, PALETTE, SHAPES, SIDE_PX, SceneObject, coverage, render
 from noisewright.verifiers.imagereward import ImageRewardVerifier, RewardModel
 
 SIZE = clip.GROUP_SIZE
@@ -117,7 +117,7 @@ def spoil(rng: np.random.Generator, picture: np.ndarray, other: np.ndarray) -> n
     result = picture.astype(np.float32)
     for _ in range(rng.integers(1, 4)):
         colour, (x, y) = COLOURS[rng.integers(len(COLOURS))], rng.uniform(6, SIDE_PX - 6, size=2)
-        alpha, rows, columns = coverage(Thing("circle", colour, "small", rng.uniform(2, 4), x, y))
+        alpha, rows, columns = coverage(SceneObject("circle", colour, "small", rng.uniform(2, 4), x, y))
         patch = result[rows, columns]
         result[rows, columns] = patch + alpha[:, :, None] * (np.array(PALETTE[colour], np.float32) - patch)
     return result.astype(np.uint8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from noisewright.outside.messages import short as short
+from noisewright.outside.messages import short
 
 MOST_STEPS = 10_000
 """Of a sampler: ten times the times that models are trained at."""

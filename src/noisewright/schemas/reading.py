@@ -9,8 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from noisewright.outside.messages import cut as cut
-from noisewright.outside.messages import short as short
 from noisewright.outside.reading import read_bytes
 
 MOST_BYTES = 2**24

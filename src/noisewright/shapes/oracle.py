@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from noisewright.shapes.prompts import Prompt, holds, parse
-from noisewright.shapes.scene import COLOURS, PALETTE, RADIUS_PX, SHAPES, SIDE_PX, Thing, distance, unit_area
+from noisewright.shapes.scene import COLOURS, PALETTE, RADIUS_PX, SHAPES, SIDE_PX, SceneObject, distance, unit_area
 from noisewright.shapes.scene import rgb as as_rgb
 
 CHROMA = 0.18  # least max - min of RGB of an object's pixel; backgrounds stay under 0.06
@@ -53,7 +53,7 @@ class Blot:
 class Reading:
     """What one picture shows."""
 
-    things: tuple[Thing, ...]
+    things: tuple[SceneObject, ...]
     malformed: tuple[Blot, ...]
 
 
@@ -237,7 +237,7 @@ def read(images: Any) -> list[Reading]:
             components, alpha, fitting, image_of[fitting], x[fitting], y[fitting], area[fitting]
         )
 
-    things: list[list[Thing]] = [[] for _ in range(len(batch))]
+    things: list[list[SceneObject]] = [[] for _ in range(len(batch))]
     blots: list[list[Blot]] = [[] for _ in range(len(batch))]
     for i in kept.nonzero()[:, 0][x[kept].argsort()].tolist():
         colour, at = COLOURS[colour_of[i]], (x[i].item(), y[i].item())
@@ -252,7 +252,7 @@ def read(images: Any) -> list[Reading]:
             reason = "colour"
         else:
             tone = as_rgb((255 * body_rgb[i]).tolist())
-            things[image_of[i]].append(Thing(SHAPES[shape[i]], colour, size, radius[i].item(), *at, tone))
+            things[image_of[i]].append(SceneObject(SHAPES[shape[i]], colour, size, radius[i].item(), *at, tone))
             continue
         blots[image_of[i]].append(Blot(colour, *at, int(pixels[i]), reason))
     return [Reading(tuple(a), tuple(b)) for a, b in zip(things, blots, strict=True)]
@@ -267,7 +267,7 @@ def grade_reading(reading: Reading, prompt: Prompt) -> Grade:
     slots = [group for group in prompt.groups for _ in range(group.count)]
     things, blots = reading.things, reading.malformed
     count, most = len(things) + len(blots), max(len(slots), len(things) + len(blots))
-    shown: list[Thing | Blot] = [*things, *blots]
+    shown: list[SceneObject | Blot] = [*things, *blots]
     aspects = {
         "count": 1 - abs(count - len(slots)) / most,
         "colours": _overlap([s.colour for s in slots], [t.colour for t in shown]),

@@ -17,7 +17,7 @@ from noisewright.shapes.scene import (
     SIDE_PX,
     SIZES,
     Scene,
-    Thing,
+    SceneObject,
     apart,
     box,
     rgb,
@@ -196,16 +196,16 @@ def holds(relation: str, dx: float, dy: float, separation_px: float, dominance: 
     return along >= separation_px and along >= dominance * abs(across)
 
 
-def _place(rng: np.random.Generator, shape: str, colour: str, size: str, shrink: float) -> Thing:
+def _place(rng: np.random.Generator, shape: str, colour: str, size: str, shrink: float) -> SceneObject:
     low, high = RADIUS_PX[size]
     radius = rng.uniform(low, low + (high - low) * shrink)
-    here = box(Thing(shape, colour, size, radius, 0, 0))
+    here = box(SceneObject(shape, colour, size, radius, 0, 0))
     lows = _MARGIN_PX - here[0], _MARGIN_PX - here[1]
     highs = SIDE_PX - _MARGIN_PX - here[2], SIDE_PX - _MARGIN_PX - here[3]
     x, y = rng.uniform(lows, highs)
     jitter = rng.uniform(-COLOUR_JITTER, COLOUR_JITTER, size=3)
     tone = rgb(np.clip(np.array(PALETTE[colour]) + jitter, 0, 255))
-    return Thing(shape, colour, size, float(radius), float(x), float(y), tone)
+    return SceneObject(shape, colour, size, float(radius), float(x), float(y), tone)
 
 
 def sample_scene(rng: np.random.Generator, prompt: Prompt) -> Scene:
@@ -218,7 +218,7 @@ def sample_scene(rng: np.random.Generator, prompt: Prompt) -> Scene:
     while True:
         attempt += 1
         shrink = 1.0 if attempt < 8 else 0.3  # crowded scenes take the lower end of their sizes
-        things: list[Thing] = []
+        things: list[SceneObject] = []
         for slot, size in zip(slots, sizes, strict=True):
             for _ in range(12):
                 thing = _place(rng, slot.shape, slot.colour, size, shrink)

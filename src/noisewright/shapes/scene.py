@@ -44,7 +44,7 @@ class Background:
 
 
 @dataclass(frozen=True)
-class Thing:
+class SceneObject:
     """One object: names of its shape, colour and size; ``radius``, ``x`` and ``y`` (its centroid) in pixels."""
 
     shape: str
@@ -60,7 +60,7 @@ class Thing:
 class Scene:
     """Objects on a background."""
 
-    things: tuple[Thing, ...]
+    things: tuple[SceneObject, ...]
     background: Background
 
 
@@ -133,7 +133,7 @@ def unit_area(shape: str) -> float:
     return float((distance(shape, x, y) < 0).sum() * step**2)
 
 
-def coverage(thing: Thing) -> tuple[np.ndarray, slice, slice]:
+def coverage(thing: SceneObject) -> tuple[np.ndarray, slice, slice]:
     """How much of each pixel a thing covers, on its own patch.
 
     Returns:
@@ -175,7 +175,7 @@ def render(scene: Scene) -> np.ndarray:
     return np.clip(canvas + 0.5, 0, 255).astype(np.uint8)
 
 
-def apart(a: Thing, b: Thing, gap_px: float = GAP_PX) -> bool:
+def apart(a: SceneObject, b: SceneObject, gap_px: float = GAP_PX) -> bool:
     """Whether two things are surely at least ``gap_px`` apart, by their boxes or by their circles."""
     if np.hypot(a.x - b.x, a.y - b.y) >= a.radius * REACH[a.shape] + b.radius * REACH[b.shape] + gap_px:
         return True
@@ -185,7 +185,7 @@ def apart(a: Thing, b: Thing, gap_px: float = GAP_PX) -> bool:
     return max(across, down) >= gap_px
 
 
-def box(thing: Thing) -> tuple[float, float, float, float]:
+def box(thing: SceneObject) -> tuple[float, float, float, float]:
     """Left, top, right and bottom of a thing, in pixels."""
     side, top, bottom = (thing.radius * extent for extent in EXTENT[thing.shape])
     return thing.x - side, thing.y - top, thing.x + side, thing.y + bottom

@@ -51,7 +51,7 @@ def key_of(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-class Shelf:
+class JsonCache:
     """JSON values by key: in memory, and in an SQLite file that several processes may share.
 
     Each row has a checksum over key and value: what does not match is not there. A file that is locked, read-only,
@@ -160,13 +160,13 @@ class Cached:
         directory: where scores outlive the process, or a shelf there; None keeps them in memory.
     """
 
-    def __init__(self, verifier: Verifier, directory: str | Path | Shelf | None = None) -> None:
+    def __init__(self, verifier: Verifier, directory: str | Path | JsonCache | None = None) -> None:
         self.verifier = verifier
         self.name = verifier.name
         if directory is not None and not is_lasting(verifier):
             log.warning("scores of %s are not kept on disk: %s", verifier.name, why_not_lasting(verifier))
             directory = None
-        self._shelf = directory if isinstance(directory, Shelf) else Shelf(directory)
+        self._kept = directory if isinstance(directory, JsonCache) else JsonCache(directory)
 
     @property
     def lasting(self) -> bool:
@@ -183,12 +183,12 @@ class Cached:
 
     def __call__(self, images: Tensor, prompt: str) -> Sequence[float]:
         keys = [key_of(image, prompt, self.fingerprint) for image in image_hashes(images)]
-        known = self._shelf.get(keys)
+        known = self._kept.get(keys)
         rows = {key: keys.index(key) for key in keys if key not in known}
         if rows:
             found = score(self.verifier, images[list(rows.values())], prompt)
             new = {key: value for key, value in zip(rows, found, strict=True) if not math.isnan(value)}
-            self._shelf.put(new)
+            self._kept.put(new)
             known.update(new)
         return [known.get(key, math.nan) for key in keys]
 
@@ -202,7 +202,7 @@ class _CachedDifferentiable(Cached):
         return self.verifier.gradient_scores(images, prompt)  # type: ignore[attr-defined]
 
 
-def cached(verifier: Verifier, directory: str | Path | Shelf | None = None) -> Verifier:
+def cached(verifier: Verifier, directory: str | Path | JsonCache | None = None) -> Verifier:
     """``verifier`` with a memory; see :class:`Cached`.
 
     One that keeps answers by itself (``keep_in``) is told where; one whose scores need more than the image
@@ -212,7 +212,7 @@ def cached(verifier: Verifier, directory: str | Path | Shelf | None = None) -> V
         ValueError: where the directory cannot be used.
     """
     if isinstance(verifier, KeepsAnswers):
-        verifier.keep_in(directory.directory if isinstance(directory, Shelf) else directory)
+        verifier.keep_in(directory.directory if isinstance(directory, JsonCache) else directory)
         return verifier
     if isinstance(verifier, WantsPreviews):
         return verifier
@@ -222,7 +222,7 @@ def cached(verifier: Verifier, directory: str | Path | Shelf | None = None) -> V
 
 def all_cached(verifiers: Sequence[Verifier], directory: str | Path) -> list[Verifier]:
     """Each of ``verifiers`` :func:`cached`, with one shelf for all, so that a file that fails is met once."""
-    shelf = Shelf(directory) if any(is_lasting(one) for one in verifiers) else directory
+    shelf = JsonCache(directory) if any(is_lasting(one) for one in verifiers) else directory
     return [cached(one, shelf) for one in verifiers]
 
 

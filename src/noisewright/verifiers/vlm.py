@@ -31,7 +31,7 @@ from torch import Tensor
 from noisewright.errors import VerifierFailed
 from noisewright.images.metadata import pixels_of
 from noisewright.outside.texts import clean
-from noisewright.verifiers.cache import Shelf, image_hashes, key_of
+from noisewright.verifiers.cache import JsonCache, image_hashes, key_of
 from noisewright.verifiers.protocol import Usage, Verifier, is_lasting, usage_of
 from noisewright.verifiers.retry import TimeIsUp, checked_seconds
 from noisewright.verifiers.rubric import (
@@ -115,7 +115,7 @@ class VlmVerifier:
         parts = (backend.fingerprint, form, RUBRIC_VERSION)
         self._asked = key_of(*parts)
         self.fingerprint = hashlib.sha256(json.dumps([*parts, aspect]).encode()).hexdigest()[:16]
-        self._shelf = Shelf(cache)
+        self._shelf = JsonCache(cache)
         if cache is not None and not self.lasting and not isinstance(backend, _Nothing):
             log.warning("answers of %s in %s are as old as they are: nothing says when a server changes", name, cache)
 
@@ -128,7 +128,7 @@ class VlmVerifier:
         if directory is not None and not self.lasting:
             log.warning("scores of %s are not kept on disk: nothing says when a server changes", self.name)
         else:
-            self._shelf = Shelf(directory)
+            self._shelf = JsonCache(directory)
 
     @property
     def lasting(self) -> bool:
