@@ -65,6 +65,11 @@ class Plan:
     spec: dict[str, Any]
     warnings: list[str]
 
+    @property
+    def winners(self) -> int:
+        """How many of the best are rendered in full and judged."""
+        return max(1, self.request.keep or 0)
+
 
 def plan(
     request: Request,

@@ -15,7 +15,7 @@ from urllib.request import getproxies
 import torch
 from torch import Tensor, nn
 
-from noisewright.outside.bundled import OWNER, bundled
+from noisewright.outside.bundled import bundled, is_own
 from noisewright.outside.hub import cached, refusal
 from noisewright.outside.messages import first_line
 
@@ -54,7 +54,7 @@ def files_of(model: str | Path, needs: Sequence[Sequence[str]], given_as: str) -
     """
     text = str(model)
     own = bundled(text)
-    if own is None and text.partition("/")[0] == OWNER and not Path(text).is_dir():
+    if own is None and is_own(text) and not Path(text).is_dir():
         raise ValueError(f"verifier model {text!r} could not be loaded: noisewright comes with no such model")
     path = own or Path(model)
     if path.is_dir():
