@@ -205,6 +205,23 @@ def test_a_pipeline_that_its_name_no_longer_gives_is_said(folder, tmp_path, caps
     assert nw.resume(tmp_path / "run", pipe, budget=3, pictures=False).images == 3
 
 
+def test_tensors_are_recorded_by_their_hash_and_given_again(folder, tmp_path, capsys):
+    pipe = nw.load(str(folder), device="cpu")
+    embeds = pipe.encode_prompt(PROMPT, "cpu", 1, True)
+    given = {"prompt_embeds": embeds[0], "negative_prompt_embeds": embeds[1]}
+    shape = ", ".join(map(str, embeds[0].shape))
+    found = nw.search(pipe, PROMPT, verifier="brightness", out=tmp_path / "run", **given, **SHORT)
+    text = nw.search(pipe, PROMPT, verifier="brightness", **SHORT)
+    assert found.best.scores == text.best.scores
+    record = read_run(tmp_path / "run")["request"]["pipeline_args"]["prompt_embeds"]["$tensor"]
+    assert record[1:] == ["float32", list(embeds[0].shape)]
+    say = (f"prompt_embeds= (a tensor of shape ({shape}))", "negative_prompt_embeds=")
+    refused(capsys, ["resume", tmp_path / "run", "--budget", "3"], *say)
+    assert nw.resume(tmp_path / "run", budget=3, pictures=False, **given).images == 3
+    with pytest.raises(RunMismatch, match="prompt_embeds"):
+        nw.resume(tmp_path / "run", budget=4, **{**given, "prompt_embeds": 2 * embeds[0]})
+
+
 def test_a_smaller_budget_than_is_spent_is_refused_and_not_written_down(folder, tmp_path, capsys):
     nw.search(str(folder), PROMPT, verifier="brightness", out=tmp_path / "run", **{**SHORT, "budget": "3 images"})
     before = (tmp_path / "run" / "run.json").read_bytes()

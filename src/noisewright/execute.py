@@ -7,7 +7,6 @@ import math
 import platform
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -110,9 +109,7 @@ def _searched(plan: Plan, run: Run) -> tuple[str, bool]:
         _say_if_short(plan, run, stopped)
     except (KeyboardInterrupt, Stopped) as error:
         if run.best is None:
-            log.warning("ending with the first image; Ctrl-C again ends without it")
-            with suppress(KeyboardInterrupt):
-                run.finish_one()
+            _finish_one(run)
         return _why_ended(error), True
     except BaseException as error:
         if run.store.is_new and isinstance(error, (ValueError, TypeError)):  # wrong use: as if it had never begun
@@ -121,6 +118,15 @@ def _searched(plan: Plan, run: Run) -> tuple[str, bool]:
             _mark_failed(run.store, error)
         raise
     return stopped, False
+
+
+def _finish_one(run: Run) -> None:
+    """Make a picture of what was begun, for who ended a run before its first; Ctrl-C again ends it without."""
+    log.warning("ending with the first image; Ctrl-C again ends without it")
+    try:
+        run.finish_one()
+    except (KeyboardInterrupt, Exception) as error:
+        log.warning("ended without an image (%s)", clean(str(error) or type(error).__name__, 200))
 
 
 def _why_ended(error: BaseException) -> str:

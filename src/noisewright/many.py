@@ -14,6 +14,7 @@ from typing import Any
 
 from noisewright.api import given_apart
 from noisewright.continuing import check_spent
+from noisewright.errors import Stopped
 from noisewright.execute import execute
 from noisewright.outside.bounds import MOST_PROMPTS, no_more
 from noisewright.outside.files import check_directory
@@ -25,6 +26,7 @@ from noisewright.progress import RunProgress, Show, displayed
 from noisewright.request import Request, read_request
 from noisewright.result import Result
 from noisewright.run.budget import parse_budget
+from noisewright.run.directory import summary_in
 from noisewright.run.reading import is_concluded, is_run, read_run
 from noisewright.samplers.quiet import quiet
 from noisewright.schemas.request import check_arguments, check_prompt
@@ -242,6 +244,8 @@ class PromptRuns:
             if is_run(run):
                 check_spent(run, parse_budget(plan.budget))
             result = execute(plan, run, None if show is None else RunProgress(show), pictures=pictures)
+        except Stopped as error:
+            return PromptRun(number, self.prompts[number - 1], run, "interrupted", error=_line(error))
         except Exception as error:  # of this prompt alone, perhaps: the others are made all the same
             return self._failed(number, error)
         summary = summary_in(run, result.to_json())
@@ -269,14 +273,6 @@ def _parts(show: Show, count: int) -> Callable[[int], Show]:
         return show_part
 
     return part
-
-
-def summary_in(run: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """A result with its paths below ``run``."""
-    found = dict(summary)
-    for name in ("best", "baseline"):
-        found[name] = {**found[name], "file": str(run / Path(found[name]["file"]).name)}
-    return {**found, "run": str(run)}
 
 
 def _line(error: BaseException) -> str:

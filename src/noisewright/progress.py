@@ -150,24 +150,6 @@ def displayed(wanted: bool | None) -> Iterator[Show | None]:
 # What is counted
 
 
-def counting(show: Show, total: int, first: int = 0) -> Callable[[int, str], None]:
-    """Show pieces of work that take about the same time each: call what this gives with how many are done, and words.
-
-    Args:
-        show: the display.
-        total: how many there are.
-        first: how many were there before, which take no time.
-    """
-    began = time.monotonic()
-
-    def count(done: int, text: str) -> None:
-        took, made = time.monotonic() - began, done - first
-        left = took * max(0, total - done) / made if made > 0 else None
-        show(min(1.0, done / max(1, total)), left, text)
-
-    return count
-
-
 class RunProgress:
     """Follows a run by the step, and tells a display: how much is done, the time left, the best so far.
 

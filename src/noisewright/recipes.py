@@ -76,13 +76,18 @@ def find_recorded_model(recipe: Mapping[str, Any], image: Path, trust: bool = Fa
 
 def _model_of(run: Path) -> str | None:
     """The model that the settings of a run in a directory name, with its path; None where there is no run."""
-    spec = (run_of(run) or {}).get("spec")
+    spec = (_run_of(run) or {}).get("spec")
     sampler = spec.get("sampler") if isinstance(spec, dict) else None
     model = sampler.get("model") if isinstance(sampler, dict) else None
     return model if isinstance(model, str) else None
 
 
-def run_of(folder: Path) -> dict[str, Any] | None:
+def run_beside(image: Path) -> dict[str, Any]:
+    """The run.json of the run that an image lies in; empty where it lies in none."""
+    return next(filter(None, map(_run_of, (image.parent, image.parent.parent))), {})
+
+
+def _run_of(folder: Path) -> dict[str, Any] | None:
     """The run.json of a directory; None where it is no run, or one that cannot be read."""
     try:
         return read_run(folder) if is_run(folder) else None

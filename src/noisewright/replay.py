@@ -20,7 +20,7 @@ from noisewright.execute import versions
 from noisewright.images.metadata import encode_png, pixel_hash, read_image, read_recipe
 from noisewright.outside.files import check_output, write_atomically
 from noisewright.planning import check_device
-from noisewright.recipes import find_image, find_recorded_model, run_of
+from noisewright.recipes import find_image, find_recorded_model, run_beside
 from noisewright.request import RESERVED
 from noisewright.run.particle import Particle, from_lineage, noise_particle
 from noisewright.run.store import Store
@@ -128,21 +128,16 @@ def replay(
     typed = None if out is None else as_path("out", out)
     out = None if typed is None else check_output(typed, make_parent=False)
     model = None if model is None else str(as_path("a model", model))
-    asked = check_arguments(device=device, dtype=dtype)
-    device, dtype = asked.device, asked.dtype
+    device, dtype = (asked := check_arguments(device=device, dtype=dtype)).device, asked.dtype
     check_device(device)
-    image = find_image(source)
-    pixels, recipe = read_recipe(image)
-    if model is None:
-        model = find_recorded_model(recipe, image, trust)
-    run = next(filter(None, map(run_of, (image.parent, image.parent.parent))), {})
-    loading = loading_arguments(
-        recipe["sampler"], what=str(image), loras=loras, config=config, request=run.get("request")
-    )
+    pixels, recipe = read_recipe(image := find_image(source))
+    model = find_recorded_model(recipe, image, trust) if model is None else model
+    request = run_beside(image).get("request")
+    loading = loading_arguments(recipe["sampler"], what=str(image), loras=loras, config=config, request=request)
     sampler = rebuild(recipe, model, device, dtype, pipe_kwargs, loading)
     particle = _particle(recipe)
     best, how = _regenerate(sampler, [particle], particle, recipe), "alone"
-    size, place = int(recipe["micro_batch"]["size"]), int(recipe["micro_batch"]["place"])
+    size, place = (int(recipe["micro_batch"][key]) for key in ("size", "place"))
     tried = True
     if not np.array_equal(best, pixels) and size > 1:
         fits = size * best.shape[0] * best.shape[1] <= MOST_AT_ONCE

@@ -10,8 +10,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, Self
 
@@ -21,6 +20,7 @@ from typing_extensions import TypedDict
 from noisewright import registry
 from noisewright.outside.bounds import MOST_VERIFIERS, no_longer, no_more
 from noisewright.outside.messages import short
+from noisewright.registry.located import located_model, located_verifiers
 from noisewright.schemas.checked import (
     CLOSED,
     LARGEST_SEED,
@@ -34,7 +34,7 @@ from noisewright.schemas.checked import (
     matching,
     wrong,
 )
-from noisewright.schemas.reading import exists, is_directory, is_file
+from noisewright.schemas.reading import is_directory, is_file
 from noisewright.schemas.request import (
     DeviceName,
     Dtype,
@@ -70,9 +70,6 @@ EMBEDS = ("prompt_embeds", "pooled_prompt_embeds", "negative_prompt_embeds", "ne
 
 LOADED_BY = ("model", "device", "dtype", "variant", "config", "loras")
 """What a pipeline is loaded by, where it is not given itself."""
-
-PATH_OPTIONS = ("model", "head", "processor", "labels", "reference", "start")
-"""What of a verifier may name a file or directory."""
 
 OPTIONS = {"num_inference_steps": "steps", "search_args": "search_arg", "pipeline_args": "pipeline_arg",
            "loras": "lora"}  # fmt: skip
@@ -244,8 +241,8 @@ class Request(BaseModel):
         schedule, config = self.schedule, self.config
         changes = {
             "model": None if self.model is None else located_model(self.model),
-            "verifier": None if self.verifier is None else [_located_verifier(one) for one in self.verifier],
-            "judge": None if self.judge is None else [_located_verifier(one) for one in self.judge],
+            "verifier": located_verifiers(self.verifier),
+            "judge": located_verifiers(self.judge),
             "schedule": str(Path(schedule).absolute()) if schedule is not None and is_file(schedule) else schedule,
             "score_cache": None if self.score_cache is None else str(Path(self.score_cache).resolve()),
             "config": None if config is None else str(Path(config).absolute()) if is_directory(config) else config,
@@ -321,43 +318,6 @@ def _of_before(value: Mapping[str, Any]) -> dict[str, Any]:
         if found.get(name) == []:
             found[name] = None
     return found
-
-
-# Where things lie
-
-
-def located_model(name: str) -> str:
-    """A model's directory or file by its full path; names of bundled models and of the hub as they are."""
-    if registry.is_installed(name):
-        return name
-    if is_directory(name):
-        return str(Path(name).resolve())
-    return str(Path(name).absolute()) if is_file(name) else name
-
-
-def located_verifiers(names: Sequence[Any] | None) -> list[Any] | None:
-    """Verifiers with files and models by their full path, so that ``resume`` finds them from another directory."""
-    return None if names is None else [_located_verifier(one) for one in names]
-
-
-def _located_verifier(name: Any) -> Any:
-    if not isinstance(name, str):
-        return name
-    file = registry.from_file(name)
-    if file is not None:
-        return replace(file, file=str(Path(file.file).resolve())).text if is_file(file.file) else name
-    kind, colon, rest = name.partition(":")
-    model, options = registry.model_and_options(rest)
-    parts = [_located_value("model", model)] if model else []
-    parts += [f"{key}={_located_value(key, value)}" for key, value in options.items()]
-    return f"{kind}{colon}{','.join(parts)}"
-
-
-def _located_value(key: str, value: str) -> str:
-    """A verifier's model or option by its full path where it names what is there; labels are names but in a file."""
-    may = key in PATH_OPTIONS and (key != "labels" or value.endswith(".txt"))
-    there = may and value and registry.bundled(value) is None and exists(value)
-    return str(Path(value).resolve()) if there else value
 
 
 # Names

@@ -146,7 +146,9 @@ class Result:
 
     def plot(self, file: str | Path | None = None) -> Any:
         """The best-so-far curve as a matplotlib figure, which a notebook shows; written to ``file`` if one is given."""
-        return report.plot_curve(self.curve, self.verifiers, file, value_name=self.value_name)
+        alike = len({one.particle.steps for one in self.candidates}) == 1  # else the curve is of drafts
+        level = self.baseline.value if alike else None
+        return report.plot_curve(self.curve, self.verifiers, file, value_name=self.value_name, baseline=level)
 
     def __repr__(self) -> str:
         rows = [f"{name} {after} ({before})" for name, _, before, after, _ in self._scores()]

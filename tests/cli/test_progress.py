@@ -14,7 +14,7 @@ from noisewright import progress
 from noisewright.api import planned
 from noisewright.cli import progress as cli_progress
 from noisewright.execute import execute
-from noisewright.progress import RunProgress, counting, lines
+from noisewright.progress import RunProgress, lines
 from noisewright.samplers.mixture import MixtureSampler
 
 STEPS = 5
@@ -107,16 +107,6 @@ def test_lines_come_when_so_many_seconds_have_passed():
         show(0.5, 70.0, "best clip 31")
         show(0.0, None, "no time yet")
     assert said == ["50%, 1 min 10 s left: best clip 31", "0%: no time yet"]
-
-
-def test_a_count_of_ones_own_says_the_time_left():
-    told = []
-    count = counting(lambda *now: told.append(now), total=10, first=4)
-    count(4, "as before")
-    count(7, "three more")
-    assert [done for done, _, _ in told] == [0.4, 0.7]
-    assert told[0][1] is None
-    assert told[1][1] >= 0
 
 
 def terminal(monkeypatch):

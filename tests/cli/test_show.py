@@ -19,7 +19,7 @@ import tiny
 from noisewright import cli
 from noisewright.images.metadata import read_recipe
 from noisewright.images.reading import read_image
-from noisewright.run.reading import read_journal, read_run
+from noisewright.run.reading import is_run, read_journal, read_run
 
 PATIENCE_SECONDS = 120
 SLOW = '''
@@ -249,7 +249,7 @@ def going(model, here):
     (here / "slow.py").write_text(SLOW)
     argv = arguments(model, "--batch-size", "1", "--verifier", "slow.py:slow", "--judge", "none", budget="2000 images")
     process = started(argv, stderr=subprocess.PIPE)
-    until(lambda: Path("run/journal.jsonl").is_file() and len(read_journal("run")) > 4)
+    until(lambda: is_run("run") and len(read_journal("run")) > 4)
     yield process
     process.kill()
     process.wait()

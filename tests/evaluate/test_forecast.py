@@ -35,6 +35,7 @@ def ran(search, **more):
     return nw.search(sampler, pictures=False, **arguments)
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("budget", BUDGETS, ids=str)
 @pytest.mark.parametrize("search", SEARCHES)
 def test_a_dry_run_is_what_the_run_costs(search, budget):
@@ -56,6 +57,7 @@ def test_a_dry_run_is_what_the_run_costs(search, budget):
         ("random", {"search_args": {"n": 5}, "budget": "64 images"}),
         ("random", {"search_steps": 4, "budget": "11 images"}),
         ("random", {"search_steps": 4, "budget": "100 nfe"}),
+        ("zero-order", {"search_steps": 4, "budget": "20 images", "keep": 3}),
         ("zero-order", {"search_args": {"rounds": 2, "neighbours": 3}, "budget": "64 images"}),
         ("zero-order", {"solver": Heun(), "budget": "500 nfe"}),
         ("refine", {"search_args": {"method": "cmaes", "dimensions": 3}, "budget": "21 images"}),
@@ -63,6 +65,7 @@ def test_a_dry_run_is_what_the_run_costs(search, budget):
         ("halving", {"search_args": {"n": 40}, "budget": "200 images", "batch_size": 3}),
     ],
 )
+@pytest.mark.sampled(3)
 def test_arguments_and_settings_are_counted(search, more):
     said, found = forecast(planned(search, **more)), ran(search, **more)
     for unit, value in (("images", found.images), ("nfe", found.nfe)):
@@ -91,6 +94,7 @@ def test_a_budget_in_seconds_is_turned_into_what_fits():
     assert tiny["smallest"]["nfe"] > tiny["nfe"]
 
 
+@pytest.mark.slow
 def test_a_run_too_long_to_simulate_is_gone_on_with_in_proportion():
     said = forecast(planned("random", budget="100000 images"))
     assert said["images"] == 100_000
@@ -108,6 +112,7 @@ def test_progress_knows_what_a_search_of_its_own_end_will_cost():
 FITTING = [name for name in SEARCHES if name != "random"]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("search", FITTING)
 def test_a_budget_too_small_for_a_search_is_warned_of_with_the_smallest_that_is_not(search):
     plan = planned(search, budget="1 image")
@@ -126,6 +131,7 @@ FIRST = {
 """What makes these what they are; what the others branch or choose depends on the scores."""
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("unit", ["images", "nfe"])
 @pytest.mark.parametrize("search", FIRST)
 def test_with_the_smallest_budget_the_run_does_what_makes_it_itself(search, unit):
@@ -150,6 +156,7 @@ def test_a_budget_in_seconds_that_was_too_short_is_warned_of_at_the_end():
     assert [text for text in found.warnings if "ends evolution before it" in text]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("search", SEARCHES)
 def test_an_ample_budget_is_no_matter_of_warnings(search):
     assert too_small(planned(search, budget="64 images")) is None

@@ -3,12 +3,18 @@
 import threading
 
 import pytest
+from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler
 
+import noisewright as nw
+import tiny
 from noisewright.diffusion.solvers import Ddim, DpmPlusPlus
 from noisewright.errors import Stopped
 from noisewright.executors.protocol import Interrupted
+from noisewright.progress import RunProgress
+from noisewright.run.reading import read_run
 from noisewright.run.store import ask_to_stop
 from noisewright.samplers.mixture import MixtureSampler
+from noisewright.samplers.pipeline import PipelineSampler
 from noisewright.search.halving import halving
 from noisewright.search.random import random
 from runs import STEPS, content, go, lines, open_run
@@ -161,3 +167,79 @@ def test_ctrl_c_later_keeps_to_whole_micro_batches(tmp_path):
     whole = open_run(tmp_path / "whole", MixtureSampler(steps=STEPS), budget="6 images")
     go(whole)
     assert content(tmp_path / "run") == content(tmp_path / "whole")
+
+
+# On a pipeline
+
+
+class Counted:
+    """Ctrl-C at the guided evaluation of this number, from 1, whoever else counts them."""
+
+    def __init__(self, at):
+        self.at, self.evaluations = at, 0
+
+    def __call__(self, images):
+        self.evaluations += 1
+        if self.evaluations == self.at:
+            raise KeyboardInterrupt
+
+
+def pipeline_sampler(scheduler=None):
+    return PipelineSampler(tiny.sd(scheduler), "a cat", num_inference_steps=6, guidance_scale=3.0)
+
+
+def test_ctrl_c_in_the_first_micro_batch_of_a_pipeline_leaves_a_picture(tmp_path):
+    sampler = pipeline_sampler()
+    sampler.meter.on_step = Counted(4)
+    run = open_run(tmp_path / "run", sampler, budget="4 images", batch_size=4)
+    assert searched(run)
+    assert [one.seed for one in run.candidates.values()] == [0]
+    assert [one["to"] for one in lines(tmp_path / "run", "denoise")] == [3]
+    assert run.spent.nfe == sampler.meter.nfe == 4 * 4 + 3
+    fresh = pipeline_sampler()
+    again = open_run(tmp_path / "run", fresh, budget="4 images", batch_size=4)
+    go(again)
+    assert fresh.meter.nfe == 3 * 3
+    whole = open_run(tmp_path / "whole", pipeline_sampler(), budget="4 images", batch_size=4)
+    go(whole)
+    for key, one in whole.candidates.items():
+        assert again.candidates[key].scores["brightness"] == pytest.approx(one.scores["brightness"], abs=1 / 255 / 100)
+
+
+def test_where_a_pipeline_cannot_tell_the_picture_is_made_from_the_start(tmp_path):
+    own = EulerAncestralDiscreteScheduler.from_config(DDIMScheduler(**tiny.SD_SCHEDULER).config)
+    sampler = pipeline_sampler(own)
+    sampler.meter.on_step = Counted(4)
+    run = open_run(tmp_path / "run", sampler, budget="4 images", batch_size=4)
+    assert searched(run)
+    assert [one.seed for one in run.candidates.values()] == [0]
+    assert run.best.id == run.baseline.id
+
+
+def test_a_search_that_is_interrupted_at_once_ends_with_a_result(tmp_path):
+    out = tmp_path / "run"
+    interrupted = Interrupting()
+    result = nw.search(
+        tiny.sd(), "a cat", verifier="brightness", budget=4, num_inference_steps=6, batch_size=4, out=out,
+        progress=interrupted,
+    )  # fmt: skip
+    assert result.interrupted
+    assert result.best.id == result.baseline.id
+    assert (out / "best.png").exists()
+    assert read_run(out)["status"] == "interrupted"
+
+
+class Interrupting(RunProgress):
+    """Ctrl-C at the fourth step."""
+
+    def __init__(self):
+        super().__init__(lambda *told: None)
+
+    def __call__(self, run):
+        pass
+
+    def conclude(self):
+        pass
+
+    def follow(self, run, nfe=None):
+        run.sampler.meter.on_step = Counted(4)

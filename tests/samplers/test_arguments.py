@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import tiny
-from hostile import refused
+from commands import refused
 from noisewright import cli
 from noisewright.images.metadata import read_recipe
 from noisewright.replay import replay

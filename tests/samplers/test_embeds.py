@@ -3,12 +3,15 @@
 import copy
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 
+import noisewright as nw
 import tiny
 from noisewright.errors import RunMismatch
-from noisewright.replay import rebuild
+from noisewright.replay import rebuild, replay
+from noisewright.samplers.load import load_pipeline
 from noisewright.samplers.pipeline import PipelineSampler
 
 PROMPT = "two red circles"
@@ -145,6 +148,28 @@ def test_a_recipe_says_that_it_takes_the_embeddings_again(tmp_path):
     assert torch.equal(mine(again, 3), mine(made, 3))
     with pytest.raises(RunMismatch, match="expected the prompt_embeds that the image was made with"):
         rebuild(recipe, pipe_kwargs={**given, "prompt_embeds": given["prompt_embeds"] * 2})
+
+
+def test_a_search_with_embeddings_has_plain_diffusers_baseline_and_is_made_again(tmp_path):
+    pipe_of("sd").save_pretrained(tmp_path / "model")
+    pipe = load_pipeline(tmp_path / "model", "cpu")
+    given = embeds("sd", negative=True)
+    told = []
+
+    def brightness(images, prompt):
+        told.append(prompt)
+        return images.mean(dim=(1, 2, 3)).tolist()
+
+    result = nw.search(pipe, PROMPT, verifier=brightness, budget="3 images", seed=3, num_inference_steps=STEPS,
+                       guidance_scale=4.0, out=tmp_path / "run", judge="none", **given)  # fmt: skip
+    settings = {"num_inference_steps": STEPS, "guidance_scale": 4.0, "output_type": "pil"}
+    plain = pipe_of("sd")(generator=generator(3), **settings, **given).images[0]
+    assert np.array_equal(np.asarray(result.baseline.image), np.asarray(plain))
+    assert set(told) == {PROMPT}
+    best = tmp_path / "run" / "best.png"
+    with pytest.raises(ValueError, match=r"replay\(\.\.\., pipe_kwargs=\{'(negative_)?prompt_embeds'"):
+        replay(best)
+    assert replay(best, pipe_kwargs=given).identical
 
 
 def test_embeddings_without_effect_are_said():

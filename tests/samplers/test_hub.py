@@ -11,8 +11,11 @@ import torch
 
 import ldm
 import tiny
-from hostile import hub_in, refused
+from commands import refused
+from hostile import hub_in
+from noisewright import registry
 from noisewright.outside import hub
+from noisewright.registry import trust
 from noisewright.samplers.load import load_pipeline
 
 PROMPT = "two red circles"
@@ -62,6 +65,34 @@ def test_what_the_cache_has_whole_is_loaded_without_a_network(cache, saved, bloc
     pipe = load_pipeline("owner/model", "cpu")
     assert pipe.name_or_path == "owner/model"
     assert torch.equal(image(pipe), image(tiny.sd()))
+
+
+def listed(place, *more):
+    """The library's own note of what the repository has, beside what was fetched of it."""
+    files = [str(one.relative_to(place)) for one in place.rglob("*") if one.is_file()]
+    held = {name: {"size": 1, "blob_id": "0" * 40} for name in (*files, *more)}
+    notes = place.parent.parent / "trees"
+    notes.mkdir()
+    (notes / f"{place.name}.json").write_text(json.dumps({"format_version": 1, "files": held}))
+
+
+def test_a_repository_of_which_diffusers_left_out_what_it_does_not_need_is_whole(cache, saved, blocked):
+    listed(cache("owner/model", saved), "README.md", "unet/diffusion_pytorch_model.bin", "v1.ckpt")
+    assert torch.equal(image(load_pipeline("owner/model", "cpu")), image(tiny.sd()))
+    assert trust.is_cached("owner/model")
+    assert not trust.is_cached("owner/other")
+    place = cache("owner/torn", saved)
+    listed(place)
+    (place / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    assert "lacks the weights of unet of it" in line(load_pipeline, "owner/torn")
+
+
+def test_a_verifier_whose_pickles_were_left_out_is_whole(cache, blocked):
+    bundled = registry.MODELS / "shapes-clip"
+    place = cache("owner/clip", bundled)
+    listed(place, "pytorch_model.bin", "tf_model.h5")
+    found = registry.make_verifier("clip:owner/clip")
+    assert found.fingerprint == registry.make_verifier(f"clip:{bundled}").fingerprint
 
 
 @pytest.mark.parametrize("offline", [False, True])

@@ -86,7 +86,7 @@ def test_a_broken_verifier_is_broken_in_a_cache_too():
         def __call__(self, images, prompt):
             raise RuntimeError("no")
 
-    with pytest.raises(VerifierFailed, match=r"^verifier counted raised RuntimeError: no \(test_cache\.py, line \d+\)$"):
+    with pytest.raises(VerifierFailed, match=r"^verifier counted raised RuntimeError: no \(test_cache\.py, line"):
         score(Cached(Broken()), IMAGES, "a")
 
 

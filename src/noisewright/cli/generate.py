@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from noisewright.cli import options, output
 from noisewright.cli.exits import Ended
@@ -13,8 +13,10 @@ from noisewright.cli.requests import check_device, check_finite
 from noisewright.cli.runs import run_request
 from noisewright.outside.files import check_directory
 from noisewright.outside.prompts import read_prompts
-from noisewright.request import Request, check_names, recorded
 from noisewright.schemas.typed import read_pipeline_args, read_search_args, read_target
+
+if TYPE_CHECKING:
+    from noisewright.request import Request
 
 COSTS = ("images", "nfe", "forwards", "seconds")
 """What of a forecast adds up over prompts."""
@@ -60,6 +62,8 @@ def generate(
     """Search for the noise that gives the best image."""
     if prompt is None and class_label is None and prompt_file is None:
         raise ValueError("expected a PROMPT, --prompt-file or --class-label, got none (see: generate --help)")
+    from noisewright.request import Request, recorded
+
     check_finite(guidance_scale=guidance_scale, eta=eta)
     check_device(None, dtype)
     settings: dict[str, Any] = {
@@ -94,6 +98,8 @@ def _prompts_of(file: Path, prompt: str | None, class_label: str | None) -> list
 
 def _dry_run(request: Request, as_json: bool, prompts: int) -> None:
     """Print the planned cost; of several prompts it is the first one's, and that of all as a multiple."""
+    from noisewright.request import check_names
+
     check_names(request)
     check_device(request.device, request.dtype)
     from noisewright.cli import terminal

@@ -14,10 +14,11 @@ from noisewright.cli.requests import check_device
 from noisewright.cli.runs import new_directory
 from noisewright.outside.files import check_directory
 from noisewright.outside.texts import clean
-from noisewright.request import Request, check_names
+from noisewright.run.directory import summary_in
 
 if TYPE_CHECKING:
     from noisewright.many import PromptRun, PromptRuns
+    from noisewright.request import Request
 
 LONGEST_SHOWN = 60
 """Characters of a prompt in the table."""
@@ -33,6 +34,8 @@ def run_prompts(request: Request, prompts: Sequence[str], name: str, out: Path |
         out: where the runs' directories are made; by default a new one in ``runs``.
         as_json: whether to print one JSON object.
     """
+    from noisewright.request import check_names
+
     here = Path.cwd()  # a verifier may change the working directory
     if out is not None:
         check_directory(out)
@@ -109,8 +112,6 @@ def _print(runs: PromptRuns, found: Sequence[PromptRun], out: Path, as_json: boo
 
 def _as_json(one: PromptRun, place: Path, out: Path) -> dict[str, Any]:
     """One run for ``--json``: what ``generate --json`` prints of it, with its prompt and how it went."""
-    from noisewright.many import summary_in
-
     run = out / one.run.name
     about: dict[str, Any] = {"number": one.number, "prompt": one.prompt, "status": one.status, "run": str(run)}
     if one.error is not None:

@@ -6,13 +6,14 @@ import math
 
 from noisewright import registry
 from noisewright.outside.messages import short
-from noisewright.request import OPTIONS
 
 DTYPES = ("float32", "float16", "bfloat16")
 
 
 def option_of(field: str) -> str:
     """``--steps`` for ``num_inference_steps``."""
+    from noisewright.request import OPTIONS
+
     return "--" + OPTIONS.get(field, field).replace("_", "-")
 
 

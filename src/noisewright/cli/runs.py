@@ -15,9 +15,10 @@ from noisewright.cli.libraries import hush_libraries, is_watched, warn
 from noisewright.cli.requests import check_device
 from noisewright.errors import Stopped
 from noisewright.outside.files import check_directory
-from noisewright.request import Request, check_names
+from noisewright.run.directory import summary_in
 
 if TYPE_CHECKING:
+    from noisewright.request import Request
     from noisewright.result import Result
 
 
@@ -26,6 +27,8 @@ def run_request(request: Request, out: Path | None, as_json: bool) -> Ended | No
 
     Where none was, a new one under ``runs`` is made when all is checked.
     """
+    from noisewright.request import check_names
+
     here = Path.cwd()  # a verifier may change the working directory
     where = None if out is None else check_directory(out)
     check_names(request)
@@ -53,7 +56,7 @@ def print_finished(result: Result, out: Path, as_json: bool, said: Sequence[str]
     """Print what came of a run, and its warnings but those that were ``said`` before it."""
     from noisewright.cli import terminal
 
-    summary = _in_directory(out, result.to_json())
+    summary = summary_in(out, result.to_json())
     summary["warnings"] = [text.replace(str(result.run), str(out)) for text in summary["warnings"]]
     for text in summary["warnings"]:
         if text not in said:
@@ -82,16 +85,7 @@ def print_summary(summary: Mapping[str, Any], judges: Sequence[str], as_json: bo
 
 def recorded(run: Path, held: Mapping[str, Any]) -> dict[str, Any]:
     """The result of a finished run, as ``--json`` printed it."""
-    return _in_directory(run, held["summary"])
-
-
-def _in_directory(run: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """A result with its paths below ``run``."""
-    found = dict(summary)
-    for name in ("best", "baseline"):
-        found[name] = {**found[name], "file": str(run / Path(found[name]["file"]).name)}
-    kept = [{**one, "file": str(run / "kept" / Path(one["file"]).name)} for one in found.get("kept", ())]
-    return {**found, "kept": kept, "run": str(run)}
+    return summary_in(run, held["summary"])
 
 
 def new_directory(here: Path, prompt: str) -> Path:

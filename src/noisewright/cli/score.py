@@ -203,6 +203,11 @@ def _forget_warnings() -> None:
     images.told.clear()
 
 
+SaveStatistics = Annotated[
+    Path | None, typer.Option(help="Write mean and covariance here (.safetensors or .npz).", metavar="FILE")
+]
+
+
 def evaluate(
     images: Annotated[
         list[Path],
@@ -231,10 +236,7 @@ def evaluate(
     recursive: Recursive = False,
     neighbours: Annotated[int, typer.Option(help="k of precision and recall.", min=1, metavar="K")] = 3,
     interval: Annotated[bool, typer.Option("--interval", help="Add a bootstrap interval of the FID.")] = False,
-    save_statistics: Annotated[
-        Path | None,
-        typer.Option(help="Write mean and covariance here (.safetensors or .npz).", metavar="FILE"),
-    ] = None,
+    save_statistics: SaveStatistics = None,
     device: options.Device = None,
     json: options.Json = False,
 ) -> Any:

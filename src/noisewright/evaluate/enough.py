@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from noisewright.evaluate.simulation import Move, simulate
 from noisewright.run.budget import Budget
+from noisewright.verifiers.protocol import WantsPreviews
 
 if TYPE_CHECKING:
     from noisewright.planning import Plan
@@ -88,8 +89,9 @@ def _depends(plan: Plan, budget: Budget) -> str:
     kinds = [(one.stochastic, one.remembers, one.can_advance) for one in samplers]
     levels = [one.schedule.digest for one in samplers]
     each = [one.nfe(0, one.schedule.steps) for one in samplers]
-    looks = [getattr(one, "preview_sigma", None) for one in plan.verifiers]
-    about: list[Any] = [plan.spec["search"], plan.search_args, budget.images, budget.nfe, kinds, levels, each, looks]
+    looks = [one.preview_sigma for one in plan.verifiers if isinstance(one, WantsPreviews)]
+    about: list[Any] = [plan.spec["search"], plan.search_args, budget.images, budget.nfe, kinds, levels, each, looks,
+                        plan.winners]  # fmt: skip
     return json.dumps(about, default=str)
 
 

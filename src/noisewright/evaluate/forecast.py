@@ -55,7 +55,7 @@ def forecast(plan: Plan) -> dict[str, Any]:
     Raises:
         VerifierFailed: where a verifier cannot score the trial.
     """
-    reserve = 0 if plan.final is plan.sampler else 2  # else candidate 0 is the baseline, and the winner is rendered
+    reserve = _reserve(plan)
     measured = _measure(plan, reserve)
     counted = _within(plan, measured)
     found = _simulated(plan, counted)
@@ -95,6 +95,11 @@ def expected_nfe(plan: Plan) -> int | None:
     return None if found is None else round(found.spent.nfe * _to_the_end(plan, found))
 
 
+def _reserve(plan: Plan) -> int:
+    """Images that are made besides the search's own: with drafts the baseline and the winners in full."""
+    return 0 if plan.final is plan.sampler else 1 + plan.winners
+
+
 def _cost(counts: Mapping[str, float], measured: _Measured) -> dict[str, Any]:
     nfe = round(counts["nfe"])
     return {
@@ -130,7 +135,7 @@ def _within(plan: Plan, measured: _Measured) -> Budget:
         return budget
     each = plan.sampler.nfe(0, plan.sampler.schedule.steps)
     left = max(0.0, budget.seconds - SAVING_SECONDS)
-    least = plan.final.nfe(0, plan.final.schedule.steps) * (1 if plan.final is plan.sampler else 2)
+    least = plan.final.nfe(0, plan.final.schedule.steps) * max(1, _reserve(plan))
     nfe = max(least, int(left / (measured.nfe_seconds + measured.rest_seconds / each)))
     for _ in range(3):  # what is decoded besides, or is not, takes time or leaves it
         found = _counts(plan, simulate(plan, Budget(budget.images, min(nfe, budget.nfe or nfe)), seconds=SOON_SECONDS))

@@ -22,7 +22,8 @@ from noisewright.run.budget import Budget, Spent
 from noisewright.run.memory import MemoryStore
 from noisewright.run.particle import Candidate, Particle
 from noisewright.run.verbs import Run
-from noisewright.samplers.protocol import Meter, Sampler, StepNoise, quantise
+from noisewright.samplers.protocol import DifferentiableSampler, Meter, Sampler, StepNoise, quantise
+from noisewright.verifiers.protocol import Verifier, WantsPreviews
 
 if TYPE_CHECKING:
     from noisewright.planning import Plan
@@ -63,9 +64,7 @@ class _TimeIsUp(Exception):
     """A simulation took too long."""
 
 
-def simulate(
-    plan: Plan, budget: Budget, scores: str = "steady", seconds: float = 5.0, batch_size: int | None = None
-) -> Simulated | None:
+def simulate(plan: Plan, budget: Budget, scores: str = "steady", seconds: float = 5.0) -> Simulated | None:
     """Run a plan's search without its model.
 
     Args:
@@ -73,7 +72,6 @@ def simulate(
         budget: in images or NFE; a limit in seconds has no meaning here, for nothing takes time.
         scores: one of :data:`SCORES`.
         seconds: after which it is given up.
-        batch_size: of the micro-batches; by default the plan's.
 
     Returns:
         None where the search raised something: it will say so itself when it runs.
@@ -86,9 +84,12 @@ def simulate(
     run = Run(
         store, sampler, [_stand_in(one, scores) for one in plan.verifiers], seed=plan.spec["seed"],
         budget=Budget(budget.images, budget.nfe), ensemble=plan.spec["ensemble"], final=final,
-        batch_size=batch_size or plan.batch_size,
+        batch_size=plan.batch_size, winners=plan.winners,
     )  # fmt: skip
-    return _searched(plan, run, meter)
+    try:
+        return _searched(plan, run, meter)
+    finally:
+        run.close()
 
 
 def _searched(plan: Plan, run: Run, meter: Meter) -> Simulated | None:
@@ -128,7 +129,7 @@ class CountingSampler:
         self.stochastic = sampler.stochastic
         self.remembers = sampler.remembers
         self.can_advance = sampler.can_advance
-        self.differentiable = bool(getattr(sampler, "differentiable", False))
+        self.differentiable = isinstance(sampler, DifferentiableSampler) and sampler.differentiable
         plain = (str, int, float, type(None))
         about = {key: value for key, value in dict(sampler.description).items() if isinstance(value, plain)}
         self.description: dict[str, Any] = {**about, "model": "simulated"}
@@ -207,8 +208,8 @@ class _StandInOfPreviews(_StandIn):
         self.preview_sigma = preview_sigma
 
 
-def _stand_in(verifier: Any, scores: str) -> _StandIn:
-    if hasattr(verifier, "preview_sigma"):
+def _stand_in(verifier: Verifier, scores: str) -> _StandIn:
+    if isinstance(verifier, WantsPreviews):
         return _StandInOfPreviews(verifier.name, scores, verifier.preview_sigma)
     return _StandIn(verifier.name, scores)
 

@@ -39,6 +39,7 @@ class ModelWorker:
         self.verifiers = {one.name: one for one in verifiers}
         self.judges = {one.name: one for one in judges}
         self.prompt = str(search.description["prompt"])
+        self.tell_where = {key: isinstance(one, Interruptible) for key, one in self.samplers.items()}
         self.on_cpu = str(search.description.get("device", "cpu")) == "cpu"
         # A fresh sampler has encoded the prompt already, for this run; a used one counted for others.
         self._seen = [(Meter() if one.nfe == 0 else one).snapshot() for one in self._meters()]
@@ -166,13 +167,14 @@ class _MicroBatch:
     def _carried(
         self, particles: Sequence[Particle], x: Tensor, state: Any, stop: int, clean: Tensor | None
     ) -> State:  # fmt: skip
-        sampler = self._sampler
-        if isinstance(sampler, Interruptible):
+        sampler: Any = self._sampler
+        tells = self._worker.tell_where[self._job.model]
+        if tells:
             sampler.reached = None
         try:
             return carry(particles, sampler, x, state, stop, clean)
         except KeyboardInterrupt:
-            reached = sampler.reached if isinstance(sampler, Interruptible) else None
+            reached = sampler.reached if tells else None
             if reached is None:
                 raise
             index, x, state = reached

@@ -17,6 +17,7 @@ from PIL import Image, PngImagePlugin
 
 from noisewright.images.reading import MOST_PIXELS as MOST_PIXELS
 from noisewright.images.reading import read_image as read_image
+from noisewright.outside.bundled import is_own
 from noisewright.outside.messages import short
 from noisewright.run.lineage import compact
 from noisewright.run.particle import from_lineage
@@ -139,7 +140,7 @@ def public_name(model: str) -> str:
     """A hub id as it is; of a directory or a file only its own name."""
     parts = PureWindowsPath(model).parts if "\\" in model else Path(model).parts
     is_id = len(parts) == 2 and model.count("/") == 1 and not model.startswith((".", "/", "~"))
-    if model.startswith("noisewright/") or (is_id and not Path(model).exists()):
+    if is_own(model) or (is_id and not Path(model).exists()):
         return model
     return parts[-1] if parts and parts[-1] != ".." else Path(model).resolve().name or "model"
 

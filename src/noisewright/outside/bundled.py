@@ -17,3 +17,8 @@ def bundled(name: str | Path) -> Path | None:
     owner, _, rest = str(name).partition("/")
     plain = re.fullmatch(r"\w[\w.-]*", rest) is not None  # no "..", no further folder
     return MODELS / rest if owner == OWNER and plain and (MODELS / rest).is_dir() else None
+
+
+def is_own(name: str | Path) -> bool:
+    """Whether a name is one of the package's own, ``noisewright/...``: there or not, nothing is fetched for it."""
+    return str(name).partition("/")[0] == OWNER and "/" in str(name)

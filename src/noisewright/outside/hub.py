@@ -28,14 +28,19 @@ def is_hub_id(text: str) -> bool:
 
 
 def cached(repository: str, patterns: Sequence[str] | None = None) -> Path | None:
-    """The directory that the hub's cache has of a repository, maybe with some of its files only; asks no network."""
+    """The directory that the hub's cache has of a repository, maybe with some of its files only; asks no network.
+
+    The library refuses a directory that lacks any file of the repository, as all do that diffusers fetched: of weights
+    it takes one kind. What is needed, and whether it is there, the caller knows.
+    """
     from huggingface_hub import snapshot_download
 
     try:
         given = None if patterns is None else list(patterns)
         return Path(snapshot_download(repository, allow_patterns=given, local_files_only=True))
-    except (OSError, ValueError):  # nothing of it is there, or it is no hub id
-        return None
+    except (OSError, ValueError) as error:  # nothing of it is there, or it is no hub id
+        place = getattr(error, "snapshot_path", None)
+        return Path(place) if isinstance(place, str) and Path(place).is_dir() else None
 
 
 def out_of_reach() -> str | None:

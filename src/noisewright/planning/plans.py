@@ -22,7 +22,8 @@ from noisewright.planning.samplers import (
     records_of,
 )
 from noisewright.planning.verifiers import choose_verifiers, names_of, target_of
-from noisewright.request import Request, check_names, located_verifiers
+from noisewright.registry.located import located_verifiers
+from noisewright.request import Request, check_names
 from noisewright.run.budget import Budget, parse_budget
 from noisewright.run.particle import ENSEMBLES, ensemble_weights, read_ensemble
 from noisewright.run.verbs import Target
@@ -64,6 +65,11 @@ class Plan:
     executor: Executor | None
     spec: dict[str, Any]
     warnings: list[str]
+
+    @property
+    def winners(self) -> int:
+        """How many of the best are rendered in full and judged."""
+        return max(1, self.request.keep or 0)
 
 
 def plan(

@@ -9,7 +9,8 @@ from noisewright import registry
 from noisewright.errors import out_of_memory
 from noisewright.outside.messages import short
 from noisewright.registry.builtins import BEGINS_ANEW, FULL_STEPS, PREVIEWS, STEP_NOISE
-from noisewright.request import EMBEDS, LOADED_BY, RESERVED, Request, located_model, recorded
+from noisewright.registry.located import located_model
+from noisewright.request import EMBEDS, LOADED_BY, RESERVED, Request, recorded
 from noisewright.run.particle import ensemble_weights
 from noisewright.samplers.arguments import arguments_from_json
 from noisewright.samplers.identity import is_content, original

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from noisewright import registry
+from noisewright.outside.hub import cached
 from noisewright.outside.inside import leading_out
 from noisewright.outside.messages import cut, short
 from noisewright.registry.builtins import ENTRIES
@@ -172,12 +173,7 @@ def check_model(name: Any) -> None:
 
 def is_cached(name: str) -> bool:
     """Whether the hub's cache has something of a hub id; asks no network."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, local_files_only=True)).is_dir()
-    except (OSError, ValueError):  # nothing there, or no hub id
-        return False
+    return cached(name) is not None
 
 
 def _asking(run: Path, what: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -67,3 +67,12 @@ def remove(made: list[Path], lock: Any) -> None:
             else:
                 path.unlink()
     let_go(lock)
+
+
+def summary_in(root: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run came to, with its paths below ``root``, however the directory was called when it was written."""
+    found = dict(summary)
+    for name in ("best", "baseline"):
+        found[name] = {**found[name], "file": str(root / Path(found[name]["file"]).name)}
+    kept = [{**one, "file": str(root / "kept" / Path(one["file"]).name)} for one in found.get("kept", ())]
+    return {**found, "kept": kept, "run": str(root)}

@@ -55,6 +55,8 @@ def arguments_from_json(pipe: Any, given: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: in one line, on a value of another kind than the call is annotated with, and on an argument that
             JSON has no value for.
     """
+    if not given:  # a sampler in a pipeline's place has no call
+        return {}
     call = type(pipe).__call__
     call = getattr(call, "__wrapped__", call)
     parameters = inspect.signature(call).parameters

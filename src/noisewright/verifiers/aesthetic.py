@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from noisewright.outside.bundled import is_own
 from noisewright.verifiers.clip import load_encoder
 from noisewright.verifiers.weights import IMAGES, WEIGHTS, add_tensors, files_of, hub_file, is_hub_id, read_state
 
@@ -148,7 +149,7 @@ def _head_file(model: str | Path, head: str | Path | None, verifier: str) -> Pat
     path = Path(head)
     if path.is_file():
         return path
-    if path.is_dir() or str(head).startswith("noisewright/"):
+    if path.is_dir() or is_own(head):
         folder = files_of(head, [HEADS], f"{verifier}:head=DIR")
         return next(folder / name for name in HEADS if (folder / name).is_file())
     if not is_hub_id(str(head)):
@@ -159,7 +160,7 @@ def _head_file(model: str | Path, head: str | Path | None, verifier: str) -> Pat
 def _directory(model: str | Path) -> Path | None:
     """The model's directory where it is one."""
     text = str(model)
-    if Path(text).is_dir() or text.startswith("noisewright/"):
+    if Path(text).is_dir() or is_own(text):
         return files_of(text, [], "aesthetic:DIR")
     return None
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from noisewright.outside.bundled import is_own
 from noisewright.verifiers.preprocess import (
     BATCH,
     OPENAI_DEVIATION,
@@ -108,7 +109,7 @@ class ImageRewardVerifier:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"expected a batch_size of at least 1, got {batch_size}")
-        native = str(model).startswith("noisewright/") or (Path(model) / CONFIG[0]).is_file()
+        native = is_own(model) or (Path(model) / CONFIG[0]).is_file()
         needs = [CONFIG, ("model.safetensors",)] if native else [ORIGINAL, (TEXT_CONFIG,)]
         folder = files_of(model, needs, f"{name}:DIR")
         self.model, self.tokenizer, told = _load_native(folder) if native else _load_original(folder, name)

@@ -96,6 +96,17 @@ class WaitsForServer(Protocol):
 
 
 @runtime_checkable
+class StandsAround(Protocol):
+    """A verifier that stands around another (with a deadline, a memory), whose file is named where it fails.
+
+    Attributes:
+        verifier: the other.
+    """
+
+    verifier: Any
+
+
+@runtime_checkable
 class SaysItLasts(Protocol):
     """A verifier (a metric, a network) that says whether it may be believed another day: see :func:`is_lasting`.
 

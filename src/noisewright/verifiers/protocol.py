@@ -26,7 +26,7 @@ from noisewright.verifiers.first_call import HOW_NOT, grey_images, is_certain, m
 from noisewright.verifiers.guarded import call, named, raised_at, said
 from noisewright.verifiers.optional import AcceptsImages as AcceptsImages
 from noisewright.verifiers.optional import Billed as Billed
-from noisewright.verifiers.optional import ChecksPrompt, GivesDetails, WantsPreviews
+from noisewright.verifiers.optional import ChecksPrompt, GivesDetails, StandsAround, WantsPreviews
 from noisewright.verifiers.optional import KeepsAnswers as KeepsAnswers
 from noisewright.verifiers.optional import SaysItLasts as SaysItLasts
 from noisewright.verifiers.optional import Usage as Usage
@@ -317,8 +317,8 @@ def _reason(verifier: Verifier, error: Exception) -> str:
 
 def _file_of(verifier: Any) -> str | None:
     """The file of a person's own verifier; None for what comes with the package."""
-    while not isinstance(verifier, FunctionVerifier) and hasattr(verifier, "verifier"):
-        verifier = verifier.verifier  # with a deadline or a memory around it
+    while isinstance(verifier, StandsAround):
+        verifier = verifier.verifier
     one = verifier.function if isinstance(verifier, FunctionVerifier) else type(verifier)
     one = one if inspect.isroutine(one) or inspect.isclass(one) else type(one)
     if str(getattr(one, "__module__", "")).split(".")[0] == "noisewright":

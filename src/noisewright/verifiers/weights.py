@@ -15,7 +15,8 @@ from urllib.request import getproxies
 import torch
 from torch import Tensor, nn
 
-from noisewright.outside.bundled import OWNER, bundled
+from noisewright.outside.bundled import bundled, is_own
+from noisewright.outside.hub import cached, refusal
 from noisewright.outside.messages import first_line
 
 log = logging.getLogger("noisewright")
@@ -53,7 +54,7 @@ def files_of(model: str | Path, needs: Sequence[Sequence[str]], given_as: str) -
     """
     text = str(model)
     own = bundled(text)
-    if own is None and text.partition("/")[0] == OWNER and not Path(text).is_dir():
+    if own is None and is_own(text) and not Path(text).is_dir():
         raise ValueError(f"verifier model {text!r} could not be loaded: noisewright comes with no such model")
     path = own or Path(model)
     if path.is_dir():
@@ -109,14 +110,10 @@ def _parts(index: Path) -> list[str]:
 def _from_hub(repository: str, needs: Sequence[Sequence[str]], given_as: str) -> Path:
     """A hub repository's directory in the cache, fetched where it has to be; pickles only where nothing else is."""
     from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
 
     patterns = [*(one for names in needs for one in (*names, *ALONGSIDE.get(tuple(names), ())))]
-    try:
-        folder = Path(snapshot_download(repository, allow_patterns=patterns, local_files_only=True))
-        missing = _missing(folder, needs)
-    except (LocalEntryNotFoundError, OSError, ValueError):
-        folder, missing = None, [names[0] for names in needs]
+    folder = cached(repository, patterns)
+    missing = [names[0] for names in needs] if folder is None else _missing(folder, needs)
     if folder is not None and not missing:
         return folder
     how = (
@@ -134,8 +131,8 @@ def _from_hub(repository: str, needs: Sequence[Sequence[str]], given_as: str) ->
         if _missing(folder, needs):
             folder = Path(snapshot_download(repository, allow_patterns=[*patterns, *PICKLES]))
     except (OSError, ValueError, RuntimeError) as error:
-        first = first_line(error)
-        raise ValueError(f"verifier model {repository!r} could not be loaded: {first}; {how}") from error
+        said = refusal(repository, error)
+        raise ValueError(f"verifier model {repository!r} could not be loaded: {said}; {how}") from error
     missing = _missing(folder, needs)
     if missing:
         raise ValueError(

@@ -13,7 +13,7 @@ import typer
 from noisewright.cli.exits import Interrupted
 from noisewright.cli.libraries import hush_libraries
 from noisewright.outside.files import check_directory
-from noisewright.request import located_verifiers
+from noisewright.registry.located import located_verifiers
 
 if TYPE_CHECKING:
     from noisewright.trajectory.progress import Report
