@@ -1,6 +1,7 @@
 """Verifiers from a file of one's own: functions and classes, their options, and what goes wrong with them."""
 
 import json
+import pickle
 import subprocess
 import sys
 
@@ -270,3 +271,49 @@ def test_before_any_image_on_the_command_line(tmp_path):
     assert "--trust" in refused.stderr
     done = subprocess.run([*again, "--trust"], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["best"]["scores"]["f"] == 2.0
+
+
+SAME_NAME = '''from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Level:
+    value: float = {value}
+
+    def __call__(self, images, prompt):
+        {body}
+
+
+def f(images, prompt):
+    return [{value}] * len(images)
+'''
+
+
+def test_two_files_of_one_name_are_two(tmp_path):
+    functions, objects = [], []
+    for value, body in ((1.0, "return [self.value] * len(images)"), (2.0, "raise KeyError(prompt)")):
+        path = tmp_path / f"of{value:g}" / "mine.py"
+        path.parent.mkdir()
+        path.write_text(SAME_NAME.format(value=value, body=body))
+        functions.append(registry.make_verifier(f"{path}:f"))
+        objects.append(registry.make_verifier(f"{path}:Level"))
+    assert [one(IMAGES, "x") for one in functions] == [[1.0] * 3, [2.0] * 3]
+    assert len({one.fingerprint for one in (*functions, *objects)}) == 4
+    assert [pickle.loads(pickle.dumps(one)).function.value for one in objects] == [1.0, 2.0]
+    assert score(objects[0], IMAGES, "x") == [1.0] * 3
+    with pytest.raises(VerifierFailed, match=r"KeyError: .?'x'.? \(mine\.py, line 11\)"):
+        score(objects[1], IMAGES, "x")
+
+
+def test_a_file_that_was_changed_is_read_anew(tmp_path):
+    path = tmp_path / "mine.py"
+    prints = set()
+    for value in (1.0, 22.0):
+        path.write_text(SAME_NAME.format(value=value, body="return [self.value] * len(images)"))
+        one = registry.make_verifier(f"{path}:Level")
+        assert score(one, IMAGES, "x") == [value] * 3
+        prints.add(one.fingerprint)
+        assert pickle.loads(pickle.dumps(one)).function.value == value
+    assert len(prints) == 2

@@ -192,14 +192,15 @@ def _attribute(one: FromFile) -> Any:
     path = Path(one.file)
     if not is_file(path):
         raise ValueError(f"expected a verifier as FILE.py:FUNCTION, got {short(one.text)}: no such file")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(_module_name(path), path)
     if spec is None or spec.loader is None:
         raise ValueError(f"expected a Python file, got {one.file!r}")
     module: ModuleType = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(path.stem, module)
+    sys.modules[spec.name] = module  # where dataclasses, pickle and inspect look for it
     try:
         call(spec.loader.exec_module, module)
     except Exception as error:
+        sys.modules.pop(spec.name, None)
         where = raised_at(error, one.file)
         raise ValueError(
             f"verifier file {one.file} could not be read: {named(error)}: {said(error)}{where}"
@@ -211,6 +212,12 @@ def _attribute(one: FromFile) -> Any:
     if not callable(found):
         raise ValueError(f"expected a function or a class as {one.name} of {one.file}, got {short(found)}")
     return found
+
+
+def _module_name(path: Path) -> str:
+    """What a file's module is called: like no other file's of the same name, and like no library."""
+    whole = str(path.resolve())
+    return f"{path.stem}_{hashlib.sha256(whole.encode(errors='surrogateescape')).hexdigest()[:8]}"
 
 
 def _source(one: FromFile, kind: type) -> str:
