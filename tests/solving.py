@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from noisewright.diffusion.solvers import asked, stages
+from noisewright.diffusion.solvers import levels_asked, stages
 
 
 def trajectory(solver, schedule, x, look, noise=None, known=()):
@@ -16,7 +16,7 @@ def trajectory(solver, schedule, x, look, noise=None, known=()):
         x = known[index] if index < len(known) else x
         step = stages(solver, schedule, index, x, None if noise is None else noise[index], state)
         sample = next(step)
-        for level in asked(solver, schedule, index):
+        for level in levels_asked(solver, schedule, index):
             count += 1
             try:
                 sample = step.send(look(sample, level))

@@ -66,6 +66,26 @@ def test_classes_are_named_for_what_they_hold():
     assert {name for name in named if FORBIDDEN.search(name.lstrip("_"))} == set()
 
 
+SAYING_NOTHING = {"asked", "told"}
+"""What was asked, and what was told? A name says what it holds."""
+
+
+def given_names(tree):
+    """Names that a module gives to variables, arguments and functions."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.FunctionDef):
+            yield node.name
+
+
+def test_names_say_what_they_hold():
+    found = {(name, path) for path, tree in TREES.items() for name in given_names(tree) if name in SAYING_NOTHING}
+    assert found == set()
+
+
 def is_private(name):
     return name.startswith("_") and not name.endswith("_") and name not in FOREIGN_PRIVATE
 

@@ -111,15 +111,15 @@ def search(
         UnsupportedPipeline: where the pipeline cannot be entered through its scheduler.
     """
     settings = {name: value for name, value in locals().items() if name in Request.model_fields}  # names stand once
-    asked = check_arguments(out=out, progress=progress, pictures=pictures)
+    checked = check_arguments(out=out, progress=progress, pictures=pictures)
     # in full, before code of the user's may change the working directory
-    where = None if asked.out is None else check_directory(asked.out, "out")
+    where = None if checked.out is None else check_directory(checked.out, "out")
     with quiet():
         made = planned(pipe, **settings, **pipe_kwargs)
         if where is None:
             where = Path(tempfile.mkdtemp(prefix="noisewright-"))
             atexit.register(shutil.rmtree, where, ignore_errors=True)
-        return _executed(made, where, progress, asked.pictures)
+        return _executed(made, where, progress, checked.pictures)
 
 
 def resume(
@@ -153,7 +153,7 @@ def resume(
         ValueError, TypeError: in one line, also on a budget that the run has spent already, and on what is missing.
         RunMismatch: where what is given is not what the run was started with.
     """
-    asked = check_arguments(progress=progress, pictures=pictures)
+    checked = check_arguments(progress=progress, pictures=pictures)
     root = check_directory(as_path("a run", run), "run")
     before = request_of(root, read_run(root))
     request = with_changes(root, before, {"budget": budget, "target": target})
@@ -168,7 +168,7 @@ def resume(
         check_trust(root, before if pipe is None else request)
     with quiet():
         made = plan(request, pipe=pipe, arguments=pipe_kwargs, **given)
-        return _executed(made, root, progress, asked.pictures)
+        return _executed(made, root, progress, checked.pictures)
 
 
 def _executed(

@@ -84,19 +84,19 @@ def search_many(
     Raises:
         ValueError, TypeError: wrong use, in one line, before anything is spent.
     """
-    asked = check_arguments(out=out, progress=progress, pictures=pictures)
+    checked = check_arguments(out=out, progress=progress, pictures=pictures)
     texts = checked_prompts(prompts)
     fields, arguments, given = given_apart(settings)
     named = isinstance(pipe, (str, Path))
     base = Request(prompt=texts[0], **fields, **({"model": pipe} if named else {}))
-    if asked.out is None:
+    if checked.out is None:
         place = Path(tempfile.mkdtemp(prefix="noisewright-"))
         atexit.register(shutil.rmtree, place, ignore_errors=True)
     else:
-        place = check_directory(asked.out, "out")
+        place = check_directory(checked.out, "out")
     with quiet():
         many = PromptRuns.of(base, texts, place, pipe=None if named else pipe, arguments=arguments, **given)
-    return _shown(many, progress, asked.pictures)
+    return _shown(many, progress, checked.pictures)
 
 
 def _shown(many: PromptRuns, progress: bool | None, pictures: bool) -> Iterator[PromptRun]:

@@ -128,7 +128,8 @@ def replay(
     typed = None if out is None else as_path("out", out)
     out = None if typed is None else check_output(typed, make_parent=False)
     model = None if model is None else str(as_path("a model", model))
-    device, dtype = (asked := check_arguments(device=device, dtype=dtype)).device, asked.dtype
+    checked = check_arguments(device=device, dtype=dtype)
+    device, dtype = checked.device, checked.dtype
     check_device(device)
     pixels, recipe = read_recipe(image := find_image(source))
     model = find_recorded_model(recipe, image, trust) if model is None else model

@@ -14,7 +14,7 @@ from noisewright import registry
 from noisewright.diffusion.clock import Clock
 from noisewright.diffusion.noise import gaussian
 from noisewright.diffusion.schedule import Schedule, estimate
-from noisewright.diffusion.solvers import Ddim, StagedSolver, asked, nfe
+from noisewright.diffusion.solvers import Ddim, StagedSolver, levels_asked, nfe
 from noisewright.errors import UnsupportedPipeline
 from noisewright.samplers.levels import read_levels
 from noisewright.samplers.pipeline import PipelineSampler, placed
@@ -302,7 +302,7 @@ def test_a_splitting_step_is_what_its_formula_says():
 
 def test_evaluations_of_a_step_are_told_before_it_is_taken():
     schedule = read_levels(made("DDIMScheduler", tiny.SD_SCHEDULER, 6)).schedule
-    counts = {name: [len(asked(registry.make_solver(name), schedule, n)) for n in range(6)] for name in NAMES}
+    counts = {name: [len(levels_asked(registry.make_solver(name), schedule, n)) for n in range(6)] for name in NAMES}
     assert counts["heun"] == [2, 2, 2, 2, 2, 1]
     assert counts["pndm-f"] == [4, 4, 4, 1, 1, 1]
     assert counts["pndm-s"] == [2, 1, 1, 1, 1, 1]

@@ -251,7 +251,7 @@ def test_integers_of_fewer_bits_than_they_stand_in_are_told(caplog):
 
 
 def test_transparent_pixels_are_told_once(caplog):
-    images.told.clear()
+    images.said_once.clear()
     decode_image(io.BytesIO(saved(Image.fromarray(np.dstack([RGB, 0 * GREY + 255])), "PNG")), "opaque.png")
     assert not caplog.messages
     for name in ("first.png", "second.png"):
@@ -552,11 +552,11 @@ def test_pipes_in_place_of_other_files_are_one_line(tmp_path, in_time, monkeypat
 
 
 def test_files_of_prompts_may_have_a_byte_order_mark(tmp_path):
-    from noisewright.trajectory.model import read_prompts
+    from noisewright.trajectory.model import prompts_of
     from noisewright.verifiers.classifier import read_labels
 
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfcat\r\n\r\ndog\r\n")
-    assert read_prompts(tmp_path / "a.txt") == ["cat", "dog"]
+    assert prompts_of(tmp_path / "a.txt") == ["cat", "dog"]
     assert read_labels(str(tmp_path / "a.txt"), "zeroshot") == ["cat", "dog"]
     (tmp_path / "a.png").write_bytes(saved(Image.fromarray(RGB), "PNG"))
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfa cat\n")
@@ -564,7 +564,7 @@ def test_files_of_prompts_may_have_a_byte_order_mark(tmp_path):
     for name in ("a.txt", "gone.txt"):
         (tmp_path / "a.txt").write_bytes("a cat".encode("utf-16"))
         with pytest.raises(ValueError, match=r"expected (text in UTF-8|a file with a prompt a line), got"):
-            read_prompts(tmp_path / name)
+            prompts_of(tmp_path / name)
 
 
 def test_what_was_measured_of_images_is_of_these_files_read_in_this_way(tmp_path):

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, CLIPModel
 
 from golden import clip_inputs as inputs
 from noisewright import registry
-from noisewright.verifiers import weights
+from noisewright.outside import hub
 from noisewright.verifiers.aesthetic import Aesthetic, load_head, save_head
 from noisewright.verifiers.clip import ClipVerifier
 from noisewright.verifiers.hps import Hps, from_open_clip
@@ -289,7 +289,7 @@ def test_a_model_and_its_options_are_told_apart(text, model, options):
     ],
 )
 def test_what_is_there_is_named_by_its_full_path_and_labels_are_not(tmp_path, monkeypatch, text, located):
-    from noisewright.cli.requests import located_verifiers
+    from noisewright.registry.located import located_verifiers
 
     monkeypatch.chdir(tmp_path)
     for name in ("cat", "dog"):
@@ -303,7 +303,7 @@ def test_a_hub_id_without_a_network_says_what_is_missing_and_how_to_get_it(tmp_p
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(weights, "is_reachable", lambda endpoint: False)
+    monkeypatch.setattr(hub, "is_reachable", lambda endpoint: False)
     calls = {
         "clip": "hf download openai/clip-vit-large-patch14 --local-dir DIR, then clip:DIR",
         "pickscore": "hf download yuvalkirstain/PickScore_v1 --local-dir DIR, then pickscore:DIR",
@@ -324,9 +324,9 @@ def test_a_hub_id_without_a_network_says_what_is_missing_and_how_to_get_it(tmp_p
 def test_a_hub_that_cannot_be_reached_is_noticed_at_once(monkeypatch):
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    assert not weights.is_reachable("http://127.0.0.1:1")
+    assert not hub.is_reachable("http://127.0.0.1:1")
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-    assert weights.is_reachable("https://hub.invalid")
+    assert hub.is_reachable("https://hub.invalid")
 
 
 def test_what_is_in_the_cache_needs_no_network(openai, tmp_path, monkeypatch):
@@ -337,7 +337,7 @@ def test_what_is_in_the_cache_needs_no_network(openai, tmp_path, monkeypatch):
     (repository / "refs" / "main").write_text("0" * 40)
     shutil.copytree(openai, repository / "snapshots" / ("0" * 40))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(weights, "is_reachable", lambda endpoint: pytest.fail("asked the network"))
+    monkeypatch.setattr(hub, "is_reachable", lambda endpoint: pytest.fail("asked the network"))
     assert ClipVerifier("tiny/clip").fingerprint == ClipVerifier(openai).fingerprint
 
 
@@ -350,29 +350,29 @@ def test_what_is_not_in_the_cache_is_fetched_and_pickles_only_where_nothing_else
     import huggingface_hub
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    hub = shutil.copytree(openai, tmp_path / "hub")
+    source = shutil.copytree(openai, tmp_path / "hub")
     if weights_file == "pytorch_model.bin":
-        (hub / "model.safetensors").unlink()
-    torch.save(CLIPModel.from_pretrained(openai).state_dict(), hub / "pytorch_model.bin")
-    (hub / "tf_model.h5").write_bytes(b"gigabytes")
+        (source / "model.safetensors").unlink()
+    torch.save(CLIPModel.from_pretrained(openai).state_dict(), source / "pytorch_model.bin")
+    (source / "tf_model.h5").write_bytes(b"gigabytes")
     here = tmp_path / "cache"
 
     def fetch(repository, *, allow_patterns, local_files_only=False):
         if local_files_only and not here.exists():
             raise LocalEntryNotFoundError("not there")
         here.mkdir(exist_ok=True)
-        for path in () if local_files_only else hub.iterdir():
+        for path in () if local_files_only else source.iterdir():
             if any(fnmatch(path.name, one) for one in allow_patterns):
                 shutil.copy(path, here)
         return str(here)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
-    monkeypatch.setattr(weights, "is_reachable", lambda endpoint: True)
+    monkeypatch.setattr(hub, "is_reachable", lambda endpoint: True)
     assert ClipVerifier("tiny/clip").fingerprint == ClipVerifier(openai).fingerprint
     assert not (here / "tf_model.h5").exists()
     assert {one.name for one in here.iterdir()} & {"model.safetensors", "pytorch_model.bin"} == {weights_file}
     shutil.rmtree(here)
-    (hub / "config.json").unlink()
+    (source / "config.json").unlink()
     with pytest.raises(ValueError, match=r"could not be loaded: the hub has no config\.json in it"):
         ClipVerifier("tiny/clip")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)

@@ -200,7 +200,7 @@ def _say_copied(
 def _forget_warnings() -> None:
     from noisewright.images import reading as images
 
-    images.told.clear()
+    images.said_once.clear()
 
 
 SaveStatistics = Annotated[

@@ -66,12 +66,12 @@ def score_files(
     bad: list[str] = []
     failed: dict[str, VerifierFailed] = {}  # the first failure of each verifier
     fruitful: set[str] = set()
-    for asked, group, images in _alike(files, prompt, bad):
+    for its_prompt, group, images in _alike(files, prompt, bad):
         columns: dict[str, list[float]] = {}
         for one in verifiers:
             try:
                 with _staying_here():
-                    columns[one.name] = score(one, images, asked)
+                    columns[one.name] = score(one, images, its_prompt)
             except VerifierFailed as error:
                 columns[one.name] = [math.nan] * len(group)
                 failed.setdefault(one.name, error)
@@ -79,7 +79,7 @@ def score_files(
                 fruitful.add(one.name)
         for row, number in enumerate(group):
             scores = {name: values[row] for name, values in columns.items()}
-            own = {} if isinstance(prompt, str) else {"prompt": asked}
+            own = {} if isinstance(prompt, str) else {"prompt": its_prompt}
             scored[number] = {"file": str(files[number]), **own, "scores": scores}
         if len(scored) >= FRUITLESS:
             _check_fruitful(failed, fruitful)
@@ -133,7 +133,7 @@ def _alike(files: Sequence[Path], prompt: str | Prompts, bad: list[str]) -> Iter
     for number, path in enumerate(files):
         try:
             array, info = read_image(path)
-            asked = prompt if isinstance(prompt, str) else prompt(path, info)
+            its_prompt = prompt if isinstance(prompt, str) else prompt(path, info)
         except ValueError as error:
             bad.append(str(error))
             continue
@@ -143,11 +143,11 @@ def _alike(files: Sequence[Path], prompt: str | Prompts, bad: list[str]) -> Iter
                 yield which, *_batch(some)
             waiting.clear()
             count = pixels = 0
-        group = waiting.setdefault((asked, array.shape), [])
+        group = waiting.setdefault((its_prompt, array.shape), [])
         group.append((number, array))
         count, pixels = count + 1, pixels + size
         if len(group) == SCORED_AT_ONCE:
-            yield asked, *_batch(waiting.pop((asked, array.shape)))
+            yield its_prompt, *_batch(waiting.pop((its_prompt, array.shape)))
             count, pixels = count - SCORED_AT_ONCE, pixels - SCORED_AT_ONCE * size
     for (which, _), some in waiting.items():
         yield which, *_batch(some)

@@ -87,9 +87,9 @@ class MakeJob:
 def _unpacked(lines: list[list[Any]], groups: list[list[int]], looks: bool, values: dict[str, Any]) -> MakeJob:
     """What :meth:`MakeJob.__reduce__` took apart: every ancestor stands there once, in a list that is not nested."""
     found = unflat(lines)
-    told = [tuple(found[place] for place in group) for group in groups]
-    legs = [Leg(told[0], told[1])] + ([Leg(told[2], told[3])] if looks else [])
-    steps = tuple(Step(first, tuple(needs)) for first, *needs in told[2 * len(legs) :])
+    particles = [tuple(found[place] for place in group) for group in groups]
+    legs = [Leg(particles[0], particles[1])] + ([Leg(particles[2], particles[3])] if looks else [])
+    steps = tuple(Step(first, tuple(needs)) for first, *needs in particles[2 * len(legs) :])
     return MakeJob(leg=legs[0], look=legs[1] if looks else None, steps=steps, **values)
 
 

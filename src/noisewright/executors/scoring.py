@@ -29,9 +29,9 @@ def ask_all(verifiers: Mapping[str, Verifier], job: ScoreJob) -> Outcome:
     for name in job.names:
         verifier = verifiers[name]
         found = _ask(verifier, job, began, found)
-        told = details_of(verifier, job.images, job.prompt, job.whole) if job.wants_details else None
-        if told is not None:
-            details[name] = clean_all(told)
+        given = details_of(verifier, job.images, job.prompt, job.whole) if job.wants_details else None
+        if given is not None:
+            details[name] = clean_all(given)
     return _timed(replace(found, details=details), began)
 
 
@@ -62,14 +62,14 @@ def judge(judges: Mapping[str, Verifier], job: ScoreJob) -> Outcome:
     """The scores of a judge, or why it failed: a result stands without it."""
     began = time.perf_counter()
     (name,) = job.names
-    asked = judges[name]
+    verifier = judges[name]
     try:
         with _left(job, began):
-            scores = score_whole(asked, job.images, job.prompt, job.whole)
+            scores = score_whole(verifier, job.images, job.prompt, job.whole)
     except VerifierFailed as error:
         return _timed(Outcome(failed=str(error)), began)
-    told = details_of(asked, job.images, job.prompt, job.whole) if job.wants_details else None
-    details = {} if told is None else {name: clean_all(told)}
+    given = details_of(verifier, job.images, job.prompt, job.whole) if job.wants_details else None
+    details = {} if given is None else {name: clean_all(given)}
     return _timed(Outcome(scores={name: scores}, details=details), began)
 
 

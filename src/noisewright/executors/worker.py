@@ -121,8 +121,8 @@ class _MicroBatch:
         start = sampler.schedule.start  # ascent is in the noise's own units, whatever the sampler's
         x = (x / start).clone().requires_grad_()
         images = sampler.trace(x * start)  # type: ignore[attr-defined]
-        asked = self._worker.verifiers.values()
-        scores: Any = sum(gradient_of(one, images, self._worker.prompt) for one in asked)  # type: ignore[arg-type]
+        verifiers = self._worker.verifiers.values()
+        scores: Any = sum(gradient_of(one, images, self._worker.prompt) for one in verifiers)  # type: ignore[arg-type]
         moved, velocity = reno.ascended(x, scores, self._states.velocities(sources, x.detach()), **args)
         objective = torch.as_tensor(scores).detach().flatten().tolist()
         return {"states": (start * moved, velocity), "objective": tuple(objective)}

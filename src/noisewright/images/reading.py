@@ -45,7 +45,7 @@ ORIENTATION = 0x0112
 BLOCK = 2**22
 """Pixels that are scaled at a time."""
 
-told: set[str] = set()
+said_once: set[str] = set()
 """Kinds of warnings that are said once for all files; a command empties it when it begins."""
 
 
@@ -175,7 +175,7 @@ def _tag(image: Image.Image, number: int, default: int) -> int:
 
 
 def _warn_of_transparency(image: Image.Image, name: str) -> None:
-    if "transparency" in told:
+    if "transparency" in said_once:
         return
     if image.mode in ("LA", "RGBA", "PA"):
         alpha = image.getchannel("A")
@@ -185,7 +185,7 @@ def _warn_of_transparency(image: Image.Image, name: str) -> None:
         return
     least: Any = alpha.getextrema()[0]
     if least < 255:
-        told.add("transparency")
+        said_once.add("transparency")
         log.warning("%s has transparent pixels: their own colours are read, whatever is behind them (said once)", name)
 
 

@@ -300,10 +300,10 @@ _LINK = r"""[^\s"'<>`]"""
 def _basic(found: re.Match[str]) -> str:
     """Strikes out what HTTP's Basic scheme holds; "Basic authentication" is two words."""
     try:
-        told = base64.b64decode(found[2] + "=" * (-len(found[2]) % 4), validate=True)
+        decoded = base64.b64decode(found[2] + "=" * (-len(found[2]) % 4), validate=True)
     except (NotBase64, ValueError):
-        told = b""
-    return f"{found[1]}{STRUCK}" if b":" in told or re.search(r"[0-9+/=]", found[2]) else found[0]
+        decoded = b""
+    return f"{found[1]}{STRUCK}" if b":" in decoded or re.search(r"[0-9+/=]", found[2]) else found[0]
 
 
 def _random(found: re.Match[str]) -> str:

@@ -40,10 +40,10 @@ def load(
         ValueError: in one line, what is wrong with the name or the files.
     """
     as_path("a model", model)
-    asked = Request(
+    request = Request(
         model=model, prompt="any", device=device, dtype=dtype, variant=variant, config=config, loras=loras
     )
-    return load_requested(asked)
+    return load_requested(request)
 
 
 def load_requested(request: Request) -> Any:

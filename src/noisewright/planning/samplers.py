@@ -75,7 +75,7 @@ def call_arguments(request: Request, given: Mapping[str, Any], pipe: Any) -> dic
             that it does not take from JSON, and on a record that is a hash where its value is not given.
     """
     own = [one for one in Request.model_fields if one not in NOT_TYPED]
-    registry.check_call_arguments(pipe, request.pipeline_args, [*own, *BESIDES])
+    registry.check_pipeline_args(pipe, request.pipeline_args, [*own, *BESIDES])
     for name, record in request.pipeline_args.items():
         if name not in given and is_content(record):
             raise ValueError(f"expected {name} itself, of which the request holds only a hash: {short(record)}")

@@ -13,13 +13,13 @@ from noisewright.registry.lookup import entry, load, names
 from noisewright.registry.models import card, find_file, find_model, is_installed, load_model
 from noisewright.registry.options import model_and_options
 from noisewright.registry.plugins import entries
-from noisewright.registry.samplers import check_call_arguments, make_sampler, sampler_entry, settings_taken
+from noisewright.registry.samplers import check_pipeline_args, make_sampler, sampler_entry, settings_taken
 from noisewright.registry.schedules import schedule_from, schedule_rule
 from noisewright.registry.solvers import make_solver
 from noisewright.registry.verifiers import from_file, make_verifier, score_name
 
 __all__ = [
-    "MODELS", "Entry", "bundled", "card", "check_arguments", "check_call_arguments", "entries", "entry",
+    "MODELS", "Entry", "bundled", "card", "check_arguments", "check_pipeline_args", "entries", "entry",
     "executor_entry", "find_file", "find_model", "from_file", "is_installed", "load", "load_model", "make_executor",
     "make_sampler", "make_search", "make_solver", "make_verifier", "model_and_options", "names", "sampler_entry",
     "schedule_from", "schedule_rule", "score_name", "search_arguments", "settings_taken", "unknown",

@@ -41,8 +41,8 @@ def check_arguments(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         try:
             found[key] = TypeAdapter(hint).validate_python(_read(value, hint) if isinstance(value, str) else value)
         except ValidationError as error:
-            told = error.errors(include_url=False)[0]["msg"]
-            raise ValueError(f"argument {key} of {name}: {told}, got {short(value)}") from None
+            reason = error.errors(include_url=False)[0]["msg"]
+            raise ValueError(f"argument {key} of {name}: {reason}, got {short(value)}") from None
         if isinstance(value, bool) and not isinstance(found[key], bool):
             raise ValueError(f"argument {key} of {name}: expected a number, got {value}")
         checked(PLAIN, found[key], f"argument {key} of {name}")

@@ -10,6 +10,7 @@ from noisewright.outside.messages import cut, did_you_mean, short
 from noisewright.registry import plugins
 from noisewright.registry.kinds import Entry
 from noisewright.registry.lookup import load
+from noisewright.samplers.arguments import check_call_arguments
 from noisewright.verifiers.guarded import call, named, said
 
 CALL_ARGUMENTS = "pipe_kwargs"
@@ -44,7 +45,7 @@ def settings_taken(pipe: Any) -> frozenset[str]:
     return frozenset(_parameters(load(sampler_entry(pipe))))
 
 
-def check_call_arguments(pipe: Any, given: Mapping[str, Any], known: Sequence[str] = ()) -> None:
+def check_pipeline_args(pipe: Any, given: Mapping[str, Any], known: Sequence[str] = ()) -> None:
     """Refuse arguments of the pipeline's own call that it has not, or that its sampler has no use for.
 
     Args:
@@ -57,11 +58,11 @@ def check_call_arguments(pipe: Any, given: Mapping[str, Any], known: Sequence[st
     """
     if not given:
         return
-    taken = list(inspect.signature(type(pipe).__call__).parameters) if CALL_ARGUMENTS in settings_taken(pipe) else []
-    for name in given:
-        if name not in taken:
-            near = did_you_mean(name, [*known, *taken], cutoff=0.6)
-            raise ValueError(f"{type(pipe).__name__} takes no {cut(name)}{near}")
+    if CALL_ARGUMENTS in settings_taken(pipe):
+        check_call_arguments(pipe, given, known)
+    else:
+        name = next(iter(given))
+        raise ValueError(f"{type(pipe).__name__} takes no {cut(name)}{did_you_mean(name, known, cutoff=0.6)}")
 
 
 def make_sampler(pipe: Any, prompt: str | None, settings: Mapping[str, Any]) -> Any:

@@ -94,14 +94,14 @@ class Scores:
     def together(self, outcomes: Sequence[Outcome]) -> tuple[dict[str, list[float]], dict[str, Any], float]:
         """The scores and details of a micro-batch's jobs in the verifiers' order, and the seconds that they took."""
         found: dict[str, list[float]] = {}
-        told: dict[str, Any] = {}
+        every_detail: dict[str, Any] = {}
         for outcome in outcomes:
             found |= outcome.scores
-            told |= outcome.details
+            every_detail |= outcome.details
             for note in outcome.notes:
                 self._say(note)
         scores = {name: found[name] for name in self._names}
-        details = {name: told[name] for name in self._names if name in told}
+        details = {name: every_detail[name] for name in self._names if name in every_detail}
         return scores, details, round(sum(outcome.metered["seconds"]["verify"] for outcome in outcomes), 6)
 
     def write(self, some: Sequence[Particle], images: Tensor, outcomes: Sequence[Outcome]) -> None:
@@ -156,8 +156,8 @@ class Scores:
 
     def bills(self) -> list[str]:
         """A sentence for each verifier and judge that asked a server in this process: how much, and at what cost."""
-        asked = [(one.name, usage_of(one)) for one in (*self._verifiers, *self._judges)]
-        return [f"{name} sent {usage}" for name, usage in asked if usage is not None and usage.requests]
+        usages = [(one.name, usage_of(one)) for one in (*self._verifiers, *self._judges)]
+        return [f"{name} sent {usage}" for name, usage in usages if usage is not None and usage.requests]
 
     def judge(self, ids: Sequence[str]) -> None:
         """Ask the judges about images of the journal that they have not seen."""

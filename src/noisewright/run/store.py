@@ -80,11 +80,11 @@ class Store:
             ValueError: where it cannot be made or written.
         """
         root = Path(root)
-        asked = {"request": request} if request is not None else {}
+        recorded = {"request": request} if request is not None else {}
         if not is_run(root):
             run = {
                 "schema_version": SCHEMA_VERSION, "status": "running", "stopped": None, "created": created,
-                "versions": versions, "spec": spec, **asked,
+                "versions": versions, "spec": spec, **recorded,
             }  # fmt: skip
             new = cls._new(root, run)
             if new is not None:
@@ -92,7 +92,7 @@ class Store:
         store = cls.open(root)
         try:
             store.expect(spec)
-            store.write(spec={**store.run["spec"], **spec}, versions=versions, **asked)
+            store.write(spec={**store.run["spec"], **spec}, versions=versions, **recorded)
         except BaseException:
             store.close()
             raise

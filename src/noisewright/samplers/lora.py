@@ -261,5 +261,5 @@ def _adapter_weights(pipe: Any, name: str) -> dict[str, torch.Tensor]:
 def _first(error: BaseException) -> str:
     """The telling line of an error: of torch's on shapes the second."""
     lines = [one.strip() for one in str(error).strip().splitlines() if one.strip()]
-    told = next((one for one in lines if "size mismatch" in one), lines[0] if lines else type(error).__name__)
-    return clean(told, 200)
+    telling = next((one for one in lines if "size mismatch" in one), lines[0] if lines else type(error).__name__)
+    return clean(telling, 200)

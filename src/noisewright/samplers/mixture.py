@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from noisewright.diffusion.clock import Level
 from noisewright.diffusion.schedule import Estimate, Schedule, estimate
-from noisewright.diffusion.solvers import AnySolver, Ddim, advance, asked, asks_once, eta_of, memory, nfe, stages
+from noisewright.diffusion.solvers import AnySolver, Ddim, advance, asks_once, eta_of, levels_asked, memory, nfe, stages
 from noisewright.errors import NotDifferentiable
 from noisewright.outside.bounds import MOST_STEPS, at_most
 from noisewright.samplers.protocol import Meter, StepNoise, quantise
@@ -139,7 +139,7 @@ class MixtureSampler:
 
     def _step(self, x: Tensor, index: int, noise: Tensor | None, state: Any) -> tuple[Tensor, Any]:
         """One step, in float64 inside."""
-        levels = asked(self.solver, self.schedule, index)
+        levels = levels_asked(self.solver, self.schedule, index)
         step = stages(self.solver, self.schedule, index, x.double(), noise, state)
         sample = next(step)
         for level in levels:

@@ -170,8 +170,8 @@ class _Trial:
     def step(self, number: int) -> Tensor:
         time = self.scheduler.timesteps[number]
         scale = scaled_input(self.scheduler)
-        asked = scale(self.state, time) if scale is not None else self.state
-        prediction = 0.5 * (torch.cat([asked, asked], 1) if self._learned else asked)
+        scaled = scale(self.state, time) if scale is not None else self.state
+        prediction = 0.5 * (torch.cat([scaled, scaled], 1) if self._learned else scaled)
         state = self.scheduler.step(prediction, time, self.state, return_dict=False, **self._given)[0]
         self.state = state.nan_to_num().clamp(-1e3, 1e3)  # made-up predictions may lead anywhere
         self.taken += 1

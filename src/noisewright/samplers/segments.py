@@ -11,7 +11,7 @@ from torch import Tensor
 
 from noisewright.diffusion.clock import Level
 from noisewright.diffusion.schedule import Estimate, estimate
-from noisewright.diffusion.solvers import Stages, asked, eta_of, splits, stages
+from noisewright.diffusion.solvers import Stages, eta_of, levels_asked, splits, stages
 from noisewright.errors import UnsupportedPipeline
 from noisewright.samplers.calling import Caller
 from noisewright.samplers.levels import step_arguments
@@ -80,7 +80,7 @@ def denoise(
     index = start
     now = x.to(caller.device, torch.float32)  # the master copy: no rounding to the model's dtype between steps
     state = placed(state, caller.device)
-    levels = [level for n in range(start, stop) for level in asked(solver, schedule, n)]
+    levels = [level for n in range(start, stop) for level in levels_asked(solver, schedule, n)]
     waiting = iter(levels)
 
     def begin() -> Stages:

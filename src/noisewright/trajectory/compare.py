@@ -33,7 +33,7 @@ from noisewright.trajectory.model import (
     Start,
     deterministic_solver,
     prompted_model,
-    read_prompts,
+    prompts_of,
     read_start,
     reporting,
     start_schedule,
@@ -114,7 +114,7 @@ def compare_schedules(
     cache = DiskCache(None if given.keep is None else check_directory(given.keep, "keep"))
     with reporting(given.progress) as report:
         loaded = prompted_model(
-            model, read_prompts(prompts), given.guidance_scale, given.device, given.dtype
+            model, prompts_of(prompts), given.guidance_scale, given.device, given.dtype
         ).with_prompts()
         sampler = loaded.sampler(loaded.prompts[0])
         lengths = {name: one.schedule.steps for name, one in fits.items()}

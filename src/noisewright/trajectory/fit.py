@@ -34,7 +34,7 @@ from noisewright.trajectory.model import (
     Start,
     deterministic_solver,
     prompted_model,
-    read_prompts,
+    prompts_of,
     read_start,
     reporting,
     start_schedule,
@@ -164,7 +164,7 @@ def fit_schedule(
     table = _read_errors(given.method, settings["errors"])
     cache = DiskCache(None if given.keep is None else check_directory(given.keep, "keep"))
     with reporting(given.progress) as report:
-        loaded = prompted_model(model, read_prompts(prompts), given.guidance_scale, given.device, given.dtype)
+        loaded = prompted_model(model, prompts_of(prompts), given.guidance_scale, given.device, given.dtype)
         loaded = loaded.with_prompts() if given.method in ("gits", "search") else loaded.with_default_prompts()
         sampler = loaded.sampler(loaded.prompts[0])
         begin = start_schedule(settings["start"], sampler, given.steps, given.force)

@@ -15,7 +15,7 @@ from noisewright.trajectory import images as sources
 from noisewright.trajectory.disk_cache import DiskCache, sampler_key
 from noisewright.trajectory.errors import ErrorTable
 from noisewright.trajectory.measure import Checkpoint, check_count, measure
-from noisewright.trajectory.model import PromptedModel, PromptSource, prompted_model, read_prompts, reporting
+from noisewright.trajectory.model import PromptedModel, PromptSource, prompted_model, prompts_of, reporting
 from noisewright.trajectory.progress import Progress, Report, Work
 
 OWN = "self"
@@ -80,7 +80,7 @@ def measure_schedule_errors(
     file = None if given.out is None else check_output(given.out, "out")
     cache = DiskCache(None if given.keep is None else check_directory(given.keep, "keep"))
     with reporting(given.progress) as report:
-        return _measured(given, read_prompts(prompts), model, paths, cache, file, report)
+        return _measured(given, prompts_of(prompts), model, paths, cache, file, report)
 
 
 def _measured(

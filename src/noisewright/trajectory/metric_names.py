@@ -39,7 +39,7 @@ def check_metrics(metric: Any, features: str | None, reference: str | None) -> l
     for one in found:
         if isinstance(one, str):
             _check_name(one, features, reference)
-        elif not _is_metric(one):
+        elif not isinstance(one, Metric):
             as_verifier(one)
     return found
 
@@ -50,14 +50,10 @@ def _check_name(name: str, features: str | None, reference: str | None) -> None:
             raise WrongArgument(f"metric fid needs {argument('features')} and {argument('reference')}, got not both")
         if not registry.find_file(reference).is_file():
             raise ValueError(f"expected statistics of real images, got {reference}, which does not exist")
-    elif name != TEACHER and ".py:" not in name:
+    elif name != TEACHER and registry.from_file(name) is None:
         known = registry.names("verifier")
         if name.partition(":")[0] not in known:
             raise ValueError(registry.unknown("metric", name, list(dict.fromkeys([TEACHER, FID, *known]))))
-
-
-def _is_metric(one: Any) -> bool:
-    return all(hasattr(one, name) for name in ("lower", "values", "summary", "interval"))
 
 
 def make_metrics(
@@ -86,7 +82,7 @@ def make_metrics(
         elif isinstance(one, str):
             found.append(ByVerifier(registry.make_verifier(one, device)))
         else:
-            found.append(one if _is_metric(one) else ByVerifier(as_verifier(one)))
+            found.append(one if isinstance(one, Metric) else ByVerifier(as_verifier(one)))
     names = [one.name for one in found]
     if len(set(names)) < len(names):
         raise ValueError(f"expected metrics of different names, got {short(names)}")

@@ -13,9 +13,8 @@ from noisewright import registry
 from noisewright.diffusion.schedule import Schedule
 from noisewright.diffusion.schedules import named_schedule
 from noisewright.diffusion.solvers import AnySolver, Ddim
-from noisewright.outside import bounds
 from noisewright.outside.messages import short
-from noisewright.outside.reading import read_text
+from noisewright.outside.prompts import read_prompts
 from noisewright.planning import load
 from noisewright.progress import Show, displayed
 from noisewright.samplers.classes import count_classes, is_class_conditional, labels_of
@@ -26,9 +25,6 @@ from noisewright.schemas.schedules import PromptsArgument, WrongArgument, argume
 from noisewright.trajectory.files import FittedSchedule, identity, load_for, on_path, read_schedule_file
 from noisewright.trajectory.path import path_of
 from noisewright.trajectory.progress import Progress, Report
-
-MOST_PROMPT_BYTES = 100 * 2**20
-"""Of a file of prompts."""
 
 STEPS = 25
 """Of a pipeline's own schedule, where its card says nothing."""
@@ -158,7 +154,7 @@ def drawn_by(show: Show) -> Report:
     return lambda progress: show(progress.share, progress.seconds_left, str(progress))
 
 
-def read_prompts(given: Any) -> list[str] | None:
+def prompts_of(given: Any) -> list[str] | None:
     """Prompts (or classes) as a list: of a text, of several, or of a file that has one a line, named by a Path.
 
     Raises:
@@ -166,15 +162,7 @@ def read_prompts(given: Any) -> list[str] | None:
     """
     if not isinstance(given, Path):
         return check_arguments(PromptsArgument, prompts=given).prompts
-    if given.is_file() and given.stat().st_size > MOST_PROMPT_BYTES:
-        raise ValueError(f"expected a file of at most {MOST_PROMPT_BYTES >> 20} MB of prompts, got {given}")
-    lines = read_text(given, "a file with a prompt a line").split("\n")
-    found = [line.strip() for line in lines if line.strip()]
-    bounds.no_more(bounds.MOST_PROMPTS, f"prompts in {given}", found)
-    bounds.no_longer(prompt=max(found, key=len, default=""))
-    if not found:
-        raise ValueError(f"expected a prompt a line in {given}, got an empty file")
-    return found
+    return read_prompts(given)
 
 
 def deterministic_solver(name: str) -> AnySolver:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from noisewright.outside.bundled import is_own
+from noisewright.outside.hub import is_hub_id
 from noisewright.verifiers.clip import load_encoder
-from noisewright.verifiers.weights import IMAGES, WEIGHTS, add_tensors, files_of, hub_file, is_hub_id, read_state
+from noisewright.verifiers.weights import IMAGES, WEIGHTS, add_tensors, files_of, hub_file, read_state
 
 HEAD_REPOSITORY = "camenduru/improved-aesthetic-predictor"
 """A copy on the hub of the head of christophschuhmann/improved-aesthetic-predictor, Apache-2.0."""
@@ -172,13 +173,13 @@ def _clip_of(model: str | Path) -> str | Path:
         return model
     config = folder / "config.json"
     try:
-        told = json.loads(config.read_text()).get("clip")
+        clip = json.loads(config.read_text()).get("clip")
     except (OSError, ValueError, AttributeError):
-        told = None
-    if not isinstance(told, str) or not told:
+        clip = None
+    if not isinstance(clip, str) or not clip:
         raise ValueError(
             f"verifier model {str(model)!r} could not be loaded: expected a CLIPModel in it, or a config.json with "
             '{"clip": DIRECTORY or hub id}'
         )
-    relative = folder / told
-    return relative if relative.is_dir() else told
+    relative = folder / clip
+    return relative if relative.is_dir() else clip

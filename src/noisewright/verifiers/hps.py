@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from noisewright.outside.hub import is_hub_id
 from noisewright.verifiers.clip import ClipEncoder, load_tokenizer
 from noisewright.verifiers.pickscore import PROCESSOR
 from noisewright.verifiers.preprocess import Letterbox
-from noisewright.verifiers.weights import TOKENS, check_loaded, files_of, hub_file, is_hub_id, loading, read_state
+from noisewright.verifiers.weights import TOKENS, check_loaded, files_of, hub_file, loading, read_state
 
 FILES = {
     "2.0": ("HPS_v2_compressed.safetensors", "HPS_v2_compressed.pt"),

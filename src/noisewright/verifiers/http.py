@@ -151,8 +151,8 @@ class HttpVerifier:
         except urllib.error.HTTPError as error:
             with error:
                 if is_transient(error.code):
-                    asked = retry_after(error.headers.get("Retry-After"))
-                    raise Transient(f"HTTP status {error.code}", asked, error.code) from None
+                    wait = retry_after(error.headers.get("Retry-After"))
+                    raise Transient(f"HTTP status {error.code}", wait, error.code) from None
                 if 300 <= error.code < 400:
                     where = clean(error.headers.get("Location"), 200)
                     raise VerifierFailed(

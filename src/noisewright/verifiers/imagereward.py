@@ -112,12 +112,12 @@ class ImageRewardVerifier:
         native = is_own(model) or (Path(model) / CONFIG[0]).is_file()
         needs = [CONFIG, ("model.safetensors",)] if native else [ORIGINAL, (TEXT_CONFIG,)]
         folder = files_of(model, needs, f"{name}:DIR")
-        self.model, self.tokenizer, told = _load_native(folder) if native else _load_original(folder, name)
+        self.model, self.tokenizer, settings = _load_native(folder) if native else _load_original(folder, name)
         self.model.to(device).eval().requires_grad_(False)
         self.name, self.device, self.batch_size = name, torch.device(device), batch_size
-        self.mean, self.deviation, self.most_tokens = told["mean"], told["deviation"], told["most_tokens"]
+        self.mean, self.deviation, self.most_tokens = settings["mean"], settings["deviation"], settings["most_tokens"]
         side = self.model.vision_model.config.image_size
-        self.preprocess = CentreCrop(side, (side, side), tuple(told["image_mean"]), tuple(told["image_std"]))
+        self.preprocess = CentreCrop(side, (side, side), tuple(settings["image_mean"]), tuple(settings["image_std"]))
         self._tokens: dict[str, tuple[Tensor, Tensor]] = {}
         digest = fingerprint_of("(head - mean) / deviation", self.mean, self.deviation, self.preprocess)
         digest.update(repr(self.most_tokens).encode())
@@ -172,8 +172,8 @@ def _load_original(folder: Path, verifier: str) -> tuple[RewardModel, Any, dict[
     """The authors' checkpoint: model, tokenizer, settings."""
     weights = next(folder / name for name in ORIGINAL if (folder / name).is_file())
     state, vision, sizes = _renamed(_tensors(weights), weights)
-    told = _read_config(folder / TEXT_CONFIG, TEXT_SIZES)
-    text = {key: told[key] for key in (*TEXT_SIZES, "hidden_act", "layer_norm_eps") if key in told}
+    config = _read_config(folder / TEXT_CONFIG, TEXT_SIZES)
+    text = {key: config[key] for key in (*TEXT_SIZES, "hidden_act", "layer_norm_eps") if key in config}
     text |= {
         "vocab_size": len(state["text_model.embeddings.word_embeddings.weight"]),
         "encoder_hidden_size": vision["hidden_size"],

@@ -158,20 +158,20 @@ def centre_crop_of(folder: Path, rounding: Rounding) -> CentreCrop:
     Raises:
         ValueError: where it cannot be read, or asks for something else.
     """
-    told = image_processor(folder)
-    size = getattr(told, "size", None) or {}
+    processor = image_processor(folder)
+    size = getattr(processor, "size", None) or {}
     short = size.get("shortest_edge")
     if not short and not (size.get("height") and size.get("width")):
         raise ValueError(f"expected a preprocessing with shortest_edge, or height and width, got {size} in {folder}")
-    crop = told.crop_size if getattr(told, "do_center_crop", False) else None
-    normalised = getattr(told, "do_normalize", True)
+    crop = processor.crop_size if getattr(processor, "do_center_crop", False) else None
+    normalised = getattr(processor, "do_normalize", True)
     return CentreCrop(
         size=int(short) if short else (int(size["height"]), int(size["width"])),
         crop=(int(crop["height"]), int(crop["width"])) if crop else None,
-        mean=tuple(told.image_mean) if normalised else (0.0,) * 3,
-        deviation=tuple(told.image_std) if normalised else (1.0,) * 3,
+        mean=tuple(processor.image_mean) if normalised else (0.0,) * 3,
+        deviation=tuple(processor.image_std) if normalised else (1.0,) * 3,
         rounding=rounding,
-        resample=int(getattr(told, "resample", 3)),
+        resample=int(getattr(processor, "resample", 3)),
     )
 
 

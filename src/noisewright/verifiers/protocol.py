@@ -112,8 +112,8 @@ class FunctionVerifier:
             ask(self, grey_images(), prompt)
         except Exception as error:
             if is_certain(error):
-                told = f"verifier {self.name}: {error}" if isinstance(error, Unreadable) else _reason(self, error)
-                raise VerifierFailed(f"{told}, in a first call on grey images ({HOW_NOT})") from error
+                reason = f"verifier {self.name}: {error}" if isinstance(error, Unreadable) else _reason(self, error)
+                raise VerifierFailed(f"{reason}, in a first call on grey images ({HOW_NOT})") from error
 
 
 def as_verifier(given: Any) -> Verifier:
@@ -210,7 +210,7 @@ def ask(verifier: Verifier, images: Tensor, prompt: str, previews: Tensor | None
         Exception: as the verifier raises it, also while what it gave is gone through (a generator).
     """
 
-    def asked() -> list[float]:
+    def one_call() -> list[float]:
         own = images.detach().clone()
         if isinstance(verifier, WantsPreviews):
             seen = None if previews is None else previews.detach().clone()
@@ -220,7 +220,7 @@ def ask(verifier: Verifier, images: Tensor, prompt: str, previews: Tensor | None
         return numbers(given, len(images), verifier.name)
 
     with torch.set_grad_enabled(torch.is_grad_enabled()):  # as it was, whatever the verifier sets
-        return call(asked)
+        return call(one_call)
 
 
 def gradient_of(verifier: DifferentiableVerifier, images: Tensor, prompt: str) -> Tensor:

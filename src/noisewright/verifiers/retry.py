@@ -161,13 +161,13 @@ class BackOff:
     first: float = 0.5
     longest: float = 60.0
 
-    def seconds(self, failed: int, asked: float | None = None) -> float:
-        """How long to wait after the ``failed``-th failure: what the server ``asked`` for, or longer by itself.
+    def seconds(self, failed: int, wanted: float | None = None) -> float:
+        """How long to wait after the ``failed``-th failure: what the server ``wanted``, or longer by itself.
 
         The exponential wait is drawn from its upper half, so that clients that failed together do not return together.
         """
         own = self.first * 2 ** (failed - 1) * random.uniform(0.5, 1.0)
-        return min(max(own, asked or 0.0), self.longest)
+        return min(max(own, wanted or 0.0), self.longest)
 
     def run(self, work: Callable[[int], T], pause: Callable[[float], object] = time.sleep) -> T:
         """Call ``work`` with the number of the try, from 1, until it does not raise :class:`Transient`.

@@ -5,18 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import pickle
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlparse
-from urllib.request import getproxies
 
 import torch
 from torch import Tensor, nn
 
 from noisewright.outside.bundled import bundled, is_own
-from noisewright.outside.hub import cached, refusal
+from noisewright.outside.hub import cached, is_hub_id, out_of_reach, refusal
 from noisewright.outside.messages import first_line
 
 log = logging.getLogger("noisewright")
@@ -34,7 +31,6 @@ ALONGSIDE = {
 }
 PICKLES = ("pytorch_model*.bin",)
 UNSAFE = "is refused: a pickle with something else than weights in it, which could run code (or a damaged one)"
-SECONDS = 5.0
 PASSING = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
 """Keys of a configuration that say nothing of what is computed."""
 Loaded = TypeVar("Loaded")
@@ -70,12 +66,6 @@ def files_of(model: str | Path, needs: Sequence[Sequence[str]], given_as: str) -
     return _from_hub(text, needs, given_as)
 
 
-def is_hub_id(text: str) -> bool:
-    """Whether a text can be a hub id, ``OWNER/NAME``."""
-    parts = text.split("/")
-    return len(parts) == 2 and all(parts) and not text.startswith((".", "~")) and "\\" not in text
-
-
 def hub_file(repository: str, names: Sequence[str], given_as: str) -> Path:
     """The first of ``names`` that a hub repository has.
 
@@ -109,7 +99,7 @@ def _parts(index: Path) -> list[str]:
 
 def _from_hub(repository: str, needs: Sequence[Sequence[str]], given_as: str) -> Path:
     """A hub repository's directory in the cache, fetched where it has to be; pickles only where nothing else is."""
-    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub import snapshot_download
 
     patterns = [*(one for names in needs for one in (*names, *ALONGSIDE.get(tuple(names), ())))]
     folder = cached(repository, patterns)
@@ -120,8 +110,8 @@ def _from_hub(repository: str, needs: Sequence[Sequence[str]], given_as: str) ->
         f"missing: {', '.join(missing)}; where there is a network: hf download {repository} --local-dir DIR, "
         f"then {given_as}"
     )
-    if constants.HF_HUB_OFFLINE or not is_reachable(constants.ENDPOINT):
-        why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} cannot be reached"
+    why = out_of_reach()
+    if why is not None:
         raise ValueError(
             f"verifier model {repository!r} could not be loaded: it is not in the hub's cache and {why}; {how}"
         )
@@ -139,19 +129,6 @@ def _from_hub(repository: str, needs: Sequence[Sequence[str]], given_as: str) ->
             f"verifier model {repository!r} could not be loaded: the hub has no {', '.join(missing)} in it"
         )
     return folder
-
-
-def is_reachable(endpoint: str) -> bool:
-    """Whether the hub answers, so that no one waits half a minute for five attempts; a proxy is taken at its word."""
-    found = urlparse(endpoint)
-    if found.scheme in getproxies() or "all" in getproxies():
-        return True
-    try:
-        port = found.port or (80 if found.scheme == "http" else 443)
-        with socket.create_connection((found.hostname or "", port), timeout=SECONDS):
-            return True
-    except OSError:
-        return False
 
 
 def pretrained(kind: Any, folder: Path, what: str | Path, **options: Any) -> Any:

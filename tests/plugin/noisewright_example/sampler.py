@@ -5,8 +5,7 @@ import copy
 import torch
 
 from noisewright.diffusion.schedule import Schedule, estimate
-from noisewright.diffusion.solvers import Ddim, advance, asks_once, eta_of, memory, nfe, stages
-from noisewright.diffusion.solvers import asked as levels_asked
+from noisewright.diffusion.solvers import Ddim, advance, asks_once, eta_of, levels_asked, memory, nfe, stages
 from noisewright.samplers.protocol import Meter, quantise
 
 COLOURS = {"red": (0.7, -0.7, -0.7), "green": (-0.7, 0.7, -0.7), "blue": (-0.7, -0.7, 0.7)}

@@ -6,10 +6,10 @@ from noisewright.diffusion.solvers.base import (
     StagedSolver,
     Stages,
     advance,
-    asked,
     asks_once,
     block_of,
     eta_of,
+    levels_asked,
     memory,
     nfe,
     splits,
@@ -26,6 +26,6 @@ from noisewright.diffusion.solvers.unipc import UniPc
 
 __all__ = [
     "AnySolver", "Ddim", "Deis", "DpmPlusPlus", "DpmPlusPlusSde", "DpmSolver", "FPndm", "Heun", "Ipndm", "SPndm",
-    "Solver", "Splitting", "StagedSolver", "Stages", "UniPc", "advance", "asked", "asks_once", "block_of",
-    "eta_of", "memory", "nfe", "splits", "stages", "transition",
+    "Solver", "Splitting", "StagedSolver", "Stages", "UniPc", "advance", "asks_once", "block_of", "eta_of",
+    "levels_asked", "memory", "nfe", "splits", "stages", "transition",
 ]  # fmt: skip

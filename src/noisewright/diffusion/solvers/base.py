@@ -72,12 +72,12 @@ class StagedSolver(Protocol):
     @property
     def stochastic(self) -> bool: ...
 
-    def asked(self, schedule: Schedule, index: int) -> tuple[Level, ...]:
+    def levels_asked(self, schedule: Schedule, index: int) -> tuple[Level, ...]:
         """The levels that the step from ``index`` asks the network at, in order; the first is ``index``'s own."""
         ...
 
     def stages(self, schedule: Schedule, index: int, x: Tensor, noise: Tensor | None, state: Any) -> Stages:
-        """Go from ``index`` to ``index + 1``: yields as many samples as :meth:`asked` has levels, ``x`` first."""
+        """Go from ``index`` to ``index + 1``: yields a sample for each level of :meth:`levels_asked`, ``x`` first."""
         ...
 
 
@@ -137,14 +137,14 @@ def level(schedule: Schedule, index: int) -> Level:
     return Level(schedule.t[index], schedule.alpha[index], schedule.sigma[index])
 
 
-def asked(solver: AnySolver, schedule: Schedule, index: int) -> tuple[Level, ...]:
+def levels_asked(solver: AnySolver, schedule: Schedule, index: int) -> tuple[Level, ...]:
     """The levels that the step from ``index`` asks the network at."""
-    return solver.asked(schedule, index) if isinstance(solver, StagedSolver) else (level(schedule, index),)
+    return solver.levels_asked(schedule, index) if isinstance(solver, StagedSolver) else (level(schedule, index),)
 
 
 def nfe(solver: AnySolver, schedule: Schedule, start: int, stop: int) -> int:
     """Guided evaluations that the steps from ``start`` to ``stop`` cost."""
-    return sum(len(asked(solver, schedule, index)) for index in range(start, stop))
+    return sum(len(levels_asked(solver, schedule, index)) for index in range(start, stop))
 
 
 def asks_once(solver: AnySolver) -> bool:

@@ -31,7 +31,7 @@ class Heun:
     stochastic: bool = False
     memory: int = 0
 
-    def asked(self, schedule: Schedule, index: int) -> tuple[Level, ...]:
+    def levels_asked(self, schedule: Schedule, index: int) -> tuple[Level, ...]:
         here = level(schedule, index)
         if index + 1 == schedule.steps or (here.alpha <= 0 and not schedule.straight):
             return (here,)
@@ -40,7 +40,7 @@ class Heun:
     def stages(self, schedule: Schedule, index: int, x: Tensor, noise: Tensor | None, state: Any) -> Stages:
         first = yield x
         after = transition(schedule, index, index + 1, first, 0, None)
-        if len(self.asked(schedule, index)) == 1:
+        if len(self.levels_asked(schedule, index)) == 1:
             return after, None
         second = yield after
         if schedule.straight:

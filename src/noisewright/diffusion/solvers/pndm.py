@@ -98,7 +98,7 @@ class SPndm:
     def memory(self) -> int:
         return self.terms - 1
 
-    def asked(self, schedule: Schedule, index: int) -> tuple[Level, ...]:
+    def levels_asked(self, schedule: Schedule, index: int) -> tuple[Level, ...]:
         here = level(schedule, index)
         if index != first_step(schedule) or index + 1 == schedule.steps:
             return (here,)
@@ -106,7 +106,7 @@ class SPndm:
 
     def stages(self, schedule: Schedule, index: int, x: Tensor, noise: Tensor | None, state: Any) -> Stages:
         first = yield x
-        if len(self.asked(schedule, index)) == 1:
+        if len(self.levels_asked(schedule, index)) == 1:
             return multistep(schedule, index, x, first, state, self.terms)
         second = yield moved(x, first.noise, schedule, index, index + 1)
         mean = (first.noise + second.noise) / 2
@@ -126,7 +126,7 @@ class FPndm:
     stochastic: bool = False
     memory: int = 3
 
-    def asked(self, schedule: Schedule, index: int) -> tuple[Level, ...]:
+    def levels_asked(self, schedule: Schedule, index: int) -> tuple[Level, ...]:
         here, first = level(schedule, index), first_step(schedule)
         if not first <= index < first + 3 or index + 1 == schedule.steps:
             return (here,)
@@ -135,7 +135,7 @@ class FPndm:
 
     def stages(self, schedule: Schedule, index: int, x: Tensor, noise: Tensor | None, state: Any) -> Stages:
         first = yield x
-        levels = [(one.alpha, one.sigma) for one in self.asked(schedule, index)]
+        levels = [(one.alpha, one.sigma) for one in self.levels_asked(schedule, index)]
         if len(levels) == 1:
             return multistep(schedule, index, x, first, state, 4)
         here, middle, _, there = levels

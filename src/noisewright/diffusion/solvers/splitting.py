@@ -50,7 +50,7 @@ class Splitting:
     def nfe_per_step(self) -> int:
         return 3 if self.strang else 2
 
-    def asked(self, schedule: Schedule, index: int) -> tuple[Level, ...]:
+    def levels_asked(self, schedule: Schedule, index: int) -> tuple[Level, ...]:
         here = level(schedule, index)
         if here.alpha <= 0 or index + 1 == schedule.steps:
             return (here,)
@@ -58,7 +58,7 @@ class Splitting:
 
     def stages(self, schedule: Schedule, index: int, x: Tensor, noise: Tensor | None, state: Any) -> Stages:
         found = yield x
-        if len(self.asked(schedule, index)) == 1:
+        if len(self.levels_asked(schedule, index)) == 1:
             return transition(schedule, index, index + 1, found, 0, None), []
         part = 1.0
         if self.strang:
