@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 
 import noisewright as nw
-from noisewright.run.store import read_journal
+from noisewright.run.reading import read_journal
 from noisewright.verifiers.http import HttpVerifier
 
 PROMPT = "a green star left of a red circle"

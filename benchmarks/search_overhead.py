@@ -17,7 +17,7 @@ import torch
 
 import noisewright as nw
 from noisewright import registry
-from noisewright.run.store import read_journal
+from noisewright.run.reading import read_journal
 
 PROMPT = "a green star left of a red circle"
 WHOLE = "whole-trajectory"

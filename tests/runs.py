@@ -5,7 +5,8 @@ import torch
 from noisewright.diffusion.solvers import Ddim
 from noisewright.errors import BudgetExhausted, TargetReached
 from noisewright.run.budget import parse_budget
-from noisewright.run.store import Store, read_journal
+from noisewright.run.reading import read_journal
+from noisewright.run.store import Store
 from noisewright.run.verbs import Run, Target
 from noisewright.samplers.mixture import MixtureSampler
 from noisewright.search.random import random

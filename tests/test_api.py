@@ -16,7 +16,7 @@ from noisewright.errors import RunMismatch, UnsupportedPipeline, VerifierFailed
 from noisewright.images.metadata import read_recipe
 from noisewright.planning import DEFAULT_BUDGET
 from noisewright.run.budget import parse_budget
-from noisewright.run.store import read_journal, read_run
+from noisewright.run.reading import read_journal, read_run
 from noisewright.samplers.mixture import MixtureSampler
 
 PROMPT = "two red circles"

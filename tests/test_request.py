@@ -16,7 +16,7 @@ from noisewright.api import planned
 from noisewright.cli.generate import generate
 from noisewright.errors import RunMismatch
 from noisewright.request import OPTIONS, Request, read_request
-from noisewright.run.store import read_run
+from noisewright.run.reading import read_run
 from noisewright.samplers.mixture import MixtureSampler
 
 PROMPT = "two red circles"

@@ -19,7 +19,7 @@ def request_of(run: Path, held: Mapping[str, Any]) -> Request:
 
     Args:
         run: its directory.
-        held: its ``run.json`` (:func:`noisewright.run.store.read_run`).
+        held: its ``run.json`` (:func:`noisewright.run.reading.read_run`).
 
     Raises:
         ValueError: in one line, where it does not say, as runs from Python of versions before 0.2.

@@ -15,7 +15,7 @@ from commands import done, refused
 from noisewright import cli
 from noisewright.cli.list import KINDS
 from noisewright.images.metadata import read_recipe
-from noisewright.run.store import read_journal, read_run
+from noisewright.run.reading import read_journal, read_run
 from noisewright.samplers.pipeline import PipelineSampler
 
 KEYS = {"best", "baseline", "nfe", "forwards", "images", "seconds", "stopped", "run", "warnings"}

@@ -13,7 +13,7 @@ import noisewright as nw
 import tiny
 from noisewright import cli
 from noisewright.outside.prompts import read_prompts
-from noisewright.run.store import read_run
+from noisewright.run.reading import read_run
 
 LINES = "a cat\n\n  # not this one\n  a red dog, sitting \n\\#hashtag\n"
 PROMPTS = ["a cat", "a red dog, sitting", "#hashtag"]

@@ -18,7 +18,7 @@ import tiny
 from noisewright import cli, registry
 from noisewright.diffusion.schedule import along
 from noisewright.diffusion.solvers import Ddim
-from noisewright.run.store import read_run
+from noisewright.run.reading import read_run
 from noisewright.samplers.pipeline import PipelineSampler, load_pipeline
 from noisewright.trajectory.errors import ErrorTable
 from noisewright.trajectory.files import load_for, read_schedule_file

@@ -15,7 +15,7 @@ from PIL import Image
 from commands import run
 from noisewright import cli
 from noisewright.cli import progress, terminal
-from noisewright.run.store import read_run
+from noisewright.run.reading import read_run
 
 pty = pytest.importorskip("pty")
 termios = pytest.importorskip("termios")

@@ -6,7 +6,8 @@ import torch
 from noisewright import registry
 from noisewright.errors import BudgetExhausted
 from noisewright.run.budget import parse_budget
-from noisewright.run.store import Store, read_journal
+from noisewright.run.reading import read_journal
+from noisewright.run.store import Store
 from noisewright.run.verbs import Run
 from noisewright.samplers.mixture import MixtureSampler
 from noisewright.search.random import random

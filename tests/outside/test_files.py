@@ -18,8 +18,9 @@ from noisewright import cli
 from noisewright.evaluate import report
 from noisewright.measures.statistics import FeatureStatistics
 from noisewright.outside import files
+from noisewright.outside.files import write_atomically
 from noisewright.outside.reading import read_bytes
-from noisewright.run.store import read_run, write_atomically
+from noisewright.run.reading import read_run
 from noisewright.trajectory.disk_cache import DiskCache
 
 SPECIAL = ("pipe", "socket", "device", "link to a pipe", "link to a device", "/dev/null", "/dev/stdout", "/dev/fd/1")

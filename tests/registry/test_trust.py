@@ -15,7 +15,9 @@ from noisewright.outside.inside import inside
 from noisewright.registry import plugins, trust
 from noisewright.registry.builtins import ENTRIES, Entry
 from noisewright.run import journal
-from noisewright.run.store import Store, digest_of, read_journal
+from noisewright.run.digests import digest_of
+from noisewright.run.reading import read_journal
+from noisewright.run.store import Store
 from noisewright.samplers.load import load_pipeline
 
 # Cards

@@ -14,7 +14,7 @@ import pytest
 from noisewright import cli
 from noisewright.images.metadata import read_image
 from noisewright.replay import replay
-from noisewright.run.store import read_journal, read_run
+from noisewright.run.reading import read_journal, read_run
 
 ARCHIVE = Path(__file__).parents[1] / "golden" / "runs-1.tar.gz"
 WHOLE = ("random", "zero-order", "refine", "gradient", "classes", "scheduled")

@@ -13,9 +13,11 @@ import torch
 
 from noisewright.errors import RunInterrupted, RunMismatch
 from noisewright.images.metadata import encode_png, pixel_hash
+from noisewright.outside.files import write_atomically
 from noisewright.run.journal import seal
 from noisewright.run.locks import is_being_written, let_go, locked
-from noisewright.run.store import Store, damaged_lines, is_intact, read_journal, read_run, write_atomically
+from noisewright.run.reading import damaged_lines, is_intact, read_journal, read_run
+from noisewright.run.store import Store
 
 SPEC = {
     "sampler": {"model": "m", "fingerprint": "f", "prompt": "a cat", "num_inference_steps": 20, "device": "cpu"},

@@ -14,7 +14,7 @@ from noisewright import cli
 from noisewright.errors import RunMismatch
 from noisewright.images.metadata import encode_png, read_recipe
 from noisewright.replay import replay
-from noisewright.run.store import read_journal, read_run
+from noisewright.run.reading import read_journal, read_run
 from noisewright.samplers.fingerprint import older_fingerprint
 from noisewright.samplers.pipeline import PipelineSampler
 from noisewright.samplers.settings import Description, older_settings, restored

@@ -25,7 +25,7 @@ from noisewright.outside.messages import cut, short
 from noisewright.request import Request, read_request
 from noisewright.run import journal
 from noisewright.run.particle import particle_id
-from noisewright.run.store import read_journal, read_run
+from noisewright.run.reading import read_journal, read_run
 from noisewright.samplers.mixture import MixtureSampler
 from noisewright.schemas.files import check_recipe, check_run
 from noisewright.schemas.journal import check_record

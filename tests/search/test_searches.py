@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from noisewright import registry
-from noisewright.run.store import read_journal
+from noisewright.run.reading import read_journal
 from noisewright.search.fk import normalised, systematic
 from noisewright.search.halving import spearman
 from noisewright.testing import CONTRACT, STEPS, Case

@@ -21,7 +21,7 @@ def resume(
     After a crash or Ctrl-C it goes on where it stopped, and makes nothing twice. A budget is that of the whole run.
     """
     from noisewright.continuing import check_nothing_missing, check_trust, request_of, with_changes
-    from noisewright.run.store import is_concluded, read_run
+    from noisewright.run.reading import is_concluded, read_run
     from noisewright.schemas.files import check_shown
 
     held = read_run(run)

@@ -8,12 +8,13 @@ from typing import Any
 from noisewright.executors.protocol import Outcome, ScoreJob
 from noisewright.images.metadata import RECIPE_VERSION
 from noisewright.run.batches import Verb
+from noisewright.run.digests import digest_of
 from noisewright.run.jobs import Jobs
 from noisewright.run.lineage import Lineages
 from noisewright.run.particle import Particle
 from noisewright.run.recorder import Recorder
 from noisewright.run.scores import Scores
-from noisewright.run.store import Store, digest_of
+from noisewright.run.store import Store
 from noisewright.samplers.protocol import Sampler
 
 

@@ -16,20 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noisewright.errors import RunInterrupted, RunMismatch
-from noisewright.outside.files import write_atomically as write_atomically  # which others take from here too
+from noisewright.outside.files import write_atomically
 from noisewright.outside.inside import inside
 from noisewright.outside.messages import cut
 from noisewright.run import journal
-from noisewright.run.digests import digest_of as digest_of
-from noisewright.run.digests import sealed
+from noisewright.run.digests import digest_of, sealed
 from noisewright.run.directory import FOLDERS, STOP, is_unused, new_folder, remove, sweep, writable
 from noisewright.run.locks import LOCK, is_being_written, let_go, locked
-from noisewright.run.reading import SCHEMA_VERSION, JournalReader, is_run
-from noisewright.run.reading import damaged_lines as damaged_lines
-from noisewright.run.reading import is_concluded as is_concluded
-from noisewright.run.reading import is_intact as is_intact
-from noisewright.run.reading import read_journal as read_journal
-from noisewright.run.reading import read_run as read_run
+from noisewright.run.reading import SCHEMA_VERSION, JournalReader, is_intact, is_run, read_run
 
 if TYPE_CHECKING:  # reading a run (``noisewright show``) must not wait for torch
     from torch import Tensor

@@ -16,7 +16,8 @@ from torch import Tensor
 from noisewright.diffusion.solvers import Ddim
 from noisewright.errors import BudgetExhausted, TargetReached, VerifierFailed
 from noisewright.run.budget import parse_budget
-from noisewright.run.store import Store, read_journal
+from noisewright.run.reading import read_journal
+from noisewright.run.store import Store
 from noisewright.run.verbs import Run
 from noisewright.samplers.mixture import MixtureSampler
 from noisewright.verifiers.pixels import Brightness

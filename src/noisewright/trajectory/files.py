@@ -12,8 +12,8 @@ from typing import Any
 
 from noisewright.diffusion.schedule import Schedule
 from noisewright.images.metadata import public_name
+from noisewright.outside.files import write_atomically
 from noisewright.outside.messages import short
-from noisewright.run.store import write_atomically
 from noisewright.samplers.fingerprint import same_model
 from noisewright.samplers.protocol import Sampler
 from noisewright.schemas.checked import checked
