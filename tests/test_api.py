@@ -492,7 +492,10 @@ def test_dtypes_of_torch_are_taken_by_their_names():
     assert (asked.dtype, asked.device, asked.force) == ("float16", "cpu", True)
 
 
-@pytest.mark.parametrize("what", ["make_verifier('shapes-clip')", "nw.plan(nw.Request(model='noisewright/shapes', prompt='a cat'))"])
+LOADS = ["make_verifier('shapes-clip')", "nw.plan(nw.Request(model='noisewright/shapes', prompt='a cat'))"]
+
+
+@pytest.mark.parametrize("what", LOADS)
 def test_nothing_of_the_libraries_reaches_the_user_where_models_are_loaded(what):
     code = f"import noisewright as nw\nfrom noisewright.registry import make_verifier\n{what}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
