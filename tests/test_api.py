@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -488,3 +490,13 @@ def test_loading_and_replaying_check_their_arguments(tmp_path):
 def test_dtypes_of_torch_are_taken_by_their_names():
     asked = nw.Request(prompt=PROMPT, dtype=torch.float16, device=torch.device("cpu"), force=np.bool_(True))
     assert (asked.dtype, asked.device, asked.force) == ("float16", "cpu", True)
+
+
+LOADS = ["make_verifier('shapes-clip')", "nw.plan(nw.Request(model='noisewright/shapes', prompt='a cat'))"]
+
+
+@pytest.mark.parametrize("what", LOADS)
+def test_nothing_of_the_libraries_reaches_the_user_where_models_are_loaded(what):
+    code = f"import noisewright as nw\nfrom noisewright.registry import make_verifier\n{what}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")

@@ -18,7 +18,6 @@ from noisewright.errors import BudgetExhausted, Stopped, TargetReached
 from noisewright.evaluate import report
 from noisewright.evaluate.enough import in_words, too_small
 from noisewright.evaluate.forecast import expected_nfe
-from noisewright.evaluate.numbers import decimals, written
 from noisewright.images.metadata import encode_png, read_image, read_recipe, without_nan
 from noisewright.outside.files import check_directory, write_atomically, write_picture
 from noisewright.outside.inside import inside
@@ -237,15 +236,9 @@ def _keep(run: Run, count: int, standing: Mapping[str, float]) -> tuple[ResultIm
 def _draw(run: Run, baseline: ResultImage, best: ResultImage, standing: Mapping[str, float]) -> None:
     """Write what a person looks at first: before and after, the contact sheet, the curve."""
     root, store = run.store.root, run.store
-    places = {name: decimals([baseline.scores.get(name), best.scores.get(name)]) for name in best.scores}
-    captions = [
-        "\n".join([title, *(f"{name} {written(value, places.get(name, 3))}" for name, value in one.scores.items())])
-        for title, one in (("baseline", baseline), ("best", best))
-    ]
+    captions = report.captions(baseline.scores, best.scores, judges={judge.name for judge in run.judges})
     with store.writing(root / "before-after.png"):
-        pair = report.before_after(
-            baseline.file, best.file, prompt=run.prompt, captions=(captions[0], captions[1])
-        )
+        pair = report.before_after(baseline.file, best.file, prompt=run.prompt, captions=captions)
         write_picture(pair, root / "before-after.png")
     with store.writing(root / "contact-sheet.png"):
         ranked = [(one, standing[one.id]) for one in run.best_first]

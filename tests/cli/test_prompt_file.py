@@ -221,3 +221,13 @@ def test_files_with_a_prompt_a_line(tmp_path):
     assert read_prompts(tmp_path / "a.txt", comments=True) == ["cat", "cat"]
     with pytest.raises(ValueError, match="lines 2 and 3"):
         read_prompts(tmp_path / "a.txt", distinct=True)
+
+
+def test_the_table_has_as_many_decimals_as_the_scores_deserve(here, model, capsys):
+    (here / "prompts.txt").write_text("a cat\na dog\n")
+    (here / "counted.py").write_text(
+        "def counted(images, prompt):\n    return [10.0 + 30 * (prompt == 'a dog')] * len(images)\n"
+    )
+    out, _ = done(capsys, words(model, "--judge", "none", "--out", "list", verifier="counted.py:counted"))
+    rows = [line.split() for line in out.splitlines() if " done " in line]
+    assert [row[2:4] for row in rows] == [["10.0", "(+0.0)"], ["40.0", "(+0.0)"]]

@@ -152,6 +152,11 @@ def test_curve_leaves_no_global_figure():
     assert plt.get_fignums() == before
 
 
+def test_captions_say_which_score_is_a_judges():
+    below = report.captions({"clip": 30.125, "oracle": 0.5}, {"clip": 31.5, "oracle": 1.0}, judges={"oracle"})
+    assert below == ("baseline\nclip 30.12\noracle (judge) 0.500", "best\nclip 31.50\noracle (judge) 1.000")
+
+
 def test_before_after(tmp_path):
     Image.new("RGB", (64, 64), "black").save(tmp_path / "a.png")
     Image.new("RGB", (64, 64), "red").save(tmp_path / "b.png")

@@ -51,7 +51,7 @@ def test_a_run_that_nobody_works_on_is_refused(root, status, says):
     }  # fmt: skip
     store.write(status=status, summary=summary)
     store.close()
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=f"expected a run that is going on, got {root}, .*{says}"):
         ask_to_stop(root)
     assert not (root / ".stop").exists()
 

@@ -12,6 +12,7 @@ from noisewright.cli.exits import Ended, Interrupted
 from noisewright.cli.libraries import hush_libraries, is_watched, warn
 from noisewright.cli.requests import check_device
 from noisewright.cli.runs import new_directory
+from noisewright.evaluate.numbers import decimals, gained, written
 from noisewright.outside.files import check_directory
 from noisewright.outside.texts import clean
 from noisewright.run.directory import summary_in
@@ -125,17 +126,25 @@ def _table(found: Sequence[PromptRun]) -> Any:
     """A row for each prompt: the best's scores, by how much they are above the baseline's, and where it is."""
     from noisewright.cli import terminal
 
-    names = list(dict.fromkeys(name for one in found for name in (one.summary or {}).get("best", {}).get("scores", {})))
+    names = list(dict.fromkeys(name for one in found for name in _scores(one, "best")))
+    places = {
+        name: decimals(_scores(one, key).get(name) for one in found for key in ("best", "baseline")) for name in names
+    }
     rows = []
     for one in found:
         cells = []
         for name in names:
-            best, baseline = (((one.summary or {}).get(key) or {}).get("scores", {}).get(name)
-                              for key in ("best", "baseline"))  # fmt: skip
-            change = f" ({best - baseline:+.4f})" if best is not None and baseline is not None else ""
-            cells.append("" if best is None else terminal.number(best) + change)
+            best, baseline = _scores(one, "best").get(name), _scores(one, "baseline").get(name)
+            change = gained(baseline, best, places[name])
+            text = "" if best is None else written(best, places[name])
+            cells.append(f"{text} ({change})" if change else text)
         rows.append([clean(one.prompt, LONGEST_SHOWN), *cells, one.status, one.run.name])
     return terminal.table(["prompt", *names, "", "run"], rows, right=range(1, len(names) + 1))
+
+
+def _scores(one: PromptRun, key: str) -> dict[str, float | None]:
+    """The scores of a run's best or baseline; none of a run that failed."""
+    return dict(((one.summary or {}).get(key) or {}).get("scores", {}))
 
 
 def _remove(directory: Path) -> None:

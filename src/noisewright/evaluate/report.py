@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -193,6 +193,26 @@ def _font(size: int) -> Any:
 
 
 # Baseline beside best
+
+
+def captions(
+    baseline: Mapping[str, float], best: Mapping[str, float], judges: Container[str] = ()
+) -> tuple[str, str]:
+    """What stands below the two pictures of :func:`before_after`: a name, and a line for each score.
+
+    Args:
+        baseline: scores of the baseline by verifier and judge.
+        best: the same of the best.
+        judges: names of those that the search did not see; they are marked.
+    """
+    places = {name: decimals([baseline.get(name), best.get(name)]) for name in best}
+
+    def below(title: str, scores: Mapping[str, float]) -> str:
+        lines = [f"{name}{' (judge)' * (name in judges)} {written(value, places.get(name, 3))}"
+                 for name, value in scores.items()]  # fmt: skip
+        return "\n".join([title, *lines])
+
+    return below("baseline", baseline), below("best", best)
 
 
 def before_after(

@@ -28,6 +28,7 @@ from noisewright.run.budget import Budget, parse_budget
 from noisewright.run.particle import ENSEMBLES, ensemble_weights, read_ensemble
 from noisewright.run.verbs import Target
 from noisewright.samplers.protocol import Sampler
+from noisewright.samplers.quiet import quiet
 from noisewright.verifiers.protocol import Verifier
 
 DEFAULT_BUDGET = "16 images"
@@ -94,9 +95,10 @@ def plan(
         UnsupportedPipeline: where the pipeline cannot be entered through its scheduler.
     """
     request, live = recordable(request, pipe=pipe, verifiers=verifiers, judges=judges, arguments=arguments)
-    if pipe is None:
-        pipe = load_requested(request)
-    return plan_on(request, pipe, **live)
+    with quiet():
+        if pipe is None:
+            pipe = load_requested(request)
+        return plan_on(request, pipe, **live)
 
 
 def recordable(

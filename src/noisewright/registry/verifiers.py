@@ -10,6 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -66,6 +67,15 @@ def score_name(text: str) -> str:
     return model_and_options(rest)[1].get("name", name)
 
 
+def _loading(a_model: bool) -> AbstractContextManager[None]:
+    """What a verifier is made in: where a model is loaded, the libraries show no bars of their own."""
+    if not a_model:
+        return nullcontext()
+    from noisewright.samplers.quiet import quiet
+
+    return quiet()
+
+
 def make_verifier(text: str, device: str = "cpu") -> Any:
     """A verifier from ``NAME``, ``NAME:MODEL`` or ``FILE.py:NAME``, each with ``OPTION=VALUE``s after commas.
 
@@ -99,7 +109,8 @@ def make_verifier(text: str, device: str = "cpu") -> Any:
         options["device"] = device
     who = plugins.origin(one)
     try:
-        found = call(made, **options)
+        with _loading("model" in accepted):
+            found = call(made, **options)
     except Escaped as error:
         raise ValueError(f"verifier {name} raised {named(error)}: {said(error)}") from error
     except Exception as error:

@@ -338,7 +338,7 @@ def ask_to_stop(root: str | Path) -> None:
     written = is_being_written(root)
     if written is False or (written is None and status != "running"):
         what = "is done" if status == "done" else "is not running"
-        raise ValueError(f"expected a run that somebody works on, got {root}, which {what}")
+        raise ValueError(f"expected a run that is going on, got {root}, which {what}")
     with writable(root):
         write_atomically(root / STOP, b"", sync=False)
 
