@@ -57,8 +57,13 @@ def check_call_arguments(pipe: Any, given: Mapping[str, Any], known: Sequence[st
     """
     if not given:
         return
-    taken = list(inspect.signature(type(pipe).__call__).parameters) if CALL_ARGUMENTS in settings_taken(pipe) else []
+    parameters: list[inspect.Parameter] = []
+    if CALL_ARGUMENTS in settings_taken(pipe):
+        parameters = list(inspect.signature(type(pipe).__call__).parameters.values())[1:]  # but self
+    taken = [one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
     for name in given:
+        if name not in taken and name in known:
+            raise ValueError(f"{type(pipe).__name__} takes no {cut(name)}, which is an argument of the search")
         if name not in taken:
             near = did_you_mean(name, [*known, *taken], cutoff=0.6)
             raise ValueError(f"{type(pipe).__name__} takes no {cut(name)}{near}")
