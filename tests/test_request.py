@@ -3,6 +3,7 @@
 import inspect
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 
 import noisewright as nw
 import tiny
+from loras import needs_peft, write
 from noisewright import cli
 from noisewright.api import planned
 from noisewright.cli.generate import generate
@@ -323,3 +325,36 @@ def test_a_plan_refuses(given, says):
 def test_a_plan_needs_a_pipeline():
     with pytest.raises(ValueError, match="the pipeline itself"):
         nw.plan(Request(prompt=PROMPT))
+
+
+# Moved meanwhile
+
+
+def test_a_model_that_was_moved_is_said_and_given_from_its_new_place(folder, tmp_path, capsys):
+    shutil.copytree(folder, tmp_path / "model")
+    nw.search(str(tmp_path / "model"), PROMPT, verifier="brightness", out=tmp_path / "run", **SHORT)
+    (tmp_path / "model").rename(tmp_path / "elsewhere")
+    before = (tmp_path / "run" / "run.json").read_bytes()
+    refused(capsys, ["resume", tmp_path / "run", "--budget", "3"], "got nothing there", "pipe=...")
+    with pytest.raises(ValueError, match="got nothing there"):
+        nw.resume(tmp_path / "run", budget=3)
+    assert (tmp_path / "run" / "run.json").read_bytes() == before
+    with pytest.raises(RunMismatch, match="fingerprint"):
+        nw.resume(tmp_path / "run", "noisewright/shapes", budget=3)
+    assert nw.resume(tmp_path / "run", tmp_path / "elsewhere", budget=3, pictures=False).images == 3
+    assert cli.main(["resume", str(tmp_path / "run"), "--budget", "4"]) == 0  # which remembers the new place
+
+
+@needs_peft
+def test_a_lora_that_was_moved_is_said_and_known_by_what_it_holds(folder, tmp_path, capsys):
+    file = write(tmp_path / "lora.safetensors")
+    given = {"verifier": "brightness", "loras": f"{file}:0.5", "out": tmp_path / "run", **SHORT}
+    nw.search(str(folder), PROMPT, **given)
+    file.rename(tmp_path / "moved.safetensors")
+    refused(capsys, ["resume", tmp_path / "run", "--budget", "3"], "which is not there", "loras=...")
+    for weight, says in ((0.25, "fingerprint|loras"), (None, "fingerprint|loras")):
+        loras = [] if weight is None else [(tmp_path / "moved.safetensors", weight)]
+        with pytest.raises(RunMismatch, match=says):
+            nw.resume(tmp_path / "run", nw.load(folder, device="cpu", loras=loras), budget=3)
+    pipe = nw.load(folder, device="cpu", loras=[(tmp_path / "moved.safetensors", 0.5)])
+    assert nw.resume(tmp_path / "run", pipe, budget=3, pictures=False).images == 3

@@ -361,9 +361,11 @@ def check_same(root: Path, recorded: dict[str, Any], spec: dict[str, Any]) -> No
 def _comparable(spec: dict[str, Any]) -> dict[str, Any]:
     """The spec without what may change, the sampler's settings beside the others.
 
-    A model is known by its fingerprint, wherever it lies and whatever it is called.
+    A model is known by its fingerprint, wherever it lies and whatever it is called; a LoRA by its hash.
     """
     flat = {**{key: value for key, value in spec.items() if key != "sampler"}, **spec.get("sampler", {})}
     if "fingerprint" in flat:
         flat.pop("model", None)
+    if isinstance(flat.get("loras"), list):
+        flat["loras"] = [{**one, "file": None} if "sha256" in one else one for one in flat["loras"]]
     return dict(json.loads(json.dumps({key: value for key, value in flat.items() if key not in MAY_CHANGE})))
