@@ -3,6 +3,7 @@
 import inspect
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 
 import noisewright as nw
 import tiny
+from loras import needs_peft, write
 from noisewright import cli
 from noisewright.api import planned
 from noisewright.cli.generate import generate
@@ -91,6 +93,40 @@ def test_a_request_is_frozen_and_comes_back_from_json():
         asked.seed = 5
 
 
+@pytest.mark.parametrize(
+    ("given", "becomes"),
+    [
+        ({"ensemble": {"a": np.float32(2), "b": np.int64(1)}}, {"a": 2.0, "b": 1}),
+        ({"target": {"a": np.float16(0.5)}}, {"a": 0.5}),
+        ({"target": np.float64(-0.0)}, 0.0),
+        ({"pipeline_args": {"gate": np.float32(1.5), "size": (1, (np.int8(2),))}}, {"gate": 1.5, "size": [1, [2]]}),
+        ({"pipeline_args": {"text": "\u2028 \u00e9 \U0001f600", "none": None}}, None),
+        ({"search_args": {"flag": np.bool_(True), "file": Path("a/b")}}, {"flag": True, "file": "a/b"}),
+        ({"loras": [(Path("a"), np.float32(0.5)), {"file": "b:c", "weight": -1}]},
+         [{"file": "a", "weight": 0.5}, {"file": "b:c", "weight": -1.0}]),
+        ({"seed": 2**63 - 2**32 - 1}, None),
+        ({"verifier": ("a:b,c=d,e", "f"), "judge": "none"}, ["a:b,c=d,e", "f"]),
+        ({"class_label": np.int16(3)}, 3),
+    ],
+    ids=range(10),
+)  # fmt: skip
+def test_odd_values_come_back_from_json_with_one_digest(given, becomes):
+    asked = Request(prompt=PROMPT, **given)
+    name = next(iter(given))
+    assert getattr(asked, name) == (given[name] if becomes is None else becomes)
+    again = read_request(json.loads(json.dumps(asked.to_json(), allow_nan=False, sort_keys=True)), "x")
+    assert again == asked
+    assert again.digest == asked.digest
+
+
+def test_a_request_keeps_what_it_was_given():
+    mine = {"x": [1]}
+    asked = Request(prompt=PROMPT, pipeline_args=mine, search_args=mine)
+    digest = asked.digest
+    mine["x"].append(2)
+    assert asked.digest == digest
+
+
 def test_the_digest_is_that_of_the_fields():
     asked = Request(prompt=PROMPT, budget=16)
     assert asked.digest == Request(prompt=PROMPT, budget="16 images", schedule="pipeline").digest
@@ -133,6 +169,8 @@ def test_paths_are_resolved(tmp_path, monkeypatch):
         ({"loras": 3}, "loras as files"), ({"loras": [3]}, "loras as files"), ({"loras": ["a:nan"]}, "finite weight"),
         ({"loras": [("a", math.inf)]}, "loras"), ({"loras": [("a", "b", "c")]}, "loras"),
         ({"loras": ["a"] * 65}, "at most 64"), ({"pipeline_args": 3}, "pipeline_args as a mapping"),
+        ({"pipeline_args": {"x": np.ones(2)}}, "plain values"), ({"search_args": {"n": {1: 2}}}, "plain values"),
+        ({"pipeline_args": {"x": {1: 2}}}, "plain values"), ({"budget": []}, "got none"),
         ({"pipeline_args": {"seed": 3}}, "seed as a setting of its own"), ({"pipeline_args": {3: 3}}, "pipeline_args"),
         ({"height": 2**15, "width": 2**15}, "pixels"),
     ],
@@ -265,10 +303,15 @@ def test_a_plan_of_a_request_runs_like_the_call(folder):
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"executor": "ray"}, "not available yet"), ({"executor": "locl"}, "did you mean local?"),
-        ({"config": "nowhere"}, "config"), ({"loras": "nowhere.safetensors"}, "not there"),
-        ({"device": "cpu"}, "loaded already"), ({"variant": "fp16"}, "loaded already"), ({"search": "randm"}, "random"),
-        ({"pipeline_args": {"latents": 1}}, "sets itself"), ({"pipeline_args": {"clip_skp": 1}}, "clip_skip"),
+        ({"executor": "ray"}, "not available yet"),
+        ({"executor": "locl"}, "did you mean local?"),
+        ({"config": "nowhere"}, "config"),
+        ({"loras": "nowhere.safetensors"}, "not there"),
+        ({"device": "cpu"}, "loaded already"),
+        ({"variant": "fp16"}, "loaded already"),
+        ({"search": "randm"}, "random"),
+        ({"pipeline_args": {"latents": 1}}, "sets itself"),
+        ({"pipeline_args": {"clip_skp": 1}}, "clip_skip"),
         ({"pipeline_args": {"gate": {"$tensor": ["0" * 64, "float32", [1]]}}}, "takes no gate"),
     ],
 )
@@ -282,3 +325,36 @@ def test_a_plan_refuses(given, says):
 def test_a_plan_needs_a_pipeline():
     with pytest.raises(ValueError, match="the pipeline itself"):
         nw.plan(Request(prompt=PROMPT))
+
+
+# Moved meanwhile
+
+
+def test_a_model_that_was_moved_is_said_and_given_from_its_new_place(folder, tmp_path, capsys):
+    shutil.copytree(folder, tmp_path / "model")
+    nw.search(str(tmp_path / "model"), PROMPT, verifier="brightness", out=tmp_path / "run", **SHORT)
+    (tmp_path / "model").rename(tmp_path / "elsewhere")
+    before = (tmp_path / "run" / "run.json").read_bytes()
+    refused(capsys, ["resume", tmp_path / "run", "--budget", "3"], "got nothing there", "pipe=...")
+    with pytest.raises(ValueError, match="got nothing there"):
+        nw.resume(tmp_path / "run", budget=3)
+    assert (tmp_path / "run" / "run.json").read_bytes() == before
+    with pytest.raises(RunMismatch, match="fingerprint"):
+        nw.resume(tmp_path / "run", "noisewright/shapes", budget=3)
+    assert nw.resume(tmp_path / "run", tmp_path / "elsewhere", budget=3, pictures=False).images == 3
+    assert cli.main(["resume", str(tmp_path / "run"), "--budget", "4"]) == 0  # which remembers the new place
+
+
+@needs_peft
+def test_a_lora_that_was_moved_is_said_and_known_by_what_it_holds(folder, tmp_path, capsys):
+    file = write(tmp_path / "lora.safetensors")
+    given = {"verifier": "brightness", "loras": f"{file}:0.5", "out": tmp_path / "run", **SHORT}
+    nw.search(str(folder), PROMPT, **given)
+    file.rename(tmp_path / "moved.safetensors")
+    refused(capsys, ["resume", tmp_path / "run", "--budget", "3"], "which is not there", "loras=...")
+    for weight, says in ((0.25, "fingerprint|loras"), (None, "fingerprint|loras")):
+        loras = [] if weight is None else [(tmp_path / "moved.safetensors", weight)]
+        with pytest.raises(RunMismatch, match=says):
+            nw.resume(tmp_path / "run", nw.load(folder, device="cpu", loras=loras), budget=3)
+    pipe = nw.load(folder, device="cpu", loras=[(tmp_path / "moved.safetensors", 0.5)])
+    assert nw.resume(tmp_path / "run", pipe, budget=3, pictures=False).images == 3

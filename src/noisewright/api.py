@@ -159,8 +159,8 @@ def resume(
     request = with_changes(root, before, {"budget": budget, "target": target})
     given = {"verifiers": completed(before.verifier, listed(verifiers), "verifiers"),
              "judges": completed(before.judge, listed(judges), "judges")}  # fmt: skip
-    if isinstance(pipe, (str, Path)):
-        request, pipe = request.changed(model=pipe, given_pipeline=None), None
+    if isinstance(pipe, (str, Path)):  # what is typed now needs no trust
+        request, pipe, before = request.changed(model=pipe, given_pipeline=None), None, before.changed(model=None)
     if pipe is not None:
         request = request.changed(**dict.fromkeys(LOADED_BY), given_pipeline=type(pipe).__name__)
     check_nothing_missing(root, request, pipe, given, pipe_kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from noisewright.registry import score_name, trust
 from noisewright.request import Request, read_request
 from noisewright.run.budget import Budget, parse_budget
 from noisewright.run.follow import Watch
+from noisewright.schemas.reading import exists
 
 
 def request_of(run: Path, held: Mapping[str, Any]) -> Request:
@@ -113,10 +115,30 @@ def check_nothing_missing(
         if what is not None and name not in (arguments or {}):
             parts.append(f"{name}= ({what})")
             names.append(f"{name}=...")
+    if pipe is None:
+        _check_there(run, request)
     if parts:
         call = f"noisewright.resume({str(run)!r}, {', '.join(names)})"
         raise ValueError(clean(f"expected {' and '.join(parts)}, which {run} was started with from Python and no file "
                                f"holds: call {call} there", 1500))  # fmt: skip
+
+
+def _check_there(run: Path, request: Request) -> None:
+    """Refuse to go on where a model or a LoRA is no longer where the run has it, and say how to give it from elsewhere.
+
+    Raises:
+        ValueError: in one line.
+    """
+    model = request.model
+    if model is not None and os.path.isabs(model) and not exists(model):
+        call = f"noisewright.resume({str(run)!r}, pipe=...)"
+        raise ValueError(f"expected the model of {run} in {short(model)}, got nothing there: where it was moved, "
+                         f"{call} takes its new place")  # fmt: skip
+    for one in request.loras:
+        if os.path.isabs(one["file"]) and not exists(one["file"]):
+            call = f"noisewright.resume({str(run)!r}, pipe=noisewright.load({str(model)!r}, loras=...))"
+            raise ValueError(f"expected a LoRA of {run} as {short(one['file'])}, which is not there: where it was "
+                             f"moved, {call} takes it from its new place")  # fmt: skip
 
 
 def described(record: Any) -> str | None:

@@ -28,10 +28,13 @@ from noisewright.result import Result
 from noisewright.run.budget import parse_budget
 from noisewright.run.directory import summary_in
 from noisewright.run.reading import is_concluded, is_run, read_run
+from noisewright.run.store import check_same
 from noisewright.samplers.quiet import quiet
 from noisewright.schemas.request import check_arguments, check_prompt
 
 LONGEST_SLUG = 40
+MAY_CHANGE = ("budget", "target", "judge", "batch_size", "keep", "executor", "device", "score_cache")
+"""Fields of a request that may be others when a run is continued."""
 
 
 @dataclass(frozen=True)
@@ -198,10 +201,12 @@ class PromptRuns:
             pictures: whether to draw pictures of each run.
 
         Raises:
-            ValueError, TypeError: what the first prompts are refused with alike: it is about the settings.
+            ValueError, TypeError: what the first prompts are refused with alike: it is about the settings; and, before
+                anything is spent, where the directory holds a run of other settings.
             KeyboardInterrupt: where nothing of the run in hand is finished.
         """
         part = None if show is None else _parts(show, len(self.prompts))
+        self._check_same()
         held: PromptRun | None = None  # the first, where it could not be planned
         for number in range(1, len(self.prompts) + 1):
             found = self._found(number)
@@ -223,6 +228,29 @@ class PromptRuns:
             yield found
             if found.status == "interrupted":
                 return
+
+    def _check_same(self) -> None:
+        """Refuse a directory with a run of other settings; the model and its like are compared once.
+
+        Raises:
+            RunMismatch: naming the first that differs.
+        """
+        seen = False
+        for number in range(1, len(self.prompts) + 1):
+            run = self.directory(number)
+            if not is_run(run):
+                continue
+            try:
+                held, asked = read_run(run), self.request_of(number)
+                before = read_request(held.get("request"), str(run))
+                changes = {name: getattr(before, name) for name in MAY_CHANGE}
+                if seen and before == asked.changed(**changes):
+                    continue
+                spec = self.plan(number).spec
+            except (ValueError, TypeError, OSError):  # said when it is opened
+                continue
+            check_same(run, held["spec"], spec)
+            seen = True
 
     def _found(self, number: int) -> PromptRun | None:
         """A run that was done before, as it is asked for now."""
@@ -277,5 +305,3 @@ def _parts(show: Show, count: int) -> Callable[[int], Show]:
 
 def _line(error: BaseException) -> str:
     return clean(str(error) or type(error).__name__, 1000)
-
-

@@ -112,10 +112,13 @@ def _plain(value: Any) -> Any:
 
 
 def _jsonable(value: dict[str, Any]) -> dict[str, Any]:
+    """What comes back from JSON as it was: no other keys than texts, nothing but texts, numbers, lists and mappings."""
     try:
-        json.dumps(value)
+        same = json.loads(json.dumps(value, allow_nan=False)) == value
     except (TypeError, ValueError, RecursionError):
-        raise wrong("plain values") from None
+        same = False
+    if not same:
+        raise wrong("plain values")
     return value
 
 
@@ -198,9 +201,10 @@ class Request(BaseModel):
     loras: Annotated[list[LoraJson], Field(max_length=MOST_LORAS)] = is_(
         "loras as files, or (file, weight) of each", default_factory=list
     )
-    pipeline_args: Annotated[PlainObject, AfterValidator(_own_names), Field(max_length=MOST_ARGUMENTS)] = is_(
-        "pipeline_args as a mapping from names to values", default_factory=dict
-    )
+    pipeline_args: Annotated[
+        PlainObject, BeforeValidator(_plain), AfterValidator(_jsonable), AfterValidator(_own_names),
+        Field(max_length=MOST_ARGUMENTS),
+    ] = is_("pipeline_args as a mapping from names to values", default_factory=dict)  # fmt: skip
     keep: Whole | None = is_("keep of at least 1", ge=1, le=MOST_KEPT)
     given_pipeline: Name | None = is_("the class of a pipeline that was given as an object")
 
@@ -259,6 +263,8 @@ def _read(given: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(verifier, (list, tuple)) and not verifier:
         raise ValueError("expected at least one verifier, got an empty list")
     found: dict[str, Any] = {"budget": budget_texts(given.get("budget"))}
+    if found["budget"] == []:
+        raise ValueError("expected a budget such as '64 images', got none")
     if isinstance(judge, (list, tuple)) and not judge:
         found["judge"] = list(NONE)
     found["loras"] = _loras(given.get("loras") or [])

@@ -114,6 +114,31 @@ def test_what_is_wrong_for_all_is_refused_before_anything_is_spent(model, here, 
 
 
 @pytest.mark.parametrize(
+    ("more", "says"),
+    [(["--seed", "2"], "expected seed 0, got 2"), (["--steps", "1"], "num_inference_steps 2, got 1"),
+     (["--guidance-scale", "3"], "guidance_scale"), (["--verifier", "sharpness"], "verifiers")],
+)  # fmt: skip
+def test_a_directory_of_runs_with_other_settings_is_refused_before_anything_is_spent(model, here, capsys, more, says):
+    (here / "prompts.txt").write_text("a cat\n")
+    done(capsys, words(model, "--out", "all"))
+    (here / "prompts.txt").write_text("a cat\na dog\n")
+    before = (here / "all" / NAMES[0] / "run.json").read_bytes()
+    refused(capsys, [*words(model, "--out", "all"), *more], "all/0001-a-cat holds another run", says)
+    assert [one.name for one in (here / "all").iterdir()] == NAMES[:1]
+    assert (here / "all" / NAMES[0] / "run.json").read_bytes() == before
+    found = json.loads(done(capsys, words(model, "--out", "all", "--json", "--keep", "1", "--batch-size", "1")).out)
+    assert [one["status"] for one in found["runs"]] == ["done", "done"]
+
+
+def test_another_model_in_its_place_is_no_run_found(model, tmp_path, here, capsys):
+    place = here / "model"
+    tiny.sd().save_pretrained(place, safe_serialization=True)
+    done(capsys, words(place, "--out", "all"))
+    tiny.sd(seed=1).save_pretrained(place, safe_serialization=True)
+    refused(capsys, words(place, "--out", "all"), "holds another run", "fingerprint")
+
+
+@pytest.mark.parametrize(
     ("text", "parts"),
     [
         ("", ["prompts.txt", "empty"]),

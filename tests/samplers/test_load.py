@@ -136,6 +136,12 @@ def test_a_part_that_a_single_file_leaves_out_comes_from_the_config(tmp_path, sa
     assert "which has no weights of text_encoder" in line(load_pipeline, file, config=config)
 
 
+def test_a_file_of_which_nothing_is_taken_is_no_checkpoint_beside_a_whole_pipeline(tmp_path, saved):
+    path = tmp_path / "file.safetensors"
+    save_file({"x": torch.ones(2)}, path)
+    assert "which has no weights of unet" in line(load_pipeline, path, config=saved)
+
+
 def text(path):
     path.write_text("a red circle\n" * 20)
 

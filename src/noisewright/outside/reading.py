@@ -61,7 +61,7 @@ def open_regular(path: str | Path, what: str = "a file", *, most: int | None = N
     except OSError as error:
         raise refused(path, what, error) from None
     except ValueError as error:
-        if "null" in str(error):  # Python's own, of a path with a zero byte
+        if "embedded null" in str(error):  # Python's own, of a path with a zero byte
             raise ValueError(f"expected {what}, got {shown(path)}, which does not exist") from None
         raise
     try:

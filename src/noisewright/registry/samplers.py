@@ -6,11 +6,11 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from noisewright.outside.messages import cut, did_you_mean, short
+from noisewright.outside.messages import short
 from noisewright.registry import plugins
 from noisewright.registry.kinds import Entry
 from noisewright.registry.lookup import load
-from noisewright.samplers.arguments import check_call_arguments
+from noisewright.samplers.arguments import check_call_arguments, refuse_argument
 from noisewright.verifiers.guarded import call, named, said
 
 CALL_ARGUMENTS = "pipe_kwargs"
@@ -61,8 +61,7 @@ def check_pipeline_args(pipe: Any, given: Mapping[str, Any], known: Sequence[str
     if CALL_ARGUMENTS in settings_taken(pipe):
         check_call_arguments(pipe, given, known)
     else:
-        name = next(iter(given))
-        raise ValueError(f"{type(pipe).__name__} takes no {cut(name)}{did_you_mean(name, known, cutoff=0.6)}")
+        refuse_argument(type(pipe).__name__, next(iter(given)), known, ())
 
 
 def make_sampler(pipe: Any, prompt: str | None, settings: Mapping[str, Any]) -> Any:

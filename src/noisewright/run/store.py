@@ -193,14 +193,7 @@ class Store:
         Raises:
             RunMismatch: naming the first setting that differs.
         """
-        about = spec.get("sampler", {})
-        if hasattr(about, "as_recorded"):  # by the rules of the version that recorded the run
-            spec = {**spec, "sampler": about.as_recorded(self.run["spec"].get("sampler", {}))}
-        before, now = _comparable(self.run["spec"]), _comparable(spec)
-        for key in sorted({*before, *now}):
-            if before.get(key) != now.get(key):
-                was, got = cut(json.dumps(before.get(key))), cut(json.dumps(now.get(key)))
-                raise RunMismatch(f"{self.root} holds another run: expected {key} {was}, got {got}")
+        check_same(self.root, self.run["spec"], spec)
 
     def append(self, record: dict[str, Any]) -> None:
         """Add a line and force it to the disk; on failure nothing of it remains and the run can be resumed."""
@@ -343,12 +336,30 @@ def ask_to_stop(root: str | Path) -> None:
         write_atomically(root / STOP, b"", sync=False)
 
 
+def check_same(root: Path, recorded: dict[str, Any], spec: dict[str, Any]) -> None:
+    """Refuse to continue the run in ``root`` with another spec than the ``recorded`` one, but for what may change.
+
+    Raises:
+        RunMismatch: naming the first setting that differs.
+    """
+    about = spec.get("sampler", {})
+    if hasattr(about, "as_recorded"):  # by the rules of the version that recorded the run
+        spec = {**spec, "sampler": about.as_recorded(recorded.get("sampler", {}))}
+    before, now = _comparable(recorded), _comparable(spec)
+    for key in sorted({*before, *now}):
+        if before.get(key) != now.get(key):
+            was, got = cut(json.dumps(before.get(key))), cut(json.dumps(now.get(key)))
+            raise RunMismatch(f"{root} holds another run: expected {key} {was}, got {got}")
+
+
 def _comparable(spec: dict[str, Any]) -> dict[str, Any]:
     """The spec without what may change, the sampler's settings beside the others.
 
-    A model is known by its fingerprint, wherever it lies and whatever it is called.
+    A model is known by its fingerprint, wherever it lies and whatever it is called; a LoRA by its hash.
     """
     flat = {**{key: value for key, value in spec.items() if key != "sampler"}, **spec.get("sampler", {})}
     if "fingerprint" in flat:
         flat.pop("model", None)
+    if isinstance(flat.get("loras"), list):
+        flat["loras"] = [{**one, "file": None} if "sha256" in one else one for one in flat["loras"]]
     return dict(json.loads(json.dumps({key: value for key, value in flat.items() if key not in MAY_CHANGE})))

@@ -10,7 +10,7 @@ import inspect
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from noisewright.outside.messages import cut, did_you_mean, short
 
@@ -37,11 +37,18 @@ def check_call_arguments(
     Raises:
         ValueError: in one line, with the nearest name.
     """
-    accepted = list(inspect.signature(type(pipe).__call__).parameters)[1:]  # but self
+    parameters = list(inspect.signature(type(pipe).__call__).parameters.values())[1:]  # but self
+    accepted = [one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
     for name in names:
         if name not in accepted:
-            near = did_you_mean(name, [*others, *accepted], cutoff=0.6)
-            raise ValueError(f"{kind or type(pipe).__name__} takes no {cut(name)}{near}")
+            refuse_argument(kind or type(pipe).__name__, name, others, accepted)
+
+
+def refuse_argument(kind: str, name: str, others: Iterable[str], accepted: Iterable[str]) -> NoReturn:
+    """Raise the ValueError for an argument that a ``kind`` of pipeline does not take, with the nearest that it does."""
+    if name in (others := list(others)):
+        raise ValueError(f"{kind} takes no {cut(name)}, which is an argument of the search")
+    raise ValueError(f"{kind} takes no {cut(name)}{did_you_mean(name, [*others, *accepted], cutoff=0.6)}")
 
 
 def arguments_from_json(pipe: Any, given: Mapping[str, Any]) -> dict[str, Any]:

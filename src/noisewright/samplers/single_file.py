@@ -34,6 +34,9 @@ VAE_KEY = re.compile(r"(first_stage_model\.|vae\.)?((en|de)coder|(post_)?quant_c
 TEXT_LAYERS = re.compile(
     r"(cond_stage_model|conditioner\.embedders\.0)\.transformer\.text_model\.encoder\.layers\.(\d+)\."
 )
+NETWORKS = ("unet", "transformer")
+"""The parts that denoise: a checkpoint holds them, whatever else comes from beside the configurations."""
+
 UNUSED = re.compile(r"not used when initializing (\w+): \s*\[+'?(.*?)[,'\]]", re.DOTALL)
 """What diffusers' log says of weights that it leaves out."""
 
@@ -84,6 +87,8 @@ def _converted(kind: Any, file: Path, folder: Path, dtype: torch.dtype) -> Any:
             )
         except SingleFileComponentError as error:
             part = _part_of(error)
+            if part in NETWORKS:  # without which it is no checkpoint of this pipeline
+                raise Refused(f"{wrong}, which has no weights of {part}") from None
             if part in beside or (made := _beside(folder, part, dtype)) is None:
                 raise Refused(f"{wrong}, which has no weights of {part}, nor has the directory") from None
             beside[part] = made

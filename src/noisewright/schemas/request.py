@@ -34,7 +34,7 @@ def _number(value: Any) -> Any:
         return int(value)
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         try:
-            return float(value)
+            return float(value) + 0.0  # which makes one 0 of two
         except OverflowError:
             return value
     return _flag(value)
@@ -68,8 +68,8 @@ def _torch_name(value: Any) -> Any:
     return value
 
 
-def _mapping(value: Any) -> Any:
-    return dict(value) if isinstance(value, Mapping) else value
+def _numbers(value: Any) -> Any:
+    return {key: _number(one) for key, one in value.items()} if isinstance(value, Mapping) else value
 
 
 def is_(said: str, default: Any = None, **bounds: Any) -> Any:
@@ -87,7 +87,7 @@ Name = Annotated[Sayable, Field(max_length=LONGEST_NAME)]
 Negative = Annotated[Sayable, Field(max_length=LONGEST_NEGATIVE)]
 Dtype = Annotated[Literal["float32", "float16", "bfloat16", "float64"], BeforeValidator(_torch_name)]
 DeviceName = Annotated[Sayable, Field(min_length=1, max_length=100), BeforeValidator(_torch_name)]
-Weights = Annotated[dict[Name, Any], BeforeValidator(_mapping)]
+Weights = Annotated[dict[Name, Any], BeforeValidator(_numbers)]
 """Numbers by name, which are looked at where the names are known."""
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from noisewright.outside.messages import short
 from noisewright.run.budget import Budget, parse_budget
+from noisewright.schemas.checked import PLAIN, checked
 from noisewright.schemas.reading import is_file, parse_json
 
 
@@ -72,7 +73,17 @@ def read_pipeline_args(given: Sequence[str]) -> dict[str, Any]:
         except ValueError as error:
             hint = "" if "damaged" not in str(error) else " (a text stands in quotes: NAME='\"text\"')"
             raise ValueError(f"expected --pipeline-arg NAME=JSON, got {short(text)}{hint}") from None
+        checked(PLAIN, found[name], f"--pipeline-arg {name}")
+        if strange := _marked(found[name]):
+            raise ValueError(f"expected keys that do not begin with $ in --pipeline-arg {name}, got {short(strange)}")
     return found
+
+
+def _marked(value: Any) -> str | None:
+    """A key that begins with ``$``, which in records stands for what JSON has no value for."""
+    if isinstance(value, dict):
+        return next((key for key in value if key.startswith("$")), None) or _marked(list(value.values()))
+    return next((key for one in value if (key := _marked(one))), None) if isinstance(value, list) else None
 
 
 def read_target(given: Sequence[str]) -> float | dict[str, float] | None:
