@@ -141,7 +141,7 @@ def _named_well(verifier: Verifier) -> Verifier:
             raise TypeError(f"expected the {name} of a verifier as text, got {short(value)}")
         if len(value) > MOST_NAME:
             raise ValueError(f"expected the {name} of a verifier of at most {MOST_NAME} characters, got {len(value)}")
-        if "\0" in value or not value.isascii() and any(0xD800 <= ord(one) <= 0xDFFF for one in value):
+        if "\0" in value or (not value.isascii() and any(0xD800 <= ord(one) <= 0xDFFF for one in value)):
             raise ValueError(f"expected the {name} of a verifier without NUL and half surrogates, got {short(value)}")
     return verifier
 
