@@ -99,6 +99,7 @@ CASES = {
     "nfe": (plain, {"budget": f"{11 * STEPS + 3} nfe"}),
     "seconds": (plain, {"budget": "11 images, 1000 s"}),
     "judged": (plain, {"budget": "11 images, 1000 s", "judges": [Sharpness()]}),
+    "previews timed": (plain, {"search": halving, "budget": "6 images, 1000 s"}),
     "single": (plain, {"budget": "6 images", "batch_size": 1}),
     "target": (plain, {"budget": "40 images", "target": Target({"brightness": 0.617})}),
     "mixed": (lambda waits: [Sharpness(), Served(waits), Served(waits, name="other")], {"budget": "11 images"}),

@@ -216,6 +216,26 @@ def test_a_run_that_is_continued_while_it_is_watched(root):
     run.store.close()
 
 
+@pytest.mark.parametrize("looks", [0, 1])
+def test_a_look_after_a_line_that_says_nonsense_skips_nothing_and_counts_nothing_twice(root, looks):
+    run = opened(root)
+    draw(run, 3)
+    watch = Watch(root)
+    for _ in range(looks):
+        watch.look()
+    good = (root / "journal.jsonl").stat().st_size
+    written(root / "journal.jsonl", {"verb": "shrink", "batch_size": -1})
+    run.store.append({"verb": "shrink", "batch_size": 2})
+    for _ in range(3):
+        with pytest.raises(ValueError, match="batch_size"):
+            watch.look()
+    os.truncate(root / "journal.jsonl", good)
+    run.store.append({"verb": "shrink", "batch_size": 1})
+    watch.look()
+    assert (watch.ledger.spent.images, watch.ledger.spent.nfe, watch.ledger.batch_size) == (3, 12, 1)
+    run.store.close()
+
+
 def test_a_directory_that_is_deleted_while_it_is_watched_is_one_line(root):
     run = opened(root)
     draw(run, 1)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from noisewright.errors import TargetReached, VerifierFailed
+from noisewright.run.follow import Watch
 from noisewright.verifiers.pixels import Brightness, Sharpness
 from noisewright.verifiers.protocol import (
     FunctionVerifier,
@@ -24,6 +25,7 @@ from noisewright.verifiers.protocol import (
     score,
     score_whole,
 )
+from runs import content, go, open_run
 
 IMAGES = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 FLOAT = 1e-6  # float32 means of some hundred values in [0, 1]
@@ -390,6 +392,21 @@ def test_details_are_copies():
     assert details_of(Brightness(), IMAGES, "") is None
 
 
+def test_details_of_any_numbers_can_be_read_back(tmp_path):
+    huge = {"a": [10**400, -(2**63), 7, True, 1e308, float("inf")]}
+
+    class Huge(Brightness):
+        def details(self, images, prompt):
+            return [huge] * len(images)
+
+    go(open_run(tmp_path, verifiers=[Huge()], budget="2 images"))
+    watch = Watch(tmp_path)
+    watch.look()
+    assert watch.ledger.spent.images == 2
+    told = ["a number of 401 digits", "a number of 19 digits", 7, True, 1e308, None]
+    assert content(tmp_path)[-1]["details"]["brightness"] == [{"a": told}] * 2
+
+
 @pytest.mark.parametrize(
     "function",
     [
@@ -469,6 +486,19 @@ def test_what_lasts_says_so_in_its_own_class():
     assert is_lasting(Told())
     for one in (Mine(), Fixed(None), FunctionVerifier(redness), lambda images, prompt: [0]):
         assert not is_lasting(one)
+
+
+@pytest.mark.parametrize("what", ["name", "fingerprint"])
+@pytest.mark.parametrize("value", ["x" * 501, "\ud800", "a\0b"], ids=["long", "half a pair", "nul"])
+def test_a_verifier_whose_name_cannot_be_kept_is_refused(what, value):
+    verifier = Fixed(shift)
+    setattr(verifier, what, value)
+    with pytest.raises(ValueError, match=f"expected the {what} of a verifier"):
+        as_verifier(verifier)
+    shift_of_a_long_name = lambda images, prompt: shift(images)  # noqa: E731
+    shift_of_a_long_name.__name__ = "x" * 501
+    with pytest.raises(ValueError, match="expected the name of a verifier of at most 500 characters, got 501"):
+        as_verifier(shift_of_a_long_name)
 
 
 def redness(images, prompt):

@@ -25,6 +25,9 @@ STRUCK = "***"
 LONGEST = 2**14
 """Characters of a text that are looked at; what comes after them is never shown."""
 
+MOST_BITS = 63
+"""Of a whole number that is kept, as journals hold them."""
+
 MARGIN = 512
 """Of a text longer than :data:`LONGEST`, characters at its end that go too, since a key may be cut in two there."""
 
@@ -76,13 +79,18 @@ def clean(text: object, most: int = 300, *, lines: bool = False) -> str:
 
 
 def clean_all(value: Any, most: int = 4000) -> Any:
-    """A JSON-ready value from outside with every text in it clean, keys of objects too."""
+    """A JSON-ready value from outside with every text in it clean, keys of objects too.
+
+    A whole number of more bits than a journal holds becomes a text that says so.
+    """
     if isinstance(value, str):
         return clean(value, most)
     if isinstance(value, dict):
         return {clean(key, most): clean_all(one, most) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [clean_all(one, most) for one in value]
+    if isinstance(value, int) and abs(value) >= 2**MOST_BITS:
+        return f"a number of {len(str(abs(value)))} digits"
     return value
 
 

@@ -4,7 +4,8 @@ One micro-batch is made (by the model) and then, where it has images for verifie
 one while servers score, where that cannot change what the search decides:
 
 - no target is set: a candidate that reaches it must be the end, with nothing made after it;
-- every verifier gave a number before: one that is broken is found out before more is paid for.
+- every verifier gave a number before: one that is broken is found out before more is paid for;
+- with a budget in seconds, such work was timed before: how large the next micro-batch may be depends on that.
 
 So the journal is the one that a run would have written which did one thing after the other, but for timings.
 """
@@ -103,7 +104,7 @@ class Batches:
         full = False
         try:
             while todo or flying:
-                while todo and not full and self._has_room(flying, overlaps):
+                while todo and not full and self._has_room(work, flying, overlaps):
                     self._check()
                     self._note_in_flight(work, flying, owed_nfe())
                     wanted = [todo[n] for n in range(min(self.batch_size, len(todo)))]
@@ -123,10 +124,10 @@ class Batches:
         if todo:
             raise BudgetExhausted(str(self._reserve.budget))
 
-    def _has_room(self, flying: Sequence[_Flight], overlaps: Callable[[], bool]) -> bool:
+    def _has_room(self, work: Work, flying: Sequence[_Flight], overlaps: Callable[[], bool]) -> bool:
         """Whether another micro-batch may be made now."""
         making = sum(one.made is None for one in flying)
-        return making < self._executor.workers and (not flying or overlaps())
+        return making < self._executor.workers and (not flying or (self._reserve.is_timed(work) and overlaps()))
 
     def _note_in_flight(self, work: Work, flying: Sequence[_Flight], owed: int) -> None:
         making = [particle for one in flying if one.made is None for particle in one.some]

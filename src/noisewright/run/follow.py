@@ -51,8 +51,9 @@ class Watch:
             records, anew = reader.read()
         except FileNotFoundError:
             raise ValueError(f"expected a run directory with its journal, got {self.root}, which is gone") from None
-        if anew:
+        if anew or self._reader is None:
             self.ledger, self._lines = Ledger(recovery(self.root)), 0
+        self._reader = None  # what cannot be added up is no state to go on from: the next look begins anew
         for record in records:
             self._lines += 1
             self.ledger.apply(check_record(record, f"line {self._lines} of {reader.path}"))

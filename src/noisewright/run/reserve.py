@@ -93,8 +93,8 @@ class Reserve:
         count = len(some)
         if work.reserved:
             return count
-        if self.budget.seconds is not None and work.kind not in self._rest_pace:
-            count = 1  # nothing is known yet of how long one takes
+        if not self.is_timed(work):
+            count = 1
         used = self._used(work.images_each)
         count = affordable(  # at most, before anything is kept back: more need not be tried one by one
             self.budget, used, count, nfe_each=work.nfe_each, images_each=work.images_each, seconds_each=0.0,
@@ -111,6 +111,10 @@ class Reserve:
                 break
             count = fits if fits > 0 else count - 1
         return count
+
+    def is_timed(self, work: Work) -> bool:
+        """Whether it is known how long such work takes, as far as the budget asks for that."""
+        return work.reserved or self.budget.seconds is None or work.kind in self._rest_pace
 
     def keep(self, particles: Sequence[Particle]) -> None:
         """Hold back what finishing these takes, in place of those kept before, as far as there is room, in order."""

@@ -145,6 +145,7 @@ def explained(error: ValidationError, value: Any) -> tuple[str, str, str]:
         return "a value", _key([*path, first["loc"][-1]]), "none"
     if kind == "extra_forbidden":
         return "no such key", _key(path), short(first["input"])
+    kind = f"string_{kind}" if kind.startswith("too_") and isinstance(first["input"], str) else kind
     return _expected(kind, context, first["msg"]), _key(path), short(first["input"])
 
 

@@ -35,6 +35,9 @@ from noisewright.verifiers.optional import is_lasting as is_lasting
 from noisewright.verifiers.optional import usage_of as usage_of
 from noisewright.verifiers.optional import waits as waits
 
+MOST_NAME = 500
+"""Characters of a verifier's name, as journals hold it."""
+
 log = logging.getLogger("noisewright")
 
 
@@ -123,15 +126,24 @@ def as_verifier(given: Any) -> Verifier:
         TypeError: on anything else.
     """
     if isinstance(given, Verifier) and not inspect.isclass(given):
-        for name, value in (("name", given.name), ("fingerprint", given.fingerprint)):
-            if not isinstance(value, str) or not value:
-                raise TypeError(f"expected the {name} of a verifier as text, got {short(value)}")
-        return given
+        return _named_well(given)
     if callable(given) and not inspect.isclass(given):
-        return FunctionVerifier(given)
+        return _named_well(FunctionVerifier(given))
     raise TypeError(
         f"expected a verifier name, a function (images, prompt) -> scores or a Verifier, got {short(given)}"
     )
+
+
+def _named_well(verifier: Verifier) -> Verifier:
+    """A verifier whose name and fingerprint can be written down and read back."""
+    for name, value in (("name", verifier.name), ("fingerprint", verifier.fingerprint)):
+        if not isinstance(value, str) or not value:
+            raise TypeError(f"expected the {name} of a verifier as text, got {short(value)}")
+        if len(value) > MOST_NAME:
+            raise ValueError(f"expected the {name} of a verifier of at most {MOST_NAME} characters, got {len(value)}")
+        if "\0" in value or (not value.isascii() and any(0xD800 <= ord(one) <= 0xDFFF for one in value)):
+            raise ValueError(f"expected the {name} of a verifier without NUL and half surrogates, got {short(value)}")
+    return verifier
 
 
 def score(verifier: Verifier, images: Tensor, prompt: str, previews: Tensor | None = None) -> list[float]:
