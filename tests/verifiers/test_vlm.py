@@ -392,7 +392,6 @@ import signal, sys, torch
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from noisewright.verifiers.vlm import VlmVerifier
 from noisewright.verifiers.vlm_server import Server
-from reward_models import write_qwen
 VlmVerifier(Server("m", base_url=sys.argv[1], timeout=60))(torch.rand(3, 3, 4, 4), "x")
 """
 
