@@ -241,10 +241,10 @@ class PromptRuns:
             if not is_run(run):
                 continue
             try:
-                held, asked = read_run(run), self.request_of(number)
+                held, request = read_run(run), self.request_of(number)
                 before = read_request(held.get("request"), str(run))
                 changes = {name: getattr(before, name) for name in MAY_CHANGE}
-                if seen and before == asked.changed(**changes):
+                if seen and before == request.changed(**changes):
                     continue
                 spec = self.plan(number).spec
             except (ValueError, TypeError, OSError):  # said when it is opened
