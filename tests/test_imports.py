@@ -13,7 +13,7 @@ ROOT = Path(noisewright.__file__).parent
 LAYERS = [
     {"errors", "outside", "diffusion", "measures.frechet"},
     {"schemas", "samplers.protocol", "verifiers.answers", "verifiers.guarded", "verifiers.protocol", "run.budget"}
-    | {"run.particle", "run.lineage", "run.rows", "measures", "outside.hub"}
+    | {"run.particle", "run.ensembles", "run.lineage", "run.rows", "measures", "outside.hub"}
     | {"verifiers.optional", "verifiers.first_call"},
     {"images", "run.store", "run.reading", "run.directory", "run.digests", "run.journal", "run.locks"}
     | {"run.tensorfile", "run.pace"},
