@@ -26,7 +26,7 @@ import torch
 import noisewright as nw
 from noisewright import registry
 from noisewright.measures.bootstrap import interval
-from noisewright.run.particle import mean_ranks
+from noisewright.run.ensembles import mean_ranks
 from noisewright.shapes.prompts import load_prompts
 
 BUNDLED = ("shapes-clip", "shapes-aesthetic", "shapes-reward")

@@ -13,7 +13,7 @@ ROOT = Path(noisewright.__file__).parent
 LAYERS = [
     {"errors", "outside", "diffusion", "measures.frechet"},
     {"schemas", "samplers.protocol", "verifiers.answers", "verifiers.guarded", "verifiers.protocol", "run.budget"}
-    | {"run.particle", "run.lineage", "run.rows", "measures", "outside.hub"}
+    | {"run.particle", "run.ensembles", "run.lineage", "run.rows", "measures", "outside.hub"}
     | {"verifiers.optional", "verifiers.first_call"},
     {"images", "run.store", "run.reading", "run.directory", "run.digests", "run.journal", "run.locks"}
     | {"run.tensorfile", "run.pace"},
@@ -98,6 +98,66 @@ def test_imports_point_down(name):
         if owner != "noisewright" or rest.startswith("__"):
             continue
         assert layer_of(rest) <= layer, f"{name} imports {target}, which lies above it"
+
+
+LAZY_CYCLES: set[frozenset[str]] = set()
+"""Modules that import each other, where one does so within a function only. None is needed."""
+
+
+def within(tree, *, functions):
+    """The statements of a module that are run when it is imported, and with ``functions`` those within them too."""
+    skipped = {id(node) for node in typing_only(tree)}
+    waiting = [tree]
+    while waiting:
+        for node in ast.iter_child_nodes(waiting.pop()):
+            if id(node) not in skipped and (functions or not isinstance(node, (ast.FunctionDef, ast.Lambda))):
+                waiting.append(node)
+                yield node
+
+
+def imported(tree, *, functions):
+    """The package's modules that a module imports, packages by their own name."""
+    for node in within(tree, functions=functions):
+        names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            inner = [f"{node.module}.{one.name}" for one in node.names]
+            names = [full if is_module(full) else node.module for full in inner]
+        yield from (name.removeprefix("noisewright.") for name in names if name.startswith("noisewright."))
+
+
+def is_module(full):
+    name = full.removeprefix("noisewright.")
+    return name in MODULES or f"{name}.__init__" in MODULES
+
+
+def cycles(graph):
+    """The sets of modules that lead to each other."""
+
+    def reached(name):
+        found, waiting = set(), [name]
+        while waiting:
+            new = graph.get(waiting.pop(), set()) - found
+            found |= new
+            waiting += new
+        return found
+
+    ahead = {name: reached(name) for name in graph}
+    return {
+        frozenset(other for other in ahead[name] if name in ahead.get(other, ())) for name in graph
+        if name in ahead[name]
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("functions", [False, True], ids=["at import", "in functions too"])
+def test_no_modules_import_each_other(functions):
+    graph = {name.removesuffix(".__init__"): set(imported(tree, functions=functions)) for name, tree in ALL.items()}
+    assert sum(map(len, graph.values())) > len(graph)
+    assert cycles(graph) == (LAZY_CYCLES if functions else set())
+
+
+def test_cycles_are_found():
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == {frozenset("abc")}
+    assert cycles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == set()
 
 
 def test_searches_know_the_run_and_nothing_of_how_it_works():

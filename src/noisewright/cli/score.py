@@ -143,7 +143,7 @@ def _verifiers(
     """The verifiers, and the ensemble as it is recorded."""
     from noisewright import registry
     from noisewright.outside.bounds import MOST_VERIFIERS, no_more
-    from noisewright.run.particle import ENSEMBLES, ensemble_weights, read_ensemble
+    from noisewright.run.ensembles import ENSEMBLES, ensemble_weights, read_ensemble
     from noisewright.samplers.pipeline import best_device
     from noisewright.verifiers.cache import all_cached
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from noisewright.errors import VerifierFailed
 from noisewright.images.reading import read_image
-from noisewright.run.particle import ensemble_values
+from noisewright.run.ensembles import ensemble_values
 from noisewright.verifiers.protocol import Verifier, score
 
 log = logging.getLogger("noisewright")
@@ -48,7 +48,7 @@ def score_files(
         files: images of any size.
         prompt: what they should show, or what says it of each.
         verifiers: names distinct.
-        ensemble: what several verifiers are sorted by, as :func:`noisewright.run.particle.read_ensemble` gives it.
+        ensemble: what several verifiers are sorted by, as :func:`noisewright.run.ensembles.read_ensemble` gives it.
 
     Returns:
         ``file``, ``scores``, ``value`` (what they are sorted by) and ``rank`` (from 1; both None where no score says

@@ -25,7 +25,7 @@ from noisewright.planning.verifiers import choose_verifiers, names_of, target_of
 from noisewright.registry.located import located_verifiers
 from noisewright.request import Request, check_names
 from noisewright.run.budget import Budget, parse_budget
-from noisewright.run.particle import ENSEMBLES, ensemble_weights, read_ensemble
+from noisewright.run.ensembles import ENSEMBLES, ensemble_weights, read_ensemble
 from noisewright.run.verbs import Target
 from noisewright.samplers.protocol import Sampler
 from noisewright.samplers.quiet import quiet

@@ -11,7 +11,7 @@ from noisewright.outside.messages import short
 from noisewright.registry.builtins import BEGINS_ANEW, FULL_STEPS, PREVIEWS, STEP_NOISE
 from noisewright.registry.located import located_model
 from noisewright.request import EMBEDS, LOADED_BY, RESERVED, Request, recorded
-from noisewright.run.particle import ensemble_weights
+from noisewright.run.ensembles import ensemble_weights
 from noisewright.samplers.arguments import arguments_from_json
 from noisewright.samplers.identity import is_content, original
 from noisewright.samplers.optional import (

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from noisewright.run.particle import Candidate, Particle, ensemble_values, mean_ranks, z_sums
+from noisewright.run.ensembles import ensemble_values, mean_ranks, z_sums
+from noisewright.run.particle import Candidate, Particle
 
 ENSEMBLE_NAMES = {"rank": "mean rank", "zsum": "z-sum"}
 """What the value of an ensemble is called; that of weights is a weighted sum."""
@@ -52,7 +53,7 @@ class Ranking:
 
     Attributes:
         names: the verifiers, in order.
-        ensemble: as :func:`noisewright.run.particle.read_ensemble` gives it.
+        ensemble: as :func:`noisewright.run.ensembles.read_ensemble` gives it.
     """
 
     names: tuple[str, ...]

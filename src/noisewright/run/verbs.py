@@ -39,7 +39,7 @@ class Run:
         seed: S; the starting noises carry the seeds S, S + 1, S + 2, ...
         budget: the limits.
         ensemble: how several verifiers become one value: ``rank``, ``zsum`` or weights in the verifiers' order, as
-            :func:`noisewright.run.particle.read_ensemble` gives them.
+            :func:`noisewright.run.ensembles.read_ensemble` gives them.
         target: when to stop early.
         final: the sampler that renders the result, where it is not the one the search samples with.
         search: the search's name, for the records.

@@ -8,8 +8,8 @@ from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
 from noisewright.outside.messages import short
+from noisewright.run.ensembles import ENSEMBLES, read_ensemble
 from noisewright.run.lineage import from_compact
-from noisewright.run.particle import ENSEMBLES, read_ensemble
 from noisewright.schemas.checked import (
     CLOSED,
     MOST_BATCH,

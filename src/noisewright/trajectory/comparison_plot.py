@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from noisewright.outside.files import write_picture
-from noisewright.trajectory.comparison import ComparedSchedule, Comparison
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from noisewright.trajectory.comparison import ComparedSchedule, Comparison
 
 POINT, LINE, FIRST = "#d9480f", "#6a737d", "#1c7ed6"
 LONGEST_NAME = 32
