@@ -1,6 +1,7 @@
 """The layers of the package, read from its source: a module imports only what lies below it."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,18 @@ def imports(tree, *, also_typing=False):
 
 
 ALL = dict(modules())
+
+
+def test_the_rooms_of_the_architecture_exist():
+    page = ROOT.parent.parent / "ARCHITECTURE.md"
+    rows = [line.split("|")[1:3] for line in page.read_text().splitlines() if line.startswith("| `")]
+    quoted = [part for first, _ in rows for part in re.findall(r"`([^`]+)`", first)]
+    rooms = [name.strip("/") for part in quoted for name in part.split(", ")]
+    known = {name.split(".")[0] for name in ALL} | {"models"}
+    assert set(rooms) - {"Request", "Plan", "Run", "Job", "Outcome", "Worker", "Executor", "Result"} <= known
+    named = {part for _, text in rows for part in re.findall(r"`(\w+)`", text)}
+    assert known - FREE - {"__main__", "builtins"} <= {*rooms, *named}
+    assert len(page.read_text().splitlines()) <= 120
 
 
 def test_every_module_has_a_layer():

@@ -218,8 +218,10 @@ class RunProgress:
         self._show(self._done, left, ", ".join(word for word in words if word))
 
     def _used(self) -> int:
-        assert self._run is not None  # noqa: S101 - who calls this follows a run
-        return self._run.sampler.meter.nfe - self._counted
+        """NFE so far: by the step where this process takes them, else by the micro-batch, as workers report them."""
+        run = self._run
+        assert run is not None  # noqa: S101 - who calls this follows a run
+        return max(run.sampler.meter.nfe - self._counted, run.spent.nfe)
 
     def _portion(self) -> float:
         """The part of the nearest limit that is used; the last step is never the end, which is saving."""

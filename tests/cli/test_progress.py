@@ -1,11 +1,14 @@
 """How far a run is: by the step, in a terminal, in a notebook, as lines; and what the libraries below say meanwhile."""
 
 import io
+import pickle
 import re
 import subprocess
 import sys
 import types
 import warnings
+from concurrent.futures import Future
+from dataclasses import replace
 
 import pytest
 
@@ -87,6 +90,30 @@ def test_a_continued_run_begins_where_it_stopped(tmp_path):
     assert told[0][0] == pytest.approx(0.5)
     assert "20 NFE" in told[0][2]
     assert "40 NFE" in told[-1][2]
+
+
+class Elsewhere:
+    """A worker of another process as far as the run can see: its meter is not the run's own."""
+
+    workers = 1
+
+    def start(self, worker, request=None):
+        self._worker = pickle.loads(pickle.dumps(worker))
+
+    def submit(self, job):
+        done = Future()
+        done.set_result(self._worker.do(job))
+        return done
+
+    def close(self):
+        pass
+
+
+def test_what_other_processes_do_is_counted(tmp_path):
+    made, told = replace(plan(budget="4 images"), executor=Elsewhere()), []
+    execute(made, tmp_path / "run", RunProgress(lambda *now: told.append(now)), pictures=False)
+    assert told[-1][0] == pytest.approx(1.0)
+    assert "20 NFE" in told[-1][2]
 
 
 def test_nobody_is_told_of_steps_after_the_end(tmp_path):
