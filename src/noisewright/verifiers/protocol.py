@@ -64,6 +64,10 @@ class DifferentiableVerifier(Verifier, Protocol):
         ...
 
 
+LONGEST_NAME = 500
+"""Characters of a verifier's name."""
+
+
 class FunctionVerifier:
     """Any function ``(images, prompt) -> scores`` as a verifier, called by its own name.
 
@@ -121,17 +125,30 @@ def as_verifier(given: Any) -> Verifier:
 
     Raises:
         TypeError: on anything else.
+        ValueError: on a name that cannot stand in a line.
     """
     if isinstance(given, Verifier) and not inspect.isclass(given):
         for name, value in (("name", given.name), ("fingerprint", given.fingerprint)):
             if not isinstance(value, str) or not value:
                 raise TypeError(f"expected the {name} of a verifier as text, got {short(value)}")
+        check_name(given.name)
         return given
     if callable(given) and not inspect.isclass(given):
         return FunctionVerifier(given)
     raise TypeError(
         f"expected a verifier name, a function (images, prompt) -> scores or a Verifier, got {short(given)}"
     )
+
+
+def check_name(name: str) -> None:
+    """Refuse what no table, file or option can have as a name of scores.
+
+    Raises:
+        ValueError: in one line.
+    """
+    if not name or not name.isprintable() or name != name.strip() or len(name) > LONGEST_NAME:
+        said = f"a verifier's name as a line of at most {LONGEST_NAME} characters"
+        raise ValueError(f"expected {said}, got {short(name)}")
 
 
 def score(verifier: Verifier, images: Tensor, prompt: str, previews: Tensor | None = None) -> list[float]:
