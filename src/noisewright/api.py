@@ -11,6 +11,7 @@ from typing import Any
 
 from noisewright.continuing import check_nothing_missing, check_trust, completed, request_of, with_changes
 from noisewright.execute import execute
+from noisewright.executors.protocol import Executor
 from noisewright.outside.files import check_directory
 from noisewright.planning import Plan, plan
 from noisewright.progress import RunProgress, displayed
@@ -48,7 +49,7 @@ def search(
     ensemble: str | Mapping[str, float] = "rank",
     score_cache: str | Path | None = None,
     batch_size: int | None = None,
-    executor: str = "local",
+    executor: str | Executor = "local",
     device: str | None = None,
     dtype: str | None = None,
     variant: str | None = None,
@@ -90,7 +91,9 @@ def search(
         score_cache: a directory that keeps scores from run to run (:mod:`noisewright.verifiers.cache`); by default
             none is kept.
         batch_size: the first micro-batch size; halved when memory runs out.
-        executor: who does the work: ``"local"`` is this process.
+        executor: who does the work: ``"local"`` is this process; a name from ``noisewright list executors``, or an
+            object of the protocol (:class:`noisewright.executors.protocol.Executor`), which is not recorded: a run that
+            another one continues writes the same journal.
         device, dtype, variant, config, loras: where and how to load a ``pipe`` that is given by name, as
             :func:`noisewright.load` takes them.
         keep: how many of the best images are written as files of their own.
@@ -157,7 +160,7 @@ def resume(
     root = check_directory(as_path("a run", run), "run")
     before = request_of(root, read_run(root))
     request = with_changes(root, before, {"budget": budget, "target": target})
-    given = {"verifiers": completed(before.verifier, listed(verifiers), "verifiers"),
+    given: dict[str, Any] = {"verifiers": completed(before.verifier, listed(verifiers), "verifiers"),
              "judges": completed(before.judge, listed(judges), "judges")}  # fmt: skip
     if isinstance(pipe, (str, Path)):  # what is typed now needs no trust
         request, pipe, before = request.changed(model=pipe, given_pipeline=None), None, before.changed(model=None)
@@ -204,7 +207,8 @@ def planned(pipe: Any, prompt: str | None = None, **settings: Any) -> Plan:
 
 
 def given_apart(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """The settings of a call as fields of a request, arguments of the pipeline's call, and verifiers as objects.
+    """The settings of a call as fields of a request, arguments of the pipeline's call, and verifiers and the executor
+    as objects.
 
     The last are named as :func:`noisewright.planning.plan` takes them.
     """
@@ -215,4 +219,6 @@ def given_apart(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
         several = listed(fields.get(field))
         if several is not None and not all(isinstance(one, str) for one in several):
             fields[field], given[name] = None, several
+    if isinstance(fields.get("executor"), Executor):
+        given["executor"] = fields.pop("executor")
     return fields, arguments, given

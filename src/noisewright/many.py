@@ -90,6 +90,9 @@ def search_many(
     checked = check_arguments(out=out, progress=progress, pictures=pictures)
     texts = checked_prompts(prompts)
     fields, arguments, given = given_apart(settings)
+    if "executor" in given:
+        name = type(given["executor"]).__name__
+        raise TypeError(f"expected an executor as a name for many prompts, each of which starts its own, got {name}")
     named = isinstance(pipe, (str, Path))
     base = Request(prompt=texts[0], **fields, **({"model": pipe} if named else {}))
     if checked.out is None:

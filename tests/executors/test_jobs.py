@@ -7,6 +7,7 @@ from multiprocessing import get_context
 import pytest
 import torch
 
+import noisewright as nw
 from noisewright.diffusion.solvers import Ddim
 from noisewright.executors.protocol import Executor, Interrupted, Leg, MakeJob, Outcome, Step, Worker
 from noisewright.executors.worker import ModelWorker
@@ -152,3 +153,27 @@ def test_an_error_of_a_worker_is_raised_here(tmp_path):
         go(run)
     run.close()
     run.store.close()
+
+
+def test_an_executor_is_given_from_python_and_any_other_goes_on(tmp_path, processes):
+    sampler = MixtureSampler(steps=STEPS, prompt="a mixture")
+    more = {"verifier": "brightness", "budget": 6, "batch_size": 2, "pictures": False, "progress": False}
+    there = nw.search(sampler, "a mixture", out=tmp_path / "there", executor=Shared(processes), **more)
+    here = nw.search(sampler, "a mixture", out=tmp_path / "here", **more)
+    assert content(tmp_path / "there") == content(tmp_path / "here")
+    assert there.best.id == here.best.id
+    again = nw.search(sampler, "a mixture", out=tmp_path / "there", **{**more, "budget": 8})
+    assert again.images == 8
+
+
+@pytest.mark.parametrize("executor", [3, None, ["local"], Shared, object()])
+def test_what_is_no_executor_is_refused(executor, tmp_path):
+    sampler = MixtureSampler(steps=STEPS, prompt="a mixture")
+    with pytest.raises((ValueError, TypeError), match="expected an executor"):
+        nw.search(sampler, "a mixture", verifier="brightness", executor=executor, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_many_prompts_take_executors_by_name_alone(tmp_path, processes):
+    with pytest.raises(TypeError, match="expected an executor as a name for many prompts"):
+        list(nw.search_many("noisewright/shapes", ["two red circles"], out=tmp_path / "runs", executor=Pool()))

@@ -317,3 +317,32 @@ def test_a_file_that_was_changed_is_read_anew(tmp_path):
         prints.add(one.fingerprint)
         assert pickle.loads(pickle.dumps(one)).function.value == value
     assert len(prints) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("Warmth,factor", "Warmth,OPTION=VALUE as options of a verifier, got 'factor'"),
+        ("Warmth,factor,invert=1", "got 'factor'"),
+        ("warmth,,", "got ','"),
+        ("Warmth,factor=2,factor=3", "expected one factor=, got several"),
+        ("Warmth,name=", "name as a line"),
+        ("Warmth,name=a\nb", "name as a line"),
+        ("warmth,name= a", "name as a line"),
+        ("Named,name=" + "x" * 501, "at most 500 characters"),
+        ("Fixed,name=mine", "which keeps its own"),
+    ],
+)
+def test_options_that_would_be_passed_over_are_refused(text, says, tmp_path):
+    more = "\nclass Fixed(Named):\n    name = property(lambda self: 'fixed')\n"
+    (tmp_path / "mine.py").write_text(SOURCE + more)
+    with pytest.raises(ValueError, match=r"\Aexpected [^\n]*\Z") as caught:
+        registry.make_verifier(f"{tmp_path / 'mine.py'}:{text}")
+    assert says in str(caught.value)
+
+
+def test_a_verifier_without_options_says_so():
+    with pytest.raises(ValueError, match="verifier brightness takes no options, got 'nme'"):
+        registry.make_verifier("brightness:nme=x")
+    with pytest.raises(ValueError, match="expected one model=, got several"):
+        registry.make_verifier("clip:model=a,model=b")

@@ -80,6 +80,7 @@ def plan(
     verifiers: Sequence[Any] | None = None,
     judges: Sequence[Any] | None = None,
     arguments: Mapping[str, Any] | None = None,
+    executor: Executor | None = None,
 ) -> Plan:
     """Check everything that can be checked before anything is spent.
 
@@ -89,6 +90,7 @@ def plan(
         verifiers: names, functions or objects in place of the request's.
         judges: the same.
         arguments: further arguments of the pipeline's call: tensors and the like, of which a request has but a hash.
+        executor: who does the work, in place of whom the request names; not recorded, since no image depends on it.
 
     Raises:
         ValueError, TypeError: in one line.
@@ -98,7 +100,7 @@ def plan(
     with quiet():
         if pipe is None:
             pipe = load_requested(request)
-        return plan_on(request, pipe, **live)
+        return plan_on(request, pipe, executor=executor, **live)
 
 
 def recordable(
@@ -141,6 +143,7 @@ def plan_on(
     judges: Sequence[Any] | None = None,
     arguments: Mapping[str, Any] | None = None,
     known: dict[str, Verifier] | None = None,
+    executor: Executor | None = None,
 ) -> Plan:
     """As :func:`plan`, of a request that says all, on its pipeline, which is loaded.
 
@@ -151,6 +154,7 @@ def plan_on(
         judges: as there.
         arguments: as there.
         known: verifiers that were made before, by their names.
+        executor: as there.
 
     Raises:
         ValueError, TypeError, UnsupportedPipeline: as there.
@@ -176,7 +180,7 @@ def plan_on(
     whole = Plan(
         request=request, sampler=sampler, final=final, verifiers=made, judges=judging, search=function,
         search_args=search_args, budget=limits, target=goal, batch_size=size,
-        executor=registry.make_executor(request.executor), spec=spec,
+        executor=executor or registry.make_executor(request.executor), spec=spec,
         warnings=warnings,
     )  # fmt: skip
     small = too_small(whole)

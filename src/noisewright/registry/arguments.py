@@ -35,8 +35,10 @@ def check_arguments(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     found = search_arguments(name)
     hints = get_type_hints(make_search(name)) if given else {}
     for key, value in given.items():
+        if not found:
+            raise ValueError(f"search {name} takes no arguments, got {short(key)}")
         if key not in found:
-            raise ValueError(unknown(f"argument of {name}", key, list(found) or ["none"]))
+            raise ValueError(unknown(f"argument of {name}", key, list(found)))
         hint = hints.get(key, Any)
         try:
             found[key] = TypeAdapter(hint).validate_python(_read(value, hint) if isinstance(value, str) else value)

@@ -14,11 +14,17 @@ def model_and_options(text: str, known: Collection[str] = ()) -> tuple[str, dict
     """``MODEL,key=value,other=a,b`` as model and options; a comma that no ``key=`` follows is the value's.
 
     After the ``?`` of a URL only a ``known`` key begins an option, since its query may hold ``a=1,b=2``.
+
+    Raises:
+        ValueError: in one line, on an option that is there twice.
     """
     before, mark, _ = text.partition("?")
     query = len(before) if mark and "//" in before else len(text)
     keys = [one for one in re.finditer(r"(?:^|,)([a-z_]+)=", text) if one.start() < query or one[1] in known]
     ends = [one.start() for one in keys] + [len(text)]
+    twice = [one[1] for number, one in enumerate(keys) if one[1] in [other[1] for other in keys[:number]]]
+    if twice:
+        raise ValueError(f"expected one {twice[0]}=, got several in {short(text)}")
     return text[: ends[0]], {one[1]: text[one.end() : end] for one, end in zip(keys, ends[1:], strict=True)}
 
 
@@ -39,8 +45,10 @@ def typed(what: str, made: Callable[..., Any], given: Mapping[str, str], valid: 
     hints = _hints(made) if given else {}
     found: dict[str, Any] = {}
     for key, value in given.items():
+        if not valid:
+            raise ValueError(f"{what} takes no options, got {short(key)}")
         if key not in valid:
-            raise ValueError(unknown(f"option of {what}", key, list(valid) or ["none"]))
+            raise ValueError(unknown(f"option of {what}", key, list(valid)))
         hint = hints.get(key, _kind_of_default(made, key))
         try:
             found[key] = TypeAdapter(hint).validate_python(value)

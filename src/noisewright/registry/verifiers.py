@@ -38,16 +38,20 @@ class FromFile:
         file: the path as it was typed.
         name: the function's or the class's.
         options: as they were typed.
+        stray: what stands before them and is none.
     """
 
     file: str
     name: str
     options: dict[str, str] = field(default_factory=dict)
+    stray: str | None = None
 
     @property
     def text(self) -> str:
         """As it is typed."""
-        return ",".join([f"{self.file}:{self.name}", *(f"{key}={value}" for key, value in self.options.items())])
+        stray = [] if self.stray is None else [self.stray]
+        options = [f"{key}={value}" for key, value in self.options.items()]
+        return ",".join([f"{self.file}:{self.name}", *stray, *options])
 
 
 def from_file(text: str) -> FromFile | None:
@@ -55,7 +59,8 @@ def from_file(text: str) -> FromFile | None:
     found = FILE.fullmatch(text)
     if found is None:
         return None
-    return FromFile(found["file"], found["name"], model_and_options(found["options"] or "")[1])
+    stray, options = model_and_options(found["options"] or "")
+    return FromFile(found["file"], found["name"], options, stray or None)
 
 
 def score_name(text: str) -> str:
@@ -94,6 +99,7 @@ def make_verifier(text: str, device: str = "cpu") -> Any:
     made = load(one)
     accepted = inspect.signature(made).parameters
     model, given = model_and_options(rest, accepted)
+    _check_name(given)
     timeout = None if "timeout" in accepted else given.pop("timeout", None)
     valid = [key for key in accepted if key not in ("model", "device")]
     options: dict[str, Any] = {**one.options, **typed(f"verifier {name}", made, given, valid)}
@@ -118,6 +124,13 @@ def make_verifier(text: str, device: str = "cpu") -> Any:
             raise
         raise ValueError(f"{who}: verifier {name} raised {named(error)}: {said(error)}") from error
     return _timed(_checked(found, who, name), timeout)
+
+
+def _check_name(options: Mapping[str, str]) -> None:
+    from noisewright.verifiers.protocol import check_name
+
+    if "name" in options:
+        check_name(options["name"])
 
 
 def _checked(found: Any, who: str | None, name: str) -> Any:
@@ -145,6 +158,9 @@ def _timed(verifier: Any, timeout: str | None) -> Any:
 def _of_file(one: FromFile, device: str) -> Any:
     from noisewright.verifiers.protocol import FunctionVerifier, as_verifier
 
+    if one.stray is not None:
+        raise ValueError(f"expected {one.name},OPTION=VALUE as options of a verifier, got {short(one.stray)}")
+    _check_name(one.options)
     found = _attribute(one)
     given = {key: value for key, value in one.options.items() if key != "timeout"}
     if inspect.isclass(found):
@@ -179,7 +195,11 @@ def _made(one: FromFile, kind: type, given: Mapping[str, str], device: str) -> A
     if isinstance(vars(kind).get("fingerprint"), str) and options and "fingerprint" not in vars(made):
         made.fingerprint = f"{made.fingerprint}-{_digest(options)}"  # one text for all options says nothing of them
     if name is not None and made.name != name:
-        made.name = name
+        try:
+            made.name = name
+        except AttributeError:
+            own = f"verifier {one.name}, which keeps its own"
+            raise ValueError(f"expected no name for {own}, got {short(name)}") from None
     return as_verifier(made)
 
 

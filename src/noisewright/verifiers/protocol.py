@@ -124,6 +124,7 @@ def as_verifier(given: Any) -> Verifier:
 
     Raises:
         TypeError: on anything else.
+        ValueError: on a name that cannot stand in a line.
     """
     if isinstance(given, Verifier) and not inspect.isclass(given):
         return _named_well(given)
@@ -143,7 +144,19 @@ def _named_well(verifier: Verifier) -> Verifier:
             raise ValueError(f"expected the {name} of a verifier of at most {MOST_NAME} characters, got {len(value)}")
         if "\0" in value or (not value.isascii() and any(0xD800 <= ord(one) <= 0xDFFF for one in value)):
             raise ValueError(f"expected the {name} of a verifier without NUL and half surrogates, got {short(value)}")
+    check_name(verifier.name)
     return verifier
+
+
+def check_name(name: str) -> None:
+    """Refuse what no table, file or option can have as a name of scores.
+
+    Raises:
+        ValueError: in one line.
+    """
+    if not name or not name.isprintable() or name != name.strip() or len(name) > MOST_NAME:
+        said = f"a verifier's name as a line of at most {MOST_NAME} characters"
+        raise ValueError(f"expected {said}, got {short(name)}")
 
 
 def score(verifier: Verifier, images: Tensor, prompt: str, previews: Tensor | None = None) -> list[float]:
