@@ -1,6 +1,7 @@
 """The executor of one process: order, what is done aside, and what it raises."""
 
 import threading
+import time
 
 import pytest
 import torch
@@ -93,14 +94,20 @@ def test_what_needs_a_processor_is_done_in_turn():
 
 
 def test_one_job_at_a_time_is_with_the_servers():
-    first = threading.Event()
-    executor, worker = started(one=lambda: first.wait(PATIENCE))
+    there = []
+
+    def server(name):
+        there.append(name)
+        time.sleep(0.05)  # for the other to come in between
+        assert there[-1] == name
+        there.append(f"{name} left")
+
+    executor, _ = started(one=lambda: server("one"), two=lambda: server("two"))
     one = executor.submit(scoring("one", waits=True))
     two = executor.submit(scoring("two", waits=True))
     made = executor.submit(making(1))
-    first.set()
     assert [task.result().notes[0] for task in (one, two, made)] == ["one", "two", "1"]
-    assert worker.began.index("one") < worker.began.index("two")
+    assert there == ["one", "one left", "two", "two left"]
 
 
 @pytest.mark.parametrize("aside", [False, True])

@@ -36,7 +36,7 @@ class LocalExecutor:
             raise ValueError("expected a worker before the first job, got none: start() takes it")
         first = self._line[0] if self._line else None
         free = self._aside is None or self._aside.done()
-        if free and first is not None and isinstance(first.job, ScoreJob) and first.job.waits:
+        if free and first is not None and first.waits:
             self._aside = self._line.pop(0)
             self._aside.work_aside()
         task = _Task(self, self._worker, job)
@@ -49,7 +49,10 @@ class LocalExecutor:
     def work_until(self, task: _Task) -> None:
         """Do what stands in line, in order, until ``task`` is done or nothing but it is waited for."""
         while self._line and not task.done():
-            self._line.pop(0).work()
+            if self._line[0].waits and self._aside is not None and not self._aside.done():
+                self._aside.wait()  # one is with the servers at a time
+            else:
+                self._line.pop(0).work()
 
 
 class _Task:
@@ -63,12 +66,21 @@ class _Task:
         self._error: BaseException | None = None
         self._over = threading.Event()
 
+    @property
+    def waits(self) -> bool:
+        """Whether it mostly waits for servers."""
+        return isinstance(self.job, ScoreJob) and self.job.waits
+
     def done(self) -> bool:
         return self._over.is_set()
 
+    def wait(self) -> None:
+        """Until it is done, by whomever."""
+        self._over.wait()
+
     def result(self) -> Outcome:
         self._executor.work_until(self)
-        self._over.wait()
+        self.wait()
         if self._error is not None:
             raise self._error
         assert self._outcome is not None  # noqa: S101 - one of the two is there
