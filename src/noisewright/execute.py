@@ -33,6 +33,7 @@ from noisewright.run.explain import explain
 from noisewright.run.particle import Candidate
 from noisewright.run.store import Store
 from noisewright.run.verbs import Run
+from noisewright.samplers.optional import warnings_of
 
 KEPT = "kept"
 """The folder of the best images as files, in a run directory."""
@@ -159,7 +160,7 @@ def _conclude(plan: Plan, run: Run, stopped: str, interrupted: bool, pictures: b
         raise Stopped("stopped before the first image") if stopped == "stopped" else KeyboardInterrupt
     if not interrupted:
         run.judge()
-    for text in getattr(run.final, "warnings", ()):  # what showed on the way
+    for text in warnings_of(run.final):  # what showed on the way
         run.say(text)
     best, baseline = run.best, run.baseline or run.draft_baseline or run.best
     if run.baseline is None:

@@ -19,12 +19,12 @@ from noisewright.errors import RunMismatch, UnsupportedPipeline
 from noisewright.execute import versions
 from noisewright.images.metadata import encode_png, pixel_hash, read_image, read_recipe
 from noisewright.outside.files import check_output, write_atomically
-from noisewright.planning import check_device
 from noisewright.recipes import find_image, find_recorded_model, run_beside
 from noisewright.request import RESERVED
 from noisewright.run.particle import Particle, from_lineage, noise_particle
 from noisewright.run.store import Store
 from noisewright.run.verbs import Run
+from noisewright.samplers.device import check_device
 from noisewright.samplers.fingerprint import fingerprint, is_older, same_model
 from noisewright.samplers.pipeline import PipelineSampler
 from noisewright.samplers.protocol import Sampler

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 from noisewright import registry
-from noisewright.outside.messages import short
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -38,9 +37,6 @@ def check_device(device: str | None, dtype: str | None) -> None:
         raise ValueError(registry.unknown("dtype", dtype, list(DTYPES)))
     if device is None:
         return
-    import torch
+    from noisewright.samplers import device as devices
 
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise ValueError(f"expected a device that torch has here (cpu, cuda, mps, ...), got {short(device)}") from None
+    devices.check_device(device)

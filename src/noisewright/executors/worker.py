@@ -18,6 +18,7 @@ from noisewright.executors.steps import carry
 from noisewright.images.metadata import encode_png, pixel_hash, pixels_of
 from noisewright.run.particle import Particle
 from noisewright.run.rows import State
+from noisewright.samplers.optional import flags_of
 from noisewright.samplers.protocol import Interruptible, Meter, Sampler
 from noisewright.verifiers.protocol import Verifier, gradient_of
 
@@ -201,7 +202,7 @@ class _MicroBatch:
         """
         try:
             images = self._sampler.decode(x)
-            return images, list(getattr(self._sampler, "flagged", None) or [False] * len(x))
+            return images, flags_of(self._sampler, len(x))
         except Exception as error:
             if not out_of_memory(error) or len(x) == 1:
                 raise

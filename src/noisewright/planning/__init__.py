@@ -1,6 +1,6 @@
 """From what was asked for to what will be done: a request checked, in parts, before anything is spent."""
 
-from noisewright.planning.models import check_device, load, load_requested
+from noisewright.planning.models import load, load_requested
 from noisewright.planning.plans import DEFAULT_BUDGET, Plan, plan, plan_on, recordable
 
-__all__ = ["DEFAULT_BUDGET", "Plan", "check_device", "load", "load_requested", "plan", "plan_on", "recordable"]
+__all__ = ["DEFAULT_BUDGET", "Plan", "load", "load_requested", "plan", "plan_on", "recordable"]

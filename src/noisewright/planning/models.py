@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from noisewright import registry
-from noisewright.outside.messages import short
 from noisewright.request import Request
+from noisewright.samplers.device import check_device
 from noisewright.samplers.quiet import quiet
 from noisewright.schemas.request import as_path
 
@@ -62,13 +60,3 @@ def load_requested(request: Request) -> Any:
     more = {key: value for key, value in given.items() if value}
     with quiet():
         return registry.load_model(name, device=request.device, dtype=request.dtype, **more)
-
-
-def check_device(name: str | None) -> None:
-    """Raise a ValueError for a device that is not here."""
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise ValueError(
-            f"expected a device that torch has here (cpu, cuda, mps, ...), got {short(name)}"
-        ) from None

@@ -1,0 +1,15 @@
+"""Devices by name."""
+
+from __future__ import annotations
+
+import torch
+
+from noisewright.outside.messages import short
+
+
+def check_device(name: str | None) -> None:
+    """Raise a ValueError for a device that is not here; None is the best there is."""
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise ValueError(f"expected a device that torch has here (cpu, cuda, mps, ...), got {short(name)}") from None
