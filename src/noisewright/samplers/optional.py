@@ -68,6 +68,34 @@ class SaysWhetherItKnowsLevels(Protocol):
 
 
 @runtime_checkable
+class DrawsInside(Protocol):
+    """A sampler whose calls may draw more than the starting noise, such as the posterior of an image's encoding.
+
+    Its ``denoise``, ``predict`` and ``decode`` take ``origins``: for each state the seed of the starting noise that it
+    comes from in the end, whose generator that is drawn from.
+
+    Attributes:
+        draws_inside: whether they do.
+    """
+
+    @property
+    def draws_inside(self) -> bool: ...
+
+
+@runtime_checkable
+class Composes(Protocol):
+    """A sampler that may make its first state itself, of an image and noise.
+
+    Attributes:
+        composes: whether it does: what stands at index 0 is then the unit noise alone, which no later state can be
+            carried back to.
+    """
+
+    @property
+    def composes(self) -> bool: ...
+
+
+@runtime_checkable
 class TakesLevels(Protocol):
     """A sampler that can be had on other levels, which ``--schedule`` asks for."""
 
@@ -110,3 +138,13 @@ def begins_anywhere(sampler: object) -> bool:
 def knows_levels(sampler: object) -> bool:
     """Whether a sampler knows the level of every state on the way; it does where it does not say."""
     return sampler.knows_levels if isinstance(sampler, SaysWhetherItKnowsLevels) else True
+
+
+def draws_inside(sampler: object) -> bool:
+    """Whether a sampler takes the seeds that states come from in the end; it does not where it does not say."""
+    return isinstance(sampler, DrawsInside) and sampler.draws_inside
+
+
+def composes(sampler: object) -> bool:
+    """Whether a sampler makes its first state itself; it does not where it does not say."""
+    return isinstance(sampler, Composes) and sampler.composes
