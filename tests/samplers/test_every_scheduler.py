@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+import noisewright as nw
 import tiny
 from noisewright.executors.steps import carry
 from noisewright.images.metadata import pixels_of
@@ -292,3 +293,34 @@ def test_use_does_not_change_a_schedulers_fingerprint(one, steps):
             scheduler.step(torch.ones(1, 4, 8, 8), time, torch.ones(1, 4, 8, 8))
     assert scheduler.timesteps is not None
     assert fingerprint(Holding(scheduler)) == before
+
+
+def test_a_run_goes_on_after_the_pipeline_was_used(tmp_path):
+    """DPM-Solver's singlestep scheduler writes its configuration anew for an odd number of steps."""
+    config = {"lower_order_final": False, "final_sigmas_type": "sigma_min"}
+    pipe = made(row("DPMSolverSinglestep", **config))
+    given = {"verifier": "brightness", "num_inference_steps": 5, "guidance_scale": 4.0, "out": tmp_path / "run"}
+    nw.search(pipe, PROMPT, budget="1 images", **given)
+    pipe(PROMPT, num_inference_steps=5)
+    assert pipe.scheduler.config.lower_order_final is True
+    assert nw.search(pipe, PROMPT, budget="2 images", **given).images == 2
+
+
+@pytest.mark.parametrize("name", ["DPMSolverSDE", "CosineDPMSolverMultistep"])
+def test_the_brownian_motion_of_an_earlier_call_does_not_matter(name):
+    pipe = made(row(name, needs="torchsde"))
+    expected = way(sampler_of(pipe))
+    plain(pipe)
+    assert pipe.scheduler.noise_sampler is not None
+    assert torch.equal(way(sampler_of(pipe)), expected)
+
+
+def test_a_brownian_motion_belongs_to_its_seed():
+    sampler = sampler_of(made(row("DPMSolverSDE", needs="torchsde")))
+    one, other = way(sampler, seeds=(1, 2))
+    assert not torch.equal(one, other)
+    forked = Particle("fork", (noise_particle(1, sampler.schedule.steps),), {"draw": 0}, 0, sampler.schedule.steps)
+    found, _ = carry([forked], sampler, sampler.noise([1]), None, sampler.schedule.steps)
+    assert not torch.equal(found[0], one)  # its own steps from the same start
+    again, _ = carry([forked], sampler, sampler.noise([1]), None, sampler.schedule.steps)
+    assert torch.equal(again, found)

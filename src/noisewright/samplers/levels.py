@@ -96,7 +96,7 @@ def read_levels(scheduler: Any, mu: float | None = None) -> Levels:
         ValueError: where neither sigmas nor cumulative alphas tell its noise levels.
     """
     levels = _read(scheduler, mu)
-    if agrees(scheduler, levels.native, levels.kind):
+    if has_midpoints(scheduler) or agrees(scheduler, levels.native, levels.kind):  # no preview is made between levels
         return levels
     return replace(levels, kind=f"{levels.kind} of {type(scheduler).__name__}", equal=None)
 

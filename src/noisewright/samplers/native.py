@@ -138,7 +138,7 @@ def history_of(scheduler: Any, fresh: Any) -> dict[str, Any]:
     """
     changed = {}
     for key, value in scheduler.__dict__.items():
-        if key not in ("_internal_dict", BROWNIAN) and not _same(value, fresh.__dict__.get(key)):
+        if key != "_internal_dict" and not _brownian(key, value) and not _same(value, fresh.__dict__.get(key)):
             if not _plain(value):
                 raise UnsupportedPipeline(
                     f"{type(scheduler).__name__} keeps a {type(value).__name__} ({key}) from step to step, which a "
@@ -146,6 +146,11 @@ def history_of(scheduler: Any, fresh: Any) -> dict[str, Any]:
                 )
             changed[key] = value
     return changed
+
+
+def _brownian(key: str, value: Any) -> bool:
+    """Whether a value is the Brownian motion of diffusers, which its seeds make again."""
+    return key == BROWNIAN and type(value).__name__ == "BrownianTreeNoiseSampler"
 
 
 def _same(a: Any, b: Any) -> bool:
