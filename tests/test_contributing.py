@@ -4,12 +4,12 @@ import json
 import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import warm
 from noisewright import registry
 from noisewright.registry.kinds import KINDS
 from noisewright.registry.model_card import Card
@@ -44,7 +44,7 @@ def package(tmp_path_factory):
 
 def run(package, *command):
     path = os.pathsep.join([str(package), os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(
+    return warm.run(
         command, cwd=package, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False
     )
 

@@ -5,7 +5,6 @@ import html
 import io
 import json
 import re
-import subprocess
 import sys
 from dataclasses import replace
 
@@ -14,6 +13,7 @@ import pytest
 from PIL import Image
 
 import noisewright as nw
+import warm
 from noisewright.samplers.mixture import MixtureSampler
 from noisewright.verifiers.pixels import Sharpness
 
@@ -146,7 +146,7 @@ from matplotlib.figure import Figure
 assert isinstance(found.plot(), Figure)
 assert plt.get_fignums() == []  # what pyplot knows it shows again at the end of a cell
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = warm.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import tiny
+import warm
 from commands import done, refused
 from noisewright import cli
 from noisewright.cli.list import KINDS
@@ -214,12 +215,9 @@ def test_resume_of_a_run_from_python_says_so(made, capsys):
 
 def started(model, out, *more):
     """A run in a process of its own that would take minutes, with some of it done."""
-    code = "import sys; from noisewright.cli import main; sys.exit(main())"
     given = arguments(model, "--steps", "20", "--out", str(out), "--batch-size", "2", *more, budget="5000 images")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *given], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
+    command = [sys.executable, "-m", "noisewright", *given]
+    process = warm.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         journal = out / "journal.jsonl"
@@ -516,7 +514,7 @@ def shown_help(name):
     code = "import sys; from noisewright.cli import main; sys.exit(main())"
     given = [sys.executable, "-c", code, *(name.split("-") if name != "noisewright" else []), "--help"]
     environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1"}
-    return subprocess.run(given, capture_output=True, text=True, check=True, env=environment).stdout.rstrip()
+    return warm.run(given, capture_output=True, text=True, check=True, env=environment).stdout.rstrip()
 
 
 def with_help(text, shown=shown_help):

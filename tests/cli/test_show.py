@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import tiny
+import warm
 from noisewright import cli
 from noisewright.images.metadata import read_recipe
 from noisewright.images.reading import read_image
@@ -256,7 +257,7 @@ def going(model, here):
 
 
 def started(argv, **more):
-    return subprocess.Popen([sys.executable, "-m", "noisewright", *argv], text=True, stdout=subprocess.PIPE, **more)
+    return warm.Popen([sys.executable, "-m", "noisewright", *argv], text=True, stdout=subprocess.PIPE, **more)
 
 
 def until(true):
@@ -314,7 +315,7 @@ def test_a_terminal_sees_one_table_that_changes(going):
     ours, theirs = pty.openpty()
     argv = [sys.executable, "-m", "noisewright", "show", "run", "--follow", "--top", "2"]
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
-    watcher = subprocess.Popen(argv, stdout=theirs, stderr=theirs, env=environment)
+    watcher = warm.Popen(argv, stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)
     seen, end = b"", time.monotonic() + PATIENCE_SECONDS
     while seen.count(b"continue") < 3 and time.monotonic() < end:

@@ -12,6 +12,7 @@ from contextlib import suppress
 import pytest
 from PIL import Image
 
+import warm
 from commands import run
 from noisewright import cli
 from noisewright.cli import progress, terminal
@@ -31,7 +32,7 @@ def in_terminal(arguments, before=""):
         f"import fcntl, signal, sys, termios\nfcntl.ioctl(0, termios.TIOCSCTTY, 0)\n{before}\n"
         "from noisewright.cli import main\nsys.exit(main())"
     )
-    process = subprocess.Popen(
+    process = warm.Popen(
         [sys.executable, "-c", code, *arguments], stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm"},
     )  # fmt: skip

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import warm
 from noisewright.diffusion.noise import gaussian, renoise, rotate
 from noisewright.diffusion.solvers import Ddim
 from noisewright.errors import BudgetExhausted, RunInterrupted, TargetReached, VerifierFailed
@@ -761,7 +762,7 @@ def test_sigkill_and_resume_equals_never_killed(tmp_path):
     processes = {}
     for number, how in ((2, "before"), (5, "torn"), (8, "after")):
         program = PROGRAM.format(tests=str(Path(__file__).parents[1]), root=str(tmp_path / how), number=number, how=how)
-        processes[number, how] = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
+        processes[number, how] = warm.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
     for (number, how), process in processes.items():
         _, said = process.communicate()
         assert process.returncode == -signal.SIGKILL, said.decode()

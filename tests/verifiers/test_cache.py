@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import noisewright
+import warm
 from loopback import Reply, serving
 from noisewright import cli, registry
 from noisewright.errors import VerifierFailed
@@ -363,7 +364,7 @@ for n in range(60):
 @pytest.mark.slow
 def test_two_processes_at_once(tmp_path):
     command = [sys.executable, "-c", WRITER, str(tmp_path)]
-    both = [subprocess.Popen([*command, name], stderr=subprocess.PIPE) for name in "ab"]
+    both = [warm.Popen([*command, name], stderr=subprocess.PIPE) for name in "ab"]
     for one in both:
         assert one.communicate()[1] == b""
         assert one.returncode == 0
