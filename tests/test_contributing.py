@@ -62,6 +62,7 @@ def test_there_is_one_of_each_kind(package):
         assert re.search(rf"^\| `{kind}` \|", TEXT, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_its_tests_pass(package):
     found = run(package, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests")
     assert found.returncode == 0, found.stdout[-3000:]
@@ -70,6 +71,7 @@ def test_its_tests_pass(package):
 COMMANDS = [line for text in blocks("bash") for line in text.splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", COMMANDS, ids=[f"command {number}" for number in range(len(COMMANDS))])
 def test_the_commands_work(package, line):
     name, *words = shlex.split(line)

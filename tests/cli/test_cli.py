@@ -86,6 +86,7 @@ def test_generate_makes_a_directory_named_after_time_and_prompt(model, here, cap
     assert re.fullmatch(r"\d{8}T\d{6}Z-a-cat", made.name)
 
 
+@pytest.mark.slow
 def test_png_holds_both_chunks(made):
     run, found = made
     info = Image.open(run / "best.png").info
@@ -108,6 +109,7 @@ def test_target_stops_early(model, here, capsys):
     assert found["images"] == 1
 
 
+@pytest.mark.slow
 def test_search_steps_render_the_winner_in_full(model, here, capsys):
     given = arguments(model, "--search-steps", "1", "--out", "run", "--json", budget="6 images")
     found = json.loads(done(capsys, given))
@@ -124,6 +126,7 @@ def test_several_verifiers_and_targets_by_name(model, here, capsys):
     assert found["stopped"].startswith("budget")
 
 
+@pytest.mark.slow
 def test_verifier_from_a_file_survives_a_change_of_directory(model, here, capsys, monkeypatch):
     (here / "mine.py").write_text(VERIFIERS)
     given = ["generate", "a cat", "--model", model, "--steps", "2", "--budget", "2", "--verifier", "mine.py:good"]
@@ -189,6 +192,7 @@ def test_resume_of_a_finished_run_reports_it_again(made, capsys):
     assert (run / "journal.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_resume_with_a_larger_budget_equals_one_run_of_it(made, model, capsys):
     run, _ = made
     more = json.loads(done(capsys, ["resume", "run", "--budget", "5 images", "--json"]))
@@ -262,6 +266,7 @@ def test_show_of_a_running_and_of_a_killed_run_with_a_torn_line(model, here, cap
     done(capsys, ["resume", "run", "--budget", f"{found['images'] + 3} images"])
 
 
+@pytest.mark.slow
 def test_full_disk_leaves_a_run_that_goes_on(model, here, capsys, monkeypatch):
     real, calls = os.fsync, []
 
@@ -282,6 +287,7 @@ def test_full_disk_leaves_a_run_that_goes_on(model, here, capsys, monkeypatch):
     assert (found["images"], found["nfe"]) == (6, 12)
 
 
+@pytest.mark.slow
 def test_unexpected_failure_is_one_line_that_names_the_run(model, here, capsys, monkeypatch):
     from noisewright.evaluate import report
 
@@ -296,6 +302,7 @@ def test_unexpected_failure_is_one_line_that_names_the_run(model, here, capsys, 
 # Showing and scoring
 
 
+@pytest.mark.slow
 def test_show_lists_candidates_curve_and_cost(made, capsys):
     _, found = made
     shown = json.loads(done(capsys, ["show", "run", "--json"]))
@@ -311,6 +318,7 @@ def test_show_lists_candidates_curve_and_cost(made, capsys):
         assert part in text
 
 
+@pytest.mark.slow
 def test_score_sorts_and_expands_directories(made, here, capsys):
     Image.new("RGB", (50, 20), "white").save(here / "white.png")
     Image.new("L", (7, 9), 0).save(here / "black.jpg")
@@ -322,6 +330,7 @@ def test_score_sorts_and_expands_directories(made, here, capsys):
     assert "white.png" in done(capsys, given)
 
 
+@pytest.mark.slow
 def test_score_of_one_corrupt_image_among_others(made, here, capsys):
     (here / "bad.png").write_text("no image")
     given = ["score", "bad.png", "run/best.png", "--prompt", "x", "--verifier", "brightness"]
@@ -442,6 +451,7 @@ def test_generate_refuses_directories_that_are_no_pipeline(here, capsys):
     refused(capsys, arguments("pickles"), "safetensors", "refused")
 
 
+@pytest.mark.slow
 def test_generate_refuses_places_it_cannot_write(made, model, here, capsys):
     (here / "file").write_text("x")
     refused(capsys, arguments(model, "--out", "file"), "file")
@@ -534,6 +544,7 @@ def test_documented_help_is_the_programs():
     assert " ".join(now.split()) == " ".join(text.split()), "run: python tests/cli/test_cli.py"
 
 
+@pytest.mark.slow
 def test_refine_starts_from_an_image_it_is_given(here, model, capsys):
     first = done(capsys, [*arguments(model), "--out", "one", "--json"])
     words = ["--search", "refine", "--search-arg", "population=2", "--search-arg", "elites=1", "--search-arg"]
@@ -549,6 +560,7 @@ def test_refine_starts_from_an_image_it_is_given(here, model, capsys):
     assert json.loads(found)["best"]["scores"]["brightness"] >= best["scores"]["brightness"]
 
 
+@pytest.mark.slow
 def test_refine_refuses_an_image_that_its_noise_does_not_make(here, model, capsys):
     steps = ["--steps", "20"]
     words = [*steps, "--search", "paths", "--search-arg", "children=2", "--search-arg", "width=1"]
@@ -569,6 +581,7 @@ def test_refine_refuses_what_is_no_image_of_ours(here, model, capsys):
     refused(capsys, [*arguments(model), "--search", "refine", "--search-arg", "start=gone.png"], "gone.png")
 
 
+@pytest.mark.slow
 def test_gradient_on_the_command_line(here, model, capsys):
     words = ["--search", "gradient", "--search-arg", "iterations=2", "--search-arg", "rate=1", "--solver", "ddim"]
     found = json.loads(done(capsys, [*arguments(model, budget="20 nfe"), *words, "--out", "run", "--json"]))

@@ -249,6 +249,7 @@ def test_a_notebook_may_ask_for_none(notebook):
     assert notebook == []
 
 
+@pytest.mark.slow
 def test_what_the_libraries_say_does_not_reach_the_user_and_all_is_as_before():
     program = """
 import logging, warnings

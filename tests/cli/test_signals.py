@@ -112,6 +112,7 @@ def signalled(capsys, model, here, name):
     return run(capsys, [*given, "--batch-size", 1, "--budget", "2 images"]).code
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_run_that_is_told_to_end_saves_its_best_and_the_handlers_are_put_back(name, model, here, capsys):
     before = signal.getsignal(getattr(signal, name))
@@ -120,6 +121,7 @@ def test_a_run_that_is_told_to_end_saves_its_best_and_the_handlers_are_put_back(
     assert read_run(here / "run")["status"] == "interrupted"
 
 
+@pytest.mark.slow
 def test_a_second_hangup_does_not_end_the_saving(model, here, capsys, monkeypatch):
     real, saved = terminal.say, []
 
@@ -133,6 +135,7 @@ def test_a_second_hangup_does_not_end_the_saving(model, here, capsys, monkeypatc
     assert any("the best so far is saved" in text for text in saved)
 
 
+@pytest.mark.slow
 def test_an_ignored_hangup_stays_ignored(model, here, capsys):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

@@ -69,6 +69,7 @@ def test_its_arguments_and_options_are_checked_as_ours(installed):
         registry.make_solver("example-ab2", 0.5)
 
 
+@pytest.mark.slow
 def test_its_solver_verifier_and_sampler_hold_theirs(installed):
     from noisewright_example.sampler import BlobPipeline, BlobSampler
 

@@ -236,6 +236,7 @@ def test_a_function_that_a_call_may_spoil_or_that_may_cost_is_not_tried(name, tm
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.slow
 def test_the_first_call_leaves_no_trace(tmp_path):
     """Neither a score nor an image of it is anywhere: the function sees what it would have seen, and no more."""
     import noisewright as nw
@@ -249,6 +250,7 @@ def test_the_first_call_leaves_no_trace(tmp_path):
     assert "grey" not in (tmp_path / "run" / "journal.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_before_any_image_on_the_command_line(tmp_path, capsys):
     (tmp_path / "mine.py").write_text("def f(images, prompt, factor: float = 1):\n    return images.maen() * factor\n")
     verifier = f"{tmp_path}/mine.py:f,factor=2"

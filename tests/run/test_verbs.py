@@ -369,6 +369,7 @@ def test_no_verb_ever_goes_over_the_budget(tmp_path, limit):
     assert run.best is not None
 
 
+@pytest.mark.slow
 def test_a_multistep_history_survives_the_disk_and_other_batch_mates(tmp_path):
     from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
@@ -644,7 +645,7 @@ def test_wrong_use_of_a_run(tmp_path):
 # Resuming
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("name", SEARCHES)
 def test_killed_at_every_write_and_resumed_equals_never_killed(tmp_path, name, after):
@@ -980,6 +981,7 @@ def deep(verb, count, **args):
     return particle
 
 
+@pytest.mark.slow
 def test_a_state_at_the_end_of_a_long_ancestry_is_made_again(tmp_path, monkeypatch):
     monkeypatch.setattr("noisewright.run.states.CACHED_STATES_BYTES", 4096)
     run = open_run(tmp_path / "run")
@@ -1012,6 +1014,7 @@ def climb(run, rounds, **more):
         found = run.finish(run.vary(found.particle.start, 1, 0.95))[0]
 
 
+@pytest.mark.slow
 def test_a_journal_names_ancestors_and_does_not_repeat_them(tmp_path):
     sizes = []
     for rounds in (50, 200):

@@ -142,6 +142,7 @@ def test_every_scheduler_gives_the_plain_image_or_is_refused(kind, name, config)
     assert everybodys() == before
 
 
+@pytest.mark.slow
 def test_schedulers_that_draw_late_are_stochastic():
     for name in ("KDPM2AncestralDiscreteScheduler", "SASolverScheduler"):
         sampler = sampler_of(with_scheduler("sd", getattr(diffusers, name)))

@@ -218,6 +218,7 @@ BAD = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_answer_is_asked_for_again(kind):
     tries = {}
