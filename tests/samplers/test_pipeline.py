@@ -106,7 +106,7 @@ def close(found, expected):
     torch.testing.assert_close(found, expected, rtol=0, atol=ROUNDING * float(expected.std()))
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize("name", ALL)
 def test_candidate_is_what_plain_diffusers_gives(name):
     sampler = sampler_of(name)
@@ -121,7 +121,7 @@ def test_candidate_is_what_plain_diffusers_gives(name):
     assert float((latents - plain(name, 4)).abs().max()) > 0.1  # the seed matters
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "shapes", "ddim_linspace", "karras", *NATIVE])
 def test_parts_equal_the_whole_exactly(name):
     sampler = sampler_of(name)
@@ -146,6 +146,7 @@ def test_batch_mates_do_not_matter(name):
     close(whole(sampler, 3, 4, 9)[1:2], alone)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "shapes"])
 def test_decode_is_the_pipelines_image(name):
     sampler = sampler_of(name)
@@ -525,6 +526,7 @@ def test_what_cannot_be_entered_is_refused_in_one_line(make, says):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["sd", "sdxl", "sd3"])
 def test_where_ctrl_c_met_a_way_it_can_be_gone_on_from(name):
     sampler, pipe = sampler_of(name), pipe_of(name)

@@ -78,6 +78,7 @@ DIFFERS_BY_ROUNDING = 1
 """In steps of 1/255: Euler in other coordinates."""
 
 
+@pytest.mark.slow
 def test_schedulers_that_draw_late_are_stochastic():
     for name in ("KDPM2AncestralDiscreteScheduler", "SASolverScheduler"):
         sampler = sampler_of(with_scheduler("sd", getattr(diffusers, name)))
