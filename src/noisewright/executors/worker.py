@@ -13,13 +13,13 @@ from noisewright.diffusion import reno
 from noisewright.errors import out_of_memory
 from noisewright.executors import scoring
 from noisewright.executors.making import Making
-from noisewright.samplers.places import CPU, home, there
 from noisewright.executors.protocol import Interrupted, Job, Leg, MakeJob, Outcome, ScoreJob, added, nothing_metered
 from noisewright.executors.steps import carry
 from noisewright.images.metadata import encode_png, pixel_hash, pixels_of
 from noisewright.run.particle import Particle
 from noisewright.run.rows import State
 from noisewright.samplers.optional import flags_of, resident
+from noisewright.samplers.places import CPU, home, there
 from noisewright.samplers.protocol import Interruptible, Meter, Sampler
 from noisewright.verifiers.protocol import Verifier, gradient_of
 
