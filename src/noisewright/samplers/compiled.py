@@ -16,7 +16,7 @@ BACKEND = "inductor"
 
 
 def compile_networks(pipe: Any, device: str) -> None:
-    """Compile what a step asks, for good: the blocks that a network repeats, or where it has none its whole ``forward``.
+    """Compile what a step asks, for good: the blocks that a network repeats, or without such its ``forward``.
 
     Nothing is compiled before the network is first called with a shape; a second size of micro-batch compiles once more
     for any size. Prompts are padded to one length by their pipelines, so that they share a shape.
