@@ -64,7 +64,7 @@ def test_micro_batches_are_halved_where_memory_runs_out(cuda, tmp_path):
     found = nw.search(pipe, "a cat", budget=64, batch_size=64, out=tmp_path, **LARGE, **SETTINGS)
     assert torch.cuda.memory_stats()["num_ooms"] > before, "memory did not run out"
     assert found.images == 64
-    sizes = [len(line["ids"]) for line in read_journal(tmp_path) if line["verb"] == "generate"]
+    sizes = [len(line["ids"]) for line in read_journal(tmp_path) if line["verb"] == "finish"]
     assert sizes
     assert max(sizes) < 64
     torch.cuda.set_per_process_memory_fraction(1.0)
