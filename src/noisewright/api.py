@@ -55,6 +55,8 @@ def search(
     variant: str | None = None,
     config: str | Path | None = None,
     loras: str | Path | Sequence[Any] = (),
+    compile: bool = False,
+    channels_last: bool = False,
     keep: int | None = None,
     out: str | Path | None = None,
     progress: bool | Callable[[Run], None] | None = None,
@@ -94,8 +96,8 @@ def search(
         executor: who does the work: ``"local"`` is this process; a name from ``noisewright list executors``, or an
             object of the protocol (:class:`noisewright.executors.protocol.Executor`), which is not recorded: a run that
             another one continues writes the same journal.
-        device, dtype, variant, config, loras: where and how to load a ``pipe`` that is given by name, as
-            :func:`noisewright.load` takes them.
+        device, dtype, variant, config, loras, compile, channels_last: where and how to load a ``pipe`` that is given by
+            name, as :func:`noisewright.load` takes them. A pipeline object is taken as it is.
         keep: how many of the best images are written as files of their own.
         out: the run directory; a run of the same settings there is continued. By default a temporary one, which
             ``result.save()`` copies. Paths of the result are full ones.

@@ -30,7 +30,7 @@ OURS = ("ClassConditionalFlowPipeline",)
 EULER, FLOW_EULER = "EulerDiscreteScheduler", "FlowMatchEulerDiscreteScheduler"
 NOT_ARGUMENTS = (
     "model", "pipeline", "fingerprint", "prompt", "class_label", "num_inference_steps", "solver", "eta", "schedule",
-    "levels", "dtype", "device", "none", "step_noise",
+    "levels", "dtype", "device", "none", "step_noise", "variant", "config", "loras", "compile", "channels_last",
 )  # fmt: skip
 """What of a sampler's description is no further argument of the pipeline's call."""
 
@@ -188,6 +188,9 @@ def _pipeline(sampler: Mapping[str, Any], plain: Mapping[str, Any], request: Map
         more = "".join(f", {key}={request[key]!r}" for key in ("variant", "config") if request.get(key))
         lines = [f"pipe = {_class_of(sampler, request)}.{load}({model!r}, torch_dtype={dtype}{more})"]
         lines.append(f"pipe.to({sampler['device']!r})")
+    for name in ("compile", "channels_last"):
+        if sampler.get(name):
+            lines.append(f"# the same but for the rounding of sums: it was made with {name}")
     loras = _loras(request)
     for number, one in enumerate(loras):
         file = Path(one["file"])

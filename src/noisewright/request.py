@@ -56,6 +56,9 @@ MOST_LORAS = 64
 MOST_KEPT = 10_000
 MOST_ARGUMENTS = 100
 
+NOTHING: dict[str, Any] = {"search_args": {}, "pipeline_args": {}, "compile": False, "channels_last": False}
+"""What None means for fields that cannot be None."""
+
 NONE = ["none"]
 """What asks for no judge at all, where the model's card names one."""
 
@@ -68,7 +71,7 @@ RESERVED = (
 EMBEDS = ("prompt_embeds", "pooled_prompt_embeds", "negative_prompt_embeds", "negative_pooled_prompt_embeds")
 """Arguments of a pipeline's call in place of the texts that they were encoded from."""
 
-LOADED_BY = ("model", "device", "dtype", "variant", "config", "loras")
+LOADED_BY = ("model", "device", "dtype", "variant", "config", "loras", "compile", "channels_last")
 """What a pipeline is loaded by, where it is not given itself."""
 
 OPTIONS = {"num_inference_steps": "steps", "search_args": "search_arg", "pipeline_args": "pipeline_arg",
@@ -201,6 +204,8 @@ class Request(BaseModel):
     loras: Annotated[list[LoraJson], Field(max_length=MOST_LORAS)] = is_(
         "loras as files, or (file, weight) of each", default_factory=list
     )
+    compile: Flag = is_("compile as True or False", False)
+    channels_last: Flag = is_("channels_last as True or False", False)
     pipeline_args: Annotated[
         PlainObject, BeforeValidator(_plain), AfterValidator(_jsonable), AfterValidator(_own_names),
         Field(max_length=MOST_ARGUMENTS),
@@ -268,9 +273,9 @@ def _read(given: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(judge, (list, tuple)) and not judge:
         found["judge"] = list(NONE)
     found["loras"] = _loras(given.get("loras") or [])
-    for name in ("search_args", "pipeline_args"):
-        if given.get(name, ()) is None:
-            found[name] = {}
+    for name, nothing in NOTHING.items():
+        if given.get(name, nothing) is None:
+            found[name] = nothing
     return found
 
 

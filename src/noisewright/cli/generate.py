@@ -56,6 +56,8 @@ def generate(
     executor: options.Executor = "local",
     device: options.Device = None,
     dtype: options.Dtype = None,
+    compile: options.Compile = False,
+    channels_last: options.ChannelsLast = False,
     dry_run: options.DryRun = False,
     json: options.Json = False,
 ) -> Ended | None:
@@ -74,7 +76,7 @@ def generate(
         "solver": solver, "eta": eta, "schedule": schedule, "force": force, "seed": seed, "ensemble": ensemble,
         "score_cache": None if score_cache is None else check_directory(score_cache, "--score-cache"),
         "batch_size": batch_size, "executor": executor, "device": device, "dtype": dtype, "variant": variant,
-        "config": config, "loras": lora or [], "keep": keep,
+        "config": config, "loras": lora or [], "compile": compile, "channels_last": channels_last, "keep": keep,
         "pipeline_args": {name: recorded(one, name) for name, one in read_pipeline_args(pipeline_arg or []).items()},
     }  # fmt: skip
     if out is not None:

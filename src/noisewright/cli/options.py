@@ -109,6 +109,12 @@ Lora = Annotated[
     typer.Option(help="LoRA weights to add, .safetensors, with a weight (1) after a colon; may be repeated.",
                  metavar="FILE[:WEIGHT]"),
 ]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Compile the network: slow to begin, then faster; worth it on a GPU.")
+]
+ChannelsLast = Annotated[
+    bool, typer.Option("--channels-last", help="Convolutions with channels last; worth it on a GPU.")
+]
 PipelineArg = Annotated[
     list[str] | None,
     typer.Option(help="A further argument of the pipeline's call, NAME=JSON; may be repeated.", metavar="NAME=JSON"),

@@ -18,7 +18,8 @@ from noisewright.executors.steps import carry, origins_of, predicted
 from noisewright.images.metadata import encode_png, pixel_hash, pixels_of
 from noisewright.run.particle import Particle
 from noisewright.run.rows import State
-from noisewright.samplers.optional import flags_of
+from noisewright.samplers.optional import flags_of, resident
+from noisewright.samplers.places import CPU, home, there
 from noisewright.samplers.protocol import Interruptible, Meter, Sampler
 from noisewright.verifiers.protocol import Verifier, gradient_of
 
@@ -84,7 +85,11 @@ class ModelWorker:
 
 
 class _MicroBatch:
-    """One :class:`MakeJob` at work."""
+    """One :class:`MakeJob` at work.
+
+    What comes in and goes out is on the CPU. Between the segments of the micro-batch (to a preview, the step from
+    there, the decoding) states stay where the model computes, with a sampler that can leave them there.
+    """
 
     def __init__(self, worker: ModelWorker, job: MakeJob) -> None:
         self._worker = worker
@@ -93,10 +98,18 @@ class _MicroBatch:
         self._estimates: dict[str, Tensor] = {}
         wanted = [*job.leg.sources, *(job.look.sources if job.look is not None else ())]
         self._states = Making(job.steps, job.known, wanted, self._sampler)
+        self._place = CPU
 
     def work(self) -> dict[str, Any]:
-        found = getattr(self, f"_{self._job.kind}")()
-        return {"made": self._states.made, "estimates": self._estimates, "steady_step": self._steady(), **found}
+        with resident(self._sampler) as self._place:
+            found = home(getattr(self, f"_{self._job.kind}")())
+        estimates = home(self._estimates)
+        return {"made": self._states.made, "estimates": estimates, "steady_step": self._steady(), **found}
+
+    def _begun(self, particles: Sequence[Particle]) -> State:
+        """The states (batch, ...) of particles at one index and their solver's, where the model computes."""
+        x, state = self._states.batch(particles)
+        return there(x, self._place), there(state, self._place)
 
     def _steady(self) -> float | None:
         """Seconds of a step; elsewhere than on a CPU steps end later than the calls that begin them."""
@@ -112,7 +125,7 @@ class _MicroBatch:
         sources = self._job.leg.sources
         clean = self._known_estimates(sources)
         if clean is None:
-            clean = predicted(sources, self._sampler, self._states.batch(sources)[0], self._job.leg.index)
+            clean = predicted(sources, self._sampler, self._begun(sources)[0], self._job.leg.index)
         images, flags = self._decoded(clean, sources)
         return {"clean": clean, "images": torch.nan_to_num(images), "broken": _broken(images, flags)}
 
@@ -159,7 +172,7 @@ class _MicroBatch:
 
     def _reached(self, leg: Leg) -> State:
         """Denoise along a leg: (batch, ...), solver state."""
-        x, state = self._states.batch(leg.sources)
+        x, state = self._begun(leg.sources)
         if leg.sources[0].index == leg.index:
             return x, state
         clean = self._known_estimates(leg.sources) if self._sampler.can_advance else None
@@ -190,9 +203,9 @@ class _MicroBatch:
         for one in particles:
             found = known[one.id]
             if found is None:  # the file was lost: ask again
-                found = predicted([one], self._sampler, self._states.one(one)[0], one.index)
+                found = predicted([one], self._sampler, self._begun([one])[0], one.index)
                 self._estimates[one.id] = found
-            rows.append(found)
+            rows.append(there(found, self._place))
         return torch.cat(rows)
 
     def _decoded(self, x: Tensor, particles: Sequence[Particle]) -> tuple[Tensor, list[bool]]:

@@ -24,6 +24,8 @@ from noisewright.samplers.optional import (
 )
 from noisewright.samplers.pipeline import LEVELS
 from noisewright.samplers.protocol import Sampler
+from noisewright.samplers.recorded import COMPUTED
+from noisewright.samplers.source import source_of
 from noisewright.schemas.reading import is_directory, is_file
 from noisewright.schemas.request import Dtype
 
@@ -235,6 +237,9 @@ def record_of(pipe: Any) -> dict[str, Any]:
         found["model"] = located_model(name)
         found["dtype"] = dtype if dtype in get_args(get_args(Dtype)[0]) else None
         found["device"] = str(pipe.device) if hasattr(pipe, "device") else None
+        source = source_of(pipe)
+        if source is not None:
+            found |= {name: getattr(source, name) for name in COMPUTED}
     return found
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
+
+import torch
 
 
 @runtime_checkable
@@ -109,6 +113,23 @@ class TakesLevels(Protocol):
         ...
 
 
+@runtime_checkable
+class KeepsStates(Protocol):
+    """A sampler that can leave states where the model computes between the segments of a micro-batch.
+
+    Attributes:
+        resident: while it is true, ``denoise``, ``predict`` and ``advance`` take states and the solver's on ``device``
+            and give them there; ``decode`` takes them there. ``noise``, step noise, images and ``trace`` are on the CPU
+            whatever it is.
+        device: where the model computes.
+    """
+
+    resident: bool
+
+    @property
+    def device(self) -> torch.device: ...
+
+
 def warnings_of(sampler: object) -> list[str]:
     """What a sampler has to say so far."""
     return list(sampler.warnings) if isinstance(sampler, Warns) else []
@@ -148,3 +169,16 @@ def draws_inside(sampler: object) -> bool:
 def composes(sampler: object) -> bool:
     """Whether a sampler makes its first state itself; it does not where it does not say."""
     return isinstance(sampler, Composes) and sampler.composes
+
+
+@contextmanager
+def resident(sampler: object) -> Iterator[torch.device]:
+    """Within the block a sampler that can leaves states where it computes. Gives the place where they are."""
+    if not isinstance(sampler, KeepsStates):
+        yield torch.device("cpu")
+        return
+    before, sampler.resident = sampler.resident, True
+    try:
+        yield sampler.device
+    finally:
+        sampler.resident = before

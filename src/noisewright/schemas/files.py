@@ -99,6 +99,8 @@ class PipelineJson(TypedDict):
     variant: NotRequired[Name]
     config: NotRequired[Text]
     loras: NotRequired[Annotated[list[LoraOfSamplerJson], Field(strict=True, max_length=100)]]
+    compile: NotRequired[bool]
+    channels_last: NotRequired[bool]
     dtype: Literal["float32", "float16", "bfloat16", "float64"]
     device: Device
 
