@@ -81,6 +81,15 @@ class TakesLevels(Protocol):
         ...
 
 
+@runtime_checkable
+class KnowsPlainCall(Protocol):
+    """A pipeline that is called in place of a person's, whose own call takes other arguments for the same image."""
+
+    def plain_arguments(self, given: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of the person's own pipeline for those of this one."""
+        ...
+
+
 def warnings_of(sampler: object) -> list[str]:
     """What a sampler has to say so far."""
     return list(sampler.warnings) if isinstance(sampler, Warns) else []
