@@ -152,5 +152,5 @@ def test_keys_tell_a_persons_own_code():
     [{"split": 1}, {"tolerance": -1.0}, {"notes": "x"}, {"refused": 3}, {"solver_apart": float("nan")}, {"more": 1}],
 )
 def test_a_verdict_of_other_types_is_refused(change):
-    with pytest.raises(ValueError, match="expected .* in it"):
+    with pytest.raises(ValueError, match=r"expected .* in it"):
         check_verdict({**Verdict().to_json(), **change}, "it")

@@ -90,6 +90,19 @@ class KnowsPlainCall(Protocol):
         ...
 
 
+@runtime_checkable
+class SaysWhatItCan(Protocol):
+    """A sampler that may not be able to do all that a search can ask of it.
+
+    Attributes:
+        can_split: whether its way can be cut into segments.
+        most_at_once: how many images it makes at a time; None is any number.
+    """
+
+    can_split: bool
+    most_at_once: int | None
+
+
 def warnings_of(sampler: object) -> list[str]:
     """What a sampler has to say so far."""
     return list(sampler.warnings) if isinstance(sampler, Warns) else []
@@ -119,3 +132,14 @@ def begins_anywhere(sampler: object) -> bool:
 def knows_levels(sampler: object) -> bool:
     """Whether a sampler knows the level of every state on the way; it does where it does not say."""
     return sampler.knows_levels if isinstance(sampler, SaysWhetherItKnowsLevels) else True
+
+
+def can_split(sampler: object) -> bool:
+    """Whether a sampler's way can be cut into segments; it can where it does not say."""
+    return sampler.can_split if isinstance(sampler, SaysWhatItCan) else True
+
+
+def most_at_once(sampler: object, wanted: int) -> int:
+    """How many images a sampler makes at a time where ``wanted`` are."""
+    most = sampler.most_at_once if isinstance(sampler, SaysWhatItCan) else None
+    return wanted if most is None else min(wanted, most)

@@ -81,6 +81,7 @@ def prove(sampler: PipelineSampler) -> Verdict:
 def obeying(sampler: PipelineSampler, verdict: Verdict) -> PipelineSampler:
     """The same sampler, that does only what a verdict says that it can."""
     other = copy.copy(sampler)
+    other.can_split, other.most_at_once = verdict.split, None if verdict.batch else 1  # type: ignore[attr-defined]
     if verdict.native and sampler.given_solver is None and sampler.solver is not None:
         before = sampler._prepared
         levels = read_levels(before.scheduler).native
@@ -279,8 +280,8 @@ class _Proof:
                 "so no seed names its images: expected randomness from the generator that it is given"
             )
         return (
-            f"{self.kind} gives two images for one seed, {apart:g}/255 apart, in its own plain call: expected one (is a "
-            "network in training mode, or its state kept from call to call?)"
+            f"{self.kind} gives two images for one seed, {apart:g}/255 apart, in its own plain call: expected one (is "
+            "a network in training mode, or something kept from call to call?)"
         )
 
     @property

@@ -132,7 +132,10 @@ def hidden_bar(pipe: Any) -> Iterator[None]:
 
 @contextmanager
 def as_it_was(*pipes: Any) -> Iterator[None]:
-    """Pipelines whose attributes, with a scheduler that is a copy inside, and the process's generators, are the same after as before."""
+    """Pipelines whose attributes, and the process's generators, are the same after as before.
+
+    Inside each has a copy of its scheduler, whose state calls change.
+    """
     before, alone = chance.states(), chance.others_wait()
     attributes = [dict(vars(pipe)) for pipe in pipes]
     for pipe in pipes:  # past its __setattr__, which would write into its config
