@@ -192,6 +192,7 @@ class Request(BaseModel):
         "a schedule as a name or a file"
     )
     force: Flag = is_("force as True or False", False)
+    no_check: Flag = is_("no_check as True or False", False)
     seed: Whole = is_("a seed in [0, 2**63 - 2**32)", 0, ge=0, le=LARGEST_SEED - 2**32)
     ensemble: Name | Weights = is_("an ensemble as a name, or a weight for each verifier by name", "rank")
     score_cache: FilePath | None = is_("a score_cache as a directory")

@@ -91,6 +91,7 @@ RIGHT = {
     "eta": [None, 0.0, 1],
     "schedule": [None, "karras"],
     "force": [False],
+    "no_check": [False, True],
     "seed": [0, 7, np.int64(3), 2**62],
     "ensemble": ["rank", "zsum", {"brightness": 1.0, "sharpness": np.float32(2)}],
     "score_cache": [None, Path("cache")],

@@ -42,6 +42,7 @@ def generate(
     eta: options.Eta = None,
     schedule: options.ScheduleOption = "pipeline",
     force: options.Force = False,
+    no_check: options.NoCheck = False,
     guidance_scale: options.Guidance = None,
     negative_prompt: options.Negative = None,
     height: options.Height = None,
@@ -73,7 +74,8 @@ def generate(
         "verifier": verifier or None, "judge": judge or None, "budget": budget or None,
         "target": read_target(target or []), "num_inference_steps": steps, "search_steps": search_steps,
         "guidance_scale": guidance_scale, "negative_prompt": negative_prompt, "height": height, "width": width,
-        "solver": solver, "eta": eta, "schedule": schedule, "force": force, "seed": seed, "ensemble": ensemble,
+        "solver": solver, "eta": eta, "schedule": schedule, "force": force, "no_check": no_check,
+        "seed": seed, "ensemble": ensemble,
         "score_cache": None if score_cache is None else check_directory(score_cache, "--score-cache"),
         "batch_size": batch_size, "executor": executor, "device": device, "dtype": dtype, "variant": variant,
         "config": config, "loras": lora or [], "compile": compile, "channels_last": channels_last, "keep": keep,
@@ -110,7 +112,7 @@ def _dry_run(request: Request, as_json: bool, prompts: int) -> None:
 
     hush_libraries()
     with terminal.waiting(f"loading {request.model} ...", is_watched(as_json)):
-        made = plan(request)
+        made = plan(request, proving=False)
     with terminal.waiting("timing one step ...", is_watched(as_json)):
         found = forecast(made)
     for text in found["warnings"]:

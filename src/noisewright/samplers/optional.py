@@ -130,6 +130,28 @@ class KeepsStates(Protocol):
     def device(self) -> torch.device: ...
 
 
+@runtime_checkable
+class KnowsPlainCall(Protocol):
+    """A pipeline that is called in place of a person's, whose own call takes other arguments for the same image."""
+
+    def plain_arguments(self, given: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of the person's own pipeline for those of this one."""
+        ...
+
+
+@runtime_checkable
+class SaysWhatItCan(Protocol):
+    """A sampler that may not be able to do all that a search can ask of it.
+
+    Attributes:
+        can_split: whether its way can be cut into segments.
+        most_at_once: how many images it makes at a time; None is any number.
+    """
+
+    can_split: bool
+    most_at_once: int | None
+
+
 def warnings_of(sampler: object) -> list[str]:
     """What a sampler has to say so far."""
     return list(sampler.warnings) if isinstance(sampler, Warns) else []
@@ -182,3 +204,14 @@ def resident(sampler: object) -> Iterator[torch.device]:
         yield sampler.device
     finally:
         sampler.resident = before
+
+
+def can_split(sampler: object) -> bool:
+    """Whether a sampler's way can be cut into segments; it can where it does not say."""
+    return sampler.can_split if isinstance(sampler, SaysWhatItCan) else True
+
+
+def most_at_once(sampler: object, wanted: int) -> int:
+    """How many images a sampler makes at a time where ``wanted`` are."""
+    most = sampler.most_at_once if isinstance(sampler, SaysWhatItCan) else None
+    return wanted if most is None else min(wanted, most)
