@@ -66,7 +66,7 @@ def families() -> tuple[Family, ...]:
     """
     found: list[Family] = []
     for path in sorted(HERE.glob("*.py")):
-        if path.stem in ("family", "write_matrix", "conftest") or path.stem.startswith(("test_", "_")):
+        if path.stem in ("family", "parts", "cells", "known", "write_matrix", "conftest") or path.stem.startswith(("test_", "_")):
             continue
         module = importlib.import_module(f"families.{path.stem}")
         found += [module.FAMILY] if hasattr(module, "FAMILY") else getattr(module, "FAMILIES", ())
