@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 HERE = Path(__file__).parent
-BESIDES = ("family", "parts", "cells", "known", "write_matrix", "conftest")
+BESIDES = ("family", "parts", "cells", "known", "page", "write_matrix", "conftest")
 """Modules that are no families."""
 
 
