@@ -3,12 +3,12 @@
 import json
 
 from commands import done, refused
-from noisewright import registry
+from noisewright.registry.families import pipeline_families
 
 
 def test_families_of_pipelines_are_listed_with_what_was_found(capsys):
     rows = json.loads(done(capsys, ["list", "models", "--families", "--json"]))
-    assert rows == registry.pipeline_families()
+    assert rows == pipeline_families()
     assert {"stable-diffusion", "sdxl", "dit"} <= {row["name"] for row in rows}
     text = done(capsys, ["list", "models", "--families"])
     assert "StableDiffusionXLPipeline" in text

@@ -8,12 +8,11 @@ from families.family import families, family
 from families.known import KNOWN
 from families.page import parts, table
 from families.write_matrix import described
-from noisewright import registry
 from noisewright.registry.families import CELLS as ASKED
-from noisewright.registry.families import release
+from noisewright.registry.families import pipeline_families, release
 
 WITHOUT_REASON = ("holds", "-")
-ROWS = {row["name"]: row for row in registry.pipeline_families()}
+ROWS = {row["name"]: row for row in pipeline_families()}
 FAST = "parity"
 
 
@@ -47,7 +46,7 @@ def test_every_cell_says_why_it_does_not_hold():
 
 
 def test_the_matrix_has_every_family():
-    assert [described(one, ROWS[one.name]["cells"]) for one in families()] == registry.pipeline_families()
+    assert [described(one, ROWS[one.name]["cells"]) for one in families()] == pipeline_families()
 
 
 def test_nothing_is_wrong_that_is_not_known():

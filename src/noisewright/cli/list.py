@@ -31,7 +31,9 @@ def list_names(
         raise ValueError(f"expected --families with models, got it with {kind}")
     found: list[dict[str, Any]] = []
     if families:
-        found = registry.pipeline_families()
+        from noisewright.registry.families import pipeline_families
+
+        found = pipeline_families()
         if json:
             terminal.print_json(found)
         else:
