@@ -68,7 +68,9 @@ def letters(template: str | None = None, longest: int = 512, end: bool = True) -
 def clip(projected: bool = False, seed: int = 0, **more: Any) -> CLIPTextModel | CLIPTextModelWithProjection:
     """A CLIP text encoder, 32 wide, for :func:`tiny.tokenizer`."""
     torch.manual_seed(seed)
-    config = tiny.text_config(hidden_act="gelu", projection_dim=32, **more)
+    config = tiny.text_config(hidden_act="gelu", projection_dim=32)
+    for name, value in more.items():
+        setattr(config, name, value)
     return lively((CLIPTextModelWithProjection if projected else CLIPTextModel)(config), seed=seed)
 
 
@@ -113,3 +115,21 @@ def picture(size: tuple[int, int] = (32, 32), seed: int = 0) -> Any:
     grain = np.random.default_rng(seed).random((height, width, 3)) * 0.1
     pixels = np.stack([x, y, disc + 0.2], -1) * 0.9 + grain
     return Image.fromarray((pixels * 255).astype("uint8"))
+
+
+def qwen_vl() -> Any:
+    """Qwen 2.5 VL for :func:`letters`, with its eyes."""
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0}
+    text = {key: value for key, value in decoder_config().items() if key != "head_dim"}
+    config = Qwen2_5_VLConfig(
+        text_config={**text, "rope_parameters": rope},
+        vision_config={
+            "depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16,
+            "fullatt_block_indexes": [0],
+        },
+        vision_start_token_id=6, vision_end_token_id=7, image_token_id=8, video_token_id=9,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    return lively(Qwen2_5_VLForConditionalGeneration(config))
