@@ -8,7 +8,15 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, PreTrainedTokenizerFast, T5Config, T5EncoderModel
+from transformers import (
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    PreTrainedTokenizerFast,
+    Qwen2VLProcessor,
+    T5Config,
+    T5EncoderModel,
+)
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 import tiny
 
@@ -133,3 +141,17 @@ def qwen_vl() -> Any:
     )  # fmt: skip
     torch.manual_seed(0)
     return lively(Qwen2_5_VLForConditionalGeneration(config))
+
+
+class Reader(Qwen2VLProcessor):
+    """What reads texts and images for :func:`qwen_vl`, but no video: that would need torchvision."""
+
+    @classmethod
+    def get_attributes(cls) -> list[str]:
+        return ["image_processor", "tokenizer"]
+
+
+def reader(words: PreTrainedTokenizerFast) -> Reader:
+    """A reader of texts, and of images at four tokens at most."""
+    eyes = Qwen2VLImageProcessorPil(size={"shortest_edge": 28 * 28, "longest_edge": 4 * 28 * 28})
+    return Reader(image_processor=eyes, tokenizer=words)

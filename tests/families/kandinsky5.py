@@ -6,11 +6,9 @@ from typing import Any
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, Kandinsky5T2IPipeline, Kandinsky5Transformer3DModel
-from transformers import Qwen2VLProcessor
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 import tiny
-from families._flow import clip, letters, lively, qwen_vl, vae
+from families._flow import clip, letters, lively, qwen_vl, reader, vae
 from families.family import Family
 
 
@@ -20,11 +18,10 @@ def make() -> Kandinsky5T2IPipeline:
         in_visual_dim=4, out_visual_dim=4, in_text_dim=16, in_text_dim2=32, time_dim=32, model_dim=32, ff_dim=64,
         num_text_blocks=1, num_visual_blocks=2, axes_dims=(4, 6, 6),
     )  # fmt: skip
-    words = tiny.tokenizer()
     pipe = Kandinsky5T2IPipeline(
         transformer=lively(transformer), vae=vae(halvings=3), text_encoder=qwen_vl(),
-        tokenizer=Qwen2VLProcessor(image_processor=Qwen2VLImageProcessorPil(), tokenizer=letters(longest=600)),
-        text_encoder_2=clip(max_position_embeddings=77), tokenizer_2=words,
+        tokenizer=reader(letters(longest=600)),
+        text_encoder_2=clip(max_position_embeddings=77), tokenizer_2=tiny.tokenizer(),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
     )  # fmt: skip
     pipe.resolutions = [(64, 64)]  # it makes images of a few sizes only
@@ -32,7 +29,7 @@ def make() -> Kandinsky5T2IPipeline:
 
 
 def call() -> dict[str, Any]:
-    return {"height": 64, "width": 64, "guidance_scale": 3.5, "max_sequence_length": 64}
+    return {"height": 64, "width": 64, "guidance_scale": 3.5, "max_sequence_length": 256}
 
 
 FAMILY = Family(

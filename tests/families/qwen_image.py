@@ -13,7 +13,7 @@ from diffusers import (
     QwenImageTransformer2DModel,
 )
 
-from families._flow import letters, lively, picture, qwen_vl
+from families._flow import letters, lively, picture, qwen_vl, reader
 from families.family import Family
 
 SCHEDULE = {
@@ -30,7 +30,7 @@ def parts(halvings: int) -> dict[str, Any]:
         joint_attention_dim=16, axes_dims_rope=(8, 4, 4),
     )  # fmt: skip
     vae = AutoencoderKLQwenImage(
-        base_dim=8, z_dim=4, dim_mult=[1] * (halvings + 1), num_res_blocks=1, temperal_downsample=[False] * halvings,
+        base_dim=2 if halvings > 1 else 8, z_dim=4, dim_mult=[1] * (halvings + 1), num_res_blocks=1, temperal_downsample=[False] * halvings,
         latents_mean=[0.0] * 4, latents_std=[1.0] * 4,
     )  # fmt: skip
     scheduler = FlowMatchEulerDiscreteScheduler(**SCHEDULE)
@@ -46,13 +46,8 @@ def make() -> QwenImagePipeline:
 
 def edit() -> QwenImageEditPipeline:
     """It reads every image at 1024x1024, so that only an autoencoder that makes it small at once is quick."""
-    from transformers import Qwen2VLProcessor
-    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-
     found = parts(5)
-    eyes = Qwen2VLImageProcessorPil(size={"shortest_edge": 28 * 28, "longest_edge": 4 * 28 * 28})
-    processor = Qwen2VLProcessor(image_processor=eyes, tokenizer=found["tokenizer"])
-    return QwenImageEditPipeline(processor=processor, **found)
+    return QwenImageEditPipeline(processor=reader(found["tokenizer"]), **found)
 
 
 def call() -> dict[str, Any]:

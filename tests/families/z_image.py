@@ -34,7 +34,7 @@ def call_turbo() -> dict[str, Any]:
 
 
 def call_truncated() -> dict[str, Any]:
-    return call(cfg_truncation=0.6, cfg_normalization=True)
+    return call(cfg_truncation=0.2, cfg_normalization=True)
 
 
 FAMILIES = (
