@@ -112,19 +112,6 @@ def vae(channels: int = 4, halvings: int = 1, size: int = 32, **more: Any) -> Au
     ))  # fmt: skip
 
 
-def picture(size: tuple[int, int] = (32, 32), seed: int = 0) -> Any:
-    """An image with a gradient, a disc and some grain."""
-    import numpy as np
-    from PIL import Image
-
-    width, height = size
-    y, x = np.mgrid[:height, :width] / np.array([[[height]], [[width]]])
-    disc = ((x - 0.5) ** 2 + (y - 0.5) ** 2 < 0.08) * 0.5
-    grain = np.random.default_rng(seed).random((height, width, 3)) * 0.1
-    pixels = np.stack([x, y, disc + 0.2], -1) * 0.9 + grain
-    return Image.fromarray((pixels * 255).astype("uint8"))
-
-
 def qwen_vl() -> Any:
     """Qwen 2.5 VL for :func:`letters`, with its eyes."""
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration

@@ -14,8 +14,9 @@ from diffusers import (
 )
 from transformers import Mistral3Config, Mistral3ForConditionalGeneration, Qwen3Config, Qwen3ForCausalLM
 
-from families._flow import CHAT, CHAT_PARTS, decoder_config, letters, lively, picture
+from families._flow import CHAT, CHAT_PARTS, decoder_config, letters, lively
 from families.family import Family
+from families.parts import picture
 
 LAYERS = (0, 1, 2)
 
@@ -67,7 +68,7 @@ def call_klein() -> dict[str, Any]:
 
 
 def call_edit() -> dict[str, Any]:
-    return {**call_klein(), "image": picture((64, 64))}
+    return {**call_klein(), "image": picture(64)}
 
 
 FAMILIES = (

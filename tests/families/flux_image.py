@@ -14,11 +14,11 @@ from diffusers import (
     FluxInpaintPipeline,
     FluxKontextPipeline,
 )
-from PIL import Image
 
-from families._flow import lively, picture
+from families._flow import lively
 from families.family import Family
 from families.flux import call, parts
+from families.parts import mask, picture
 
 
 def control() -> FluxControlPipeline:
@@ -43,13 +43,6 @@ def img2img() -> FluxImg2ImgPipeline:
 
 def call_img2img() -> dict[str, Any]:
     return call(guidance_scale=3.5, image=picture(), strength=0.7)
-
-
-def mask() -> Image.Image:
-    """White where the image is to be painted anew: its left half."""
-    one = Image.new("L", (32, 32), 0)
-    one.paste(255, (0, 0, 16, 32))
-    return one
 
 
 def inpaint() -> FluxInpaintPipeline:

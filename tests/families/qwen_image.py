@@ -9,12 +9,18 @@ from diffusers import (
     AutoencoderKLQwenImage,
     FlowMatchEulerDiscreteScheduler,
     QwenImageEditPipeline,
+    QwenImageImg2ImgPipeline,
+    QwenImageInpaintPipeline,
     QwenImagePipeline,
     QwenImageTransformer2DModel,
 )
+from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit
 
-from families._flow import letters, lively, picture, qwen_vl, reader
+from families._flow import letters, lively, qwen_vl, reader
 from families.family import Family
+from families.parts import mask, picture
+
+calculate_dimensions = pipeline_qwenimage_edit.calculate_dimensions
 
 SCHEDULE = {
     "use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 0.9, "base_image_seq_len": 256,
@@ -22,15 +28,15 @@ SCHEDULE = {
 }  # fmt: skip
 
 
-def parts(halvings: int) -> dict[str, Any]:
-    """The components, with an autoencoder that halves the sides so many times."""
+def parts() -> dict[str, Any]:
+    """The components."""
     torch.manual_seed(0)
     transformer = QwenImageTransformer2DModel(
         patch_size=2, in_channels=16, out_channels=4, num_layers=2, attention_head_dim=16, num_attention_heads=2,
         joint_attention_dim=16, axes_dims_rope=(8, 4, 4),
     )  # fmt: skip
     vae = AutoencoderKLQwenImage(
-        base_dim=2 if halvings > 1 else 8, z_dim=4, dim_mult=[1] * (halvings + 1), num_res_blocks=1, temperal_downsample=[False] * halvings,
+        base_dim=8, z_dim=4, dim_mult=[1, 1], num_res_blocks=1, temperal_downsample=[False],
         latents_mean=[0.0] * 4, latents_std=[1.0] * 4,
     )  # fmt: skip
     scheduler = FlowMatchEulerDiscreteScheduler(**SCHEDULE)
@@ -41,13 +47,28 @@ def parts(halvings: int) -> dict[str, Any]:
 
 
 def make() -> QwenImagePipeline:
-    return QwenImagePipeline(**parts(1))
+    return QwenImagePipeline(**parts())
 
 
 def edit() -> QwenImageEditPipeline:
-    """It reads every image at 1024x1024, so that only an autoencoder that makes it small at once is quick."""
-    found = parts(5)
+    """It reads every image at 1024x1024, which takes a second: here at 64x64."""
+    pipeline_qwenimage_edit.calculate_dimensions = sixteenth
+    found = parts()
     return QwenImageEditPipeline(processor=reader(found["tokenizer"]), **found)
+
+
+def sixteenth(area: int, ratio: float) -> tuple[float, float, None]:
+    """A sixteenth of the sides that the pipeline would work with."""
+    width, height, _ = calculate_dimensions(area, ratio)
+    return width // 16, height // 16, None
+
+
+def img2img() -> QwenImageImg2ImgPipeline:
+    return QwenImageImg2ImgPipeline(**parts())
+
+
+def inpaint() -> QwenImageInpaintPipeline:
+    return QwenImageInpaintPipeline(**parts())
 
 
 def call() -> dict[str, Any]:
@@ -55,7 +76,15 @@ def call() -> dict[str, Any]:
 
 
 def call_edit() -> dict[str, Any]:
-    return {**call(), "height": 128, "width": 128, "image": picture((64, 64))}
+    return {**call(), "image": picture(64)}
+
+
+def call_img2img() -> dict[str, Any]:
+    return {**call(), "image": picture(), "strength": 0.7}
+
+
+def call_inpaint() -> dict[str, Any]:
+    return {**call_img2img(), "mask_image": mask()}
 
 
 FAMILIES = (
@@ -63,5 +92,13 @@ FAMILIES = (
     Family(
         "qwen-image-edit", "Qwen-Image-Edit", ("QwenImageEditPipeline",), edit, call=call_edit,
         models=("Qwen/Qwen-Image-Edit",),
+    ),
+    Family(
+        "qwen-image-img2img", "Qwen-Image image to image", ("QwenImageImg2ImgPipeline",), img2img, call=call_img2img,
+        steps=6,
+    ),
+    Family(
+        "qwen-image-inpaint", "Qwen-Image inpainting", ("QwenImageInpaintPipeline",), inpaint, call=call_inpaint,
+        steps=6,
     ),
 )  # fmt: skip
