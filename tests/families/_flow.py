@@ -1,4 +1,4 @@
-"""What tiny flow transformers are made of: tokenizers without files, text encoders, autoencoders, weights that matter."""
+"""What tiny flow transformers are made of: tokenizers, text encoders, autoencoders, weights that matter."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ import tiny
 
 LETTERS = "\n" + "".join(chr(n) for n in range(32, 127))
 SPECIAL = (
-    "<pad>", "</s>", "<s>", "<unk>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
-    "<|video_pad|>",
+    "<pad>", "</s>", "<s>", "<unk>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>",
+    "<|image_pad|>", "<|video_pad|>",
 )  # fmt: skip
 WORDS = len(SPECIAL) + len(LETTERS)
 """How many tokens :func:`letters` knows."""

@@ -22,9 +22,9 @@ def make() -> HiDreamImagePipeline:
     )  # fmt: skip
     llama = lively(LlamaForCausalLM(LlamaConfig(**decoder_config(), attn_implementation="eager")))
     pipe = HiDreamImagePipeline(
-        transformer=lively(transformer), vae=vae(), text_encoder=clip(True, max_position_embeddings=64), tokenizer=tiny.tokenizer(),
-        text_encoder_2=clip(True, 1, max_position_embeddings=64), tokenizer_2=tiny.tokenizer(), text_encoder_3=t5(),
-        tokenizer_3=letters(longest=64), text_encoder_4=llama, tokenizer_4=letters(longest=64),
+        transformer=lively(transformer), vae=vae(), text_encoder=clip(True, max_position_embeddings=64),
+        tokenizer=tiny.tokenizer(), text_encoder_2=clip(True, 1, max_position_embeddings=64),
+        tokenizer_2=tiny.tokenizer(), text_encoder_3=t5(), tokenizer_3=letters(longest=64), text_encoder_4=llama, tokenizer_4=letters(longest=64),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
     )  # fmt: skip
     pipe.default_sample_size = 16  # it makes every image as large as that says

@@ -27,7 +27,14 @@ def make() -> Lumina2Pipeline:
 
 
 def call(**more: Any) -> dict[str, Any]:
-    return {"height": 64, "width": 64, "guidance_scale": 4.0, "max_sequence_length": 64, "system_prompt": "Paint", **more}
+    return {
+        "height": 64,
+        "width": 64,
+        "guidance_scale": 4.0,
+        "max_sequence_length": 64,
+        "system_prompt": "Paint",
+        **more,
+    }
 
 
 def call_truncated() -> dict[str, Any]:

@@ -21,6 +21,7 @@ from families._flow import clip, letters, lively, t5, vae
 from families.family import Family
 from families.parts import edges, mask, picture
 
+
 def sizes(channels: int) -> dict[str, Any]:
     """What the network and its control network share."""
     return {
