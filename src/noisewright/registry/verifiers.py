@@ -23,6 +23,7 @@ from noisewright.registry.lookup import entry, load
 from noisewright.registry.options import model_and_options, typed
 from noisewright.schemas.reading import is_file
 from noisewright.verifiers.guarded import Escaped, call, named, raised_at, said
+from noisewright.verifiers.optional import reads_prompt as says_that_it_reads
 
 FILE = re.compile(r"(?P<file>.*?\.py):(?P<name>[^,:]*)(?:,(?P<options>.*))?", re.DOTALL)
 
@@ -70,6 +71,17 @@ def score_name(text: str) -> str:
         return file.options.get("name", file.name)
     name, _, rest = text.partition(":")
     return model_and_options(rest)[1].get("name", name)
+
+
+def reads_prompt(text: str) -> bool:
+    """Whether a registered verifier says by its class that it reads the prompt; False where nothing says it.
+
+    Raises:
+        ValueError: on an unknown name.
+    """
+    if from_file(text) is not None or text in ("", "none"):
+        return False
+    return says_that_it_reads(load(entry("verifier", text.partition(":")[0])))
 
 
 def _loading(a_model: bool) -> AbstractContextManager[None]:

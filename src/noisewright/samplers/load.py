@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,7 +96,16 @@ def _one_line(name: str) -> Iterator[None]:
     except Refused as error:
         raise ValueError(str(error)) from None
     except bad as error:
-        raise ValueError(f"model {shown(name)!r} could not be loaded: {clean(first_line(error))}") from error
+        why = _lacking(str(error)) or clean(first_line(error))
+        raise ValueError(f"model {shown(name)!r} could not be loaded: {why}") from error
+
+
+def _lacking(said: str) -> str | None:
+    """Which components a directory lacks, from what diffusers says of all that it expected; None of other errors."""
+    found = re.fullmatch(r"Pipeline <class .*> expected (.*), but only (.*) were passed\.?", said)
+    names = None if found is None else [re.findall(r"'(\w+)'", text) for text in found.groups()]
+    lacking = [] if names is None else [name for name in names[0] if name not in names[1]]
+    return f"it lacks {', '.join(lacking)}" if lacking else None
 
 
 def _beside(name: str, variant: str | None, adapters: Sequence[Any]) -> list[Any]:
