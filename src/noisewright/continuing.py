@@ -142,7 +142,7 @@ def _check_there(run: Path, request: Request) -> None:
 
 
 def described(record: Any) -> str | None:
-    """What a recorded argument was, where the record is a hash: ``a tensor of shape (1, 77, 768)``, ``the function f``."""
+    """What a recorded argument was, where the record is a hash: ``a tensor of shape (1, 768)``, ``the function f``."""
     from noisewright.samplers.identity import is_content
 
     if not is_content(record):

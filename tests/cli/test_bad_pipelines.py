@@ -55,7 +55,7 @@ TABLE = [
     ("ldm", CLASS, "expected no class_label, since LDMPipeline is unconditional"),
     ("ldm", ["--guidance-scale", "2"], "LDMPipeline takes no guidance_scale"),
     ("consistency", CLASS, "expected no class_label, since ConsistencyModelPipeline is unconditional"),
-    ("img2img", PROMPT, "expected an image as image for StableDiffusionImg2ImgPipeline, got none: --pipeline-arg image="),
+    ("img2img", PROMPT, "an image as image for StableDiffusionImg2ImgPipeline, got none: --pipeline-arg image="),
     ("img2img", [*PROMPT, "--pipeline-arg", "image=nowhere.png"], "which is not there"),
     ("inpaint", [*PROMPT, "--pipeline-arg", "image=here.png"], "expected an image as mask_image"),
     ("without-vae", PROMPT, "could not be loaded: it lacks vae"),

@@ -19,7 +19,8 @@ def pipe_of():
     """Stable Diffusion XL of blocks, with the components of the classic one."""
     parts = tiny.sdxl().components
     pipe = StableDiffusionXLAutoBlocks().init_pipeline()
-    pipe.update_components(**{key: one for key, one in parts.items() if one is not None and key in pipe.component_names})
+    taken = [key for key, one in parts.items() if one is not None and key in pipe.component_names]
+    pipe.update_components(**{key: parts[key] for key in taken})
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -1,4 +1,4 @@
-"""Images that are given by their files: opened, recorded, continued and made again with the same pixels or not at all."""
+"""Images that are given by their files: opened, recorded, continued and made again with the same pixels or not."""
 
 import json
 

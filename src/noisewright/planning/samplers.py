@@ -74,8 +74,8 @@ def call_arguments(request: Request, given: Mapping[str, Any], pipe: Any) -> dic
 
     Raises:
         ValueError, TypeError: in one line, on a name that the pipeline does not take (with the nearest), on a value
-            that it does not take from JSON, on a record that is a hash where its value is not given, and on a file that is
-            no image, or another one.
+            that it does not take from JSON, on a record that is a hash where its value is not given, and on a file that
+            is no image, or another one.
     """
     own = [one for one in Request.model_fields if one not in NOT_TYPED]
     registry.check_pipeline_args(pipe, request.pipeline_args, [*own, *BESIDES])
@@ -88,7 +88,8 @@ def call_arguments(request: Request, given: Mapping[str, Any], pipe: Any) -> dic
     values = {name: from_record(record, name) for name, record in request.pipeline_args.items() if name not in given}
     of_json = {name: value for name, value in values.items() if value == request.pipeline_args[name]}
     values.update(arguments_from_json(pipe, of_json))
-    return {name: opened(as_files(name, given[name]), name) if name in given else values[name] for name in request.pipeline_args}
+    values.update({name: opened(as_files(name, given[name]), name) for name in request.pipeline_args if name in given})
+    return {name: values[name] for name in request.pipeline_args}
 
 
 def make_sampler(

@@ -2,8 +2,9 @@
 
 What JSON can hold comes back as it was given (:func:`original`): numbers, texts, lists and mappings stand for
 themselves, and what JSON has no word for is an object with one key that begins with ``$`` (``{"$tuple": [64, 64]}``).
-Tensors, arrays and images are recorded by a hash of their content, and so is what is too long to write down: they can
-be compared, but have to be given again. So do callbacks, of which the hash is of the source. Anything else is refused: a text such as ``<Thing at 0x7f...>`` tells nothing.
+Tensors, arrays and images are recorded by a hash of their content, callbacks by one of their source, and what is too
+long to write down by its own: they can be compared, but have to be given again. Anything else is refused: a text such
+as ``<Thing at 0x7f...>`` tells nothing.
 
 Two values have the same record, as JSON text, exactly where they are of the same kinds and equal; every NaN is one, and
 numbers of numpy are those of Python. Content is compared by its bytes, so -0.0 is not 0.0, whatever the device, the
@@ -243,7 +244,8 @@ def _function(value: Any) -> list[str]:
         source = inspect.getsource(named)
     except (OSError, TypeError):  # typed in, or of C
         source = ""
-    held = {} if named is value else {key: one for key, one in vars(value).items() if type(one) in (bool, int, float, str)}
+    kinds = (bool, int, float, str)
+    held = {} if named is value else {key: one for key, one in vars(value).items() if type(one) in kinds}
     name = str(getattr(named, "__qualname__", type(named).__name__))
     return [f"{getattr(named, '__module__', None) or ''}.{name}", digest_of(source, held)]
 

@@ -1,4 +1,4 @@
-"""What a pipeline's call needs and says late, in its own words, or not at all: components, images, sizes, a number type.
+"""What a pipeline's call needs and says late, in its own words, or not at all: components, images, sizes, numbers.
 
 Everything here is looked at before anything is spent.
 """
@@ -67,7 +67,7 @@ def check_components(pipe: Any, kind: str, settings: Mapping[str, Any]) -> None:
 
 
 def _is_empty(network: torch.nn.Module) -> bool:
-    """Whether a network has parameters without values, and nothing that brings them when it runs (accelerate's hooks)."""
+    """Whether a network has parameters without values, and nothing (accelerate's hooks) that brings them."""
     away = any(one.device.type == "meta" for one in network.parameters())
     return away and not any(hasattr(one, "_hf_hook") for one in network.modules())
 
@@ -149,4 +149,4 @@ def check_dtype(pipe: Any, kind: str) -> None:
         torch.nn.functional.interpolate(x, scale_factor=2.0)
     except RuntimeError as error:
         name = str(dtype).removeprefix("torch.")
-        raise ValueError(f"expected a {kind} in float32 on a CPU, got {name}, which torch has not for it here") from error
+        raise ValueError(f"expected a {kind} in float32 on a CPU, got {name}, which torch has not here") from error

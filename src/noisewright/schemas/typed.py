@@ -56,7 +56,7 @@ def read_search_args(given: Sequence[str]) -> dict[str, str]:
 
 
 def read_pipeline_args(given: Sequence[str]) -> dict[str, Any]:
-    """``NAME=JSON`` texts as their values; of an image ``NAME=FILE``, or a JSON list of files, as :class:`pathlib.Path`.
+    """``NAME=JSON`` texts as their values; of images ``NAME=FILE``, or a JSON list of files, as ``pathlib.Path``.
 
     Raises:
         ValueError: in one line, on what is no JSON, and on a name that is given twice.
@@ -89,7 +89,7 @@ def takes_image(name: str) -> bool:
 
 
 def as_files(name: str, value: Any) -> Any:
-    """A text or a list of texts that was given from Python as an image, as :class:`pathlib.Path`; others as they are."""
+    """A text or a list of texts that was given from Python as an image, as ``pathlib.Path``; others as they are."""
     if not takes_image(name):
         return value
     if isinstance(value, str):

@@ -80,8 +80,8 @@ def called(pipe: Any) -> Any:
     guider = getattr(pipe, "guider", None)
     if guider is not None and (getattr(guider, "_start", 0) != 0 or getattr(guider, "_stop", 1) != 1):
         raise UnsupportedPipeline(
-            f"expected a guider of {kind} that guides every step, got {type(guider).__name__} from {guider._start:g} to "
-            f"{guider._stop:g} of them"
+            f"expected a guider of {kind} that guides every step, got {type(guider).__name__} from {guider._start:g} "
+            f"to {guider._stop:g} of them"
         )
     undecoded = pipe.blocks
     del undecoded.sub_blocks[DECODE]
