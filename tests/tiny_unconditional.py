@@ -52,6 +52,7 @@ def ldm() -> LDMPipeline:
         block_out_channels=(16, 32), in_channels=3, out_channels=3, latent_channels=3, norm_num_groups=8,
         down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
     ).eval()  # fmt: skip
+    torch.nn.init.normal_(vqvae.quantize.embedding.weight)  # as made, all of its codes are nearly one
     return LDMPipeline(vqvae=vqvae, unet=net, scheduler=DDIMScheduler(clip_sample=False))
 
 

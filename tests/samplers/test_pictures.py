@@ -97,7 +97,7 @@ def test_the_command_line_takes_an_image(here, folder, capsys):
     assert cli.main(["replay", "a:best", "--pipeline-arg", "image=moved.png"]) == 0
     capsys.readouterr()
     (here / "b.png").rename(here / "a.png")
-    assert cli.main(["replay", "a:best"]) == 1
+    assert cli.main(["replay", "a:best"]) == 2
     assert "another image" in capsys.readouterr().err
 
 

@@ -10,7 +10,7 @@ from noisewright.errors import out_of_memory
 from noisewright.outside.messages import short
 from noisewright.registry.builtins import BEGINS_ANEW, FULL_STEPS, PREVIEWS, STEP_NOISE
 from noisewright.registry.located import located_model
-from noisewright.request import EMBEDS, LOADED_BY, RESERVED, Request, recorded
+from noisewright.request import EMBEDS, LOADED_BY, RESERVED, Request, check_callback, recorded
 from noisewright.run.ensembles import ensemble_weights
 from noisewright.samplers.arguments import arguments_from_json, check_takes_image
 from noisewright.samplers.identity import is_content
@@ -26,7 +26,7 @@ from noisewright.samplers.pictures import from_record, names_file, opened
 from noisewright.samplers.pipeline import LEVELS
 from noisewright.samplers.protocol import Sampler
 from noisewright.schemas.reading import is_directory, is_file
-from noisewright.schemas.request import Dtype
+from noisewright.schemas.request import CALLBACKS, Dtype
 from noisewright.schemas.typed import as_files
 
 NOT_TYPED = ("model", "given_pipeline", "pipeline_args")
@@ -61,7 +61,10 @@ def records_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in arguments.items():
         if name in RESERVED:
             raise ValueError(f"expected no {name}, which noisewright sets itself, got {short(value)}")
-    return {name: recorded(as_files(name, value), name) for name, value in arguments.items()}
+    found = {name: recorded(as_files(name, value), name) for name, value in arguments.items()}
+    for name in CALLBACKS:
+        check_callback(name, found.get(name))
+    return found
 
 
 def call_arguments(request: Request, given: Mapping[str, Any], pipe: Any) -> dict[str, Any]:

@@ -102,9 +102,14 @@ def _one_line(name: str) -> Iterator[None]:
 
 def _lacking(said: str) -> str | None:
     """Which components a directory lacks, from what diffusers says of all that it expected; None of other errors."""
-    found = re.fullmatch(r"Pipeline <class .*> expected (.*), but only (.*) were passed\.?", said)
-    names = None if found is None else [re.findall(r"'(\w+)'", text) for text in found.groups()]
-    lacking = [] if names is None else [name for name in names[0] if name not in names[1]]
+    import diffusers
+
+    found = re.fullmatch(r"Pipeline <class '.*?(\w+)'> expected (.*), but only (.*) were passed\.?", said)
+    if found is None:
+        return None
+    optional = getattr(getattr(diffusers, found[1], None), "_optional_components", ())
+    wanted, there = (re.findall(r"'(\w+)'", text) for text in found.groups()[1:])
+    lacking = [name for name in wanted if name not in there and name not in optional]
     return f"it lacks {', '.join(lacking)}" if lacking else None
 
 

@@ -22,6 +22,11 @@ SAMPLERS = [
         takes=("DDPMPipeline", "DDIMPipeline", "PNDMPipeline", "LDMPipeline", "ConsistencyModelPipeline"),
     ),
     Entry(
+        "sampler", "ldm-text", "latent diffusion's pipeline for texts, called with latents by one of its components",
+        "noisewright.samplers.adapters.ldm_text:ldm_text",
+        {"reference": "Rombach et al. 2022"}, takes=("LDMTextToImagePipeline",),
+    ),
+    Entry(
         "sampler", "modular", "modular pipelines of diffusers, called as the classic ones are",
         "noisewright.samplers.adapters.modular:modular", takes=("ModularPipeline",),
     ),
