@@ -15,10 +15,10 @@ STEPS = 4
 PROMPT = "two red circles"
 
 
-def pipe_of():
+def pipe_of(blocks=None):
     """Stable Diffusion XL of blocks, with the components of the classic one."""
     parts = tiny.sdxl().components
-    pipe = StableDiffusionXLAutoBlocks().init_pipeline()
+    pipe = (blocks or StableDiffusionXLAutoBlocks()).init_pipeline()
     taken = [key for key, one in parts.items() if one is not None and key in pipe.component_names]
     pipe.update_components(**{key: parts[key] for key in taken})
     pipe.set_progress_bar_config(disable=True)
@@ -37,7 +37,7 @@ def images_of(sampler, seeds):
 
 def test_a_candidate_is_the_plain_pipelines_image():
     pipe = pipe_of()
-    scheduler, blocks = pipe.scheduler, pipe._blocks
+    scheduler, blocks = pipe.scheduler, list(pipe.blocks.sub_blocks)
     sampler = registry.make_sampler(pipe, PROMPT, {"num_inference_steps": STEPS})
     found = images_of(sampler, [7])
     torch.testing.assert_close(found, plain(pipe, 7), rtol=0, atol=HALF_A_STEP)
@@ -50,7 +50,8 @@ def test_a_candidate_is_the_plain_pipelines_image():
         torch.testing.assert_close(sampler.decode(rest), found, rtol=0, atol=A_STEP)
     assert sampler.predict(x, 1).shape == x.shape
     assert sampler.meter.forwards == 2 * sampler.meter.nfe  # its guider asks twice
-    assert (pipe.scheduler, pipe._blocks) == (scheduler, blocks)
+    assert pipe.scheduler is scheduler
+    assert list(pipe.blocks.sub_blocks) == blocks
     assert sampler.description["pipeline"] == "StableDiffusionXLModularPipeline"
 
 
@@ -84,10 +85,10 @@ def test_wrong_arguments_are_refused(given, says):
 
 
 def test_blocks_that_do_not_decode_are_refused():
-    pipe = pipe_of()
-    del pipe._blocks.sub_blocks["decode"]
+    blocks = StableDiffusionXLAutoBlocks()
+    del blocks.sub_blocks["decode"]
     with pytest.raises(UnsupportedPipeline, match="use the classic StableDiffusionXLPipeline"):
-        registry.make_sampler(pipe, PROMPT, {"num_inference_steps": STEPS})
+        registry.make_sampler(pipe_of(blocks), PROMPT, {"num_inference_steps": STEPS})
 
 
 def test_guidance_in_a_part_of_the_loop_is_refused():

@@ -23,7 +23,6 @@ from noisewright.registry.lookup import entry, load
 from noisewright.registry.options import model_and_options, typed
 from noisewright.schemas.reading import is_file
 from noisewright.verifiers.guarded import Escaped, call, named, raised_at, said
-from noisewright.verifiers.optional import reads_prompt as says_that_it_reads
 
 FILE = re.compile(r"(?P<file>.*?\.py):(?P<name>[^,:]*)(?:,(?P<options>.*))?", re.DOTALL)
 
@@ -81,6 +80,8 @@ def reads_prompt(text: str) -> bool:
     """
     if from_file(text) is not None or text in ("", "none"):
         return False
+    from noisewright.verifiers.optional import reads_prompt as says_that_it_reads
+
     return says_that_it_reads(load(entry("verifier", text.partition(":")[0])))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -102,12 +103,11 @@ def _one_line(name: str) -> Iterator[None]:
 
 def _lacking(said: str) -> str | None:
     """Which components a directory lacks, from what diffusers says of all that it expected; None of other errors."""
-    import diffusers
-
-    found = re.fullmatch(r"Pipeline <class '.*?(\w+)'> expected (.*), but only (.*) were passed\.?", said)
+    found = re.fullmatch(r"Pipeline <class '(.*)'> expected (.*), but only (.*) were passed\.?", said)
     if found is None:
         return None
-    optional = getattr(getattr(diffusers, found[1], None), "_optional_components", ())
+    module, _, kind = found[1].rpartition(".")
+    optional = getattr(getattr(sys.modules.get(module), kind, None), "_optional_components", ())
     wanted, there = (re.findall(r"'(\w+)'", text) for text in found.groups()[1:])
     lacking = [name for name in wanted if name not in there and name not in optional]
     return f"it lacks {', '.join(lacking)}" if lacking else None

@@ -70,11 +70,11 @@ class LatentLDMTextToImagePipeline(LDMTextToImagePipeline):
         if height % FACTOR or width % FACTOR:
             raise ValueError(f"expected height and width divisible by {FACTOR}, got {height} x {width}")
         guided = guidance_scale != 1.0
-        told = self.encode_prompt(prompt, num_images_per_prompt)
-        context = torch.cat([self.encode_prompt("", num_images_per_prompt), told]) if guided else told
+        states = self.encode_prompt(prompt, num_images_per_prompt)
+        context = torch.cat([self.encode_prompt("", num_images_per_prompt), states]) if guided else states
         if latents is None:
             shape = (num_images_per_prompt, self.unet.config.in_channels, height // FACTOR, width // FACTOR)
-            latents = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=told.dtype)
+            latents = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=states.dtype)
         x = latents.to(self._execution_device)
         self.scheduler.set_timesteps(num_inference_steps)
         given = self.prepare_extra_step_kwargs(eta)
