@@ -222,7 +222,7 @@ def _call(sampler: Mapping[str, Any], plain: Mapping[str, Any], best: Mapping[st
     given: dict[str, Any] = {}
     if sampler.get("class_label") is not None:
         given["class_labels"] = [sampler["class_label"]]
-    else:
+    elif sampler["prompt"]:  # an unconditional pipeline has none
         given["prompt"] = sampler["prompt"]
     if plain.get("sigmas"):
         given["sigmas"] = plain["sigmas"]

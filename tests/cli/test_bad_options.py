@@ -49,7 +49,7 @@ def here(tmp_path, monkeypatch):
         (["--pipeline-arg", "latents=[1]"], ["no latents", "sets itself"]),
         (["--pipeline-arg", "generator=1"], ["no generator", "sets itself"]),
         (["--pipeline-arg", "output_type=\"pt\""], ["no output_type", "sets itself"]),
-        (["--pipeline-arg", "callback_on_step_end=1"], ["no callback_on_step_end", "sets itself"]),
+        (["--pipeline-arg", "callback_on_step_end=1"], ["callback_on_step_end as a function", "nw.search("]),
         (["--lora", "nowhere.safetensors"], ["nowhere.safetensors", "not there"]),
         (["--lora", "nowhere.safetensors:0.5"], ["'nowhere.safetensors'", "not there"]),
         (["--lora", "text.safetensors:much"], ["text.safetensors:much", "FILE.safetensors[:WEIGHT]"]),

@@ -11,6 +11,7 @@ from noisewright.cli.libraries import hush_libraries, is_watched, warn
 from noisewright.cli.prompts import run_prompts
 from noisewright.cli.requests import check_device, check_finite
 from noisewright.cli.runs import run_request
+from noisewright.outside.bundled import is_own
 from noisewright.outside.files import check_directory
 from noisewright.outside.prompts import read_prompts
 from noisewright.schemas.typed import read_pipeline_args, read_search_args, read_target
@@ -63,7 +64,7 @@ def generate(
     json: options.Json = False,
 ) -> Ended | None:
     """Search for the noise that gives the best image."""
-    if prompt is None and class_label is None and prompt_file is None:
+    if prompt is None and class_label is None and prompt_file is None and _needs_prompt(model):
         raise ValueError("expected a PROMPT, --prompt-file or --class-label, got none (see: generate --help)")
     from noisewright.request import Request, recorded
 
@@ -91,6 +92,11 @@ def generate(
     if prompts is not None and prompt_file is not None:
         return run_prompts(request, prompts, prompt_file.stem, out, json)
     return run_request(request, out, json)
+
+
+def _needs_prompt(model: str) -> bool:
+    """Whether a model is known to be told what to show; of others that is known when it is loaded."""
+    return is_own(model) or model.endswith(".safetensors")
 
 
 def _prompts_of(file: Path, prompt: str | None, class_label: str | None) -> list[str]:

@@ -120,7 +120,9 @@ ChannelsLast = Annotated[
 ]
 PipelineArg = Annotated[
     list[str] | None,
-    typer.Option(help="A further argument of the pipeline's call, NAME=JSON; may be repeated.", metavar="NAME=JSON"),
+    typer.Option(
+        help="A further argument of the pipeline's call, NAME=JSON; an image NAME=FILE; repeated.", metavar="NAME=JSON"
+    ),
 ]
 Keep = Annotated[
     int | None, typer.Option(help="Write the best K images as files of their own.", min=1, metavar="K")
