@@ -30,7 +30,7 @@ OURS = ("ClassConditionalFlowPipeline",)
 EULER, FLOW_EULER = "EulerDiscreteScheduler", "FlowMatchEulerDiscreteScheduler"
 NOT_ARGUMENTS = (
     "model", "pipeline", "fingerprint", "prompt", "class_label", "num_inference_steps", "solver", "eta", "schedule",
-    "levels", "dtype", "device", "none", "step_noise",
+    "levels", "dtype", "device", "none", "step_noise", "frames",
 )  # fmt: skip
 """What of a sampler's description is no further argument of the pipeline's call."""
 

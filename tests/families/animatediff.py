@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import tiny
 import torch
-from families._video import stirred
 from families.family import Family
+
+import tiny
+from families._video import stirred
 
 SIDE, FRAMES = 32, 6
 

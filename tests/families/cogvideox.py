@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from families._video import WIDTH, byte_tokenizer, stirred, t5
 from families.family import Family
+
+from families._video import WIDTH, byte_tokenizer, stirred, t5
 
 SIDE, FRAMES, TOKENS = 32, 9, 16
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from families._video import WIDTH, byte_tokenizer, stirred, t5
 from families.family import Family
 from PIL import Image
+
+from families._video import WIDTH, byte_tokenizer, stirred, t5
 
 SIDE, FRAMES = 32, 9
 

@@ -126,7 +126,8 @@ def _made(
     settings = {
         "num_inference_steps": request.num_inference_steps or default.get("num_inference_steps"),
         "guidance_scale": given if given is not None else default.get("guidance_scale"),
-        "negative_prompt": request.negative_prompt, "height": request.height, "width": request.width, "solver": rule,
+        "negative_prompt": request.negative_prompt, "height": request.height, "width": request.width,
+        "frames": _frames(request, pipe), "solver": rule,
         "class_label": condition[1], "model": model_name(pipe),
         "pipe_kwargs": {key: value for key, value in arguments.items() if key not in EMBEDS},
         **{key: value for key, value in arguments.items() if key in EMBEDS},
@@ -142,6 +143,17 @@ def _made(
         sampler = sampler.with_levels("pipeline", registry.make_solver("ddim", request.eta))
         warnings.append(f"{why}; for the baseline too")
     return sampler if request.schedule is None else _on_levels(sampler, request, warnings)
+
+
+def _frames(request: Request, pipe: Any) -> int | str | None:
+    """Which frames are shown.
+
+    Raises:
+        ValueError: where there are none.
+    """
+    if request.frames is not None and "frames" not in registry.settings_taken(pipe):
+        raise ValueError(f"expected no frames of {type(pipe).__name__}, which gives images, got {request.frames!r}")
+    return request.frames
 
 
 def _on_levels(sampler: Sampler, request: Request, warnings: list[str]) -> Sampler:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
+from torch import Tensor
+
 
 @runtime_checkable
 class Warns(Protocol):
@@ -81,6 +83,23 @@ class TakesLevels(Protocol):
         ...
 
 
+@runtime_checkable
+class ShowsFrames(Protocol):
+    """A sampler of videos, whose images are frames side by side (:func:`noisewright.images.frames.strip`).
+
+    Attributes:
+        frames_shown: how many stand side by side in each image.
+        frame_rate: frames a second of the video.
+    """
+
+    frames_shown: int
+    frame_rate: float
+
+    def take_film(self) -> Tensor | None:
+        """All frames of what was decoded last, (batch, frames, 3, height, width) uint8, once; None without them."""
+        ...
+
+
 def warnings_of(sampler: object) -> list[str]:
     """What a sampler has to say so far."""
     return list(sampler.warnings) if isinstance(sampler, Warns) else []
@@ -90,6 +109,11 @@ def flags_of(sampler: object, count: int) -> list[bool]:
     """For each of the ``count`` images decoded last, whether it was blacked out; False where nothing checks."""
     found = list(sampler.flagged) if isinstance(sampler, Flags) else []
     return found or [False] * count
+
+
+def frames_shown(sampler: object) -> int:
+    """How many frames of a video stand side by side in each image of a sampler; 1 where they are images."""
+    return sampler.frames_shown if isinstance(sampler, ShowsFrames) else 1
 
 
 def can_preview(sampler: object) -> bool:
