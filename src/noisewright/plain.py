@@ -222,5 +222,8 @@ def _call(sampler: Mapping[str, Any], plain: Mapping[str, Any], best: Mapping[st
     }  # fmt: skip
     lines = [f"    {name}={value!r}," for name, value in given.items()]
     seed = f"    generator=torch.Generator('cpu').manual_seed({best['seed']}),"
+    if "frames" in sampler:
+        lines = ["from diffusers.utils import export_to_video", "frames = pipe(", *lines, seed, ").frames[0]"]
+        return [*lines, "export_to_video(frames, 'best.mp4')"]
     return ["image = pipe(", *lines, seed, ").images[0]", "image.save('best.png')"]
 

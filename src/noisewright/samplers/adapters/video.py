@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache, wraps
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor
 from noisewright.errors import UnsupportedPipeline
 from noisewright.images.frames import KEY_FRAMES, Choice, check_choice, chosen, count_of, strip
 from noisewright.images.video import MISSING, can_encode
+from noisewright.samplers.adapters.cogvideox import remembering
 from noisewright.samplers.adapters.plain import has_scheduler, plain
 from noisewright.samplers.pipeline import PipelineSampler
 
@@ -33,8 +35,11 @@ trained on, as the documentation of diffusers has it."""
 FRAME_RATE = 8.0
 """Frames a second where nothing says how many."""
 
-EACH = ("image", "last_image")
-"""Arguments of which some calls want one for each prompt, where there are several."""
+IMAGE_FOR_EACH = ("LTXImageToVideoPipeline", "CogVideoXImageToVideoPipeline")
+"""Pipelines that want an image for each prompt, where there are several."""
+
+FIRST_FRAME_ASIDE = ("LTXImageToVideoPipeline",)
+"""Pipelines whose scheduler is given all frames but the first, which stays what the image is."""
 
 
 def gives_frames(pipe: Any) -> bool:
@@ -143,6 +148,7 @@ def _entered(pipe: Any, choice: Choice) -> Any:
     found = object.__new__(_as_images(type(pipe)))
     found.__dict__.update(pipe.__dict__)
     object.__setattr__(found, "shown", choice)
+    object.__setattr__(found, "scheduler", remembering(pipe.scheduler))
     return found
 
 
@@ -160,7 +166,8 @@ def _as_images(kind: Any) -> Any:
 def _giving_strips(inner: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(inner)
     def __call__(self: Any, *args: Any, **given: Any) -> Any:
-        output = inner(self, *args, **_for_each(given))
+        with _all_frames(self):
+            output = inner(self, *args, **_for_each(self, given))
         frames = getattr(output, "frames", None)
         if not isinstance(frames, Tensor):
             kind = type(self).__name__
@@ -178,7 +185,11 @@ def _giving_strips(inner: Callable[..., Any]) -> Callable[..., Any]:
     return __call__
 
 
-def _for_each(given: dict[str, Any]) -> dict[str, Any]:
+def _is(pipe: Any, names: tuple[str, ...]) -> bool:
+    return any(kind.__name__ in names for kind in type(pipe).__mro__)
+
+
+def _for_each(pipe: Any, given: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a call with one of those that belong to a prompt for each of several."""
     prompts = given.get("prompt")
     if not isinstance(prompts, list):
@@ -186,4 +197,51 @@ def _for_each(given: dict[str, Any]) -> dict[str, Any]:
     found = dict(given)
     if isinstance(found.get("negative_prompt"), str):
         found["negative_prompt"] = [found["negative_prompt"]] * len(prompts)
+    image = found.get("image")
+    if image is not None and len(prompts) > 1 and _is(pipe, IMAGE_FOR_EACH):
+        if isinstance(image, Tensor):
+            one = image if image.ndim == 4 else image[None]
+            found["image"] = one.expand(len(prompts), *one.shape[1:])
+        elif not isinstance(image, list) or len(image) == 1:
+            found["image"] = (image if isinstance(image, list) else [image]) * len(prompts)
     return found
+
+
+@contextmanager
+def _all_frames(pipe: Any) -> Iterator[None]:
+    """Inside, the scheduler is given whole states, the first frame with them, which no prediction moves."""
+    if not _is(pipe, FIRST_FRAME_ASIDE):
+        yield
+        return
+    own, prepare = pipe.scheduler, pipe.prepare_latents
+    kind: Any = type(own)
+    begun: list[Tensor] = []
+
+    def prepare_latents(*args: Any, **given: Any) -> Any:
+        found = prepare(*args, **given)
+        begun[:] = [found[0]]  # (batch, tokens, channels)
+        return found
+
+    def step(self: Any, model_output: Tensor, timestep: Any, sample: Tensor, return_dict: bool = True) -> Any:
+        patches = pipe.transformer_spatial_patch_size, pipe.transformer_temporal_patch_size
+        size = sample.shape[2] + 1, *sample.shape[3:]  # latent frames, height, width
+        first = pipe._unpack_latents(begun[0].to(sample), *size, *patches)[:, :, :1]
+        state = pipe._pack_latents(torch.cat([first, sample], 2), *patches)
+        still = torch.cat([torch.zeros_like(first, dtype=model_output.dtype), model_output], 2)
+        after = kind.step(self, pipe._pack_latents(still, *patches), timestep, state, return_dict=False)[0]
+        rest = pipe._unpack_latents(after, *size, *patches)[:, :, 1:]
+        return SimpleNamespace(prev_sample=rest) if return_dict else (rest,)
+
+    around = object.__new__(type(kind.__name__, (kind,), {"step": step}))
+    around.__dict__ = own.__dict__
+    mine = pipe.__dict__.get("prepare_latents")
+    object.__setattr__(pipe, "scheduler", around)
+    object.__setattr__(pipe, "prepare_latents", prepare_latents)
+    try:
+        yield
+    finally:
+        object.__setattr__(pipe, "scheduler", own)
+        if mine is None:
+            pipe.__dict__.pop("prepare_latents", None)
+        else:
+            object.__setattr__(pipe, "prepare_latents", mine)
