@@ -41,6 +41,7 @@ def search(
     negative_prompt: str | None = None,
     height: int | None = None,
     width: int | None = None,
+    frames: int | str | None = None,
     solver: str | None = None,
     eta: float | None = None,
     schedule: str | None = None,
@@ -56,6 +57,8 @@ def search(
     variant: str | None = None,
     config: str | Path | None = None,
     loras: str | Path | Sequence[Any] = (),
+    compile: bool = False,
+    channels_last: bool = False,
     keep: int | None = None,
     out: str | Path | None = None,
     progress: bool | Callable[[Run], None] | None = None,
@@ -80,6 +83,8 @@ def search(
             baseline and the final rendering are paid from it.
         target: stop as soon as a candidate scores this; with several verifiers a mapping from name to score.
         num_inference_steps, guidance_scale, negative_prompt, height, width: as in diffusers.
+        frames: of a video, which frames verifiers see and the PNG shows: a number, spread evenly from the first to the
+            last (by default 4), ``"first"``, ``"middle"`` or ``"last"``; the score is the mean over them.
         search_steps: search with this many steps and render the winner with ``num_inference_steps``.
         solver: ``None`` (the pipeline's own) or a name from ``noisewright list solvers``; ``eta`` in [0, 1] for those
             that have it.
@@ -97,8 +102,8 @@ def search(
         executor: who does the work: ``"local"`` is this process; a name from ``noisewright list executors``, or an
             object of the protocol (:class:`noisewright.executors.protocol.Executor`), which is not recorded: a run that
             another one continues writes the same journal.
-        device, dtype, variant, config, loras: where and how to load a ``pipe`` that is given by name, as
-            :func:`noisewright.load` takes them.
+        device, dtype, variant, config, loras, compile, channels_last: where and how to load a ``pipe`` that is given by
+            name, as :func:`noisewright.load` takes them. A pipeline object is taken as it is.
         keep: how many of the best images are written as files of their own.
         out: the run directory; a run of the same settings there is continued. By default a temporary one, which
             ``result.save()`` copies. Paths of the result are full ones.

@@ -48,7 +48,7 @@ def run_request(
         warn(text)
     claimed = None
     if out is None or where is None:
-        out = claimed = new_directory(here, request.prompt or str(request.class_label))
+        out = claimed = new_directory(here, request.prompt or str(request.class_label or request.model))
         where = here / out
     with naming(where, out, claimed), progress.shown(as_json) as show:
         result = execute(made, where, RunProgress(show))

@@ -26,6 +26,9 @@ SILENT = ("_", "architectures", "transformers_version", "dtype", "torch_dtype")
 TABLES = ("alphas_cumprod", "final_alpha_cumprod")
 """What steps of a scheduler are made of; neither ``set_timesteps`` nor a step rewrites it."""
 
+REWRITTEN = (("DPMSolverSinglestepScheduler", "lower_order_final"),)
+"""Configuration that a scheduler writes anew when it is used, by the number of its steps."""
+
 PARTS = ("tokenizer", "tokenizer_2", "image_processor", "feature_extractor", "video_processor")
 """What processors are made of."""
 
@@ -102,9 +105,8 @@ def _component(name: str, one: Any) -> Any:
 
 
 def _scheduler_config(kind: str, config: dict[str, Any]) -> dict[str, Any]:
-    """Without what ``set_timesteps`` rewrites whatever it was."""
-    forced = kind == "DPMSolverSinglestepScheduler" and config.get("final_sigmas_type") == "zero"
-    return {key: value for key, value in config.items() if not (forced and key == "lower_order_final")}
+    """Without what ``set_timesteps`` rewrites: afterwards nothing tells what it was."""
+    return {key: value for key, value in config.items() if (kind, key) not in REWRITTEN}
 
 
 def config_of(component: Any) -> dict[str, Any]:
