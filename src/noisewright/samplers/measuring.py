@@ -36,8 +36,8 @@ from noisewright.samplers.verdict import Verdict
 GRADIENT_STEPS = 4
 """Of the way whose gradient is held against finite differences: a few tell as much as many."""
 
-NUDGE = 1e-2
-"""Standard deviations of the noise by which finite differences are taken."""
+NUDGES = (1e-2, 1e-3, 1e-4)
+"""Standard deviations of the noise by which finite differences are taken: large ones bend, small ones are rounded."""
 
 CLOSE_GRADIENT = 0.05
 """Relative difference within which a gradient is right: the rest is curvature and rounding."""
@@ -197,10 +197,7 @@ class _Measuring:
         norm = float(gradient.norm())
         if not norm > 0:
             return {"holds": False, "why": "it is zero, or no number: the image does not depend on the noise"}
-        way = gradient / norm * x[0].numel() ** 0.5 * NUDGE
-        ends = [float((few.trace((x + sign * way).detach()).detach() * weights).sum()) for sign in (1, -1)]
-        expected = float((gradient * way).sum())
-        error = abs((ends[0] - ends[1]) / 2 - expected) / abs(expected)
+        error = min(_gradient_error(few, x.detach(), gradient, weights, nudge) for nudge in NUDGES)
         half = few.pipe.dtype in (torch.float16, torch.bfloat16)
         found: dict[str, Any] = {"error": round(error, 6), "steps": few.schedule.steps}
         if half:
@@ -234,6 +231,14 @@ class _Measuring:
             "seconds_per_step": round(self.step_seconds or found[1], 6), "fastest_batch": best,
             "seconds_per_step_and_image": {str(one): round(took, 6) for one, took in found.items()}, "ended": ended,
         }  # fmt: skip
+
+
+def _gradient_error(few: PipelineSampler, x: Tensor, gradient: Tensor, weights: Tensor, nudge: float) -> float:
+    """How far a gradient is from a difference along it, relative to it."""
+    way = gradient / gradient.norm() * x[0].numel() ** 0.5 * nudge
+    ends = [float((few.trace(x + sign * way).detach().double() * weights).sum()) for sign in (1, -1)]
+    expected = float((gradient.double() * way.double()).sum())
+    return abs((ends[0] - ends[1]) / 2 - expected) / abs(expected)
 
 
 def _seconds_per_image(sampler: PipelineSampler, size: int, warm: bool) -> float:
