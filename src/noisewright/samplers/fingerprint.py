@@ -90,9 +90,9 @@ def _component(name: str, one: Any) -> Any:
         return canonical(one, name)
     if isinstance(one, (list, tuple)):
         return [_component(f"{name}.{number}", each) for number, each in enumerate(one)]
-    about: dict[str, Any] = {"class": type(getattr(one, "_orig_mod", one)).__name__, "config": _config(one)}
+    about: dict[str, Any] = {"class": type(getattr(one, "_orig_mod", one)).__name__, "config": config_of(one)}
     if isinstance(one, torch.nn.Module):
-        return {**about, "weights": digest_of_network(one, name), "state": _switches(one)}
+        return {**about, "weights": digest_of_network(one, name), "state": switches_of(one)}
     if hasattr(one, "get_vocab"):
         return {**about, "tokenizer": _tokenizer(one)}
     if hasattr(one, "set_timesteps"):
@@ -109,7 +109,7 @@ def _scheduler_config(kind: str, config: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if (kind, key) not in REWRITTEN}
 
 
-def _config(component: Any) -> dict[str, Any]:
+def config_of(component: Any) -> dict[str, Any]:
     """A component's settings, at every depth without the :data:`SILENT` ones."""
     config: Any = getattr(component, "config", None)
     if config is None and not hasattr(component, "get_vocab"):
@@ -133,7 +133,7 @@ def _plain(value: Any) -> Any:
         return {"$class": type(value).__name__}
 
 
-def _switches(module: torch.nn.Module) -> list[Any]:
+def switches_of(module: torch.nn.Module) -> list[Any]:
     """What decides what a network computes and is neither in its weights nor in its config."""
     found = []
     for key, part in module.named_modules():
