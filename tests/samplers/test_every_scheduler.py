@@ -18,12 +18,14 @@ import torch
 
 import noisewright as nw
 import tiny
+from noisewright.diffusion.schedule import KINDS, estimate
 from noisewright.executors.steps import carry
 from noisewright.images.metadata import pixels_of
 from noisewright.run.particle import Particle, noise_particle
 from noisewright.run.reading import read_run
 from noisewright.samplers.estimates import own_estimate
 from noisewright.samplers.fingerprint import fingerprint
+from noisewright.samplers.levels import read_levels
 from noisewright.samplers.pipeline import PipelineSampler, load_pipeline
 
 STEPS, SEED, PROMPT = 4, 3, "two red circles"
@@ -273,6 +275,57 @@ def test_a_refused_scheduler(one):
         way(sampler_of(pipe))
     assert "\n" not in str(caught.value)
     assert everybodys() == before
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_levels_of_trigflow(steps):
+    """Of Sana-Sprint, whose pipeline takes one step less than there are times."""
+    scheduler = diffusers.schedulers.SCMScheduler()
+    scheduler.set_timesteps(steps, **({} if steps == 2 else {"intermediate_timesteps": None}))
+    levels = read_levels(scheduler)
+    assert levels.native.steps == steps
+    assert levels.kind in KINDS
+    x, said = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    for index in range(steps):
+        own = scheduler.step(said, scheduler.timesteps[index], x, generator=torch.Generator()).pred_original_sample
+        alpha, sigma = levels.native.alpha[index], levels.native.sigma[index]
+        torch.testing.assert_close(estimate(said, x, alpha, sigma, levels.kind).clean, own, rtol=1e-4, atol=1e-4)
+    end = levels.native.alpha[-1], levels.native.sigma[-1]
+    assert end == pytest.approx((1.0, 0.0))
+
+
+@pytest.mark.parametrize("config", [{}, {"sigma_data": 1.0, **V}, {"sigma_data": 0.7}, V], ids=str)
+def test_a_solver_of_ours_shows_edm_networks_what_their_scheduler_does(config):
+    scheduler = diffusers.schedulers.EDMEulerScheduler(**config)
+    scheduler.set_timesteps(STEPS)
+    levels = read_levels(scheduler)
+    x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    for index, s in enumerate(scheduler.sigmas[:-1]):
+        alpha, sigma = levels.schedule.alpha[index], levels.schedule.sigma[index]
+        assert sigma / alpha == pytest.approx(float(s), rel=1e-6)
+        shown = scheduler.precondition_inputs(x, s)
+        torch.testing.assert_close(alpha * x, shown)
+        own = scheduler.precondition_outputs(x, shown.sin(), s)
+        ours = estimate(shown.sin(), alpha * x, alpha, sigma, levels.kind).clean
+        torch.testing.assert_close(ours, own, rtol=1e-4, atol=1e-4)
+    assert (levels.schedule.alpha[-1], levels.schedule.sigma[-1]) == (1.0, 0.0)
+
+
+class Otherwise(diffusers.schedulers.DDIMScheduler):
+    """Takes what its model says for half of the noise."""
+
+    def step(self, model_output, timestep, sample, return_dict=True):
+        return super().step(2 * model_output, timestep, sample, return_dict=return_dict)
+
+
+def test_a_scheduler_that_takes_states_for_something_else_has_no_previews():
+    pipe = made(row("DDIM"))
+    pipe.scheduler = Otherwise.from_config(pipe.scheduler.config)
+    sampler = sampler_of(pipe)
+    assert not sampler.can_preview
+    assert "of Otherwise" in sampler.prediction
+    with pytest.raises(ValueError, match="previews can be made of for halving, got 'epsilon of Otherwise'"):
+        nw.search(pipe, PROMPT, search="halving", verifier="brightness", budget="8 images", num_inference_steps=STEPS)
 
 
 # Fingerprints
