@@ -129,7 +129,7 @@ def _other_size(kind: str, height: Any, width: Any, step: int) -> str:
     sizes = [f"{name} {' or '.join(map(str, near(side)))}" for name, side in (("height", height), ("width", width))
              if isinstance(side, int) and side % step]  # fmt: skip
     got = " x ".join(str(one) for one in (height, width) if one is not None)
-    return f"expected a height and a width that {step} divides for {kind} (nearest: {', '.join(sizes)}), got {got}"
+    return f"expected a height and a width divisible by {step} for {kind} (nearest: {', '.join(sizes)}), got {got}"
 
 
 def check_dtype(pipe: Any, kind: str) -> None:
