@@ -19,7 +19,7 @@ from noisewright.samplers.arguments import check_call_arguments
 from noisewright.samplers.classes import is_class_conditional, is_unconditional, read_class
 from noisewright.samplers.requirements import check_components, check_dtype, check_images
 
-NEEDED = ("latents", "generator", "num_inference_steps", "output_type")
+NEEDED = ("generator", "num_inference_steps", "output_type")
 """What a pipeline's call must take for a search to enter it."""
 
 EMBEDS = ("prompt_embeds", "pooled_prompt_embeds", "negative_prompt_embeds", "negative_pooled_prompt_embeds")
@@ -89,6 +89,8 @@ def check_call(pipe: Any, kind: str, settings: Mapping[str, Any], explicit: Sequ
     missing = [name for name in NEEDED if name not in accepted]
     if not {"prompt", "class_labels"} & set(accepted):
         missing.insert(0, "prompt")
+    if "latents" not in accepted and not hasattr(pipe, "prepare_latents"):
+        missing.insert(0, "latents")
     if missing:
         raise UnsupportedPipeline(
             f"{kind} cannot be entered through its scheduler: its call has no {', '.join(missing)}"

@@ -16,6 +16,7 @@ from noisewright.outside.hub import cached, is_hub_id, not_here, out_of_reach, r
 from noisewright.outside.messages import did_you_mean, first_line
 from noisewright.outside.reading import shown
 from noisewright.outside.texts import clean
+from noisewright.samplers.compiled import compile_networks, put_channels_last
 from noisewright.samplers.contents import loaded_from
 from noisewright.samplers.lora import add_loras, read_loras
 from noisewright.samplers.model_files import Refused, check_weights, read_json
@@ -40,6 +41,8 @@ def load_pipeline(
     variant: str | None = None,
     config: str | Path | None = None,
     loras: Sequence[tuple[str | Path, float]] = (),
+    compile: bool = False,
+    channels_last: bool = False,
 ) -> Any:
     """Load a diffusers pipeline, safetensors only, and none of its own code.
 
@@ -53,6 +56,8 @@ def load_pipeline(
             lacks is read: the class, configurations, tokenizers, scheduler, and weights of parts that it leaves out.
             By default that of the model that it looks like, from the hub or its cache.
         loras: files of LoRA weights and what each is multiplied with, added in this order (needs peft).
+        compile: whether the network that a step asks is compiled (:func:`~.compiled.compile_networks`).
+        channels_last: whether convolutions have their weights with channels last.
 
     Raises:
         ValueError: in one line, what is wrong with it.
@@ -79,10 +84,15 @@ def load_pipeline(
     pipe = pipe.to(device)
     with quiet():
         add_loras(pipe, adapters)
+        if channels_last:
+            put_channels_last(pipe)
+        if compile:
+            compile_networks(pipe, device)
     for one in pipe.components.values():
         if isinstance(one, torch.nn.Module):
             loaded_from(one, dtype, *_beside(text, variant, adapters))
-    remember(pipe, Source(text, variant, None if config is None else str(config), tuple(adapters)))
+    taken = None if config is None else str(config)
+    remember(pipe, Source(text, variant, taken, tuple(adapters), compile, channels_last))
     return pipe
 
 

@@ -12,8 +12,11 @@ from noisewright.outside.reading import shown
 from noisewright.samplers.lora import digest_of_file
 from noisewright.samplers.pictures import from_record, names_file
 
-SOURCE = ("variant", "config", "loras")
-"""What of a description says where the weights came from, and is no argument of the pipeline's call."""
+COMPUTED = ("compile", "channels_last")
+"""What of a description says how a loaded pipeline computes."""
+
+SOURCE = ("variant", "config", "loras", *COMPUTED)
+"""What of a description says how the pipeline was loaded, and is no argument of its call."""
 
 
 def loading_arguments(
@@ -33,7 +36,7 @@ def loading_arguments(
         ValueError: in one line, naming a LoRA or configuration that is not found.
         RunMismatch: where a LoRA is given that did not make the image.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {name: True for name in COMPUTED if made.get(name) is True}
     if made.get("variant") is not None:
         found["variant"] = made["variant"]
     if made.get("config") is not None:

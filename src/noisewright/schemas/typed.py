@@ -55,6 +55,11 @@ def read_search_args(given: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def read_frames(text: str | None) -> int | str | None:
+    """Frames of a video as typed: their number, or the name of one."""
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 10 else text
+
+
 def read_pipeline_args(given: Sequence[str]) -> dict[str, Any]:
     """``NAME=JSON`` texts as their values; of images ``NAME=FILE``, or a JSON list of files, as ``pathlib.Path``.
 
