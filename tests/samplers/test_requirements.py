@@ -7,6 +7,7 @@ from diffusers import (
     AutoPipelineForInpainting,
     FluxControlNetPipeline,
     FluxFillPipeline,
+    FluxKontextPipeline,
     StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
     StableDiffusionXLImg2ImgPipeline,
@@ -51,6 +52,7 @@ def test_what_a_pipeline_does_without_is_not_missed():
         (StableDiffusionInpaintPipeline, ["image", "mask_image"]),
         (FluxFillPipeline, ["image", "mask_image"]),
         (FluxControlNetPipeline, ["control_image"]),
+        (FluxKontextPipeline, []),
     ],
 )
 def test_which_images_are_needed(kind, images):
