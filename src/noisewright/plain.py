@@ -71,8 +71,13 @@ def _other_scheduler(pipe: Any) -> dict[str, Any] | None:
         known = {key: value for key, value in held.items() if not key.startswith("_")}
         if all(json.dumps(config.get(key)) == json.dumps(value) for key, value in known.items()):
             return None
+    defaults = inspect.signature(type(pipe.scheduler).__init__).parameters
+    config = {
+        key: value for key, value in config.items()  # JSON has no infinity, which is a default of some
+        if not (value in (math.inf, -math.inf) and key in defaults and value == defaults[key].default)
+    }  # fmt: skip
     try:
-        return {"class": name, "config": json.loads(json.dumps(config))}
+        return {"class": name, "config": json.loads(json.dumps(config, allow_nan=False))}
     except (TypeError, ValueError):
         return {"class": name, "config": None}
 

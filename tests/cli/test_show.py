@@ -2,6 +2,7 @@
 
 import html.parser
 import json
+import math
 import os
 import pty
 import re
@@ -14,12 +15,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from diffusers import DPMSolverMultistepScheduler
 
+import noisewright as nw
 import tiny
 from noisewright import cli
 from noisewright.images.metadata import read_recipe
 from noisewright.images.reading import read_image
 from noisewright.run.reading import is_run, read_journal, read_run
+from noisewright.verifiers.pixels import Brightness
 
 PATIENCE_SECONDS = 120
 SLOW = '''
@@ -106,6 +110,16 @@ def test_where_plain_diffusers_cannot_one_line_says_why(model, here, capsys, mor
     assert found.out == ""
     assert found.err.count("\n") == 1
     assert says in found.err
+
+
+def test_a_scheduler_with_an_infinite_default_leaves_a_run_that_can_be_read(here, capsys):
+    pipe = tiny.sd(DPMSolverMultistepScheduler())
+    assert math.isinf(pipe.scheduler.config.lambda_min_clipped)
+    given = {"num_inference_steps": 4, "verifier": Brightness(), "judge": "none", "out": "run", "progress": False}
+    nw.search(pipe, "a cat", budget="1 images", **given)
+    plain = read_run(here / "run")["plain"]
+    assert plain["scheduler"]["class"] == "DPMSolverMultistepScheduler"
+    assert len(nw.search(pipe, "a cat", budget="2 images", **given).candidates) == 2
 
 
 # A page
