@@ -23,6 +23,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("more", "parts"),
     [
@@ -48,7 +49,17 @@ def here(tmp_path, monkeypatch):
         (["--pipeline-arg", "latents=[1]"], ["no latents", "sets itself"]),
         (["--pipeline-arg", "generator=1"], ["no generator", "sets itself"]),
         (["--pipeline-arg", "output_type=\"pt\""], ["no output_type", "sets itself"]),
-        (["--pipeline-arg", "callback_on_step_end=1"], ["no callback_on_step_end", "sets itself"]),
+        (["--pipeline-arg", "callback_on_step_end=1"], ["callback_on_step_end as a function", "nw.search("]),
+        (["--pipeline-arg", "num_videos_per_prompt=2"], ["no num_videos_per_prompt", "sets itself"]),
+        (["--pipeline-arg", "frames=2"], ["frames as a setting of its own"]),
+        (["--frames", "frist"], ["first, middle, last or a number in [1, 32] as frames", "'frist'"]),
+        (["--frames", "0"], ["in [1, 32] as frames", "got 0"]),
+        (["--frames", "33"], ["in [1, 32] as frames", "got 33"]),
+        (["--frames", "-1"], ["in [1, 32] as frames", "'-1'"]),
+        (["--frames", "2.5"], ["in [1, 32] as frames", "'2.5'"]),
+        (["--frames", "9" * 5000], ["in [1, 32] as frames", "'999"]),
+        (["--frames", ""], ["in [1, 32] as frames", "''"]),
+        (["--frames", "4"], ["no frames of StableDiffusionPipeline, which gives images, got 4"]),
         (["--lora", "nowhere.safetensors"], ["nowhere.safetensors", "not there"]),
         (["--lora", "nowhere.safetensors:0.5"], ["'nowhere.safetensors'", "not there"]),
         (["--lora", "text.safetensors:much"], ["text.safetensors:much", "FILE.safetensors[:WEIGHT]"]),
@@ -90,6 +101,7 @@ def test_mistakes_are_one_line_and_cost_nothing(model, here, capsys, more, parts
     assert not (here / "run").exists()
 
 
+@pytest.mark.slow
 def test_arguments_of_the_pipeline_are_passed_and_recorded(model, here, capsys):
     given = ["generate", "a cat", "--model", str(model), "--verifier", "brightness", "--steps", "2", "--budget", "2"]
     scores = {}
@@ -105,6 +117,7 @@ def test_arguments_of_the_pipeline_are_passed_and_recorded(model, here, capsys):
     assert cli.main([*given, "--out", "rescaled"]) == 2  # another run
 
 
+@pytest.mark.slow
 def test_a_run_directory_says_nothing_that_the_search_sets(model, here, capsys):
     given = ["generate", "a cat", "--model", str(model), "--verifier", "brightness", "--steps", "2", "--budget", "2"]
     assert cli.main([*given, "--out", "run", "--json"]) == 0
