@@ -16,6 +16,8 @@ from typing import Any
 import torch
 
 HERE = Path(__file__).parent
+BESIDES = ("family", "parts", "cells", "known", "page", "write_matrix", "conftest")
+"""Modules that are no families."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def families() -> tuple[Family, ...]:
     """
     found: list[Family] = []
     for path in sorted(HERE.glob("*.py")):
-        if path.stem in ("family", "write_matrix", "conftest") or path.stem.startswith(("test_", "_")):
+        if path.stem in BESIDES or path.stem.startswith(("test_", "_")):
             continue
         module = importlib.import_module(f"families.{path.stem}")
         found += [module.FAMILY] if hasattr(module, "FAMILY") else getattr(module, "FAMILIES", ())

@@ -44,7 +44,9 @@ def embeddings():
 
 def combined():
     parts = decoder_parts()
-    prior = PriorTransformer(num_attention_heads=2, attention_head_dim=16, embedding_dim=32, num_layers=1)
+    prior = PriorTransformer(
+        num_attention_heads=2, attention_head_dim=16, embedding_dim=32, num_layers=1, num_embeddings=24
+    )
     with torch.no_grad():
         prior.clip_std.fill_(1.0)
     return KandinskyV22CombinedPipeline(
