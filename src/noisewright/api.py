@@ -46,6 +46,7 @@ def search(
     eta: float | None = None,
     schedule: str | None = None,
     force: bool = False,
+    no_check: bool = False,
     seed: int = 0,
     ensemble: str | Mapping[str, float] = "rank",
     score_cache: str | Path | None = None,
@@ -56,6 +57,8 @@ def search(
     variant: str | None = None,
     config: str | Path | None = None,
     loras: str | Path | Sequence[Any] = (),
+    compile: bool = False,
+    channels_last: bool = False,
     keep: int | None = None,
     out: str | Path | None = None,
     progress: bool | Callable[[Run], None] | None = None,
@@ -88,6 +91,8 @@ def search(
         schedule: ``None`` (the pipeline's own noise levels), a name from ``noisewright list schedules``, or a schedule
             file; with the pipeline's own scheduler only where noisewright has its equal.
         force: take a schedule file that was made for another model: its levels, with this model's own times.
+        no_check: do not compare the pipeline with its own plain call first, which is done once for each kind of
+            pipeline and call (``noisewright check`` says more).
         seed: candidate k starts from the noise of ``torch.Generator("cpu").manual_seed(seed + k)``.
         ensemble: ``"rank"`` (mean rank within the prompt), ``"zsum"``, or the weights of a weighted sum of the scores
             as they are: ``{"clip": 1, "aesthetic": 0.5}`` or ``"clip=1,aesthetic=0.5"``.
@@ -97,8 +102,8 @@ def search(
         executor: who does the work: ``"local"`` is this process; a name from ``noisewright list executors``, or an
             object of the protocol (:class:`noisewright.executors.protocol.Executor`), which is not recorded: a run that
             another one continues writes the same journal.
-        device, dtype, variant, config, loras: where and how to load a ``pipe`` that is given by name, as
-            :func:`noisewright.load` takes them.
+        device, dtype, variant, config, loras, compile, channels_last: where and how to load a ``pipe`` that is given by
+            name, as :func:`noisewright.load` takes them. A pipeline object is taken as it is.
         keep: how many of the best images are written as files of their own.
         out: the run directory; a run of the same settings there is continued. By default a temporary one, which
             ``result.save()`` copies. Paths of the result are full ones.
@@ -161,7 +166,8 @@ def resume(
     """
     checked = check_arguments(progress=progress, pictures=pictures)
     root = check_directory(as_path("a run", run), "run")
-    before = request_of(root, read_run(root))
+    held = read_run(root)
+    before = request_of(root, held)
     request = with_changes(root, before, {"budget": budget, "target": target})
     given: dict[str, Any] = {"verifiers": completed(before.verifier, listed(verifiers), "verifiers"),
              "judges": completed(before.judge, listed(judges), "judges")}  # fmt: skip
@@ -173,7 +179,7 @@ def resume(
     if not trust:
         check_trust(root, before if pipe is None else request)
     with quiet():
-        made = plan(request, pipe=pipe, arguments=pipe_kwargs, **given)
+        made = plan(request, pipe=pipe, arguments=pipe_kwargs, checked=held.get("checked"), **given)
         return _executed(made, root, progress, checked.pictures)
 
 

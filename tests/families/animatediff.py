@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from families.family import Family
 
 import tiny
 from families._video import stirred
+from families.family import Family
 
 SIDE, FRAMES = 32, 6
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from families.family import Family
 
 from families._video import WIDTH, byte_tokenizer, stirred, t5
+from families.family import Family
 
 SIDE, FRAMES, TOKENS = 32, 9, 16
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from families.family import Family
 from PIL import Image
 
 from families._video import WIDTH, byte_tokenizer, stirred, t5
+from families.family import Family
 
 SIDE, FRAMES = 32, 9
 

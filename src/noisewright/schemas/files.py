@@ -38,6 +38,7 @@ from noisewright.schemas.checked import (
 )
 from noisewright.schemas.lineage import MOST_LINES, check_lineage
 from noisewright.schemas.summary import Levels, Limit, PlainJson, Scores, SummaryJson
+from noisewright.schemas.verdicts import KeptVerdictJson
 
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 """What a pipeline may be loaded in; float64 by those who hold one in Python."""
@@ -112,6 +113,8 @@ class PipelineJson(TypedDict):
     variant: NotRequired[Name]
     config: NotRequired[Text]
     loras: NotRequired[Annotated[list[LoraOfSamplerJson], Field(strict=True, max_length=100)]]
+    compile: NotRequired[bool]
+    channels_last: NotRequired[bool]
     dtype: Literal["float32", "float16", "bfloat16", "float64"]
     device: Device
 
@@ -260,6 +263,7 @@ class RunJson(TypedDict):
     spec: SpecJson
     request: NotRequired[PlainObject | None]
     plain: NotRequired[PlainJson | None]
+    checked: NotRequired[KeptVerdictJson]
     summary: NotRequired[SummaryJson]
 
 
