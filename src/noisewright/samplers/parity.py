@@ -22,8 +22,6 @@ from torch import Tensor
 from noisewright.errors import PipelineBusy, UnsupportedPipeline, out_of_memory
 from noisewright.outside.messages import cut, first_line
 from noisewright.samplers import chance
-from noisewright.samplers.levels import read_levels
-from noisewright.samplers.native import check_step, tried
 from noisewright.samplers.pipeline import PipelineSampler
 from noisewright.samplers.plainly import as_it_was, plain_images
 from noisewright.samplers.protocol import Meter, StepNoise
@@ -50,12 +48,19 @@ HALF = (torch.float16, torch.bfloat16)
 
 @dataclass(frozen=True)
 class Way:
-    """One of the ways to make the plain image: which scheduler, how many images at once, cut or whole."""
+    """One of the ways to make the plain image: which scheduler, how many images at once, cut or not, in what loops."""
 
     native: bool
     batch: bool
     split: bool
+    whole: bool = False
 
+
+WAYS = (
+    (True, True, False), (True, True, True), (False, True, False), (False, True, True), (True, False, False),
+    (False, False, False),
+)  # fmt: skip
+"""In a batch or alone, cut or not, in loops of full length or not: from what allows most to what allows least."""
 
 OUTCOME_UNKNOWN = math.inf
 """The distance of an image that could not be made."""
@@ -80,15 +85,9 @@ def prove(sampler: PipelineSampler) -> Verdict:
 
 def obeying(sampler: PipelineSampler, verdict: Verdict) -> PipelineSampler:
     """The same sampler, that does only what a verdict says that it can."""
-    other = copy.copy(sampler)
-    other.can_split, other.most_at_once = verdict.split, None if verdict.batch else 1  # type: ignore[attr-defined]
-    if verdict.native and sampler.given_solver is None and sampler.solver is not None:
-        before = sampler._prepared
-        levels = read_levels(before.scheduler).native
-        check_step(before.scheduler)
-        drawn = tried(before.scheduler, before.passed)
-        other._prepared = replace(before, solver=None, schedule=levels, chance=drawn)
-        other.solver, other.schedule, other.stochastic = None, levels, drawn.matters
+    native = verdict.native and sampler.given_solver is None and sampler.solver is not None
+    other = sampler.restricted(native=native, whole=verdict.whole) if native or verdict.whole else copy.copy(sampler)
+    other.can_split, other.most_at_once = other.can_split and verdict.split, None if verdict.batch else 1
     return other
 
 
@@ -143,8 +142,9 @@ def through(sampler: PipelineSampler, seeds: Sequence[int], marks: Sequence[int]
     x, state = sampler.noise(seeds), None
     noise = seeded_noise(seeds, x.shape[1:]) if sampler.stochastic else None
     for start, stop in pairwise([0, *marks, sampler.schedule.steps]):
-        x, state = sampler.denoise(x, start, stop, state, noise, list(seeds) if start == 0 else None)
-    return sampler.decode(x)
+        its_seeds = list(seeds) if start == 0 else None
+        x, state = sampler.denoise(x, start, stop, state, noise, its_seeds, list(seeds))
+    return sampler.decode(x, list(seeds))
 
 
 def seeded_noise(seeds: Sequence[int], shape: Sequence[int]) -> StepNoise:
@@ -233,6 +233,8 @@ class _Proof:
         self.apart[way] = OUTCOME_UNKNOWN
         try:
             trial = self._natively() if way.native else self.trial
+            if way.whole:
+                trial = trial.restricted(whole=True)
             self.images += len(seeds)
             images = through(trial, seeds, self.marks if way.split else ())
             self.apart[way] = distance(images[-1], self.plain[0])
@@ -257,8 +259,10 @@ class _Proof:
             return self._ended(None, refused=shared, repeatable=False)
         near = self._near(first)
         for native in dict.fromkeys((first.native, True)) if self.compared else (first.native,):
-            for batch, split in ((True, True), (False, True), (True, False), (False, False)):
-                way = Way(native, batch, split and bool(self.marks))
+            for batch, split, whole in WAYS:
+                if whole and self.trial.entry.whole:
+                    continue
+                way = Way(native, batch, split and bool(self.marks), whole)
                 if self._try(way) <= near:
                     return self._ended(way, near)
         return self._ended(None, near, refused=self._why_refused())
@@ -344,6 +348,7 @@ class _Proof:
         return Verdict(
             solver=ours, solver_apart=self._best(False), native_apart=self._best(True), tolerance=near,
             split=held.split or not self.marks, batch=held.batch, native=held.native and ours is not None,
+            whole=held.whole,
             stochastic=trial.stochastic, notes=tuple(dict.fromkeys(self.notes)),
             ran={
                 "steps": trial.schedule.steps, "split_at": list(self.marks), "images": self.images,
