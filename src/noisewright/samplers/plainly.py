@@ -15,7 +15,7 @@ from torch import Tensor
 from noisewright.samplers import chance
 from noisewright.samplers.calling import Caller
 from noisewright.samplers.identity import copied
-from noisewright.samplers.optional import KnowsPlainCall
+from noisewright.samplers.optional import KnowsPlainCall, ShowsOtherwise
 from noisewright.samplers.protocol import quantise
 from noisewright.samplers.turns import reserved, turn
 
@@ -54,6 +54,8 @@ def plain_images(
         output = call(pipe, **given)
     flags = getattr(output, "nsfw_content_detected", None) or getattr(output, "nsfw_detected", None) or []
     found = pictures_of(output)
+    if output_type != "latent" and isinstance(entered, ShowsOtherwise):
+        found = entered.shown_as_here(found)
     return (found.float().cpu() if output_type == "latent" else quantise(found.cpu())), any(map(bool, flags))
 
 
