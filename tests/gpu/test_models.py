@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from _gpu_pipelines import flux
 from diffusers import EulerAncestralDiscreteScheduler, UniPCMultistepScheduler
 
 import tiny
+from _gpu_pipelines import flux
 from noisewright.samplers.optional import KeepsStates, resident
 from noisewright.samplers.pipeline import PipelineSampler
 from noisewright.samplers.places import home, there
