@@ -1,6 +1,9 @@
 """What several rooms' tests stand on: a tiny model on disk, a quiet one in memory, no model at all; and the marks."""
 
+import gc
 import os
+import pkgutil
+import weakref
 from collections import Counter
 
 # Before torch is imported, and for the processes that tests start: workers of pytest-xdist on as many cores would wait
@@ -8,6 +11,7 @@ from collections import Counter
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from diffusers.hooks import HookRegistry
 
 import tiny
 from noisewright.samplers import chance
@@ -24,6 +28,29 @@ def pytest_collection_modifyitems(items):
             if counted[of] % mark.args[0]:
                 item.add_marker(pytest.mark.slow)
             counted[of] += 1
+
+
+def pytest_collection_finish():
+    """Libraries and tests stay to the end: the garbage collector need not look at them a thousand times."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hooks_are_sought_where_there_are_some():
+    """diffusers asks every module for a hook, several times a call: in vain while no registry of hooks is alive."""
+    name = "diffusers.hooks.group_offloading._get_top_level_group_offload_hook"
+    registries, begin = weakref.WeakSet(), HookRegistry.__init__
+    sought = pkgutil.resolve_name(name)
+
+    def counted(registry, *given):
+        registries.add(registry)
+        begin(registry, *given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HookRegistry, "__init__", counted)
+        patch.setattr(name, lambda module: sought(module) if registries else None)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -134,6 +134,7 @@ def test_the_readme_in_ten_lines(pipe, tmp_path):
     assert recipe["id"] == found.best.id
 
 
+@pytest.mark.slow
 def test_the_baseline_is_what_the_pipeline_gives_and_the_best_can_be_made_again(pipe):
     found = search(pipe, seed=5, batch_size=1)
     for one in (found.baseline, found.best):
@@ -145,6 +146,7 @@ def test_the_baseline_is_what_the_pipeline_gives_and_the_best_can_be_made_again(
     assert found.best.scores["brightness"] == max(one.scores["brightness"] for one in found.candidates)
 
 
+@pytest.mark.slow
 def test_the_bundled_model_by_name():
     path = registry.bundled("noisewright/shapes")
     if path is None or not (path / "model_index.json").is_file():
@@ -162,6 +164,7 @@ def test_the_default_budget():
     assert (plan.budget.nfe, plan.budget.seconds) == (None, None)
 
 
+@pytest.mark.slow
 def test_short_search_full_rendering(pipe):
     found = search(pipe, num_inference_steps=4, search_steps=2, budget="5 images")
     assert found.images == 5
@@ -172,6 +175,7 @@ def test_short_search_full_rendering(pipe):
     assert {found.best.id, found.baseline.id} <= full
 
 
+@pytest.mark.slow
 def test_target_and_finished(pipe):
     assert search(pipe, target=0.0, budget="9 images", batch_size=2).stopped == "target"
     done = search(pipe, search_args={"n": 2}, budget="9 images")
@@ -180,6 +184,7 @@ def test_target_and_finished(pipe):
     assert several.stopped == "target"
 
 
+@pytest.mark.slow
 def test_words_that_the_model_does_not_know_are_named(tmp_path):
     path = tmp_path / "model"
     tiny.sd().save_pretrained(path, safe_serialization=True)
@@ -194,6 +199,7 @@ def test_words_that_the_model_does_not_know_are_named(tmp_path):
     assert nw.search(str(path), "two red circles", budget="1 image").warnings == ()
 
 
+@pytest.mark.slow
 def test_save_and_plot(pipe, tmp_path):
     found = search(pipe)
     copied = found.save(tmp_path / "copy")
@@ -226,12 +232,14 @@ def test_nan_is_null_in_json_and_warned_of(pipe):
     assert found.best.seed == 1
 
 
+@pytest.mark.slow
 def test_progress_is_told_after_each_micro_batch(pipe):
     seen = []
     search(pipe, budget="5 images", batch_size=2, progress=lambda run: seen.append(run.spent.images))
     assert seen == [2, 4, 5]
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_the_best_so_far(pipe, tmp_path):
     def interrupt(run):
         if run.spent.images == 2:
@@ -282,6 +290,7 @@ def test_device_beside_a_loaded_pipeline_is_refused(pipe):
         search(pipe, device="cpu")
 
 
+@pytest.mark.slow
 def test_searches_with_step_noise_choose_it_and_say_so(pipe):
     found = search(pipe, search="svdd", search_args={"proposals": 2}, budget="40 nfe", num_inference_steps=3)
     assert any("eta 1" in one for one in found.warnings)
@@ -323,6 +332,7 @@ def test_the_same_call_continues_with_a_larger_budget(pipe, tmp_path):
     assert again.nfe == 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "key"),
     [
@@ -347,6 +357,7 @@ def test_another_run_in_the_directory_is_refused(pipe, tmp_path, more, key):
     assert {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()} == before
 
 
+@pytest.mark.slow
 def test_another_model_in_the_directory_is_refused(pipe, tmp_path):
     search(pipe, out=tmp_path / "run")
     with pytest.raises(RunMismatch, match="expected fingerprint "):
@@ -361,6 +372,7 @@ def test_a_directory_of_other_files_is_refused(pipe, tmp_path):
     assert [one.name for one in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.slow
 def test_a_repaired_verifier_goes_on_with_the_images_that_are_there(pipe, tmp_path):
     class Mine:
         name, fingerprint, broken = "mine", "1", True
@@ -495,6 +507,7 @@ def test_dtypes_of_torch_are_taken_by_their_names():
 LOADS = ["make_verifier('shapes-clip')", "nw.plan(nw.Request(model='noisewright/shapes', prompt='a cat'))"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", LOADS)
 def test_nothing_of_the_libraries_reaches_the_user_where_models_are_loaded(what):
     code = f"import noisewright as nw\nfrom noisewright.registry import make_verifier\n{what}"

@@ -4,12 +4,12 @@ import json
 import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import warm
 from noisewright import registry
 from noisewright.registry.kinds import KINDS
 from noisewright.registry.model_card import Card
@@ -44,7 +44,7 @@ def package(tmp_path_factory):
 
 def run(package, *command):
     path = os.pathsep.join([str(package), os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(
+    return warm.run(
         command, cwd=package, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False
     )
 
@@ -62,6 +62,7 @@ def test_there_is_one_of_each_kind(package):
         assert re.search(rf"^\| `{kind}` \|", TEXT, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_its_tests_pass(package):
     found = run(package, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests")
     assert found.returncode == 0, found.stdout[-3000:]
@@ -70,6 +71,7 @@ def test_its_tests_pass(package):
 COMMANDS = [line for text in blocks("bash") for line in text.splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", COMMANDS, ids=[f"command {number}" for number in range(len(COMMANDS))])
 def test_the_commands_work(package, line):
     name, *words = shlex.split(line)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import noisewright as nw
+import warm
 
 PUBLIC = sorted(nw.__all__)
 FORMS = {
@@ -54,13 +55,17 @@ def test_looking_at_the_package_imports_nothing_heavy():
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def test_help_on_search_is_the_functions_own_however_the_algorithms_are_imported(form):
-    program = f"""{form}
+    program = f"""import sys
+for name in [one for one in sys.modules if one.partition(".")[0] == "noisewright"]:
+    del sys.modules[name]
+{form}
 assert found.__name__ == 'random' and found.__module__ == 'noisewright.search.random'
 import noisewright as nw, pydoc
 print(pydoc.render_doc(nw.search, renderer=pydoc.plaintext))"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = warm.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "search(pipe" in done.stdout.split("\n")[2]
     assert "Search for the noise that gives the best image" in done.stdout

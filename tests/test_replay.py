@@ -45,6 +45,7 @@ def test_best_baseline_and_every_candidate_are_identical(run, capsys):
         assert found["reasons"] == []
 
 
+@pytest.mark.slow
 def test_by_the_beginning_of_an_id(run, capsys):
     name = next(run.glob("images/*.png")).stem
     assert replayed(capsys, f"{run}:{name[:10]}", code=0)["id"] == name
@@ -58,6 +59,7 @@ def test_text_says_identical(run, capsys):
     assert capsys.readouterr().out.startswith("identical: ")
 
 
+@pytest.mark.slow
 def test_tampered_pixels_are_found(run, capsys, tmp_path):
     pixels, recipe = read_recipe(run / "best.png")
     pixels = pixels.copy()
@@ -72,6 +74,7 @@ def test_tampered_pixels_are_found(run, capsys, tmp_path):
     assert capsys.readouterr().out.startswith("different: ")
 
 
+@pytest.mark.slow
 def test_resized_image_is_different(run, capsys, tmp_path):
     pixels, recipe = read_recipe(run / "best.png")
     (tmp_path / "small.png").write_bytes(encode_png(np.ascontiguousarray(pixels[::2, ::2]), recipe))
@@ -87,6 +90,7 @@ def test_out_writes_a_png_that_replays_itself(run, capsys, tmp_path):
     refused(capsys, ["replay", run / "best.png", "--out", tmp_path / "none" / "x.png"], "--out")
 
 
+@pytest.mark.slow
 def test_other_dtype_differs_and_says_so(run, capsys, tmp_path):
     found = replayed(capsys, run / "best.png", "--dtype", "bfloat16", "--out", tmp_path / "half.png", code=1)
     assert any("dtype float32 then, bfloat16 now" in reason for reason in found["reasons"])
@@ -94,6 +98,7 @@ def test_other_dtype_differs_and_says_so(run, capsys, tmp_path):
     replayed(capsys, tmp_path / "half.png", code=0)
 
 
+@pytest.mark.slow
 def test_other_versions_are_named(run, capsys, tmp_path):
     pixels, recipe = read_recipe(run / "best.png")
     recipe = {**recipe, "versions": {**recipe["versions"], "torch": "0.4.1"}, "pixels": "0" * 64}
@@ -112,6 +117,7 @@ def test_moved_model_is_found_with_model(run, capsys, tmp_path):
     assert replayed(capsys, run / "best.png", "--model", tmp_path / "moved", code=0)["identical"]
 
 
+@pytest.mark.slow
 def test_noise_between_the_steps_is_made_again(run, capsys, tmp_path):
     given = ["generate", "a cat", "--model", str(run.parent / "model"), "--verifier", "brightness", "--steps", "3"]
     more = ["--solver", "ddim", "--eta", "0.8", "--budget", "3", "--out", str(tmp_path / "eta")]

@@ -158,7 +158,7 @@ def test_paths_are_resolved(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"prompt": None}, "a prompt"), ({"prompt": ""}, "an empty one"), ({"prompt": 3}, "as text"),
+        ({"prompt": ""}, "an empty one"), ({"prompt": 3}, "as text"),
         ({"bugdet": 3}, "did you mean budget?"), ({"model": 3}, "a model as a name"), ({"model": "a\nb"}, "a path"),
         ({"verifier": 3}, "a verifier as its name"), ({"verifier": []}, "at least one verifier"),
         ({"verifier": ["clip"] * 99}, "at most 64"), ({"judge": [3]}, "a judge"), ({"budget": "2 parsecs"}, "parsecs"),
@@ -186,6 +186,7 @@ def test_what_is_wrong_is_one_line(given, says):
 # Recorded by every run
 
 
+@pytest.mark.slow
 def test_a_run_from_python_is_resumed_from_the_shell(folder, tmp_path, capsys):
     for name, pipe in (("named", str(folder)), ("held", nw.load(str(folder), device="cpu"))):
         first = nw.search(pipe, PROMPT, verifier="brightness", out=tmp_path / name, **SHORT)
@@ -205,6 +206,7 @@ def test_a_run_by_a_relative_path_is_resumed_from_elsewhere(folder, tmp_path, ca
     assert cli.main(["resume", "run", "--budget", "3 images", "--json"]) == 0
 
 
+@pytest.mark.slow
 def test_what_no_file_holds_is_said_and_given_again(tmp_path, capsys):
     pipe = tiny.sd()
     nw.search(pipe, PROMPT, verifier=["brightness", warmth], out=tmp_path / "run", **SHORT)
@@ -234,6 +236,7 @@ def test_a_sampler_is_given_again(tmp_path, capsys):
     assert nw.resume(tmp_path / "run", sampler, budget=3, pictures=False).images == 3
 
 
+@pytest.mark.slow
 def test_a_pipeline_that_its_name_no_longer_gives_is_said(folder, tmp_path, capsys):
     pipe = nw.load(str(folder), device="cpu")
     with torch.no_grad():
@@ -243,6 +246,7 @@ def test_a_pipeline_that_its_name_no_longer_gives_is_said(folder, tmp_path, caps
     assert nw.resume(tmp_path / "run", pipe, budget=3, pictures=False).images == 3
 
 
+@pytest.mark.slow
 def test_tensors_are_recorded_by_their_hash_and_given_again(folder, tmp_path, capsys):
     pipe = nw.load(str(folder), device="cpu")
     embeds = pipe.encode_prompt(PROMPT, "cpu", 1, True)
@@ -260,6 +264,7 @@ def test_tensors_are_recorded_by_their_hash_and_given_again(folder, tmp_path, ca
         nw.resume(tmp_path / "run", budget=4, **{**given, "prompt_embeds": 2 * embeds[0]})
 
 
+@pytest.mark.slow
 def test_a_smaller_budget_than_is_spent_is_refused_and_not_written_down(folder, tmp_path, capsys):
     nw.search(str(folder), PROMPT, verifier="brightness", out=tmp_path / "run", **{**SHORT, "budget": "3 images"})
     before = (tmp_path / "run" / "run.json").read_bytes()
@@ -271,6 +276,7 @@ def test_a_smaller_budget_than_is_spent_is_refused_and_not_written_down(folder, 
     assert cli.main(["resume", str(tmp_path / "run"), "--budget", "3 images"]) == 0  # as it was
 
 
+@pytest.mark.slow
 def test_a_target_is_changed(folder, tmp_path):
     nw.search(str(folder), PROMPT, verifier="brightness", out=tmp_path / "run", **SHORT)
     found = nw.resume(tmp_path / "run", budget="9 images", target=0.0, pictures=False)
@@ -278,6 +284,7 @@ def test_a_target_is_changed(folder, tmp_path):
     assert read_run(tmp_path / "run")["request"]["target"] == 0.0
 
 
+@pytest.mark.slow
 def test_a_run_directory_is_data_for_python_too(folder, tmp_path):
     (tmp_path / "look.py").write_text("def score(images, prompt):\n    return [0.0] * len(images)\n")
     text = f"{tmp_path / 'look.py'}:score"
@@ -290,6 +297,7 @@ def test_a_run_directory_is_data_for_python_too(folder, tmp_path):
 # Plans
 
 
+@pytest.mark.slow
 def test_a_plan_of_a_request_runs_like_the_call(folder):
     asked = Request(model=str(folder), prompt=PROMPT, verifier="brightness", budget=2, num_inference_steps=2)
     one, other = nw.plan(asked), planned(str(folder), PROMPT, verifier="brightness", budget=2, num_inference_steps=2)
@@ -330,6 +338,7 @@ def test_a_plan_needs_a_pipeline():
 # Moved meanwhile
 
 
+@pytest.mark.slow
 def test_a_model_that_was_moved_is_said_and_given_from_its_new_place(folder, tmp_path, capsys):
     shutil.copytree(folder, tmp_path / "model")
     nw.search(str(tmp_path / "model"), PROMPT, verifier="brightness", out=tmp_path / "run", **SHORT)
@@ -345,6 +354,7 @@ def test_a_model_that_was_moved_is_said_and_given_from_its_new_place(folder, tmp
     assert cli.main(["resume", str(tmp_path / "run"), "--budget", "4"]) == 0  # which remembers the new place
 
 
+@pytest.mark.slow
 @needs_peft
 def test_a_lora_that_was_moved_is_said_and_known_by_what_it_holds(folder, tmp_path, capsys):
     file = write(tmp_path / "lora.safetensors")

@@ -5,7 +5,6 @@ import html
 import io
 import json
 import re
-import subprocess
 import sys
 from dataclasses import replace
 
@@ -14,6 +13,7 @@ import pytest
 from PIL import Image
 
 import noisewright as nw
+import warm
 from noisewright.samplers.mixture import MixtureSampler
 from noisewright.verifiers.pixels import Sharpness
 
@@ -71,6 +71,7 @@ def test_the_pictures_in_a_card_are_those_of_the_run(result):
         assert np.array_equal(np.asarray(found.convert("RGB")), np.asarray(one.image))
 
 
+@pytest.mark.slow
 def test_a_card_of_large_noisy_pictures_stays_below_a_megabyte(result, tmp_path):
     card = shown(noisy(tmp_path, result))["text/html"]
     assert len(pictures(card)) == 3
@@ -99,6 +100,7 @@ def test_a_card_without_its_files_says_so(result, tmp_path):
     assert shown(gone.best) == {}
 
 
+@pytest.mark.slow
 def test_a_candidate_is_its_picture(result, tmp_path):
     found = Image.open(io.BytesIO(shown(result.best)["image/png"]))
     assert np.array_equal(np.asarray(found.convert("RGB")), np.asarray(result.best.image))
@@ -129,6 +131,7 @@ def test_scores_that_are_no_numbers_are_shown_as_such(result):
         assert "nan" in text
 
 
+@pytest.mark.slow
 def test_a_plot_is_seen_once_without_pyplot_and_with_it(result, tmp_path):
     program = f"""
 import sys
@@ -146,7 +149,7 @@ from matplotlib.figure import Figure
 assert isinstance(found.plot(), Figure)
 assert plt.get_fignums() == []  # what pyplot knows it shows again at the end of a cell
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = warm.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -45,6 +45,7 @@ def search(
     eta: float | None = None,
     schedule: str | None = None,
     force: bool = False,
+    no_check: bool = False,
     seed: int = 0,
     ensemble: str | Mapping[str, float] = "rank",
     score_cache: str | Path | None = None,
@@ -87,6 +88,8 @@ def search(
         schedule: ``None`` (the pipeline's own noise levels), a name from ``noisewright list schedules``, or a schedule
             file; with the pipeline's own scheduler only where noisewright has its equal.
         force: take a schedule file that was made for another model: its levels, with this model's own times.
+        no_check: do not compare the pipeline with its own plain call first, which is done once for each kind of
+            pipeline and call (``noisewright check`` says more).
         seed: candidate k starts from the noise of ``torch.Generator("cpu").manual_seed(seed + k)``.
         ensemble: ``"rank"`` (mean rank within the prompt), ``"zsum"``, or the weights of a weighted sum of the scores
             as they are: ``{"clip": 1, "aesthetic": 0.5}`` or ``"clip=1,aesthetic=0.5"``.
@@ -160,7 +163,8 @@ def resume(
     """
     checked = check_arguments(progress=progress, pictures=pictures)
     root = check_directory(as_path("a run", run), "run")
-    before = request_of(root, read_run(root))
+    held = read_run(root)
+    before = request_of(root, held)
     request = with_changes(root, before, {"budget": budget, "target": target})
     given: dict[str, Any] = {"verifiers": completed(before.verifier, listed(verifiers), "verifiers"),
              "judges": completed(before.judge, listed(judges), "judges")}  # fmt: skip
@@ -172,7 +176,7 @@ def resume(
     if not trust:
         check_trust(root, before if pipe is None else request)
     with quiet():
-        made = plan(request, pipe=pipe, arguments=pipe_kwargs, **given)
+        made = plan(request, pipe=pipe, arguments=pipe_kwargs, checked=held.get("checked"), **given)
         return _executed(made, root, progress, checked.pictures)
 
 

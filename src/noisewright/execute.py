@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,7 +71,7 @@ def execute(
     store = Store.create(check_directory(out, "out"), plan.spec, versions(), now, plan.request.to_json())
     run = None
     try:
-        store.write(status="running", stopped=None, plain=plain_settings(plan.final))
+        store.write(status="running", stopped=None, plain=plain_settings(plan.final), **_checked(plan))
         run = Run(
             store, plan.sampler, plan.verifiers, seed=plan.spec["seed"], budget=plan.budget,
             ensemble=plan.spec["ensemble"], target=plan.target, final=plan.final, search=plan.spec["search"],
@@ -99,6 +100,11 @@ def execute(
         if run is not None:
             run.close()
         store.close()
+
+
+def _checked(plan: Plan) -> dict[str, Any]:
+    """What ``run.json`` says of how the pipeline was held to its plain call."""
+    return {} if plan.checked is None else {"checked": plan.checked}
 
 
 def _searched(plan: Plan, run: Run) -> tuple[str, bool]:

@@ -72,9 +72,19 @@ def _other_scheduler(pipe: Any) -> dict[str, Any] | None:
         if all(json.dumps(config.get(key)) == json.dumps(value) for key, value in known.items()):
             return None
     try:
-        return {"class": name, "config": json.loads(json.dumps(config))}
+        text = json.dumps(_without_infinities(pipe.scheduler, config), allow_nan=False)
+        return {"class": name, "config": json.loads(text)}
     except (TypeError, ValueError):
         return {"class": name, "config": None}
+
+
+def _without_infinities(scheduler: Any, config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration without the infinite numbers that its class has anyway (DPM-Solver's ``lambda_min_clipped``)."""
+    defaults = {one.name: one.default for one in inspect.signature(type(scheduler).__init__).parameters.values()}
+    return {
+        key: value for key, value in config.items()
+        if not isinstance(value, float) or math.isfinite(value) or defaults.get(key) != value
+    }  # fmt: skip
 
 
 def _scheduler_on_disk(model: str) -> dict[str, Any] | None:
@@ -212,7 +222,7 @@ def _call(sampler: Mapping[str, Any], plain: Mapping[str, Any], best: Mapping[st
     given: dict[str, Any] = {}
     if sampler.get("class_label") is not None:
         given["class_labels"] = [sampler["class_label"]]
-    else:
+    elif sampler["prompt"]:  # an unconditional pipeline has none
         given["prompt"] = sampler["prompt"]
     if plain.get("sigmas"):
         given["sigmas"] = plain["sigmas"]

@@ -36,6 +36,7 @@ from noisewright.schemas.checked import (
 )
 from noisewright.schemas.reading import is_directory, is_file
 from noisewright.schemas.request import (
+    CALLBACKS,
     DeviceName,
     Dtype,
     FilePath,
@@ -63,8 +64,7 @@ NONE = ["none"]
 """What asks for no judge at all, where the model's card names one."""
 
 RESERVED = (
-    "latents", "generator", "num_images_per_prompt", "output_type", "return_dict", "callback_on_step_end",
-    "callback_on_step_end_tensor_inputs", "callback", "callback_steps", "class_labels",
+    "latents", "generator", "num_images_per_prompt", "output_type", "return_dict", "class_labels",
 )  # fmt: skip
 """Arguments of a pipeline's call that the search sets, or that would change what it sees."""
 
@@ -192,6 +192,7 @@ class Request(BaseModel):
         "a schedule as a name or a file"
     )
     force: Flag = is_("force as True or False", False)
+    no_check: Flag = is_("no_check as True or False", False)
     seed: Whole = is_("a seed in [0, 2**63 - 2**32)", 0, ge=0, le=LARGEST_SEED - 2**32)
     ensemble: Name | Weights = is_("an ensemble as a name, or a weight for each verifier by name", "rank")
     score_cache: FilePath | None = is_("a score_cache as a directory")
@@ -214,8 +215,8 @@ class Request(BaseModel):
     given_pipeline: Name | None = is_("the class of a pipeline that was given as an object")
 
     def __init__(self, **given: Any) -> None:
-        if given.get("prompt") is not None or given.get("class_label") is None:
-            check_prompt(given.get("prompt"))
+        if given.get("prompt") is not None:  # whether one is needed, the pipeline knows
+            check_prompt(given["prompt"])
         no_longer(class_label=given.get("class_label"), negative_prompt=given.get("negative_prompt"))
         for name in given:
             if name not in type(self).model_fields:
@@ -283,16 +284,18 @@ def _read(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def recorded(value: Any, name: str) -> Any:
-    """A value of a pipeline's argument as it is recorded: JSON, with hashes for tensors, arrays and images.
+    """A value of a pipeline's argument as it is recorded: JSON, with hashes for tensors, arrays, images and functions.
+
+    Paths (``pathlib``) name images (:mod:`noisewright.samplers.pictures`).
 
     Raises:
         TypeError, ValueError: in one line, on what cannot be recorded.
     """
     if value is None or type(value) in (bool, int, str) or (type(value) is float and math.isfinite(value)):
         return value
-    from noisewright.samplers.identity import canonical
+    from noisewright.samplers.pictures import as_recorded
 
-    return canonical(value, name)
+    return as_recorded(value, name)
 
 
 def read_request(value: Any, where: str) -> Request:
@@ -360,3 +363,17 @@ def check_names(request: Request) -> None:
         if name in request.pipeline_args:
             value = short(request.pipeline_args[name])
             raise ValueError(f"expected no {name}, which noisewright sets itself, got {value}")
+    for name in CALLBACKS:
+        check_callback(name, request.pipeline_args.get(name))
+
+
+def check_callback(name: str, record: Any) -> None:
+    """Refuse a callback of the pipeline's call whose record is not that of a function: from text none is had.
+
+    Raises:
+        ValueError: in one line.
+    """
+    if record is not None and not (isinstance(record, Mapping) and set(record) == {"$function"}):
+        raise ValueError(
+            f"expected {name} as a function, which nw.search({name}=...) in Python takes, got {short(record)}"
+        )

@@ -36,6 +36,7 @@ def reference():
     return known
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_change_of_fid_holds_the_change(reference):
     truth, hits = WIDTH * (THIRD**2 - HALF**2), 0
     for seed in range(30):

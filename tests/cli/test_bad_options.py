@@ -23,6 +23,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("more", "parts"),
     [
@@ -48,7 +49,7 @@ def here(tmp_path, monkeypatch):
         (["--pipeline-arg", "latents=[1]"], ["no latents", "sets itself"]),
         (["--pipeline-arg", "generator=1"], ["no generator", "sets itself"]),
         (["--pipeline-arg", "output_type=\"pt\""], ["no output_type", "sets itself"]),
-        (["--pipeline-arg", "callback_on_step_end=1"], ["no callback_on_step_end", "sets itself"]),
+        (["--pipeline-arg", "callback_on_step_end=1"], ["callback_on_step_end as a function", "nw.search("]),
         (["--lora", "nowhere.safetensors"], ["nowhere.safetensors", "not there"]),
         (["--lora", "nowhere.safetensors:0.5"], ["'nowhere.safetensors'", "not there"]),
         (["--lora", "text.safetensors:much"], ["text.safetensors:much", "FILE.safetensors[:WEIGHT]"]),
@@ -90,6 +91,7 @@ def test_mistakes_are_one_line_and_cost_nothing(model, here, capsys, more, parts
     assert not (here / "run").exists()
 
 
+@pytest.mark.slow
 def test_arguments_of_the_pipeline_are_passed_and_recorded(model, here, capsys):
     given = ["generate", "a cat", "--model", str(model), "--verifier", "brightness", "--steps", "2", "--budget", "2"]
     scores = {}
@@ -105,6 +107,7 @@ def test_arguments_of_the_pipeline_are_passed_and_recorded(model, here, capsys):
     assert cli.main([*given, "--out", "rescaled"]) == 2  # another run
 
 
+@pytest.mark.slow
 def test_a_run_directory_says_nothing_that_the_search_sets(model, here, capsys):
     given = ["generate", "a cat", "--model", str(model), "--verifier", "brightness", "--steps", "2", "--budget", "2"]
     assert cli.main([*given, "--out", "run", "--json"]) == 0

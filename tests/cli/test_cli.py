@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import tiny
+import warm
 from commands import done, refused
 from noisewright import cli
 from noisewright.cli.list import KINDS
@@ -85,6 +86,7 @@ def test_generate_makes_a_directory_named_after_time_and_prompt(model, here, cap
     assert re.fullmatch(r"\d{8}T\d{6}Z-a-cat", made.name)
 
 
+@pytest.mark.slow
 def test_png_holds_both_chunks(made):
     run, found = made
     info = Image.open(run / "best.png").info
@@ -107,6 +109,7 @@ def test_target_stops_early(model, here, capsys):
     assert found["images"] == 1
 
 
+@pytest.mark.slow
 def test_search_steps_render_the_winner_in_full(model, here, capsys):
     given = arguments(model, "--search-steps", "1", "--out", "run", "--json", budget="6 images")
     found = json.loads(done(capsys, given))
@@ -123,6 +126,7 @@ def test_several_verifiers_and_targets_by_name(model, here, capsys):
     assert found["stopped"].startswith("budget")
 
 
+@pytest.mark.slow
 def test_verifier_from_a_file_survives_a_change_of_directory(model, here, capsys, monkeypatch):
     (here / "mine.py").write_text(VERIFIERS)
     given = ["generate", "a cat", "--model", model, "--steps", "2", "--budget", "2", "--verifier", "mine.py:good"]
@@ -188,6 +192,7 @@ def test_resume_of_a_finished_run_reports_it_again(made, capsys):
     assert (run / "journal.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_resume_with_a_larger_budget_equals_one_run_of_it(made, model, capsys):
     run, _ = made
     more = json.loads(done(capsys, ["resume", "run", "--budget", "5 images", "--json"]))
@@ -214,12 +219,9 @@ def test_resume_of_a_run_from_python_says_so(made, capsys):
 
 def started(model, out, *more):
     """A run in a process of its own that would take minutes, with some of it done."""
-    code = "import sys; from noisewright.cli import main; sys.exit(main())"
     given = arguments(model, "--steps", "20", "--out", str(out), "--batch-size", "2", *more, budget="5000 images")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *given], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
+    command = [sys.executable, "-m", "noisewright", *given]
+    process = warm.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         journal = out / "journal.jsonl"
@@ -264,6 +266,7 @@ def test_show_of_a_running_and_of_a_killed_run_with_a_torn_line(model, here, cap
     done(capsys, ["resume", "run", "--budget", f"{found['images'] + 3} images"])
 
 
+@pytest.mark.slow
 def test_full_disk_leaves_a_run_that_goes_on(model, here, capsys, monkeypatch):
     real, calls = os.fsync, []
 
@@ -284,6 +287,7 @@ def test_full_disk_leaves_a_run_that_goes_on(model, here, capsys, monkeypatch):
     assert (found["images"], found["nfe"]) == (6, 12)
 
 
+@pytest.mark.slow
 def test_unexpected_failure_is_one_line_that_names_the_run(model, here, capsys, monkeypatch):
     from noisewright.evaluate import report
 
@@ -298,6 +302,7 @@ def test_unexpected_failure_is_one_line_that_names_the_run(model, here, capsys, 
 # Showing and scoring
 
 
+@pytest.mark.slow
 def test_show_lists_candidates_curve_and_cost(made, capsys):
     _, found = made
     shown = json.loads(done(capsys, ["show", "run", "--json"]))
@@ -313,6 +318,7 @@ def test_show_lists_candidates_curve_and_cost(made, capsys):
         assert part in text
 
 
+@pytest.mark.slow
 def test_score_sorts_and_expands_directories(made, here, capsys):
     Image.new("RGB", (50, 20), "white").save(here / "white.png")
     Image.new("L", (7, 9), 0).save(here / "black.jpg")
@@ -324,6 +330,7 @@ def test_score_sorts_and_expands_directories(made, here, capsys):
     assert "white.png" in done(capsys, given)
 
 
+@pytest.mark.slow
 def test_score_of_one_corrupt_image_among_others(made, here, capsys):
     (here / "bad.png").write_text("no image")
     given = ["score", "bad.png", "run/best.png", "--prompt", "x", "--verifier", "brightness"]
@@ -444,6 +451,7 @@ def test_generate_refuses_directories_that_are_no_pipeline(here, capsys):
     refused(capsys, arguments("pickles"), "safetensors", "refused")
 
 
+@pytest.mark.slow
 def test_generate_refuses_places_it_cannot_write(made, model, here, capsys):
     (here / "file").write_text("x")
     refused(capsys, arguments(model, "--out", "file"), "file")
@@ -516,7 +524,7 @@ def shown_help(name):
     code = "import sys; from noisewright.cli import main; sys.exit(main())"
     given = [sys.executable, "-c", code, *(name.split("-") if name != "noisewright" else []), "--help"]
     environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1"}
-    return subprocess.run(given, capture_output=True, text=True, check=True, env=environment).stdout.rstrip()
+    return warm.run(given, capture_output=True, text=True, check=True, env=environment).stdout.rstrip()
 
 
 def with_help(text, shown=shown_help):
@@ -536,6 +544,7 @@ def test_documented_help_is_the_programs():
     assert " ".join(now.split()) == " ".join(text.split()), "run: python tests/cli/test_cli.py"
 
 
+@pytest.mark.slow
 def test_refine_starts_from_an_image_it_is_given(here, model, capsys):
     first = done(capsys, [*arguments(model), "--out", "one", "--json"])
     words = ["--search", "refine", "--search-arg", "population=2", "--search-arg", "elites=1", "--search-arg"]
@@ -551,6 +560,7 @@ def test_refine_starts_from_an_image_it_is_given(here, model, capsys):
     assert json.loads(found)["best"]["scores"]["brightness"] >= best["scores"]["brightness"]
 
 
+@pytest.mark.slow
 def test_refine_refuses_an_image_that_its_noise_does_not_make(here, model, capsys):
     steps = ["--steps", "20"]
     words = [*steps, "--search", "paths", "--search-arg", "children=2", "--search-arg", "width=1"]
@@ -571,6 +581,7 @@ def test_refine_refuses_what_is_no_image_of_ours(here, model, capsys):
     refused(capsys, [*arguments(model), "--search", "refine", "--search-arg", "start=gone.png"], "gone.png")
 
 
+@pytest.mark.slow
 def test_gradient_on_the_command_line(here, model, capsys):
     words = ["--search", "gradient", "--search-arg", "iterations=2", "--search-arg", "rate=1", "--solver", "ddim"]
     found = json.loads(done(capsys, [*arguments(model, budget="20 nfe"), *words, "--out", "run", "--json"]))

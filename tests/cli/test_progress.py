@@ -3,7 +3,6 @@
 import io
 import pickle
 import re
-import subprocess
 import sys
 import types
 import warnings
@@ -13,6 +12,7 @@ from dataclasses import replace
 import pytest
 
 import noisewright as nw
+import warm
 from noisewright import progress
 from noisewright.api import planned
 from noisewright.cli import progress as cli_progress
@@ -249,6 +249,7 @@ def test_a_notebook_may_ask_for_none(notebook):
     assert notebook == []
 
 
+@pytest.mark.slow
 def test_what_the_libraries_say_does_not_reach_the_user_and_all_is_as_before():
     program = """
 import logging, warnings
@@ -270,7 +271,7 @@ found = nw.search(pipe, "two red circles " * 40, verifier="brightness", judge="n
 nw.search("noisewright/shapes", "a red circle", budget=1, num_inference_steps=1)
 assert state() == before
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = warm.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     assert done.stderr == ""

@@ -1,7 +1,6 @@
 """Many prompts from a file: a run each in one process, gone on with, not stopped by one that fails."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import pytest
 
 import noisewright as nw
 import tiny
+import warm
 from noisewright import cli
 from noisewright.outside.prompts import read_prompts
 from noisewright.run.reading import read_run
@@ -61,6 +61,7 @@ def refused(capsys, argv, *parts):
         assert part in err
 
 
+@pytest.mark.slow
 def test_a_run_for_each_prompt_as_by_itself(model, here, capsys):
     found = json.loads(done(capsys, words(model, "--out", "all", "--json")).out)
     assert (found["out"], found["prompts"]) == ("all", 3)
@@ -78,6 +79,7 @@ def test_a_run_for_each_prompt_as_by_itself(model, here, capsys):
         assert requests[0] == requests[1]
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_and_makes_nothing_twice(model, here, capsys):
     done(capsys, words(model, "--out", "all"))
     times = {path: path.stat().st_mtime_ns for path in (here / "all").rglob("*") if path.is_file()}
@@ -90,6 +92,7 @@ def test_the_same_command_goes_on_and_makes_nothing_twice(model, here, capsys):
     assert all("has spent already" in one["error"] for one in less["runs"])
 
 
+@pytest.mark.slow
 def test_one_that_fails_takes_no_other_away(model, here, capsys):
     (here / "mine.py").write_text(PICKY)
     out, err = done(capsys, words(model, "--out", "all", "--json", verifier="mine.py:picky"), 1)
@@ -103,6 +106,7 @@ def test_one_that_fails_takes_no_other_away(model, here, capsys):
     assert out.count("found") == 2
 
 
+@pytest.mark.slow
 def test_what_is_wrong_for_all_is_refused_before_anything_is_spent(model, here, capsys):
     refused(capsys, words(model, "--out", "all", "--verifier", "brightnes"), "did you mean brightness?")
     refused(capsys, words(model, "--out", "all", "--search-arg", "n=0"), "n of at least 1")
@@ -113,6 +117,7 @@ def test_what_is_wrong_for_all_is_refused_before_anything_is_spent(model, here, 
     assert not (here / "runs").exists() or not list((here / "runs").iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "says"),
     [(["--seed", "2"], "expected seed 0, got 2"), (["--steps", "1"], "num_inference_steps 2, got 1"),
@@ -130,6 +135,7 @@ def test_a_directory_of_runs_with_other_settings_is_refused_before_anything_is_s
     assert [one["status"] for one in found["runs"]] == ["done", "done"]
 
 
+@pytest.mark.slow
 def test_another_model_in_its_place_is_no_run_found(model, tmp_path, here, capsys):
     place = here / "model"
     tiny.sd().save_pretrained(place, safe_serialization=True)
@@ -168,6 +174,7 @@ def test_what_cannot_be_asked_together(model, here, capsys):
     refused(capsys, words(model, "--out", "file"), "file")
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_what_all_cost(model, here, capsys):
     found = json.loads(done(capsys, words(model, "--dry-run", "--json")).out)
     assert (found["images"], found["prompts"], found["all"]["images"], found["all"]["nfe"]) == (2, 3, 6, 12)
@@ -175,13 +182,11 @@ def test_a_dry_run_says_what_all_cost(model, here, capsys):
     assert sorted(path.name for path in here.iterdir()) == ["prompts.txt"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_all_and_the_same_command_goes_on(model, here, capsys):
-    code = "import sys; from noisewright.cli import main; sys.exit(main())"
-    argv = words(model, "--out", "all", "--batch-size", "1", budget="40 images", steps=10)
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    argv = words(model, "--out", "all", "--batch-size", "1", budget="20 images", steps=4)
+    command = [sys.executable, "-m", "noisewright", *argv]
+    process = warm.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not list((here / "all").glob("0002*/images/*.png")):
         time.sleep(0.02)
@@ -194,7 +199,7 @@ def test_ctrl_c_ends_all_and_the_same_command_goes_on(model, here, capsys):
     assert read_run(second)["status"] == "interrupted"
     more = json.loads(done(capsys, [*argv, "--json"]).out)
     assert [one["status"] for one in more["runs"]] == ["found", "done", "done"]
-    assert {one["images"] for one in more["runs"]} == {40}
+    assert {one["images"] for one in more["runs"]} == {20}
 
 
 # From Python
@@ -248,6 +253,7 @@ def test_files_with_a_prompt_a_line(tmp_path):
         read_prompts(tmp_path / "a.txt", distinct=True)
 
 
+@pytest.mark.slow
 def test_the_table_has_as_many_decimals_as_the_scores_deserve(here, model, capsys):
     (here / "prompts.txt").write_text("a cat\na dog\n")
     (here / "counted.py").write_text(

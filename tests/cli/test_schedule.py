@@ -87,6 +87,7 @@ def test_measure_writes_a_table_that_fit_reads_and_show_prints(models, errors, t
     assert "cpe_before" in text
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("method", ["gits", "dmn"])
 def test_other_methods_and_compare(models, method, tmp_path, capsys):
     file = tmp_path / "s.json"
@@ -120,6 +121,7 @@ def test_measure_of_own_samples(models, tmp_path, capsys):
     assert all(one["verdict"] for one in found["levels"])
 
 
+@pytest.mark.slow
 def test_wrong_use_is_one_line(models, errors, pictures, tmp_path, capsys):
     fit = ("fit", "--model", models / "sd", "--steps", 4, "--out", tmp_path / "s.json")
     assert "did you mean vrg" in refused(capsys, *fit, "--method", "vgr")
@@ -229,6 +231,7 @@ def fitted(models, tmp_path_factory):
     return file
 
 
+@pytest.mark.slow
 def test_force_does_not_change_the_number_of_steps(errors, fitted, unloaded, tmp_path, capsys):
     argv = ("fit", "--method", "vrg", "--errors", errors, "--steps", 5, "--out", tmp_path / "s.json", "--force")
     assert "schedule of 5 steps, got 4" in refused(capsys, *argv, "--from", fitted)
@@ -247,6 +250,7 @@ def test_what_is_fitted_ends_where_its_start_does(models, errors, tmp_path, caps
         assert json.loads(done(capsys, *fit, "--method", method, *some))["sigma"][-1] == 0
 
 
+@pytest.mark.slow
 def test_compared_schedules_end_at_the_clean_image_unless_they_are_to_keep_their_ends(models, capsys):
     argv = ("compare", "uniform", "pipeline", "--model", models / "sd", *FEW, "--steps", 3)
     rows = {one["schedule"]: one for one in json.loads(done(capsys, *argv, "--json"))["schedules"]}
@@ -264,6 +268,7 @@ def test_compared_schedules_end_at_the_clean_image_unless_they_are_to_keep_their
     assert "uniform was" not in text
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("change", "word"),
     [
@@ -294,6 +299,7 @@ def test_levels_outside_the_models_range_are_refused(change, word, models, fitte
     assert not list((tmp_path / "run").rglob("*.png"))
 
 
+@pytest.mark.slow
 def test_generate_takes_a_schedule_of_another_model_by_force(models, fitted, tmp_path, capsys):
     run = tmp_path / "run"
     argv = ["generate", "cat", "--model", models / "flow", "--schedule", fitted, "--verifier", "brightness"]
@@ -370,6 +376,7 @@ def shown(text, name):
     return json.loads(line.partition("=")[2])
 
 
+@pytest.mark.slow
 def test_the_euler_recipe_makes_our_image(bundled, six, capsys):
     schedule = load_for(six, PipelineSampler(bundled, "a red circle", num_inference_steps=6))
     levels = json.loads(six.read_text())["diffusers"]
@@ -386,6 +393,7 @@ def test_the_euler_recipe_makes_our_image(bundled, six, capsys):
     assert float((other - ours).abs().max()) > 50 * PIXEL
 
 
+@pytest.mark.slow
 def test_the_recipe_of_rounded_times_makes_our_image_at_those_times(bundled, six):
     schedule = load_for(six, PipelineSampler(bundled, "a red circle", num_inference_steps=6))
     times = [round(t) for t in json.loads(six.read_text())["diffusers"]["timesteps"]]
@@ -463,6 +471,7 @@ def {name}(images, prompt):
 """
 
 
+@pytest.mark.slow
 def test_images_without_a_score_are_told_and_win_nothing(models, tmp_path, capsys):
     (tmp_path / "none.py").write_text(VERIFIER.format(name="score", value="math.nan"))
     (tmp_path / "some.py").write_text(VERIFIER.format(name="score", value="1.0 if n else math.nan"))
@@ -479,6 +488,7 @@ def test_images_without_a_score_are_told_and_win_nothing(models, tmp_path, capsy
     assert "(1 of 3 images without)" in done(capsys, *compare, "--metric", "some.py:score")
 
 
+@pytest.mark.slow
 def test_compare_tells_what_each_schedule_costs(models, fitted, capsys):
     argv = ("compare", fitted, "uniform", "--model", models / "sd", *FEW, "--solver", "heun")
     rows = json.loads(done(capsys, *argv, "--json"))["schedules"]
@@ -511,6 +521,7 @@ def test_a_search_that_is_interrupted_leaves_its_best(models, monkeypatch, tmp_p
     assert "interrupted" not in read_schedule_file("s.json").figures
 
 
+@pytest.mark.slow
 def test_fid_is_compared_with_the_interval_of_its_change(models, tmp_path, capsys, monkeypatch):
     from noisewright.measures.statistics import FeatureStatistics
 
@@ -535,6 +546,7 @@ def test_fid_is_compared_with_the_interval_of_its_change(models, tmp_path, capsy
     assert low < second["change"] < high
 
 
+@pytest.mark.slow
 def test_without_a_terminal_lines_say_how_far_a_command_is(models, monkeypatch, capsys):
     """A line in 30 seconds; here they are not waited for."""
     from noisewright import progress

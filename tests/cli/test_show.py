@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import tiny
+import warm
 from noisewright import cli
 from noisewright.images.metadata import read_recipe
 from noisewright.images.reading import read_image
@@ -62,6 +63,7 @@ def made(model, here, capsys):
 # Why it won
 
 
+@pytest.mark.slow
 def test_an_ensemble_says_what_its_value_is_and_why_the_first_won(made, capsys):
     out = done(capsys, "show", "run").out
     assert re.search(r"#\s+id\s+seed\s+mean rank\s+brightness\s+sharpness\s+compressibility \(judge\)", out)
@@ -80,6 +82,7 @@ def test_an_ensemble_says_what_its_value_is_and_why_the_first_won(made, capsys):
 # Without noisewright
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("more", [[], ["--negative-prompt", "it's \"dark\"", "--guidance-scale", "3.5"]])
 def test_the_lines_of_plain_diffusers_make_the_winner(model, here, capsys, more):
     done(capsys, *arguments(model, "--batch-size", "1", *more))
@@ -90,6 +93,7 @@ def test_the_lines_of_plain_diffusers_make_the_winner(model, here, capsys, more)
     assert json.loads(done(capsys, "show", "run", "--diffusers", "--json").out)["code"] == code.rstrip("\n")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("more", "says"),
     [
@@ -159,6 +163,7 @@ def test_a_page_is_whole_and_asks_for_nothing(made, capsys):
     assert "color-scheme:light dark" in text
 
 
+@pytest.mark.slow
 def test_a_run_of_somebody_else_puts_no_code_into_the_lines(model, here, capsys):
     done(capsys, *arguments(model))
     whole = json.loads((here / "run" / "run.json").read_text())
@@ -180,6 +185,7 @@ def test_a_run_of_somebody_else_puts_no_code_into_the_lines(model, here, capsys)
     compile(lines, "lines", "exec")
 
 
+@pytest.mark.slow
 def test_a_page_goes_where_it_is_wanted(made, capsys):
     assert json.loads(done(capsys, "show", "run", "--html", "--out", "x.html", "--json").out)["file"] == "x.html"
     assert read_page("x.html").links
@@ -188,6 +194,7 @@ def test_a_page_goes_where_it_is_wanted(made, capsys):
         assert "expected" in done(capsys, "show", "run", *argv, code=2).err
 
 
+@pytest.mark.slow
 def test_a_page_of_a_run_that_is_hostile_or_just_begun(made, capsys):
     run = json.loads((made / "run.json").read_text())
     run["spec"]["sampler"]["prompt"] = '"><script>alert(1)</script>\x1b[31m'
@@ -222,12 +229,14 @@ def test_the_best_are_kept_as_files_and_judged(model, here, capsys):
     assert sorted(os.listdir("run/kept")) == [Path(one["file"]).name for one in found["kept"]]
 
 
+@pytest.mark.slow
 def test_fewer_than_asked_for_are_said(model, here, capsys):
     found = done(capsys, *arguments(model, "--keep", "9"))
     assert "4 of the 9 images to keep" in found.err
     assert len(os.listdir("run/kept")) == 4
 
 
+@pytest.mark.slow
 def test_with_a_short_search_the_winners_are_rendered_in_full(model, here, capsys):
     given = arguments(model, "--search-steps", "1", "--keep", "2", "--json", budget="6 images")
     found = json.loads(done(capsys, *given).out)
@@ -256,7 +265,7 @@ def going(model, here):
 
 
 def started(argv, **more):
-    return subprocess.Popen([sys.executable, "-m", "noisewright", *argv], text=True, stdout=subprocess.PIPE, **more)
+    return warm.Popen([sys.executable, "-m", "noisewright", *argv], text=True, stdout=subprocess.PIPE, **more)
 
 
 def until(true):
@@ -288,6 +297,7 @@ def test_a_run_is_followed_and_stopped(going, capsys):
     assert "which is not running" in done(capsys, "stop", "run", code=2).err
 
 
+@pytest.mark.slow
 def test_following_ends_quietly_with_ctrl_c_and_the_run_goes_on(going):
     watcher = started(["show", "run", "--follow"], stderr=subprocess.PIPE)
     watcher.stdout.readline()
@@ -301,6 +311,7 @@ def test_following_ends_quietly_with_ctrl_c_and_the_run_goes_on(going):
     assert going.poll() is None
 
 
+@pytest.mark.slow
 def test_following_ends_when_the_run_is_killed_and_says_so(going):
     watcher = started(["show", "run", "--follow"])
     watcher.stdout.readline()
@@ -310,11 +321,12 @@ def test_following_ends_when_the_run_is_killed_and_says_so(going):
     assert out.splitlines()[-1].startswith("killed: ")
 
 
+@pytest.mark.slow
 def test_a_terminal_sees_one_table_that_changes(going):
     ours, theirs = pty.openpty()
     argv = [sys.executable, "-m", "noisewright", "show", "run", "--follow", "--top", "2"]
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
-    watcher = subprocess.Popen(argv, stdout=theirs, stderr=theirs, env=environment)
+    watcher = warm.Popen(argv, stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)
     seen, end = b"", time.monotonic() + PATIENCE_SECONDS
     while seen.count(b"continue") < 3 and time.monotonic() < end:
@@ -334,6 +346,7 @@ def test_a_terminal_sees_one_table_that_changes(going):
     assert b"killed" in seen
 
 
+@pytest.mark.slow
 def test_a_run_that_is_over_is_shown_once(made, capsys):
     assert done(capsys, "show", "run", "--follow").out.count("\n") == 1
     assert "which is done" in done(capsys, "stop", "run", code=2).err

@@ -12,6 +12,7 @@ from contextlib import suppress
 import pytest
 from PIL import Image
 
+import warm
 from commands import run
 from noisewright import cli
 from noisewright.cli import progress, terminal
@@ -31,7 +32,7 @@ def in_terminal(arguments, before=""):
         f"import fcntl, signal, sys, termios\nfcntl.ioctl(0, termios.TIOCSCTTY, 0)\n{before}\n"
         "from noisewright.cli import main\nsys.exit(main())"
     )
-    process = subprocess.Popen(
+    process = warm.Popen(
         [sys.executable, "-c", code, *arguments], stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm"},
     )  # fmt: skip
@@ -111,6 +112,7 @@ def signalled(capsys, model, here, name):
     return run(capsys, [*given, "--batch-size", 1, "--budget", "2 images"]).code
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_run_that_is_told_to_end_saves_its_best_and_the_handlers_are_put_back(name, model, here, capsys):
     before = signal.getsignal(getattr(signal, name))
@@ -119,6 +121,7 @@ def test_a_run_that_is_told_to_end_saves_its_best_and_the_handlers_are_put_back(
     assert read_run(here / "run")["status"] == "interrupted"
 
 
+@pytest.mark.slow
 def test_a_second_hangup_does_not_end_the_saving(model, here, capsys, monkeypatch):
     real, saved = terminal.say, []
 
@@ -132,6 +135,7 @@ def test_a_second_hangup_does_not_end_the_saving(model, here, capsys, monkeypatc
     assert any("the best so far is saved" in text for text in saved)
 
 
+@pytest.mark.slow
 def test_an_ignored_hangup_stays_ignored(model, here, capsys):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

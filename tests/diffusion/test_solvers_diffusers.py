@@ -197,7 +197,7 @@ def step_noise(shape):
     return lambda index: torch.stack([gaussian(shape, 3, index)])
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(17)
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", ["sd", "sd3"])
 def test_parts_equal_the_whole_and_evaluations_are_counted(name, kind):

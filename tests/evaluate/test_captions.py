@@ -580,6 +580,7 @@ def test_score_and_evaluate_read_what_is_below(folder, capsys):
     assert not err
 
 
+@pytest.mark.slow
 def test_the_process_ends_with_the_exit_code():
     for given, code in ((["list", "nothing"], 2), (["--version"], 0)):
         assert subprocess.run([sys.executable, "-m", "noisewright", *given], capture_output=True).returncode == code

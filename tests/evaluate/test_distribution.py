@@ -169,6 +169,7 @@ def test_bad_features_are_refused():
         inception_score(torch.ones(4, 1))
 
 
+@pytest.mark.slow
 def test_kid_is_unbiased_and_its_error_is_the_spread_over_sets():
     """With truly different sets, the subsampling error is of the size of the spread over fresh sets."""
     found = [kid(some(300, 4, seed=2 * k), some(300, 4, 2 * k + 1, 0.3), size=100, subsets=40) for k in range(40)]

@@ -35,7 +35,7 @@ def ran(search, **more):
     return nw.search(sampler, pictures=False, **arguments)
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(11)
 @pytest.mark.parametrize("budget", BUDGETS, ids=str)
 @pytest.mark.parametrize("search", SEARCHES)
 def test_a_dry_run_is_what_the_run_costs(search, budget):
@@ -112,7 +112,7 @@ def test_progress_knows_what_a_search_of_its_own_end_will_cost():
 FITTING = [name for name in SEARCHES if name != "random"]
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize("search", FITTING)
 def test_a_budget_too_small_for_a_search_is_warned_of_with_the_smallest_that_is_not(search):
     plan = planned(search, budget="1 image")

@@ -30,6 +30,7 @@ def colours(image):
     return {colour for _, colour in image.getcolors(image.width * image.height)}
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("count", [1, 2, 9, 70])
 @pytest.mark.parametrize("size", [(16, 16), (64, 64), (1024, 512), (20, 700)])
 def test_contact_sheet_of_any_size(tmp_path, count, size):
@@ -102,6 +103,7 @@ def points(values):
     return [CurvePoint(n + 1, 10 * (n + 1), 0.5 * (n + 1), value, "x") for n, value in enumerate(values)]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("values", [[], [1.0], [-math.inf, 0.2, 0.2, 0.9], [-math.inf]])
 @pytest.mark.parametrize("names", [("clip",), ("clip", "aesthetic")])
 def test_curve_of_anything(tmp_path, values, names):

@@ -224,6 +224,7 @@ def test_a_weighted_sum_on_the_command_line(tmp_path, capsys):
         assert says in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_weights_in_a_search(tmp_path):
     from noisewright.api import search
     from noisewright.samplers.mixture import MixtureSampler

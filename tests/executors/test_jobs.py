@@ -45,6 +45,7 @@ def sde():
     return MixtureSampler(steps=STEPS, solver=Ddim(0.6))
 
 
+@pytest.mark.slow
 def test_a_particle_of_a_long_ancestry_is_pickled(far):
     again = pickle.loads(pickle.dumps(far))
     assert again == far
@@ -53,6 +54,7 @@ def test_a_particle_of_a_long_ancestry_is_pickled(far):
     assert pickle.loads(pickle.dumps(one)) == one
 
 
+@pytest.mark.slow
 def test_a_job_of_long_ancestries_is_pickled_once_for_all(far):
     others = [Particle("vary", (far,), {"cosine": 0.9, "draw": draw}, 0, STEPS) for draw in range(8)]
     ends = tuple(Particle("denoise", (one,), {"to": STEPS}, STEPS, STEPS) for one in others)
@@ -100,6 +102,7 @@ CASES = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("name", CASES)
 def test_another_process_gives_the_same_journal(tmp_path, processes, name, workers):
@@ -138,6 +141,7 @@ def test_memory_that_runs_out_elsewhere_is_paid_and_remembered_here(tmp_path, pr
     assert runs[1].batch_size == runs[0].batch_size == 2
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_in_several_workers_loses_no_image(tmp_path):
     run = open_run(tmp_path / "run", Forgetful(steps=STEPS), budget="24 images", batch_size=8, executor=Pool(2))
     go(run)
@@ -174,6 +178,7 @@ def test_what_is_no_executor_is_refused(executor, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_many_prompts_take_executors_by_name_alone(tmp_path, processes):
     with pytest.raises(TypeError, match="expected an executor as a name for many prompts"):
         list(nw.search_many("noisewright/shapes", ["two red circles"], out=tmp_path / "runs", executor=Pool()))

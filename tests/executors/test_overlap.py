@@ -128,6 +128,7 @@ def threads(run):
     return {thread for one in run.verifiers for thread in getattr(one, "threads", ())}
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", CASES)
 def test_the_journal_is_the_serial_one(tmp_path, name):
     serial, search = opened(tmp_path / "serial", name, False)
@@ -144,6 +145,7 @@ def test_the_journal_is_the_serial_one(tmp_path, name):
     assert (threads(run) <= {main}) == alone, "nothing was scored aside"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mixed", "nan", "late", "drafts", "looks", "memory"])
 @pytest.mark.parametrize("after", [False, True])
 def test_killed_at_every_write_and_resumed_equals_never_killed(tmp_path, name, after):
@@ -286,6 +288,7 @@ def test_a_server_is_asked_in_order_and_one_micro_batch_at_a_time(tmp_path):
         assert server.most_busy == 1
 
 
+@pytest.mark.slow
 def test_servers_are_waited_for_however_they_are_wrapped(tmp_path):
     pytest.importorskip("openai")
     served = [

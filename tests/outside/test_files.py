@@ -242,7 +242,7 @@ def commands(model, place):
 NEEDS_SUFFIX = {"evaluate --save-statistics": ".npz", "compare --plot": ".png"}
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("kind", ["pipe", "link to a device", "/dev/stdout"])
 @pytest.mark.parametrize("name", list(commands("", "")))
 def test_commands_refuse_places_that_are_no_file_before_anything_is_computed(name, kind, tmp_path, no_model, capsys):
@@ -319,6 +319,7 @@ def run_in(folder, capsys, *arguments):
     return run(capsys, arguments)
 
 
+@pytest.mark.slow
 def test_a_verifier_that_changes_the_working_directory_changes_nothing_else(model, wandering, capsys):
     done = run_in(
         wandering, capsys, "generate", "a cat", "--model", model, "--verifier", "v.py:wander", "--verifier",

@@ -76,6 +76,7 @@ def test_bundled_models_and_nothing_else(tmp_path, monkeypatch):
     assert bundled("noisewright/shapes") == MODELS / "shapes"
 
 
+@pytest.mark.slow
 def test_each_of_these_is_written_once():
     """Nobody else looks for near names or takes an error apart."""
     homes = {"get_close_matches": {"outside/messages.py", "verifiers/classifier.py"}}  # several nearest classes there

@@ -185,6 +185,7 @@ def test_anything_is_taken():
     assert clean(bytearray(b"x")) == "x"
 
 
+@pytest.mark.slow
 @given(
     st.one_of(st.text(max_size=200), st.binary(max_size=200), st.lists(st.sampled_from([*LEAKS, *PLAIN])).map(" ".join))
 )
@@ -197,6 +198,7 @@ def test_it_never_raises_and_once_is_enough(given):
     found.encode()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "part",
     ["a", "?", "http://", "*", ".", "a.", "Authorization:", "\x1b]", "-----BEGIN PRIVATE KEY-----", "api_key='", "x-",

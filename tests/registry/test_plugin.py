@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +9,8 @@ import pytest
 import torch
 
 import noisewright as nw
+import warm
+from commands import done
 from noisewright import registry
 from noisewright.testing import (
     CONTRACT,
@@ -36,7 +37,7 @@ def run(*words, check=True):
     """The command line in a process of its own, where the package is installed."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PLUGIN), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-m", "noisewright", *map(str, words)]
-    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    found = warm.run(command, env=environment, capture_output=True, text=True, check=False)
     assert not check or found.returncode == 0, found.stderr[-1000:]
     return found
 
@@ -68,6 +69,7 @@ def test_its_arguments_and_options_are_checked_as_ours(installed):
         registry.make_solver("example-ab2", 0.5)
 
 
+@pytest.mark.slow
 def test_its_solver_verifier_and_sampler_hold_theirs(installed):
     from noisewright_example.sampler import BlobPipeline, BlobSampler
 
@@ -120,14 +122,13 @@ def test_its_schedule_places_levels_on_any_model(installed):
 # On the command line
 
 
-@pytest.mark.slow
-def test_all_are_listed():
+def test_all_are_listed(installed, capsys):
     for kind, name in (
         ("searches", "example-tournament"), ("verifiers", "example-redness"), ("solvers", "example-ab2"),
         ("schedules", "example-arctan"), ("models", "example/blobs"), ("executors", "example-eager"),
         ("samplers", "example-blobs"),
     ):  # fmt: skip
-        assert name in run("list", kind).stdout
+        assert name in done(capsys, ["list", kind])
 
 
 @pytest.mark.slow

@@ -44,7 +44,7 @@ def taking_turns(first=0):
     return [(name, ("verifier", "judge")[(n + first) % 2]) for n, name in enumerate(NAMES)]
 
 
-@pytest.mark.sampled(16)
+@pytest.mark.sampled(46)
 @pytest.mark.parametrize(("name", "key"), taking_turns())
 def test_a_card_names_only_what_is_registered_and_in_the_package(
     name, key, model, marker, port, capsys, monkeypatch, tmp_path
@@ -86,6 +86,7 @@ def test_python_resolves_a_card_alike(name, model, marker, port, monkeypatch):
     assert not called()
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     "card",
     [
@@ -134,6 +135,7 @@ def test_a_card_is_read_through_one_schema(text, model, capsys):
     assert len(err) < 700
 
 
+@pytest.mark.slow
 def test_unknown_keys_of_a_card_are_said_once(model, capsys):
     (model / "noisewright.json").write_text(json.dumps({"verifier": "brightness", "verfier": "x", "\x1b[2J": 1}))
     capsys.readouterr()
@@ -192,7 +194,7 @@ def asked(run, **changes):
     edit(run / "run.json", lambda held: held.update(status="interrupted"))
 
 
-@pytest.mark.sampled(16)
+@pytest.mark.sampled(23)
 @pytest.mark.parametrize(("name", "key"), taking_turns(1))
 def test_a_run_directory_imports_nothing_and_calls_nobody(name, key, run, marker, port, capsys, monkeypatch, tmp_path):
     number, called = port
@@ -213,6 +215,7 @@ def test_a_run_directory_imports_nothing_and_calls_nobody(name, key, run, marker
         assert text in err
 
 
+@pytest.mark.slow
 def test_with_trust_the_file_is_imported(run, marker, capsys, tmp_path):
     (tmp_path / "look.py").write_text(code(marker))
     asked(run, judge=[f"{tmp_path / 'look.py'}:score"])
@@ -220,6 +223,7 @@ def test_with_trust_the_file_is_imported(run, marker, capsys, tmp_path):
     assert marker.exists()
 
 
+@pytest.mark.slow
 def test_with_trust_the_server_is_called(run, capsys):
     with serving(lambda seen, number: Reply({"scores": [1.0] * len(seen.body["images"])})) as server:
         asked(run, judge=[f"http:{server.url.removeprefix('http:')}/"])
@@ -229,11 +233,13 @@ def test_with_trust_the_server_is_called(run, capsys):
         assert server.seen
 
 
+@pytest.mark.slow
 def test_a_run_without_a_judge_goes_on(run):
     asked(run, judge=["none"])
     assert cli.main(["resume", str(run), "--budget", "3 images", "--json"]) == 0
 
 
+@pytest.mark.slow
 def test_scores_are_written_only_where_a_person_says(run, capsys, tmp_path):
     asked(run, score_cache=str(tmp_path / "elsewhere"))
     refused(capsys, ["resume", run, "--budget", "3 images"], "--trust", "elsewhere")

@@ -57,6 +57,7 @@ def test_a_picture_is_replayed_where_its_run_is_or_with_its_model(private, capsy
     assert replay(str(private / "run" / "best.png"), model=str(private / "moved")).identical
 
 
+@pytest.mark.slow
 def test_a_picture_of_before_is_still_replayed(private, tmp_path):
     place = str(private / "my-model")
     best = private / "run" / "best.png"

@@ -2,12 +2,11 @@
 
 import json
 import pickle
-import subprocess
-import sys
 
 import pytest
 import torch
 
+from commands import done, refused
 from noisewright import registry
 from noisewright.errors import VerifierFailed
 from noisewright.registry.verifiers import from_file
@@ -237,6 +236,7 @@ def test_a_function_that_a_call_may_spoil_or_that_may_cost_is_not_tried(name, tm
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.slow
 def test_the_first_call_leaves_no_trace(tmp_path):
     """Neither a score nor an image of it is anywhere: the function sees what it would have seen, and no more."""
     import noisewright as nw
@@ -250,27 +250,21 @@ def test_the_first_call_leaves_no_trace(tmp_path):
     assert "grey" not in (tmp_path / "run" / "journal.jsonl").read_text()
 
 
-def test_before_any_image_on_the_command_line(tmp_path):
+@pytest.mark.slow
+def test_before_any_image_on_the_command_line(tmp_path, capsys):
     (tmp_path / "mine.py").write_text("def f(images, prompt, factor: float = 1):\n    return images.maen() * factor\n")
     verifier = f"{tmp_path}/mine.py:f,factor=2"
-    command = [sys.executable, "-m", "noisewright", "generate", "one red circle", "--verifier", verifier]
-    command += ["--steps", "2", "--budget", "2 images", "--out", str(tmp_path / "run")]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert found.returncode == 1
-    assert "verifier f raised AttributeError" in found.stderr
-    assert "(mine.py, line 2)" in found.stderr
-    assert found.stderr.count("\n") == 1
+    command = ["generate", "one red circle", "--verifier", verifier, "--steps", "2", "--budget", "2 images"]
+    command += ["--out", tmp_path / "run"]
+    refused(capsys, command, "verifier f raised AttributeError", "(mine.py, line 2)", code=1)
     assert not (tmp_path / "run" / "images").exists()
     (tmp_path / "mine.py").write_text("def f(images, prompt, factor: float = 1):\n    return [factor] * len(images)\n")
-    subprocess.run(command, capture_output=True, text=True, check=True)
+    done(capsys, command)
     request = json.loads((tmp_path / "run" / "run.json").read_text())["request"]
     assert request["verifier"] == [verifier]
-    again = [*command[:3], "resume", str(tmp_path / "run"), "--budget", "3 images", "--json"]
-    refused = subprocess.run(again, capture_output=True, text=True, check=False)
-    assert refused.returncode == 2
-    assert "--trust" in refused.stderr
-    done = subprocess.run([*again, "--trust"], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["best"]["scores"]["f"] == 2.0
+    again = ["resume", tmp_path / "run", "--budget", "3 images", "--json"]
+    refused(capsys, again, "--trust")
+    assert json.loads(done(capsys, [*again, "--trust"]))["best"]["scores"]["f"] == 2.0
 
 
 SAME_NAME = '''from __future__ import annotations

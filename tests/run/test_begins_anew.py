@@ -52,7 +52,7 @@ def test_whether_a_scheduler_begins_anywhere_is_what_a_perfect_network_shows(nam
     assert (max(errors) < 0.01) is anywhere
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(22)
 @pytest.mark.parametrize("search", ["paths", "evolution"])
 @pytest.mark.parametrize(("name", "more", "anywhere"), CASES)
 def test_a_search_that_goes_back_takes_ddim_where_the_scheduler_cannot_be_entered(search, name, more, anywhere):
@@ -77,6 +77,7 @@ def test_our_solver_starts_from_a_state_of_the_first_level(name):
     assert all(high > low for high, low in zip(sampler.schedule.t, sampler.schedule.t[1:], strict=False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler"])
 def test_previews_are_made_only_where_levels_are_known(name):
     result = nw.search(

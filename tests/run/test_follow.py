@@ -269,6 +269,7 @@ def test_a_run_of_schema_1_is_watched_line_by_line(tmp_path, name):
     assert plain(overview_of(watch)) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/io"), reason="needs Linux")
 def test_a_look_at_a_long_run_reads_what_is_new_of_it(root):
     run = opened(root, "20000 images")

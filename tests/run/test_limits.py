@@ -275,6 +275,7 @@ def test_texts_have_an_end(argv, no_model, capsys, tmp_path):
     assert len(refused(capsys, argv, "at most")) < LONGEST
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--verifier", "--judge"])
 def test_verifiers_and_judges_have_an_end(option, no_model, capsys):
     assert len(refused(capsys, [*GENERATE, *([option, "brightness"] * 10**5)], "at most 64")) < LONGEST
@@ -299,6 +300,7 @@ def test_a_schedule_of_very_many_levels_is_refused():
     assert vp_schedule(10_000).steps == 10_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [["show"], ["compare", "uniform"]])
 def test_a_file_of_very_many_levels_is_refused(command, no_model, capsys, tmp_path):
     """A million levels took 90 seconds."""
@@ -330,6 +332,7 @@ def test_named_schedules_have_an_end(name):
     assert named_schedule(name, clock, 300).steps == 300
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     "given", [
         {"num_inference_steps": 10**9}, {"search_steps": 10**30}, {"batch_size": 10**49}, {"seed": 10**30},

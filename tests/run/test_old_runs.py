@@ -54,7 +54,7 @@ def test_they_are_shown(old, name, capsys):
         assert found["best"]["lineage"][0]["verb"] == "noise"
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CUT)
 def test_they_go_on_to_the_same_pixels(old, name, capsys):
     expected = json.loads((old / "expected.json").read_text())[name]
@@ -73,7 +73,7 @@ def test_they_go_on_to_the_same_pixels(old, name, capsys):
     assert json.loads(capsys.readouterr().out)["best"]["id"] == expected["best"]
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", [name for name in WHOLE if name != "gradient"])
 def test_their_images_are_replayed(old, name):
     found = replay(f"{old / 'runs' / name}:best")
@@ -87,6 +87,7 @@ def test_a_finished_one_is_told_again(old, capsys):
     assert json.loads(capsys.readouterr().out)["best"]["id"] == read_run(run)["summary"]["best"]["id"]
 
 
+@pytest.mark.slow
 def test_one_with_more_budget_goes_on(old, capsys):
     run = old / "runs" / "random"
     assert cli.main(["resume", str(run), "--budget", "6 images", "--json"]) == 0
@@ -108,6 +109,7 @@ def test_its_states_are_believed_only_where_they_hold(old, capsys):
     assert any("made again" in one for one in found["warnings"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["sched-dmn.json", "sched-vrg.json"])
 def test_its_schedules_are_used(old, file, capsys, tmp_path):
     assert cli.main(["schedule", "show", str(old / file), "--json"]) == 0
@@ -117,6 +119,7 @@ def test_its_schedules_are_used(old, file, capsys, tmp_path):
     assert read_image(tmp_path / "new" / "best.png")[0].shape == (64, 64, 3)
 
 
+@pytest.mark.slow
 def test_its_error_tables_are_used(old, capsys):
     out = old / "again.json"
     argv = ["schedule", "fit", "--method", "vrg", "--steps", "6", "--errors", str(old / "errors.json")]

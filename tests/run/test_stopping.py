@@ -188,6 +188,7 @@ def pipeline_sampler(scheduler=None):
     return PipelineSampler(tiny.sd(scheduler), "a cat", num_inference_steps=6, guidance_scale=3.0)
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_the_first_micro_batch_of_a_pipeline_leaves_a_picture(tmp_path):
     sampler = pipeline_sampler()
     sampler.meter.on_step = Counted(4)
@@ -216,6 +217,7 @@ def test_where_a_pipeline_cannot_tell_the_picture_is_made_from_the_start(tmp_pat
     assert run.best.id == run.baseline.id
 
 
+@pytest.mark.slow
 def test_a_search_that_is_interrupted_at_once_ends_with_a_result(tmp_path):
     out = tmp_path / "run"
     interrupted = Interrupting()

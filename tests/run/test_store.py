@@ -179,6 +179,7 @@ def test_a_line_that_stands_there_twice_counts_once(root):
     store.close()
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_of_a_line_goes_by(root):
     records = filled(root)
     journal = root / "journal.jsonl"
@@ -218,6 +219,7 @@ def test_a_file_system_without_locks_is_written_to_with_a_warning(root, error, m
     assert is_being_written(root) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mark", [True, False])  # without it, as a version before left it, looking takes the lock
 def test_looking_at_a_run_never_keeps_a_writer_out(root, mark):
     create(root).close()
@@ -309,6 +311,7 @@ except ValueError as error:
 """
 
 
+@pytest.mark.slow
 def test_of_two_starts_on_one_directory_one_goes_on(root):
     programs = [START.format(root=str(root), seed=seed) for seed in range(4)]
     started = [

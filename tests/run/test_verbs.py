@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import warm
 from noisewright.diffusion.noise import gaussian, renoise, rotate
 from noisewright.diffusion.solvers import Ddim
 from noisewright.errors import BudgetExhausted, RunInterrupted, TargetReached, VerifierFailed
@@ -368,6 +369,7 @@ def test_no_verb_ever_goes_over_the_budget(tmp_path, limit):
     assert run.best is not None
 
 
+@pytest.mark.slow
 def test_a_multistep_history_survives_the_disk_and_other_batch_mates(tmp_path):
     from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
@@ -643,7 +645,7 @@ def test_wrong_use_of_a_run(tmp_path):
 # Resuming
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("name", SEARCHES)
 def test_killed_at_every_write_and_resumed_equals_never_killed(tmp_path, name, after):
@@ -761,7 +763,7 @@ def test_sigkill_and_resume_equals_never_killed(tmp_path):
     processes = {}
     for number, how in ((2, "before"), (5, "torn"), (8, "after")):
         program = PROGRAM.format(tests=str(Path(__file__).parents[1]), root=str(tmp_path / how), number=number, how=how)
-        processes[number, how] = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
+        processes[number, how] = warm.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
     for (number, how), process in processes.items():
         _, said = process.communicate()
         assert process.returncode == -signal.SIGKILL, said.decode()
@@ -979,6 +981,7 @@ def deep(verb, count, **args):
     return particle
 
 
+@pytest.mark.slow
 def test_a_state_at_the_end_of_a_long_ancestry_is_made_again(tmp_path, monkeypatch):
     monkeypatch.setattr("noisewright.run.states.CACHED_STATES_BYTES", 4096)
     run = open_run(tmp_path / "run")
@@ -1011,6 +1014,7 @@ def climb(run, rounds, **more):
         found = run.finish(run.vary(found.particle.start, 1, 0.95))[0]
 
 
+@pytest.mark.slow
 def test_a_journal_names_ancestors_and_does_not_repeat_them(tmp_path):
     sizes = []
     for rounds in (50, 200):

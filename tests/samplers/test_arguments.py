@@ -90,6 +90,7 @@ def test_every_default_of_a_call_is_taken_back(name):
     assert list(found) == list(defaults)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("argument", "said"),
     [
@@ -106,6 +107,7 @@ def test_a_command_refuses_it_before_anything_is_spent(argument, said, tmp_path,
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_command_passes_it_on(tmp_path):
     pipe_of("sdxl").save_pretrained(tmp_path / "model")
     argv = ["generate", "a cat", "--model", tmp_path / "model", "--verifier", "brightness", "--out", tmp_path / "run",

@@ -235,6 +235,7 @@ def test_names_from_the_models_card(tmp_path):
     assert replay(f"{tmp_path / 'run'}:best").identical
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("name", "label"), [("flow", "dog"), ("dit", "goldfish")])
 def test_a_replay_has_its_class(tmp_path, folders, name, label):
     nw.search(

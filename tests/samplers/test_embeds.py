@@ -68,6 +68,7 @@ def close(found, expected):
     torch.testing.assert_close(found, expected, rtol=0, atol=ROUNDING * float(expected.std()))
 
 
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("guidance", [4.0, 1.0])
 @pytest.mark.parametrize("negative", [False, True])
 @pytest.mark.parametrize("name", ["sd", "sdxl", "sd3"])
@@ -150,6 +151,7 @@ def test_a_recipe_says_that_it_takes_the_embeddings_again(tmp_path):
         rebuild(recipe, pipe_kwargs={**given, "prompt_embeds": given["prompt_embeds"] * 2})
 
 
+@pytest.mark.slow
 def test_a_search_with_embeddings_has_plain_diffusers_baseline_and_is_made_again(tmp_path):
     pipe_of("sd").save_pretrained(tmp_path / "model")
     pipe = load_pipeline(tmp_path / "model", "cpu")

@@ -159,6 +159,7 @@ def test_an_encoder_in_training_is_asked_each_time():
     pipe.text_encoder.eval()
 
 
+@pytest.mark.slow
 def test_a_gradient_finds_the_prompt_encoded():
     pipe = tiny.sd()
     sampler = PipelineSampler(pipe, PROMPT, num_inference_steps=2, guidance_scale=1.0)
@@ -168,6 +169,7 @@ def test_a_gradient_finds_the_prompt_encoded():
         assert torch.isfinite(x.grad).all()
 
 
+@pytest.mark.slow
 def test_under_inference_mode():
     pipe = tiny.sd()
     with torch.inference_mode():

@@ -257,7 +257,7 @@ class Adapted(torch.nn.Linear):
         self.disable_adapters = False
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize(
     "change",
     [
@@ -298,6 +298,7 @@ def test_ip_adapter_scales_count():
 # What does not
 
 
+@pytest.mark.slow
 def test_calls_leave_it(model):
     for make in (tiny.sd, tiny.sdxl, tiny.sd3, tiny.dit, tiny.class_flow):
         pipe = make()
@@ -314,6 +315,7 @@ SCHEDULERS = [
 ]  # fmt: skip
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_what_set_timesteps_rewrites_is_left_out(name):
     try:
@@ -409,6 +411,7 @@ def test_components_that_say_nothing_are_named(caplog):
 # From files
 
 
+@pytest.mark.slow
 def test_the_digest_of_files_is_kept_and_proven(model, tmp_path, monkeypatch):
     root = tmp_path / "model"
     shutil.copytree(model, root)

@@ -170,6 +170,7 @@ def test_a_command_says_the_same_line(cache, blocked, capsys):
 # A single file's configurations
 
 
+@pytest.mark.slow
 def test_a_single_file_looks_for_the_configurations_of_its_kind(cache, saved, tmp_path, blocked):
     file = ldm.save(tiny.sd(), tmp_path / "one.safetensors")
     said = line(load_pipeline, file, "cpu")

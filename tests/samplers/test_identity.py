@@ -123,6 +123,7 @@ def exact(value):
     return repr(value)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(values, values)
 def test_records_are_equal_exactly_where_values_are(one, other):

@@ -52,6 +52,7 @@ def line(function, *args, **kwargs):
 # Variants
 
 
+@pytest.mark.slow
 def test_a_variant_is_what_diffusers_loads(saved):
     from diffusers import StableDiffusionPipeline
 
@@ -208,6 +209,7 @@ def test_a_file_that_is_no_checkpoint_is_told_in_one_line(name, tmp_path, config
     assert said in line(load_pipeline, path, config=config)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("suffix", [".ckpt", ".pt", ".pth", ".bin", ".CKPT"])
 def test_a_pickle_is_refused_with_the_way_to_convert_it(suffix, tmp_path, config):
     path = tmp_path / f"file{suffix}"
@@ -250,6 +252,7 @@ def longer(pipe):
     return type(pipe)(**{**pipe.components, "text_encoder": made}, requires_safety_checker=False)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("change", [deeper, wider, longer])
 def test_a_file_of_another_model_than_the_config_is_refused_either_way(change, single, config, tmp_path):
     other = change(tiny.sd())
@@ -260,6 +263,7 @@ def test_a_file_of_another_model_than_the_config_is_refused_either_way(change, s
     assert image(load_pipeline(file, "cpu", config=tmp_path / "other")).isfinite().all()
 
 
+@pytest.mark.slow
 def test_a_weight_that_is_left_out_is_missed(tmp_path, config):
     for key in ("model.diffusion_model.out.2.weight", "first_stage_model.post_quant_conv.weight",
                 "cond_stage_model.transformer.text_model.final_layer_norm.bias"):  # fmt: skip

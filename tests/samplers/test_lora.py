@@ -45,6 +45,7 @@ def line(function, *args, **kwargs):
 # With peft
 
 
+@pytest.mark.sampled(4)
 @needs_peft
 @pytest.mark.parametrize("weight", [1.0, 0.4, -0.5, 0.0])
 def test_a_lora_is_what_diffusers_makes_of_it(weight, tmp_path, saved):
@@ -100,6 +101,7 @@ def test_the_settings_that_diffusers_writes_beside_a_lora_are_taken(tmp_path, sa
     assert torch.equal(image(load_pipeline(saved, "cpu", loras=[(file, 1.0)])), image(pipe))
 
 
+@pytest.mark.slow
 @needs_peft
 def test_a_lora_is_recorded_by_its_content_and_weight_not_by_its_place(tmp_path, saved):
     file = write(tmp_path / "style.safetensors")
@@ -196,6 +198,7 @@ OTHERS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @needs_peft
 @pytest.mark.parametrize("name", OTHERS)
 def test_pipelines_of_other_families_take_loras_too(name, tmp_path):

@@ -121,6 +121,7 @@ def test_steps_beside_levels_one_by_one():
 # Words that nobody reads
 
 
+@pytest.mark.slow
 def test_words_past_the_encoders_limit_are_named():
     for make in (tiny.sd, tiny.sdxl, tiny.sd3):
         pipe = make()
@@ -151,6 +152,7 @@ def test_what_one_of_two_encoders_reads_is_read():
     assert unread_words([short, whole]) == unread_words([whole, short]) == []
 
 
+@pytest.mark.slow
 def test_warnings_are_in_the_result_and_in_json(tmp_path, capsys):
     tiny.sd().save_pretrained(tmp_path / "model", safe_serialization=True)
     capsys.readouterr()
@@ -200,6 +202,7 @@ def test_an_explicit_none_is_given_and_a_missing_one_is_not():
         PipelineSampler(pipe, PROMPT, num_inference_steps=2, pipe_kwargs={"colour": None})
 
 
+@pytest.mark.slow
 def test_a_recorded_none_is_given_again_only_where_it_was_given(tmp_path):
     tiny.sd().save_pretrained(tmp_path, safe_serialization=True)
     pipe = nw.load(str(tmp_path), device="cpu")
@@ -230,7 +233,7 @@ def carded(tmp_path):
 JUDGED = {"budget": "1 images", "num_inference_steps": 1}
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("card", "more", "judges"),
     [
@@ -259,6 +262,7 @@ def test_the_cards_judge_is_asked_by_python_and_by_the_command_line(carded, card
     assert json.loads(capsys.readouterr().out)["judges"] == judges
 
 
+@pytest.mark.slow
 def test_a_judge_of_the_card_that_cannot_be_asked_is_said(carded):
     foreign = nw.search(carded(judge="shapes-oracle"), "two red zebras", **JUDGED)
     assert foreign.judges == ()

@@ -37,6 +37,7 @@ def in_a_thread(work):
         return pool.submit(work).result(timeout=60)
 
 
+@pytest.mark.slow
 def test_searches_in_threads_take_turns_and_count_their_own_work():
     pipe = make()
     settings = [{"guidance_scale": 1.0 + n, "negative_prompt": "blue" if n else None} for n in range(4)]
@@ -149,6 +150,7 @@ def test_a_function_that_takes_a_pipeline_is_no_call_of_it():
     assert made(pipe).meter.nfe == 0
 
 
+@pytest.mark.slow
 def test_pipelines_that_share_a_network_take_turns_too():
     pipe = make()
     twin = StableDiffusionPipeline(**pipe.components, requires_safety_checker=False)
@@ -175,6 +177,7 @@ def test_pipelines_that_share_a_network_take_turns_too():
     assert first.meter.forwards == counted + 2 * STEPS
 
 
+@pytest.mark.slow
 def test_other_threads_may_draw_from_their_own_world_of_randomness():
     """A verifier elsewhere that draws from torch's global generator is no fault of the pipeline."""
     pipe = make()

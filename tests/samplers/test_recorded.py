@@ -45,12 +45,14 @@ def line(function, *args, kind=ValueError, **kwargs):
     return str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_variant_is_made_again(model, tmp_path):
     image = searched(load_pipeline(model, "cpu", variant="ema"), tmp_path / "run")
     assert read_recipe(image)[1]["sampler"]["variant"] == "ema"
     assert replay(image).identical
 
 
+@pytest.mark.slow
 def test_an_image_of_a_single_file_is_made_again(model, tmp_path):
     file = ldm.save(tiny.sd(), tmp_path / "one.safetensors")
     image = searched(load_pipeline(file, "cpu", config=model), tmp_path / "run")
@@ -71,6 +73,7 @@ def test_a_config_for_what_no_single_file_made_is_refused(model, tmp_path):
     assert "expected no config" in line(replay, image, config=model)
 
 
+@pytest.mark.slow
 @needs_peft
 def test_an_image_with_loras_is_made_again(model, tmp_path):
     files = [lora(tmp_path / "one.safetensors"), lora(tmp_path / "two.safetensors", 1)]
@@ -107,6 +110,7 @@ def test_a_lora_for_what_was_made_without_is_refused(model, tmp_path):
     assert "(none), got another" in said
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("loras", ["a", [1], [{"file": "a"}], [{"file": "a", "sha256": "b", "weight": 1.0}]])
 def test_forged_loras_of_a_recipe_are_refused(loras, model, tmp_path):
     image = searched(load_pipeline(model, "cpu"), tmp_path / "run")

@@ -62,6 +62,7 @@ def tensor(value=0.0):
     return made
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -206,6 +207,7 @@ def test_an_earlier_run_goes_on_and_is_replayed(models, tmp_path, capsys):
     assert read_run(tmp_path / "run")["spec"]["sampler"]["fingerprint"].startswith("2:")  # from now on
 
 
+@pytest.mark.slow
 def test_an_earlier_run_with_a_tensor_goes_on(models, tmp_path):
     pipe = nw.load(str(models / "control"), device="cpu")
     search(pipe, tmp_path / "run", image=tensor())
@@ -219,6 +221,7 @@ def test_an_earlier_run_with_a_tensor_goes_on(models, tmp_path):
     assert search(pipe, tmp_path / "run", image=tensor(), budget="3 images").images == 3
 
 
+@pytest.mark.slow
 def test_an_earlier_image_with_an_address_is_compared_by_its_pixels(models, tmp_path):
     pipe = nw.load(str(models / "control"), device="cpu")
     search(pipe, tmp_path / "run", image=stripes())

@@ -91,6 +91,7 @@ RIGHT = {
     "eta": [None, 0.0, 1],
     "schedule": [None, "karras"],
     "force": [False],
+    "no_check": [False, True],
     "seed": [0, 7, np.int64(3), 2**62],
     "ensemble": ["rank", "zsum", {"brightness": 1.0, "sharpness": np.float32(2)}],
     "score_cache": [None, Path("cache")],
@@ -136,12 +137,14 @@ def test_any_argument_gives_a_result_or_one_line(place, pipe, given_):
     outcome(pipe, given_)
 
 
+@pytest.mark.slow
 @settings(CASES, max_examples=60)
 @given(given_=arguments())
 def test_so_it_is_with_a_sampler(place, given_):
     outcome(MixtureSampler(steps=2), {"num_inference_steps": None, "prompt": "a mixture", **given_})
 
 
+@pytest.mark.sampled(11)
 @pytest.mark.parametrize("name", [name for name in RIGHT if name != "bugdet"])
 def test_every_right_value_is_taken(place, pipe, name):
     """The table above is right, or the fuzz would only meet refusals."""

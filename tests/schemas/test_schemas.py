@@ -138,7 +138,7 @@ RUNS = ["refine", "paths", "fk", "levels"]
 # What is right is read
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_what_noisewright_writes_fits_its_schemas(root, name):
     held = json.loads((root / name / "run.json").read_text())
@@ -158,7 +158,7 @@ def test_a_request_is_recorded_with_every_field(root):
 
 def test_requests_of_earlier_versions_are_completed(root):
     held = dict(read_run(root / "refine")["request"])
-    for name in ("force", "schedule", "class_label", "score_cache", "executor"):
+    for name in ("force", "schedule", "class_label", "score_cache", "executor", "no_check"):
         del held[name]
     held["search_args"] = [f"{name}={value}" for name, value in held["search_args"].items()]
     held["target"] = []
@@ -168,6 +168,7 @@ def test_requests_of_earlier_versions_are_completed(root):
 # run.json and the journal
 
 
+@pytest.mark.slow
 def test_a_mutated_run_is_shown_or_refused(run):
     held = json.loads((run / "run.json").read_text())
     refused = 0
@@ -194,7 +195,7 @@ def test_a_mutated_line_of_a_journal_is_right_or_refused(root, name):
     assert sum(one is not None for one in found) > len(found) // 2
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_with_a_forged_journal_is_shown_or_refused(root, tmp_path, name):
     shutil.copytree(root / name, tmp_path / "run")
@@ -420,6 +421,7 @@ def test_forged_lineages_are_refused(root, change, says):
     assert "m.png" in str(caught.value)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "lines",
     [
@@ -478,6 +480,7 @@ def test_forged_lineages_of_several_parents_are_refused():
             check_lineage(lines, "x")
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("path", "value", "says"),
     [
@@ -545,6 +548,7 @@ def test_a_mutated_schedule_is_read_or_refused(schedule):
         assert main("schedule", "show", schedule)[0] in (0, 2)
 
 
+@pytest.mark.slow
 def test_a_schedule_of_a_million_levels_is_refused_at_once(schedule):
     held = json.loads(schedule.read_text())
     held["t"] = [1.0] * 10**6

@@ -73,6 +73,7 @@ def distance(one, other):
     return float((one - other).abs().sum() / 2)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("kind", "temperature"), [("vp", 0.1), ("flow", 0.1), ("vp", 0.2), ("flow", 0.2)])
 def test_the_reference_is_the_tilted_mixture_but_for_the_steps(kind, temperature):
     """At 30 steps the sampler itself is 0.024 (VP) and 0.030 (flow) off, in total variation."""
@@ -158,6 +159,7 @@ def test_varied_states_have_the_distribution_of_noise(cosine):
     assert float((across - cosine * torch.eye(6)).abs().max()) < 8 / math.sqrt(count)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", ["vp", "flow"])
 def test_the_verbs_give_states_of_the_right_marginal(kind, tmp_path):
     """Through the run: states carried back and mutated, of one Gaussian whose marginals are known."""

@@ -36,6 +36,7 @@ def same(reading: Reading, scene: Scene) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_reads_what_was_drawn():
     rng = np.random.default_rng(8)
     prompts = [sample_prompt(rng, KINDS[i % 5]) for i in range(300)]

@@ -180,6 +180,7 @@ def pictures(tmp_path_factory):
     return tiny.captioned(tmp_path_factory.mktemp("pictures"), 8)
 
 
+@pytest.mark.slow
 def test_examples_can_be_skipped_batch_by_batch(pictures):
     pipe = tiny.sd()
 
@@ -197,6 +198,7 @@ def test_examples_can_be_skipped_batch_by_batch(pictures):
         assert all(torch.equal(a[1], b[1]) for a, b in zip(later, every[2:], strict=True))
 
 
+@pytest.mark.slow
 def test_the_command_goes_on_where_it_was_killed(pictures, monkeypatch, tmp_path, capsys):
     tiny.sd().save_pretrained(tmp_path / "sd", safe_serialization=True)
     monkeypatch.setattr(measuring, "SAVE_EVERY", 0.0)
@@ -435,6 +437,7 @@ def test_a_verifier_that_fails_later_costs_its_batch_alone(sampler, made_images,
         metric_values(levels, Ddim(), some, [ByVerifier(Answering([None]))])
 
 
+@pytest.mark.slow
 def test_compare_says_what_is_not_kept_and_asks_again(tmp_path, capsys):
     (tmp_path / "helper.py").write_text("scale = 1.0\n")
     (tmp_path / "mine.py").write_text(

@@ -42,6 +42,7 @@ def unloaded(monkeypatch):
     monkeypatch.setattr("noisewright.trajectory.model.load", lambda *_, **__: pytest.fail("a model was loaded"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_each_method_fits_a_schedule_that_a_search_takes(method, pipe, errors, tmp_path):
     more = {
@@ -60,6 +61,7 @@ def test_each_method_fits_a_schedule_that_a_search_takes(method, pipe, errors, t
     assert found.nfe == 3
 
 
+@pytest.mark.slow
 def test_a_fitted_schedule_is_a_start_and_can_be_compared(pipe, errors):
     first = nw.fit_schedule(pipe, steps=3, method="dmn")
     second = nw.fit_schedule(pipe, steps=3, method="vrg", errors=errors, start=first)
@@ -80,6 +82,7 @@ def test_a_fitted_schedule_is_a_start_and_can_be_compared(pipe, errors):
     assert [row.name for row in named.rows] == ["mine", "plain"]
 
 
+@pytest.mark.slow
 def test_the_picture_of_a_comparison_holds_every_point_and_name(pipe, tmp_path):
     names = ["uniform", "karras", "logsnr", "quadratic", "beta", "exponential"]
     found = nw.compare_schedules(
@@ -114,6 +117,7 @@ def test_a_function_is_a_metric_and_numbers_may_be_numpys(sampler):
     json.dumps(made.to_json())
 
 
+@pytest.mark.slow
 def test_own_samples_are_measured_and_written_down(pipe, tmp_path):
     table = nw.measure_schedule_errors(pipe, levels=5, count=4, prompts=["a cat", "a dog"], out=tmp_path / "e.json")
     assert table.images == 4
@@ -225,6 +229,7 @@ def reports_of(call, *given, **more):
     return seen
 
 
+@pytest.mark.slow
 def test_every_method_counts_and_says_the_time_that_is_left(sampler, pipe, errors):
     fits = {
         "vrg": {"errors": errors, "start": "uniform"}, "gits": {"nodes": 6, "samples": 4, "prompts": "a cat"},

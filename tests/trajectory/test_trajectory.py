@@ -541,6 +541,7 @@ def test_the_weights_are_the_integrals():
         assert weight == pytest.approx(np.trapezoid(np.exp(grid) * basis, grid), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_minimum_is_the_published_one_or_lower():
     start = half_log_snr(np.linspace(1, 1e-3, 7))
     made = dmn.minimise(start, power=2, evaluations=6000)
@@ -562,6 +563,7 @@ def smallest_gap(schedule):
     return min(one - other for one, other in itertools.pairwise(schedule.t))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("steps", "evaluations"), [(10, 4000), (20, 10000)])
 @pytest.mark.parametrize("power", [1.0, 2.0])
 def test_dmn_spreads_its_levels_at_any_number_of_steps(steps, evaluations, power):

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import noisewright
+import warm
 from loopback import Reply, serving
 from noisewright import cli, registry
 from noisewright.errors import VerifierFailed
@@ -160,6 +161,7 @@ def test_a_file_that_fails_later_costs_no_score(tmp_path, caplog):
     assert caplog.text.count("scores are not kept") == 1
 
 
+@pytest.mark.slow
 def test_a_search_asks_for_no_image_that_an_earlier_one_asked_for(tmp_path):
     given = {"budget": "3 images", "num_inference_steps": 1, "score_cache": tmp_path / "scores", "pictures": False}
     asked, best = [], []
@@ -175,6 +177,7 @@ def test_a_search_asks_for_no_image_that_an_earlier_one_asked_for(tmp_path):
     assert set(best[0][1]) == {"counted", "sharpness"}
 
 
+@pytest.mark.slow
 def test_generate_keeps_scores_where_it_is_told(tmp_path, capsys):
     given = ["generate", "a red circle", "--budget", "2 images", "--steps", "1", "--verifier", "brightness"]
     assert cli.main([*given, "--score-cache", str(tmp_path / "kept"), "--out", str(tmp_path / "run")]) == 0
@@ -245,6 +248,7 @@ def damaged(raw, rng):
     return bytes(found)
 
 
+@pytest.mark.slow
 def test_a_damaged_file_never_gives_other_scores(filled, tmp_path, caplog):
     rng, raw = random.Random(12), (filled / FILE).read_bytes()
     place, wrong = tmp_path / "bad", 0
@@ -363,7 +367,7 @@ for n in range(60):
 @pytest.mark.slow
 def test_two_processes_at_once(tmp_path):
     command = [sys.executable, "-c", WRITER, str(tmp_path)]
-    both = [subprocess.Popen([*command, name], stderr=subprocess.PIPE) for name in "ab"]
+    both = [warm.Popen([*command, name], stderr=subprocess.PIPE) for name in "ab"]
     for one in both:
         assert one.communicate()[1] == b""
         assert one.returncode == 0

@@ -81,6 +81,7 @@ def test_the_update_is_the_direct_distance_over_many_joinings(width):
         assert held.distance() == pytest.approx(float(found[slot % 5]), rel=EXACT)
 
 
+@pytest.mark.slow
 def test_the_update_of_512_features_and_a_wide_spectrum():
     scale = torch.logspace(0, -4, 512, dtype=torch.float64)
     reference, samples = some(1500, 512) * scale, some(1200, 512, 1) * scale * 1.2

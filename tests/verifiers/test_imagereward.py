@@ -273,6 +273,7 @@ def scenes(count):
         yield prompts[0].text, torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
 
 
+@pytest.mark.slow
 def test_the_bundled_reward_prefers_the_prompts_scene():
     verifier = make_verifier("shapes-reward")
     assert verifier.name == "shapes-reward"
@@ -282,6 +283,7 @@ def test_the_bundled_reward_prefers_the_prompts_scene():
     assert np.std([right - wrong for right, wrong in found]) > 0.1
 
 
+@pytest.mark.slow
 def test_the_bundled_aesthetic_prefers_what_is_clean():
     verifier = make_verifier("shapes-aesthetic")
     images = torch.cat([images for _, images in scenes(20)])

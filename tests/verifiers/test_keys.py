@@ -302,6 +302,7 @@ def generate(tmp_path, *more):
     )  # fmt: skip
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("kind", BAD)
 def test_what_a_verifier_s_server_echoes_is_nowhere(kind, tmp_path, monkeypatch, capfd):
     with serving(lambda seen, number: BAD[kind](seen)) as server:
@@ -313,6 +314,7 @@ def test_what_a_verifier_s_server_echoes_is_nowhere(kind, tmp_path, monkeypatch,
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kind", ["401", "elsewhere", "no rating"])
 def test_what_a_judge_s_server_echoes_is_nowhere(kind, tmp_path, monkeypatch, capfd):
     with serving(lambda seen, number: BAD[kind](seen)) as server:
@@ -323,6 +325,7 @@ def test_what_a_judge_s_server_echoes_is_nowhere(kind, tmp_path, monkeypatch, ca
     assert_clean(out, err, root=tmp_path)
 
 
+@pytest.mark.slow
 def test_what_a_judge_explains_is_kept_clean(tmp_path, monkeypatch, capfd):
     with serving(lambda seen, number: graded(SAID)) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", f"{server.url}/v1")
@@ -346,6 +349,7 @@ def test_a_server_of_scores_that_echoes_its_key_is_kept_clean(tmp_path, monkeypa
         shutil.rmtree(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_function_that_raises_with_a_key_is_kept_clean(tmp_path, capfd, monkeypatch):
     (tmp_path / "mine.py").write_text(f"def look(images, prompt):\n    raise ValueError({SAID!r})\n")
     assert generate(tmp_path, "--verifier", f"{tmp_path / 'mine.py'}:look") in (1, 2)

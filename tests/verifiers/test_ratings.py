@@ -188,6 +188,7 @@ def test_an_answer_cut_anywhere_is_no_answer():
                 read_rating(text[:end])
 
 
+@pytest.mark.slow
 def test_noise_around_an_answer_changes_nothing_or_is_refused():
     draw = random.Random(0)
     pieces = [
@@ -225,6 +226,7 @@ def test_noise_around_an_answer_changes_nothing_or_is_refused():
     assert taken > 500
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "part", ["{", "{a}", '{"a":1}', "{'", "<think>", "</think>", '{"score":7}', "score: 7 ", '"', "[", "\\"]
 )

@@ -4,7 +4,6 @@ import contextvars
 import copy
 import json
 import math
-import subprocess
 import sys
 import threading
 
@@ -13,6 +12,7 @@ import torch
 from PIL import Image
 
 import noisewright as nw
+import warm
 from noisewright import registry
 from noisewright.errors import VerifierFailed
 from noisewright.verifiers.http import HttpVerifier
@@ -232,7 +232,7 @@ def test_a_process_ends_well_under_a_call_that_computes(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "b.png")  # another size, so another call
     command = [sys.executable, "-m", "noisewright", "score", f"{tmp_path}/a.png", f"{tmp_path}/b.png", "--prompt", "x"]
     command += ["--verifier", f"{tmp_path}/busy.py:f,timeout=1", "--json"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    found = warm.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert found.returncode == 0, found.stderr
     assert [one["scores"]["f"] for one in json.loads(found.stdout)["images"]] == [0.5, None]
     assert found.stderr.count("no answer within 1 s (NaN for 1 of 2 images)") == 1

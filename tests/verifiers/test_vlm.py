@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+import warm
 from loopback import Reply, serving
 from noisewright import cli, registry
 from noisewright.errors import VerifierFailed
@@ -217,6 +218,7 @@ BAD = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_answer_is_asked_for_again(kind):
     tries = {}
@@ -399,7 +401,7 @@ VlmVerifier(Server("m", base_url=sys.argv[1], timeout=60))(torch.rand(3, 3, 4, 4
 @pytest.mark.slow
 def test_ctrl_c_ends_the_program_though_the_server_is_silent():
     with serving(lambda seen, number: Reply(graded(seen).body, after=60)) as server:
-        program = subprocess.Popen([sys.executable, "-c", PROGRAM, server.url], stderr=subprocess.DEVNULL)
+        program = warm.Popen([sys.executable, "-c", PROGRAM, server.url], stderr=subprocess.DEVNULL)
         try:
             while len(server.seen) < 3:
                 assert program.poll() is None

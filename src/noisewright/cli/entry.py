@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -95,10 +96,16 @@ def _check_here() -> None:
         raise ValueError(f"expected a working directory that is there, got one that is gone: {said}") from None
 
 
-def _command(arguments: list[str], for_good: bool) -> int:
+@cache
+def _commands(for_good: bool) -> Any:
+    """The commands with the output reserved for them, made once: signatures are slow to read."""
     command = typer.main.get_command(app)
     output.reserve(command, for_good)
-    found = command.main(args=arguments, prog_name="noisewright", standalone_mode=False)
+    return command
+
+
+def _command(arguments: list[str], for_good: bool) -> int:
+    found = _commands(for_good).main(args=arguments, prog_name="noisewright", standalone_mode=False)
     if isinstance(found, Ended):
         return found.code
     if found == 130:  # Ctrl-C, of which typer makes an exit

@@ -67,6 +67,9 @@ ScheduleOption = Annotated[
     str, typer.Option(help="A name from `list schedules`, or a schedule file.", metavar="NAME|FILE")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Take a schedule file that was made for another model.")]
+NoCheck = Annotated[
+    bool, typer.Option("--no-check", help="Do not hold the pipeline to its own plain call before the first search.")
+]
 Guidance = Annotated[float | None, typer.Option(help="As in diffusers; by default the model's.", metavar="G")]
 Negative = Annotated[str | None, typer.Option(help="As in diffusers.", metavar="TEXT")]
 Height = Annotated[int | None, typer.Option(help="Pixels; by default the model's.", min=1, metavar="H")]
@@ -117,7 +120,9 @@ ChannelsLast = Annotated[
 ]
 PipelineArg = Annotated[
     list[str] | None,
-    typer.Option(help="A further argument of the pipeline's call, NAME=JSON; may be repeated.", metavar="NAME=JSON"),
+    typer.Option(
+        help="A further argument of the pipeline's call, NAME=JSON; an image NAME=FILE; repeated.", metavar="NAME=JSON"
+    ),
 ]
 Keep = Annotated[
     int | None, typer.Option(help="Write the best K images as files of their own.", min=1, metavar="K")

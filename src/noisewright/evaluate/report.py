@@ -11,6 +11,7 @@ import math
 import textwrap
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +40,9 @@ LINE_INCHES = 0.22
 PAPER, INK, FAINT, ACCENT, BASE, LOST = "#ffffff", "#1b1f24", "#6a737d", "#d9480f", "#1864ab", "#d0d7de"
 
 
+@cache
 def prepare() -> None:
-    """Import and warm up matplotlib, so that a time-limited run does not pay for it at its end."""
+    """Import and warm up matplotlib, once, so that a time-limited run does not pay for it at its end."""
     figure = _figure(2, 2)
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1])

@@ -14,7 +14,7 @@ from noisewright.errors import out_of_memory
 from noisewright.executors import scoring
 from noisewright.executors.making import Making
 from noisewright.executors.protocol import Interrupted, Job, Leg, MakeJob, Outcome, ScoreJob, added, nothing_metered
-from noisewright.executors.steps import carry
+from noisewright.executors.steps import carry, origins_of, predicted
 from noisewright.images.metadata import encode_png, pixel_hash, pixels_of
 from noisewright.run.particle import Particle
 from noisewright.run.rows import State
@@ -125,8 +125,8 @@ class _MicroBatch:
         sources = self._job.leg.sources
         clean = self._known_estimates(sources)
         if clean is None:
-            clean = self._sampler.predict(self._begun(sources)[0], self._job.leg.index)
-        images, flags = self._decoded(clean)
+            clean = predicted(sources, self._sampler, self._begun(sources)[0], self._job.leg.index)
+        images, flags = self._decoded(clean, sources)
         return {"clean": clean, "images": torch.nan_to_num(images), "broken": _broken(images, flags)}
 
     def _ascend(self) -> dict[str, Any]:
@@ -143,7 +143,7 @@ class _MicroBatch:
 
     def _generate(self) -> dict[str, Any]:
         x, previews = self._to_the_end()
-        images, flags = self._decoded(x)
+        images, flags = self._decoded(x, self._job.leg.sources)
         broken = _broken(images, flags)
         images = torch.nan_to_num(images)
         pngs, pixels = [], []
@@ -163,8 +163,8 @@ class _MicroBatch:
         x, state = self._reached(look)
         clean = None if look.index < leg.sources[0].index else self._known_estimates(look.particles)
         if clean is None:
-            clean = sampler.predict(x, look.index)
-        previews = sampler.decode(clean)
+            clean = predicted(look.particles, sampler, x, look.index)
+        previews = sampler.decode(clean, **origins_of(look.particles, sampler))
         if look.index < leg.sources[0].index:  # it was passed already, and looked back to
             return self._reached(leg)[0], previews
         known = clean if sampler.can_advance else None
@@ -203,23 +203,24 @@ class _MicroBatch:
         for one in particles:
             found = known[one.id]
             if found is None:  # the file was lost: ask again
-                found = self._sampler.predict(self._begun([one])[0], one.index)
+                found = predicted([one], self._sampler, self._begun([one])[0], one.index)
                 self._estimates[one.id] = found
             rows.append(there(found, self._place))
         return torch.cat(rows)
 
-    def _decoded(self, x: Tensor) -> tuple[Tensor, list[bool]]:
-        """Images of clean states, and which of them a safety checker blacked out.
+    def _decoded(self, x: Tensor, particles: Sequence[Particle]) -> tuple[Tensor, list[bool]]:
+        """Images of clean states of particles, and which of them a safety checker blacked out.
 
         Where memory runs out they are decoded in halves, since the steps before are paid already.
         """
         try:
-            images = self._sampler.decode(x)
+            images = self._sampler.decode(x, **origins_of(particles, self._sampler))
             return images, flags_of(self._sampler, len(x))
         except Exception as error:
             if not out_of_memory(error) or len(x) == 1:
                 raise
-        parts = [self._decoded(part) for part in x.split((len(x) + 1) // 2)]
+        half = (len(x) + 1) // 2
+        parts = [self._decoded(x[:half], particles[:half]), self._decoded(x[half:], particles[half:])]
         return torch.cat([images for images, _ in parts]), [flag for _, flags in parts for flag in flags]
 
 

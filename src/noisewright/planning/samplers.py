@@ -10,10 +10,10 @@ from noisewright.errors import out_of_memory
 from noisewright.outside.messages import short
 from noisewright.registry.builtins import BEGINS_ANEW, FULL_STEPS, PREVIEWS, STEP_NOISE
 from noisewright.registry.located import located_model
-from noisewright.request import EMBEDS, LOADED_BY, RESERVED, Request, recorded
+from noisewright.request import EMBEDS, LOADED_BY, RESERVED, Request, check_callback, recorded
 from noisewright.run.ensembles import ensemble_weights
-from noisewright.samplers.arguments import arguments_from_json
-from noisewright.samplers.identity import is_content, original
+from noisewright.samplers.arguments import arguments_from_json, check_takes_image
+from noisewright.samplers.identity import is_content
 from noisewright.samplers.optional import (
     TakesLevels,
     begins_anywhere,
@@ -22,12 +22,14 @@ from noisewright.samplers.optional import (
     prediction_of,
     warnings_of,
 )
+from noisewright.samplers.pictures import from_record, names_file, opened
 from noisewright.samplers.pipeline import LEVELS
 from noisewright.samplers.protocol import Sampler
 from noisewright.samplers.recorded import COMPUTED
 from noisewright.samplers.source import source_of
 from noisewright.schemas.reading import is_directory, is_file
-from noisewright.schemas.request import Dtype
+from noisewright.schemas.request import CALLBACKS, Dtype
+from noisewright.schemas.typed import as_files
 
 NOT_TYPED = ("model", "given_pipeline", "pipeline_args")
 BESIDES = ("out", "progress", "pictures")
@@ -61,7 +63,10 @@ def records_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in arguments.items():
         if name in RESERVED:
             raise ValueError(f"expected no {name}, which noisewright sets itself, got {short(value)}")
-    return {name: recorded(value, name) for name, value in arguments.items()}
+    found = {name: recorded(as_files(name, value), name) for name, value in arguments.items()}
+    for name in CALLBACKS:
+        check_callback(name, found.get(name))
+    return found
 
 
 def call_arguments(request: Request, given: Mapping[str, Any], pipe: Any) -> dict[str, Any]:
@@ -74,17 +79,22 @@ def call_arguments(request: Request, given: Mapping[str, Any], pipe: Any) -> dic
 
     Raises:
         ValueError, TypeError: in one line, on a name that the pipeline does not take (with the nearest), on a value
-            that it does not take from JSON, and on a record that is a hash where its value is not given.
+            that it does not take from JSON, on a record that is a hash where its value is not given, and on a file that
+            is no image, or another one.
     """
     own = [one for one in Request.model_fields if one not in NOT_TYPED]
     registry.check_pipeline_args(pipe, request.pipeline_args, [*own, *BESIDES])
     for name, record in request.pipeline_args.items():
         if name not in given and is_content(record):
             raise ValueError(f"expected {name} itself, of which the request holds only a hash: {short(record)}")
-    values = {name: original(record, name) for name, record in request.pipeline_args.items() if name not in given}
+    for name, record in request.pipeline_args.items():
+        if names_file(record):
+            check_takes_image(pipe, name, record)
+    values = {name: from_record(record, name) for name, record in request.pipeline_args.items() if name not in given}
     of_json = {name: value for name, value in values.items() if value == request.pipeline_args[name]}
     values.update(arguments_from_json(pipe, of_json))
-    return {name: given[name] if name in given else values[name] for name in request.pipeline_args}
+    values.update({name: opened(as_files(name, given[name]), name) for name in request.pipeline_args if name in given})
+    return {name: values[name] for name in request.pipeline_args}
 
 
 def make_sampler(

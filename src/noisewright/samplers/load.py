@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -105,7 +107,20 @@ def _one_line(name: str) -> Iterator[None]:
     except Refused as error:
         raise ValueError(str(error)) from None
     except bad as error:
-        raise ValueError(f"model {shown(name)!r} could not be loaded: {clean(first_line(error))}") from error
+        why = _lacking(str(error)) or clean(first_line(error))
+        raise ValueError(f"model {shown(name)!r} could not be loaded: {why}") from error
+
+
+def _lacking(said: str) -> str | None:
+    """Which components a directory lacks, from what diffusers says of all that it expected; None of other errors."""
+    found = re.fullmatch(r"Pipeline <class '(.*)'> expected (.*), but only (.*) were passed\.?", said)
+    if found is None:
+        return None
+    module, _, kind = found[1].rpartition(".")
+    optional = getattr(getattr(sys.modules.get(module), kind, None), "_optional_components", ())
+    wanted, there = (re.findall(r"'(\w+)'", text) for text in found.groups()[1:])
+    lacking = [name for name in wanted if name not in there and name not in optional]
+    return f"it lacks {', '.join(lacking)}" if lacking else None
 
 
 def _beside(name: str, variant: str | None, adapters: Sequence[Any]) -> list[Any]:

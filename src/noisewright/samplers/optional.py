@@ -72,6 +72,34 @@ class SaysWhetherItKnowsLevels(Protocol):
 
 
 @runtime_checkable
+class DrawsInside(Protocol):
+    """A sampler whose calls may draw more than the starting noise, such as the posterior of an image's encoding.
+
+    Its ``denoise``, ``predict`` and ``decode`` take ``origins``: for each state the seed of the starting noise that it
+    comes from in the end, whose generator that is drawn from.
+
+    Attributes:
+        draws_inside: whether they do.
+    """
+
+    @property
+    def draws_inside(self) -> bool: ...
+
+
+@runtime_checkable
+class Composes(Protocol):
+    """A sampler that may make its first state itself, of an image and noise.
+
+    Attributes:
+        composes: whether it does: what stands at index 0 is then the unit noise alone, which no later state can be
+            carried back to.
+    """
+
+    @property
+    def composes(self) -> bool: ...
+
+
+@runtime_checkable
 class TakesLevels(Protocol):
     """A sampler that can be had on other levels, which ``--schedule`` asks for."""
 
@@ -100,6 +128,28 @@ class KeepsStates(Protocol):
 
     @property
     def device(self) -> torch.device: ...
+
+
+@runtime_checkable
+class KnowsPlainCall(Protocol):
+    """A pipeline that is called in place of a person's, whose own call takes other arguments for the same image."""
+
+    def plain_arguments(self, given: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of the person's own pipeline for those of this one."""
+        ...
+
+
+@runtime_checkable
+class SaysWhatItCan(Protocol):
+    """A sampler that may not be able to do all that a search can ask of it.
+
+    Attributes:
+        can_split: whether its way can be cut into segments.
+        most_at_once: how many images it makes at a time; None is any number.
+    """
+
+    can_split: bool
+    most_at_once: int | None
 
 
 def warnings_of(sampler: object) -> list[str]:
@@ -133,6 +183,16 @@ def knows_levels(sampler: object) -> bool:
     return sampler.knows_levels if isinstance(sampler, SaysWhetherItKnowsLevels) else True
 
 
+def draws_inside(sampler: object) -> bool:
+    """Whether a sampler takes the seeds that states come from in the end; it does not where it does not say."""
+    return isinstance(sampler, DrawsInside) and sampler.draws_inside
+
+
+def composes(sampler: object) -> bool:
+    """Whether a sampler makes its first state itself; it does not where it does not say."""
+    return isinstance(sampler, Composes) and sampler.composes
+
+
 @contextmanager
 def resident(sampler: object) -> Iterator[torch.device]:
     """Within the block a sampler that can leaves states where it computes. Gives the place where they are."""
@@ -144,3 +204,14 @@ def resident(sampler: object) -> Iterator[torch.device]:
         yield sampler.device
     finally:
         sampler.resident = before
+
+
+def can_split(sampler: object) -> bool:
+    """Whether a sampler's way can be cut into segments; it can where it does not say."""
+    return sampler.can_split if isinstance(sampler, SaysWhatItCan) else True
+
+
+def most_at_once(sampler: object, wanted: int) -> int:
+    """How many images a sampler makes at a time where ``wanted`` are."""
+    most = sampler.most_at_once if isinstance(sampler, SaysWhatItCan) else None
+    return wanted if most is None else min(wanted, most)

@@ -68,3 +68,8 @@ def source_of(pipe: Any) -> Source | None:
         return _sources.get(pipe)
     except TypeError:  # no object that can be looked up
         return None
+
+
+def name_of(pipe: Any) -> str:
+    """What a pipeline object calls itself: where it was loaded from, or its class."""
+    return str(getattr(pipe, "name_or_path", "") or type(pipe).__name__)

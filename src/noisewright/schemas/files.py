@@ -35,6 +35,7 @@ from noisewright.schemas.checked import (
 )
 from noisewright.schemas.lineage import MOST_LINES, check_lineage
 from noisewright.schemas.summary import Levels, Limit, PlainJson, Scores, SummaryJson
+from noisewright.schemas.verdicts import KeptVerdictJson
 
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 """What a pipeline may be loaded in; float64 by those who hold one in Python."""
@@ -249,6 +250,7 @@ class RunJson(TypedDict):
     spec: SpecJson
     request: NotRequired[PlainObject | None]
     plain: NotRequired[PlainJson | None]
+    checked: NotRequired[KeptVerdictJson]
     summary: NotRequired[SummaryJson]
 
 
