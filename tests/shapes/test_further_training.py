@@ -66,7 +66,8 @@ def test_a_model_is_trained_compared_and_kept_only_where_it_is_better(name, mode
 @pytest.mark.slow
 def test_the_speed_alone_changes_nothing(models, tmp_path):
     before = weights(models)
-    done = script("0.02", "--only", "shapes-reward", "--tiny", "--speed", "--work", str(tmp_path), "--models", str(models))
+    where = "--work", str(tmp_path), "--models", str(models)
+    done = script("0.02", "--only", "shapes-reward", "--tiny", "--speed", *where)
     assert done.returncode == 0, done.stderr
     assert "before" not in json.loads((tmp_path / "further-shapes-reward.json").read_text())
     assert weights(models) == before

@@ -82,9 +82,9 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--data", type=Path, help=f"directory of the parquet files; by default ${data.ENVIRONMENT}")
     parser.add_argument("--work", type=Path, default=Path("runs/further"))
-    parser.add_argument("--models", type=Path, default=MODELS, help="where the present weights are, and better ones go")
+    parser.add_argument("--models", type=Path, default=MODELS, help="the present weights, and where better ones go")
     parser.add_argument("--count", type=int, default=5000, help="pictures that are compared")
-    parser.add_argument("--tiny", action="store_true", help="at a size at which nothing is learned, to see that it runs")
+    parser.add_argument("--tiny", action="store_true", help="at a size at which nothing is learned")
     parser.add_argument("--speed", action="store_true", help="train only, on random pictures; keep nothing")
     options = parser.parse_args()
     work = options.work

@@ -163,8 +163,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, required=True, help="of training; data and measuring come on top")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--work", type=Path, default=Path("runs/further"))
-    parser.add_argument("--models", type=Path, default=MODELS, help="where the present weights are, and better ones go")
-    parser.add_argument("--tiny", action="store_true", help="at a size at which nothing is learned, to see that it runs")
+    parser.add_argument("--models", type=Path, default=MODELS, help="the present weights, and where better ones go")
+    parser.add_argument("--tiny", action="store_true", help="at a size at which nothing is learned")
     parser.add_argument("--speed", action="store_true", help="train only: compare nothing, keep nothing")
     options = parser.parse_args()
     name, work = options.name, options.work
