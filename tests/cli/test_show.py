@@ -275,6 +275,7 @@ def until(true):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_run_is_followed_and_stopped(going, capsys):
     objects, lines = started(["show", "run", "--follow", "--json", "--top", "1"]), started(["show", "run", "--follow"])
     first = [objects.stdout.readline(), lines.stdout.readline()]
