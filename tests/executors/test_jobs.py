@@ -154,6 +154,7 @@ def test_memory_that_runs_out_in_several_workers_loses_no_image(tmp_path, proces
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_an_error_of_a_worker_is_raised_here(tmp_path):
     run = open_run(tmp_path / "run", Failing(steps=STEPS), budget="4 images", executor=Pool())
     with pytest.raises(RuntimeError, match="the model broke"):

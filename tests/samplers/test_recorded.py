@@ -90,6 +90,7 @@ def test_an_image_with_loras_is_made_again(model, tmp_path):
     assert "other.safetensors" in said
 
 
+@pytest.mark.slow
 @needs_peft
 def test_loras_are_found_where_the_run_says_they_were(model, tmp_path):
     file = lora(tmp_path / "one.safetensors")
