@@ -4,12 +4,13 @@ CONSTRAINTS ?= constraints-cpu.txt
 PIP_FLAGS ?= --quiet
 PROMPT ?= a blue circle, a yellow star and a red square
 BIN := .venv/bin
+OLDEST := 0.40.*
 
 WORKERS ?= auto
 # Each process compiles every test anew where Python may keep nothing: nine seconds of it.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
-.PHONY: install demo test test-fast check bench
+.PHONY: install demo test test-fast check bench families matrix
 
 install: .venv/installed
 
@@ -22,11 +23,24 @@ demo: install  ## the bundled model, by itself and after a search: runs/demo/bef
 	rm -rf runs/demo
 	$(BIN)/noisewright generate "$(PROMPT)" --budget "64 images" --out runs/demo
 
+.venv-oldest/installed: pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv .venv-oldest
+	grep -v '^diffusers' $(CONSTRAINTS) > .venv-oldest/constraints.txt || true
+	.venv-oldest/bin/pip install $(PIP_FLAGS) -c .venv-oldest/constraints.txt -e ".[dev]" "diffusers==$(OLDEST)"
+	touch $@
+
 test: install  ## everything; a process a core
 	$(PYTEST)
 
 test-fast: install  ## some of every room, in a minute
 	$(PYTEST) -m "not slow"
+
+families: install .venv-oldest/installed  ## every family of pipelines, with the newest and the oldest diffusers
+	$(PYTEST) tests/families
+	.venv-oldest/bin/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal tests/families
+
+matrix: install  ## what the families of pipelines do now, written into the package and into docs/pipelines.md
+	PYTHONPATH=src:tests $(BIN)/python tests/families/write_matrix.py $(FAMILIES)
 
 check: install  ## lint, types, and the direction of the imports
 	$(BIN)/ruff check

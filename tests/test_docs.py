@@ -11,14 +11,17 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from commands import run as run_command
+from families.family import family
 from noisewright import cli, registry
 
 ROOT = Path(__file__).parents[1]
@@ -36,7 +39,7 @@ PAGES = [
 NOT_RUN = {
     "SAMPLES, REAL and MODEL stand for your own": 1,
     "a server that runs for ever": 1,
-    "fetches gigabytes": 2,
+    "fetches gigabytes": 4,
     "needs an image that a control image went into": 1,
     "needs a LoRA file of the model's": 2,
     "needs a hub model": 1,
@@ -61,7 +64,16 @@ STAND_INS = [
 ]  # fmt: skip
 """What examples name that is not in the box, and what stands in for it."""
 
+TINY = {
+    "black-forest-labs/FLUX.1-dev": "flux",
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": "stable-diffusion",
+    "lllyasviel/control_v11p_sd15_canny": "sd-controlnet",
+    "Wan-AI/Wan2.1-T2V-1.3B-Diffusers": "wan-unipc",
+}
+"""Models of the hub that examples name, and the family of pipelines whose tiny one stands in for it."""
+
 SIZES = [
+    (r"\b(height|width)=\d+", r"\1=32"), (r"\bnum_frames=\d+", "num_frames=5"),
     (r'"(\d+) images"', lambda found: f'"{3 if int(found[1]) > 64 else 2} images"'),
     (r'"\d+ s"', lambda found: '"2 images"'), (r'"\d+ nfe"', lambda found: '"4 nfe"'),
     (r"num_inference_steps=\d+", lambda found: "num_inference_steps=2"), (r"--steps \d+", lambda found: "--steps 2"),
@@ -124,6 +136,22 @@ def small(text):
     return text
 
 
+@cache
+def written(name):
+    """A directory with the tiny pipeline of a family; of a control network with that alone."""
+    folder = Path(tempfile.mkdtemp(prefix="tiny-")) / name
+    pipe = family(name).make()
+    getattr(pipe, "controlnet", pipe).save_pretrained(folder)
+    return str(folder)
+
+
+def with_tiny(text):
+    """An example of Python with tiny pipelines in place of the hub's."""
+    for model, name in TINY.items():
+        text = text.replace(f'"{model}"', repr(written(name))) if f'"{model}"' in text else text
+    return text
+
+
 def with_sizes(given):
     """A command's arguments, with the small sizes that it does not say."""
     for name, more in SMALL.items():
@@ -178,7 +206,7 @@ def test_the_examples_of_a_page_run(page, stocked, tmp_path, monkeypatch, capsys
         if example.language == "bash":
             run_shell(example, capsys)
         else:
-            code = compile("\n" * (example.line - 1) + small(example.text), f"{ROOT / page}", "exec")
+            code = compile("\n" * (example.line - 1) + with_tiny(small(example.text)), f"{ROOT / page}", "exec")
             exec(code, names)
 
 

@@ -158,7 +158,7 @@ def test_paths_are_resolved(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"prompt": None}, "a prompt"), ({"prompt": ""}, "an empty one"), ({"prompt": 3}, "as text"),
+        ({"prompt": ""}, "an empty one"), ({"prompt": 3}, "as text"),
         ({"bugdet": 3}, "did you mean budget?"), ({"model": 3}, "a model as a name"), ({"model": "a\nb"}, "a path"),
         ({"verifier": 3}, "a verifier as its name"), ({"verifier": []}, "at least one verifier"),
         ({"verifier": ["clip"] * 99}, "at most 64"), ({"judge": [3]}, "a judge"), ({"budget": "2 parsecs"}, "parsecs"),

@@ -41,10 +41,12 @@ def search(
     negative_prompt: str | None = None,
     height: int | None = None,
     width: int | None = None,
+    frames: int | str | None = None,
     solver: str | None = None,
     eta: float | None = None,
     schedule: str | None = None,
     force: bool = False,
+    no_check: bool = False,
     seed: int = 0,
     ensemble: str | Mapping[str, float] = "rank",
     score_cache: str | Path | None = None,
@@ -55,6 +57,8 @@ def search(
     variant: str | None = None,
     config: str | Path | None = None,
     loras: str | Path | Sequence[Any] = (),
+    compile: bool = False,
+    channels_last: bool = False,
     keep: int | None = None,
     out: str | Path | None = None,
     progress: bool | Callable[[Run], None] | None = None,
@@ -79,12 +83,16 @@ def search(
             baseline and the final rendering are paid from it.
         target: stop as soon as a candidate scores this; with several verifiers a mapping from name to score.
         num_inference_steps, guidance_scale, negative_prompt, height, width: as in diffusers.
+        frames: of a video, which frames verifiers see and the PNG shows: a number, spread evenly from the first to the
+            last (by default 4), ``"first"``, ``"middle"`` or ``"last"``; the score is the mean over them.
         search_steps: search with this many steps and render the winner with ``num_inference_steps``.
         solver: ``None`` (the pipeline's own) or a name from ``noisewright list solvers``; ``eta`` in [0, 1] for those
             that have it.
         schedule: ``None`` (the pipeline's own noise levels), a name from ``noisewright list schedules``, or a schedule
             file; with the pipeline's own scheduler only where noisewright has its equal.
         force: take a schedule file that was made for another model: its levels, with this model's own times.
+        no_check: do not compare the pipeline with its own plain call first, which is done once for each kind of
+            pipeline and call (``noisewright check`` says more).
         seed: candidate k starts from the noise of ``torch.Generator("cpu").manual_seed(seed + k)``.
         ensemble: ``"rank"`` (mean rank within the prompt), ``"zsum"``, or the weights of a weighted sum of the scores
             as they are: ``{"clip": 1, "aesthetic": 0.5}`` or ``"clip=1,aesthetic=0.5"``.
@@ -94,8 +102,8 @@ def search(
         executor: who does the work: ``"local"`` is this process; a name from ``noisewright list executors``, or an
             object of the protocol (:class:`noisewright.executors.protocol.Executor`), which is not recorded: a run that
             another one continues writes the same journal.
-        device, dtype, variant, config, loras: where and how to load a ``pipe`` that is given by name, as
-            :func:`noisewright.load` takes them.
+        device, dtype, variant, config, loras, compile, channels_last: where and how to load a ``pipe`` that is given by
+            name, as :func:`noisewright.load` takes them. A pipeline object is taken as it is.
         keep: how many of the best images are written as files of their own.
         out: the run directory; a run of the same settings there is continued. By default a temporary one, which
             ``result.save()`` copies. Paths of the result are full ones.
@@ -158,7 +166,8 @@ def resume(
     """
     checked = check_arguments(progress=progress, pictures=pictures)
     root = check_directory(as_path("a run", run), "run")
-    before = request_of(root, read_run(root))
+    held = read_run(root)
+    before = request_of(root, held)
     request = with_changes(root, before, {"budget": budget, "target": target})
     given: dict[str, Any] = {"verifiers": completed(before.verifier, listed(verifiers), "verifiers"),
              "judges": completed(before.judge, listed(judges), "judges")}  # fmt: skip
@@ -170,7 +179,7 @@ def resume(
     if not trust:
         check_trust(root, before if pipe is None else request)
     with quiet():
-        made = plan(request, pipe=pipe, arguments=pipe_kwargs, **given)
+        made = plan(request, pipe=pipe, arguments=pipe_kwargs, checked=held.get("checked"), **given)
         return _executed(made, root, progress, checked.pictures)
 
 

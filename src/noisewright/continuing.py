@@ -142,13 +142,15 @@ def _check_there(run: Path, request: Request) -> None:
 
 
 def described(record: Any) -> str | None:
-    """What a recorded argument was, where the record is a hash: ``a tensor of shape (1, 77, 768)``."""
+    """What a recorded argument was, where the record is a hash: ``a tensor of shape (1, 768)``, ``the function f``."""
     from noisewright.samplers.identity import is_content
 
     if not is_content(record):
         return None
     if isinstance(record, Mapping) and len(record) == 1:
         kind, about = next(iter(record.items()))
+        if kind == "$function" and isinstance(about, list) and about:
+            return f"the function {about[0]}"
         shape = about[-1] if isinstance(about, list) and isinstance(about[-1], list) else None
         name = {"$tensor": "a tensor", "$array": "an array", "$image": "an image"}.get(kind, "a long value")
         return name if shape is None else f"{name} of shape ({', '.join(map(str, shape))})"

@@ -30,7 +30,8 @@ OURS = ("ClassConditionalFlowPipeline",)
 EULER, FLOW_EULER = "EulerDiscreteScheduler", "FlowMatchEulerDiscreteScheduler"
 NOT_ARGUMENTS = (
     "model", "pipeline", "fingerprint", "prompt", "class_label", "num_inference_steps", "solver", "eta", "schedule",
-    "levels", "dtype", "device", "none", "step_noise",
+    "levels", "dtype", "device", "none", "step_noise", "states", "variant", "config", "loras", "compile",
+    "channels_last", "frames",
 )  # fmt: skip
 """What of a sampler's description is no further argument of the pipeline's call."""
 
@@ -72,9 +73,19 @@ def _other_scheduler(pipe: Any) -> dict[str, Any] | None:
         if all(json.dumps(config.get(key)) == json.dumps(value) for key, value in known.items()):
             return None
     try:
-        return {"class": name, "config": json.loads(json.dumps(config))}
+        text = json.dumps(_without_infinities(pipe.scheduler, config), allow_nan=False)
+        return {"class": name, "config": json.loads(text)}
     except (TypeError, ValueError):
         return {"class": name, "config": None}
+
+
+def _without_infinities(scheduler: Any, config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration without the infinite numbers that its class has anyway (DPM-Solver's ``lambda_min_clipped``)."""
+    defaults = {one.name: one.default for one in inspect.signature(type(scheduler).__init__).parameters.values()}
+    return {
+        key: value for key, value in config.items()
+        if not isinstance(value, float) or math.isfinite(value) or defaults.get(key) != value
+    }  # fmt: skip
 
 
 def _scheduler_on_disk(model: str) -> dict[str, Any] | None:
@@ -178,6 +189,9 @@ def _pipeline(sampler: Mapping[str, Any], plain: Mapping[str, Any], request: Map
         more = "".join(f", {key}={request[key]!r}" for key in ("variant", "config") if request.get(key))
         lines = [f"pipe = {_class_of(sampler, request)}.{load}({model!r}, torch_dtype={dtype}{more})"]
         lines.append(f"pipe.to({sampler['device']!r})")
+    for name in ("compile", "channels_last"):
+        if sampler.get(name):
+            lines.append(f"# the same but for the rounding of sums: it was made with {name}")
     loras = _loras(request)
     for number, one in enumerate(loras):
         file = Path(one["file"])
@@ -209,7 +223,7 @@ def _call(sampler: Mapping[str, Any], plain: Mapping[str, Any], best: Mapping[st
     given: dict[str, Any] = {}
     if sampler.get("class_label") is not None:
         given["class_labels"] = [sampler["class_label"]]
-    else:
+    elif sampler["prompt"]:  # an unconditional pipeline has none
         given["prompt"] = sampler["prompt"]
     if plain.get("sigmas"):
         given["sigmas"] = plain["sigmas"]
@@ -222,5 +236,8 @@ def _call(sampler: Mapping[str, Any], plain: Mapping[str, Any], best: Mapping[st
     }  # fmt: skip
     lines = [f"    {name}={value!r}," for name, value in given.items()]
     seed = f"    generator=torch.Generator('cpu').manual_seed({best['seed']}),"
+    if "frames" in sampler:
+        lines = ["from diffusers.utils import export_to_video", "frames = pipe(", *lines, seed, ").frames[0]"]
+        return [*lines, "export_to_video(frames, 'best.mp4')"]
     return ["image = pipe(", *lines, seed, ").images[0]", "image.save('best.png')"]
 

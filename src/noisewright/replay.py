@@ -20,17 +20,21 @@ from noisewright.execute import versions
 from noisewright.images.metadata import encode_png, pixel_hash, read_image, read_recipe
 from noisewright.outside.files import check_output, write_atomically
 from noisewright.recipes import find_image, find_recorded_model, run_beside
-from noisewright.request import RESERVED
+from noisewright.request import RESERVED, check_callback
 from noisewright.run.particle import Particle, from_lineage, noise_particle
 from noisewright.run.store import Store
 from noisewright.run.verbs import Run
 from noisewright.samplers.device import check_device
 from noisewright.samplers.fingerprint import fingerprint, is_older, same_model
+from noisewright.samplers.parity import obeying
+from noisewright.samplers.pictures import opened
 from noisewright.samplers.pipeline import PipelineSampler
 from noisewright.samplers.protocol import Sampler
-from noisewright.samplers.recorded import SOURCE, loading_arguments
+from noisewright.samplers.recorded import SOURCE, images_of, loading_arguments
 from noisewright.samplers.settings import restored
-from noisewright.schemas.request import as_path, check_arguments
+from noisewright.samplers.verdict import Verdict
+from noisewright.schemas.request import CALLBACKS, as_path, check_arguments
+from noisewright.schemas.typed import as_files
 
 NOT_SETTINGS = (
     "model", "pipeline", "fingerprint", "prompt", "num_inference_steps", "solver", "eta", "schedule", "levels", "dtype",
@@ -38,7 +42,7 @@ NOT_SETTINGS = (
 )  # fmt: skip
 """What of a sampler's description is no argument of the pipeline's call."""
 
-NAMED_SETTINGS = ("class_label", "guidance_scale", "negative_prompt", "height", "width")
+NAMED_SETTINGS = ("class_label", "guidance_scale", "negative_prompt", "height", "width", "frames")
 
 MOST_AT_ONCE = 2**27
 """Pixels of a micro-batch that is rebuilt, whatever a recipe says of its size: 128 images of a megapixel."""
@@ -135,6 +139,8 @@ def replay(
     model = find_recorded_model(recipe, image, trust) if model is None else model
     request = run_beside(image).get("request")
     loading = loading_arguments(recipe["sampler"], what=str(image), loras=loras, config=config, request=request)
+    pipe_kwargs = {name: opened(as_files(name, one), name) for name, one in (pipe_kwargs or {}).items()}
+    pipe_kwargs = {**images_of(recipe["sampler"], request, pipe_kwargs), **pipe_kwargs}
     sampler = rebuild(recipe, model, device, dtype, pipe_kwargs, loading)
     particle = _particle(recipe)
     best, how = _regenerate(sampler, [particle], particle, recipe), "alone"
@@ -189,6 +195,8 @@ def rebuild(
     for key in RESERVED:
         if key in settings:
             raise ValueError(f"expected no {key} in a recipe, which noisewright sets itself")
+    for key in CALLBACKS:
+        check_callback(key, made.get(key))
     named = {key: settings.pop(key, None) for key in NAMED_SETTINGS}
     found, solvers = "", [None, _solver(made)]  # the pipeline's own mostly maps to the recorded one
     levels = made.get("levels")
@@ -203,6 +211,11 @@ def rebuild(
         if all(rebuilt[key] == made[key] for key in rebuilt):
             return sampler
         found = rebuilt["schedule"]
+        if solver is not None or made["solver"] != type(pipe.scheduler).__name__:
+            continue
+        natively = obeying(sampler, Verdict(native=True))  # by the pipeline's own scheduler, as was proved to be right
+        if all(natively.description[key] == made[key] for key in rebuilt):
+            return natively
     raise RunMismatch(f"expected the noise levels {made['schedule']} of {made['solver']}, got {found} from {name}")
 
 

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from typing_extensions import TypedDict
 
 from noisewright import registry
+from noisewright.images.frames import CHOICES, is_choice
 from noisewright.outside.bounds import MOST_VERIFIERS, no_longer, no_more
 from noisewright.outside.messages import short
 from noisewright.registry.located import located_model, located_verifiers
@@ -36,6 +37,7 @@ from noisewright.schemas.checked import (
 )
 from noisewright.schemas.reading import is_directory, is_file
 from noisewright.schemas.request import (
+    CALLBACKS,
     DeviceName,
     Dtype,
     FilePath,
@@ -56,19 +58,22 @@ MOST_LORAS = 64
 MOST_KEPT = 10_000
 MOST_ARGUMENTS = 100
 
+NOTHING: dict[str, Any] = {"search_args": {}, "pipeline_args": {}, "compile": False, "channels_last": False}
+"""What None means for fields that cannot be None."""
+
 NONE = ["none"]
 """What asks for no judge at all, where the model's card names one."""
 
 RESERVED = (
-    "latents", "generator", "num_images_per_prompt", "output_type", "return_dict", "callback_on_step_end",
-    "callback_on_step_end_tensor_inputs", "callback", "callback_steps", "class_labels",
+    "latents", "generator", "num_images_per_prompt", "num_videos_per_prompt", "output_type", "return_dict",
+    "class_labels",
 )  # fmt: skip
 """Arguments of a pipeline's call that the search sets, or that would change what it sees."""
 
 EMBEDS = ("prompt_embeds", "pooled_prompt_embeds", "negative_prompt_embeds", "negative_pooled_prompt_embeds")
 """Arguments of a pipeline's call in place of the texts that they were encoded from."""
 
-LOADED_BY = ("model", "device", "dtype", "variant", "config", "loras")
+LOADED_BY = ("model", "device", "dtype", "variant", "config", "loras", "compile", "channels_last")
 """What a pipeline is loaded by, where it is not given itself."""
 
 OPTIONS = {"num_inference_steps": "steps", "search_args": "search_arg", "pipeline_args": "pipeline_arg",
@@ -133,6 +138,14 @@ def _own_names(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+def _frames(value: Any) -> Any:
+    """Which frames of a video are shown: numpy's numbers as Python's."""
+    found = _plain(value)
+    if found is not None and not is_choice(found):
+        raise wrong(CHOICES)
+    return found
+
+
 def _loras(value: Any) -> Any:
     """LoRA files as typed (``FILE[:WEIGHT]``), as (file, weight), or as they are recorded."""
     given = [value] if isinstance(value, (str, os.PathLike, Mapping)) else value
@@ -183,12 +196,14 @@ class Request(BaseModel):
     negative_prompt: Negative | None = is_("a negative_prompt as text")
     height: Whole | None = is_("a height above 0", ge=1, le=MOST_SIDE)
     width: Whole | None = is_("a width above 0", ge=1, le=MOST_SIDE)
+    frames: Annotated[int | str | None, BeforeValidator(_frames)] = is_(f"{CHOICES} as frames")
     solver: Name | None = is_("a solver as a name")
     eta: Real | None = is_("a finite number as eta")
     schedule: Annotated[FilePath | None, AfterValidator(_without_default_schedule)] = is_(
         "a schedule as a name or a file"
     )
     force: Flag = is_("force as True or False", False)
+    no_check: Flag = is_("no_check as True or False", False)
     seed: Whole = is_("a seed in [0, 2**63 - 2**32)", 0, ge=0, le=LARGEST_SEED - 2**32)
     ensemble: Name | Weights = is_("an ensemble as a name, or a weight for each verifier by name", "rank")
     score_cache: FilePath | None = is_("a score_cache as a directory")
@@ -201,6 +216,8 @@ class Request(BaseModel):
     loras: Annotated[list[LoraJson], Field(max_length=MOST_LORAS)] = is_(
         "loras as files, or (file, weight) of each", default_factory=list
     )
+    compile: Flag = is_("compile as True or False", False)
+    channels_last: Flag = is_("channels_last as True or False", False)
     pipeline_args: Annotated[
         PlainObject, BeforeValidator(_plain), AfterValidator(_jsonable), AfterValidator(_own_names),
         Field(max_length=MOST_ARGUMENTS),
@@ -209,8 +226,8 @@ class Request(BaseModel):
     given_pipeline: Name | None = is_("the class of a pipeline that was given as an object")
 
     def __init__(self, **given: Any) -> None:
-        if given.get("prompt") is not None or given.get("class_label") is None:
-            check_prompt(given.get("prompt"))
+        if given.get("prompt") is not None:  # whether one is needed, the pipeline knows
+            check_prompt(given["prompt"])
         no_longer(class_label=given.get("class_label"), negative_prompt=given.get("negative_prompt"))
         for name in given:
             if name not in type(self).model_fields:
@@ -268,9 +285,9 @@ def _read(given: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(judge, (list, tuple)) and not judge:
         found["judge"] = list(NONE)
     found["loras"] = _loras(given.get("loras") or [])
-    for name in ("search_args", "pipeline_args"):
-        if given.get(name, ()) is None:
-            found[name] = {}
+    for name, nothing in NOTHING.items():
+        if given.get(name, nothing) is None:
+            found[name] = nothing
     return found
 
 
@@ -278,16 +295,18 @@ def _read(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def recorded(value: Any, name: str) -> Any:
-    """A value of a pipeline's argument as it is recorded: JSON, with hashes for tensors, arrays and images.
+    """A value of a pipeline's argument as it is recorded: JSON, with hashes for tensors, arrays, images and functions.
+
+    Paths (``pathlib``) name images (:mod:`noisewright.samplers.pictures`).
 
     Raises:
         TypeError, ValueError: in one line, on what cannot be recorded.
     """
     if value is None or type(value) in (bool, int, str) or (type(value) is float and math.isfinite(value)):
         return value
-    from noisewright.samplers.identity import canonical
+    from noisewright.samplers.pictures import as_recorded
 
-    return canonical(value, name)
+    return as_recorded(value, name)
 
 
 def read_request(value: Any, where: str) -> Request:
@@ -355,3 +374,17 @@ def check_names(request: Request) -> None:
         if name in request.pipeline_args:
             value = short(request.pipeline_args[name])
             raise ValueError(f"expected no {name}, which noisewright sets itself, got {value}")
+    for name in CALLBACKS:
+        check_callback(name, request.pipeline_args.get(name))
+
+
+def check_callback(name: str, record: Any) -> None:
+    """Refuse a callback of the pipeline's call whose record is not that of a function: from text none is had.
+
+    Raises:
+        ValueError: in one line.
+    """
+    if record is not None and not (isinstance(record, Mapping) and set(record) == {"$function"}):
+        raise ValueError(
+            f"expected {name} as a function, which nw.search({name}=...) in Python takes, got {short(record)}"
+        )

@@ -363,22 +363,47 @@ def test_plain_calls_are_the_same_after_a_search():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_keeps_its_states_in_float32(dtype):
+@pytest.mark.parametrize("states", ["model", "float32"])
+def test_half_precision_rounds_its_states_as_the_pipeline_does_or_not_at_all(dtype, states):
     pipe = tiny.sd().to(dtype)
-    sampler = PipelineSampler(pipe, PROMPT, num_inference_steps=3, guidance_scale=4.0)
+    given = {"num_inference_steps": 3, "guidance_scale": 4.0}
+    sampler = PipelineSampler(pipe, PROMPT, **given, states=states, solver=Ddim())
     x = sampler.noise([3])
     assert x.dtype == torch.float32
     # the pipeline draws in its own dtype: rounded once
     assert torch.equal(x.to(dtype).float(), x)
     half, state = sampler.denoise(x, 0, 2)
     assert half.dtype == torch.float32
-    assert not torch.equal(half.to(dtype).float(), half)  # not rounded between steps
+    assert torch.equal(half.to(dtype).float(), half) == (states == "model")
     y, _ = sampler.denoise(half, 2, 3, state)
     assert torch.equal(y, sampler.denoise(x, 0, 3)[0])
     images = sampler.decode(y)
     assert bool(torch.isfinite(images).all())
     assert images.dtype == torch.float32
     assert sampler.description["dtype"] == str(dtype).removeprefix("torch.")
+    assert sampler.description.get("states") == ("model" if states == "model" else None)
+    clean = sampler.predict(x, 0)
+    assert torch.allclose(sampler.advance(x, 0, clean)[0], sampler.denoise(x, 0, 1)[0], atol=0.1, rtol=0.02)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("make", [tiny.sd, tiny.sdxl, tiny.sd3])
+def test_half_precision_gives_the_plain_image(dtype, make):
+    pipe = make().to(dtype)
+    pipe.set_progress_bar_config(disable=True)
+    given = {"num_inference_steps": 4, "guidance_scale": 4.0}
+    wanted = pipe(PROMPT, generator=generator(3), output_type="pt", **given).images[0].float()
+    sampler = PipelineSampler(pipe, PROMPT, **given)
+    x, state = sampler.noise([3]), None
+    for start, stop in [(0, 1), (1, 3), (3, 4)]:
+        x, state = sampler.denoise(x, start, stop, state)
+    assert float((sampler.decode(x)[0] - wanted).abs().max()) <= 0.51 / 255
+    assert PipelineSampler(pipe, PROMPT, **given, states="float32").solver is not None
+
+
+def test_states_of_an_unknown_precision_are_refused():
+    with pytest.raises(ValueError, match="expected states model or float32, got 'half'"):
+        sampler_of("sd", states="half")
 
 
 def test_with_steps_shares_the_meter_and_keeps_the_settings():

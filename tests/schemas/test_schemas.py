@@ -159,7 +159,7 @@ def test_a_request_is_recorded_with_every_field(root):
 
 def test_requests_of_earlier_versions_are_completed(root):
     held = dict(read_run(root / "refine")["request"])
-    for name in ("force", "schedule", "class_label", "score_cache", "executor"):
+    for name in ("force", "schedule", "class_label", "score_cache", "executor", "no_check"):
         del held[name]
     held["search_args"] = [f"{name}={value}" for name, value in held["search_args"].items()]
     held["target"] = []

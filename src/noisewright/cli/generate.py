@@ -11,9 +11,10 @@ from noisewright.cli.libraries import hush_libraries, is_watched, warn
 from noisewright.cli.prompts import run_prompts
 from noisewright.cli.requests import check_device, check_finite
 from noisewright.cli.runs import run_request
+from noisewright.outside.bundled import is_own
 from noisewright.outside.files import check_directory
 from noisewright.outside.prompts import read_prompts
-from noisewright.schemas.typed import read_pipeline_args, read_search_args, read_target
+from noisewright.schemas.typed import read_frames, read_pipeline_args, read_search_args, read_target
 
 if TYPE_CHECKING:
     from noisewright.request import Request
@@ -42,10 +43,12 @@ def generate(
     eta: options.Eta = None,
     schedule: options.ScheduleOption = "pipeline",
     force: options.Force = False,
+    no_check: options.NoCheck = False,
     guidance_scale: options.Guidance = None,
     negative_prompt: options.Negative = None,
     height: options.Height = None,
     width: options.Width = None,
+    frames: options.Frames = None,
     pipeline_arg: options.PipelineArg = None,
     seed: options.Seed = 0,
     ensemble: options.Ensemble = "rank",
@@ -56,11 +59,13 @@ def generate(
     executor: options.Executor = "local",
     device: options.Device = None,
     dtype: options.Dtype = None,
+    compile: options.Compile = False,
+    channels_last: options.ChannelsLast = False,
     dry_run: options.DryRun = False,
     json: options.Json = False,
 ) -> Ended | None:
     """Search for the noise that gives the best image."""
-    if prompt is None and class_label is None and prompt_file is None:
+    if prompt is None and class_label is None and prompt_file is None and _needs_prompt(model):
         raise ValueError("expected a PROMPT, --prompt-file or --class-label, got none (see: generate --help)")
     from noisewright.request import Request, recorded
 
@@ -71,10 +76,11 @@ def generate(
         "verifier": verifier or None, "judge": judge or None, "budget": budget or None,
         "target": read_target(target or []), "num_inference_steps": steps, "search_steps": search_steps,
         "guidance_scale": guidance_scale, "negative_prompt": negative_prompt, "height": height, "width": width,
-        "solver": solver, "eta": eta, "schedule": schedule, "force": force, "seed": seed, "ensemble": ensemble,
+        "frames": read_frames(frames), "solver": solver, "eta": eta, "schedule": schedule, "force": force,
+        "no_check": no_check, "seed": seed, "ensemble": ensemble,
         "score_cache": None if score_cache is None else check_directory(score_cache, "--score-cache"),
         "batch_size": batch_size, "executor": executor, "device": device, "dtype": dtype, "variant": variant,
-        "config": config, "loras": lora or [], "keep": keep,
+        "config": config, "loras": lora or [], "compile": compile, "channels_last": channels_last, "keep": keep,
         "pipeline_args": {name: recorded(one, name) for name, one in read_pipeline_args(pipeline_arg or []).items()},
     }  # fmt: skip
     if out is not None:
@@ -87,6 +93,11 @@ def generate(
     if prompts is not None and prompt_file is not None:
         return run_prompts(request, prompts, prompt_file.stem, out, json)
     return run_request(request, out, json)
+
+
+def _needs_prompt(model: str) -> bool:
+    """Whether a model is known to be told what to show; of others that is known when it is loaded."""
+    return is_own(model) or model.endswith(".safetensors")
 
 
 def _prompts_of(file: Path, prompt: str | None, class_label: str | None) -> list[str]:
@@ -108,7 +119,7 @@ def _dry_run(request: Request, as_json: bool, prompts: int) -> None:
 
     hush_libraries()
     with terminal.waiting(f"loading {request.model} ...", is_watched(as_json)):
-        made = plan(request)
+        made = plan(request, proving=False)
     with terminal.waiting("timing one step ...", is_watched(as_json)):
         found = forecast(made)
     for text in found["warnings"]:

@@ -67,10 +67,19 @@ ScheduleOption = Annotated[
     str, typer.Option(help="A name from `list schedules`, or a schedule file.", metavar="NAME|FILE")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Take a schedule file that was made for another model.")]
+NoCheck = Annotated[
+    bool, typer.Option("--no-check", help="Do not hold the pipeline to its own plain call before the first search.")
+]
 Guidance = Annotated[float | None, typer.Option(help="As in diffusers; by default the model's.", metavar="G")]
 Negative = Annotated[str | None, typer.Option(help="As in diffusers.", metavar="TEXT")]
 Height = Annotated[int | None, typer.Option(help="Pixels; by default the model's.", min=1, metavar="H")]
 Width = Annotated[int | None, typer.Option(help="Pixels; by default the model's.", min=1, metavar="W")]
+Frames = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a video, what verifiers see: first, middle, last, or how many frames; by default 4.", metavar="NAME|N"
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Candidate k starts from the noise of seed S + k.", metavar="S")]
 Ensemble = Annotated[
     str,
@@ -109,9 +118,17 @@ Lora = Annotated[
     typer.Option(help="LoRA weights to add, .safetensors, with a weight (1) after a colon; may be repeated.",
                  metavar="FILE[:WEIGHT]"),
 ]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Compile the network: slow to begin, then faster; worth it on a GPU.")
+]
+ChannelsLast = Annotated[
+    bool, typer.Option("--channels-last", help="Convolutions with channels last; worth it on a GPU.")
+]
 PipelineArg = Annotated[
     list[str] | None,
-    typer.Option(help="A further argument of the pipeline's call, NAME=JSON; may be repeated.", metavar="NAME=JSON"),
+    typer.Option(
+        help="A further argument of the pipeline's call, NAME=JSON; an image NAME=FILE; repeated.", metavar="NAME=JSON"
+    ),
 ]
 Keep = Annotated[
     int | None, typer.Option(help="Write the best K images as files of their own.", min=1, metavar="K")

@@ -12,6 +12,7 @@ from noisewright.cli.exits import Ended
 from noisewright.cli.libraries import hush_libraries, is_watched
 from noisewright.cli.requests import check_device
 from noisewright.outside.texts import LONGEST, clean
+from noisewright.schemas.typed import read_pipeline_args, takes_image
 
 
 def replay(
@@ -29,6 +30,10 @@ def replay(
         list[Path] | None,
         typer.Option(help="A LoRA that made it, where it is now; may be repeated.", metavar="FILE"),
     ] = None,
+    pipeline_arg: Annotated[
+        list[str] | None,
+        typer.Option(help="An image that was given to its pipeline, where it is now; repeated.", metavar="NAME=FILE"),
+    ] = None,
     trust: Annotated[bool, typer.Option("--trust", help="Fetch the model that the image names.")] = False,
     json: options.Json = False,
 ) -> Ended | None:
@@ -37,13 +42,18 @@ def replay(
     Says whether the pixels are the same; the exit code is 1 where they are not.
     """
     check_device(device, dtype)
+    images = read_pipeline_args(pipeline_arg or [])
+    for name, one in images.items():
+        if not takes_image(name):
+            raise ValueError(f"expected images alone as --pipeline-arg of an image that is replayed, got {name}={one}")
     from noisewright import replay as replays
     from noisewright.cli import terminal
 
     hush_libraries()
     with terminal.waiting("regenerating ...", is_watched(json)):
         found = replays.replay(
-            source, out=out, model=model, device=device, dtype=dtype, trust=trust, loras=lora or (), config=config
+            source, out=out, model=model, device=device, dtype=dtype, trust=trust, loras=lora or (), config=config,
+            pipe_kwargs=images,
         )
     if json:
         terminal.print_json(found.to_json())

@@ -35,7 +35,7 @@ def resume(
     if not trust:
         check_trust(run, before)
     try:
-        return run_request(request, run, json)
+        return run_request(request, run, json, held.get("checked"))
     except RunMismatch as error:
         if request.given_pipeline is None or "fingerprint" not in str(error):
             raise

@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from noisewright.result import Result
 
 
-def run_request(request: Request, out: Path | None, as_json: bool) -> Ended | None:
+def run_request(
+    request: Request, out: Path | None, as_json: bool, checked: Mapping[str, Any] | None = None
+) -> Ended | None:
     """Plan and run what was asked for, and print what came of it, with the directory as it was typed.
 
-    Where none was, a new one under ``runs`` is made when all is checked.
+    Where none was, a new one under ``runs`` is made when all is checked. ``checked`` is what a run that is continued
+    recorded of its pipeline.
     """
     from noisewright.request import check_names
 
@@ -40,12 +43,12 @@ def run_request(request: Request, out: Path | None, as_json: bool) -> Ended | No
 
     hush_libraries()
     with terminal.waiting(f"loading {request.model} ...", is_watched(as_json)):
-        made = plan(request)
+        made = plan(request, checked=checked)
     for text in made.warnings:  # before anything is spent
         warn(text)
     claimed = None
     if out is None or where is None:
-        out = claimed = new_directory(here, request.prompt or str(request.class_label))
+        out = claimed = new_directory(here, request.prompt or str(request.class_label or request.model))
         where = here / out
     with naming(where, out, claimed), progress.shown(as_json) as show:
         result = execute(made, where, RunProgress(show))

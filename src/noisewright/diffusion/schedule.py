@@ -22,7 +22,7 @@ from noisewright.outside.bounds import MOST_STEPS, no_more
 STRAIGHT = 1e-4
 """How far alpha + sigma may be from 1 on the straight path of flow models."""
 
-KINDS = ("epsilon", "v_prediction", "sample", "flow")
+KINDS = ("epsilon", "v_prediction", "sample", "flow", "data_flow", "edm_epsilon", "edm_v_prediction", "trigflow")
 """What networks predict."""
 
 OFF_VP = 1e-6
@@ -156,6 +156,33 @@ class Estimate:
     plain: Estimate | None = None
 
 
+class Preconditioned(str):
+    """What a network of EDM's kind predicts, with the deviation of its data, which the clean estimate depends on.
+
+    Args:
+        kind: ``edm_epsilon``, ``edm_v_prediction`` or ``trigflow``.
+        data: standard deviation of the data that the network was trained on, above 0.
+    """
+
+    data: float
+
+    def __new__(cls, kind: str, data: float) -> Preconditioned:
+        made = super().__new__(cls, kind)
+        made.data = data
+        return made
+
+    def clean(self, prediction: Tensor, x: Tensor, alpha: float, sigma: float) -> Tensor:
+        """``c_skip x + c_out F`` of the state in the coordinates x0 + s eps (Karras et al. 2022, table 1).
+
+        ``edm_v_prediction`` has F with the other sign; ``trigflow`` (Lu and Song 2025) is the same in an angle, with F
+        scaled by the data already.
+        """
+        s = sigma / alpha
+        norm = math.hypot(s, self.data)
+        out = s / norm * (1.0 if self == "trigflow" else self.data)
+        return self.data**2 / norm**2 * (x / alpha) + (out if self == "edm_epsilon" else -out) * prediction
+
+
 def estimate(prediction: Tensor, x: Tensor, alpha: float, sigma: float, kind: str) -> Estimate:
     """Turn a network's prediction into (clean, noise), whatever it was trained to predict.
 
@@ -165,7 +192,8 @@ def estimate(prediction: Tensor, x: Tensor, alpha: float, sigma: float, kind: st
         alpha: the level's image scale.
         sigma: the level's noise scale.
         kind: ``epsilon``, ``v_prediction`` (``alpha eps - sigma x0`` at the VP level of the same sigma / alpha),
-            ``sample`` or ``flow`` (velocity ``eps - x0`` on the linear path).
+            ``sample``, ``flow`` (velocity ``eps - x0`` on the linear path), ``data_flow`` (``x0 - eps``), or a
+            :class:`Preconditioned` one.
 
     Raises:
         ValueError: on another kind.
@@ -181,6 +209,11 @@ def estimate(prediction: Tensor, x: Tensor, alpha: float, sigma: float, kind: st
         return Estimate(prediction, (x - alpha * prediction) / sigma)
     if kind == "flow":
         return Estimate(x - sigma * prediction, x + alpha * prediction)
+    if kind == "data_flow":
+        return Estimate(x + sigma * prediction, x - alpha * prediction)
+    if isinstance(kind, Preconditioned):
+        clean = kind.clean(prediction, x, alpha, sigma)
+        return Estimate(clean, (x - alpha * clean) / sigma)
     raise ValueError(f"expected {', '.join(KINDS)}, got prediction kind {kind!r}")
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from noisewright.diffusion.noise import gaussian
 from noisewright.run.particle import Particle
+from noisewright.samplers.optional import draws_inside
 from noisewright.samplers.protocol import Sampler
 
 
@@ -40,7 +41,26 @@ def carry(
     if clean is not None:
         x, state = sampler.advance(x, start, clean, state, noise)
         start += 1
-    return (x, state) if start == stop else sampler.denoise(x, start, stop, state, noise, seeds)
+    if start == stop:
+        return x, state
+    return sampler.denoise(x, start, stop, state, noise, seeds, **origins_of(particles, sampler))
+
+
+def predicted(particles: Sequence[Particle], sampler: Sampler, x: Tensor, index: int) -> Tensor:
+    """Clean estimates of the states of particles at one index, (batch, ...)."""
+    return sampler.predict(x, index, **origins_of(particles, sampler))
+
+
+def origins_of(particles: Sequence[Particle], sampler: Sampler) -> dict[str, Any]:
+    """The argument that a sampler takes which draws more than starting noises: the seeds that particles come from."""
+    return {"origins": [first_seed(one) for one in particles]} if draws_inside(sampler) else {}
+
+
+def first_seed(particle: Particle) -> int | None:
+    """The seed of the starting noise that a particle comes from in the end, by its first parents."""
+    while particle.parents:
+        particle = particle.parents[0]
+    return int(particle.args["seed"]) if particle.verb == "noise" else None
 
 
 class StepNoises:

@@ -14,11 +14,14 @@ from noisewright.errors import out_of_memory
 from noisewright.executors import scoring
 from noisewright.executors.making import Making
 from noisewright.executors.protocol import Interrupted, Job, Leg, MakeJob, Outcome, ScoreJob, added, nothing_metered
-from noisewright.executors.steps import carry
+from noisewright.executors.steps import carry, origins_of, predicted
+from noisewright.images.frames import cut
 from noisewright.images.metadata import encode_png, pixel_hash, pixels_of
+from noisewright.images.video import encode_mp4
 from noisewright.run.particle import Particle
 from noisewright.run.rows import State
-from noisewright.samplers.optional import flags_of
+from noisewright.samplers.optional import ShowsFrames, flags_of, frames_shown, resident
+from noisewright.samplers.places import CPU, home, there
 from noisewright.samplers.protocol import Interruptible, Meter, Sampler
 from noisewright.verifiers.protocol import Verifier, gradient_of
 
@@ -84,19 +87,32 @@ class ModelWorker:
 
 
 class _MicroBatch:
-    """One :class:`MakeJob` at work."""
+    """One :class:`MakeJob` at work.
+
+    What comes in and goes out is on the CPU. Between the segments of the micro-batch (to a preview, the step from
+    there, the decoding) states stay where the model computes, with a sampler that can leave them there.
+    """
 
     def __init__(self, worker: ModelWorker, job: MakeJob) -> None:
         self._worker = worker
         self._job = job
         self._sampler = worker.samplers[job.model]
         self._estimates: dict[str, Tensor] = {}
+        self._films: list[bytes] = []
         wanted = [*job.leg.sources, *(job.look.sources if job.look is not None else ())]
         self._states = Making(job.steps, job.known, wanted, self._sampler)
+        self._place = CPU
 
     def work(self) -> dict[str, Any]:
-        found = getattr(self, f"_{self._job.kind}")()
-        return {"made": self._states.made, "estimates": self._estimates, "steady_step": self._steady(), **found}
+        with resident(self._sampler) as self._place:
+            found = home(getattr(self, f"_{self._job.kind}")())
+        estimates = home(self._estimates)
+        return {"made": self._states.made, "estimates": estimates, "steady_step": self._steady(), **found}
+
+    def _begun(self, particles: Sequence[Particle]) -> State:
+        """The states (batch, ...) of particles at one index and their solver's, where the model computes."""
+        x, state = self._states.batch(particles)
+        return there(x, self._place), there(state, self._place)
 
     def _steady(self) -> float | None:
         """Seconds of a step; elsewhere than on a CPU steps end later than the calls that begin them."""
@@ -112,8 +128,8 @@ class _MicroBatch:
         sources = self._job.leg.sources
         clean = self._known_estimates(sources)
         if clean is None:
-            clean = self._sampler.predict(self._states.batch(sources)[0], self._job.leg.index)
-        images, flags = self._decoded(clean)
+            clean = predicted(sources, self._sampler, self._begun(sources)[0], self._job.leg.index)
+        images, flags = self._decoded(clean, sources)
         return {"clean": clean, "images": torch.nan_to_num(images), "broken": _broken(images, flags)}
 
     def _ascend(self) -> dict[str, Any]:
@@ -122,15 +138,18 @@ class _MicroBatch:
         start = sampler.schedule.start  # ascent is in the noise's own units, whatever the sampler's
         x = (x / start).clone().requires_grad_()
         images = sampler.trace(x * start)  # type: ignore[attr-defined]
-        verifiers = self._worker.verifiers.values()
-        scores: Any = sum(gradient_of(one, images, self._worker.prompt) for one in verifiers)  # type: ignore[arg-type]
+        verifiers, frames = self._worker.verifiers.values(), frames_shown(sampler)
+        seen = images if frames == 1 else cut(images, frames)
+        found: Any = sum(gradient_of(one, seen, self._worker.prompt) for one in verifiers)  # type: ignore[arg-type]
+        scores = found.reshape(len(images), frames).mean(1)
         moved, velocity = reno.ascended(x, scores, self._states.velocities(sources, x.detach()), **args)
         objective = torch.as_tensor(scores).detach().flatten().tolist()
         return {"states": (start * moved, velocity), "objective": tuple(objective)}
 
     def _generate(self) -> dict[str, Any]:
         x, previews = self._to_the_end()
-        images, flags = self._decoded(x)
+        self._films = []
+        images, flags = self._decoded(x, self._job.leg.sources)
         broken = _broken(images, flags)
         images = torch.nan_to_num(images)
         pngs, pixels = [], []
@@ -139,7 +158,7 @@ class _MicroBatch:
             pngs.append(encode_png(array, {**recipe, "pixels": pixels[-1]}))
         return {
             "images": images, "previews": previews, "broken": broken, "flagged": tuple(flags),
-            "pngs": tuple(pngs), "pixels": tuple(pixels),
+            "pngs": tuple(pngs), "pixels": tuple(pixels), "films": tuple(self._films),
         }  # fmt: skip
 
     def _to_the_end(self) -> tuple[Tensor, Tensor | None]:
@@ -150,8 +169,8 @@ class _MicroBatch:
         x, state = self._reached(look)
         clean = None if look.index < leg.sources[0].index else self._known_estimates(look.particles)
         if clean is None:
-            clean = sampler.predict(x, look.index)
-        previews = sampler.decode(clean)
+            clean = predicted(look.particles, sampler, x, look.index)
+        previews = sampler.decode(clean, **origins_of(look.particles, sampler))
         if look.index < leg.sources[0].index:  # it was passed already, and looked back to
             return self._reached(leg)[0], previews
         known = clean if sampler.can_advance else None
@@ -159,7 +178,7 @@ class _MicroBatch:
 
     def _reached(self, leg: Leg) -> State:
         """Denoise along a leg: (batch, ...), solver state."""
-        x, state = self._states.batch(leg.sources)
+        x, state = self._begun(leg.sources)
         if leg.sources[0].index == leg.index:
             return x, state
         clean = self._known_estimates(leg.sources) if self._sampler.can_advance else None
@@ -190,24 +209,34 @@ class _MicroBatch:
         for one in particles:
             found = known[one.id]
             if found is None:  # the file was lost: ask again
-                found = self._sampler.predict(self._states.one(one)[0], one.index)
+                found = predicted([one], self._sampler, self._begun([one])[0], one.index)
                 self._estimates[one.id] = found
-            rows.append(found)
+            rows.append(there(found, self._place))
         return torch.cat(rows)
 
-    def _decoded(self, x: Tensor) -> tuple[Tensor, list[bool]]:
-        """Images of clean states, and which of them a safety checker blacked out.
+    def _decoded(self, x: Tensor, particles: Sequence[Particle]) -> tuple[Tensor, list[bool]]:
+        """Images of clean states of particles, and which of them a safety checker blacked out.
 
         Where memory runs out they are decoded in halves, since the steps before are paid already.
         """
         try:
-            images = self._sampler.decode(x)
+            images = self._sampler.decode(x, **origins_of(particles, self._sampler))
+            self._films += _films_of(self._sampler)
             return images, flags_of(self._sampler, len(x))
         except Exception as error:
             if not out_of_memory(error) or len(x) == 1:
                 raise
-        parts = [self._decoded(part) for part in x.split((len(x) + 1) // 2)]
+        half = (len(x) + 1) // 2
+        parts = [self._decoded(x[:half], particles[:half]), self._decoded(x[half:], particles[half:])]
         return torch.cat([images for images, _ in parts]), [flag for _, flags in parts for flag in flags]
+
+
+def _films_of(sampler: Sampler) -> list[bytes]:
+    """The .mp4 of each video that was decoded last; none of images, and none where nothing can write them."""
+    film = sampler.take_film() if isinstance(sampler, ShowsFrames) else None
+    if film is None or not isinstance(sampler, ShowsFrames):
+        return []
+    return [encode_mp4(one.permute(0, 2, 3, 1).numpy(), sampler.frame_rate) for one in film]
 
 
 def _broken(images: Tensor, flags: Sequence[bool]) -> tuple[str | None, ...]:

@@ -1,4 +1,4 @@
-"""What an image should show: a prompt, or a class of a class-conditional pipeline."""
+"""What an image should show: a prompt, a class of a class-conditional pipeline, or whatever an unconditional makes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 from noisewright import registry
 from noisewright.outside.messages import short
-from noisewright.samplers.classes import is_class_conditional, labels_of, read_class
+from noisewright.samplers.classes import is_class_conditional, is_unconditional, labels_of, read_class
+from noisewright.samplers.condition import check_unconditional
 from noisewright.schemas.request import check_prompt
 
 
@@ -17,12 +18,17 @@ def condition_of(
 ) -> tuple[str, int | None]:
     """The prompt, and the number of the class where the pipeline is conditioned on classes: then the prompt names it.
 
+    Of an unconditional pipeline the prompt is empty.
+
     Raises:
         ValueError: in one line, on a class for a pipeline that takes none, on none for one that takes it, on a class
-            that is none of its own, or on a prompt that names another class.
+            that is none of its own, on a prompt that names another class, and on either for an unconditional one.
     """
     kind = type(pipe).__name__
     takes_class = "class_label" in registry.settings_taken(pipe)
+    if takes_class and is_unconditional(pipe):
+        check_unconditional(kind, prompt, class_label)
+        return "", None
     if not takes_class or not is_class_conditional(pipe):
         if class_label is not None:
             what = "is not class-conditional" if takes_class else "has its own"
@@ -31,6 +37,7 @@ def condition_of(
         return str(prompt), None
     labels = labels_of(pipe, info.get("labels"))
     if class_label is None:
+        check_prompt(prompt)
         try:
             number, name = read_class(pipe, str(prompt), labels)
         except ValueError as error:

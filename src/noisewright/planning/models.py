@@ -21,6 +21,8 @@ def load(
     variant: str | None = None,
     config: str | Path | None = None,
     loras: str | Path | Sequence[Any] = (),
+    compile: bool = False,
+    channels_last: bool = False,
 ) -> Any:
     """Load a bundled model, a pipeline directory, a hub id or a checkpoint file as a diffusers pipeline.
 
@@ -33,14 +35,18 @@ def load(
         variant: of the weight files, such as ``fp16``.
         config: for a checkpoint file: a pipeline directory with the configuration, so that no hub is asked.
         loras: LoRA files, each ``FILE``, ``FILE:WEIGHT`` or (file, weight).
+        compile: compile the network that is asked once a step: its repeated blocks, where diffusers knows them. The
+            first step of a shape then takes a minute or so.
+        channels_last: lay convolutions out with channels last, which GPUs like in half precision.
 
     Raises:
         ValueError: in one line, what is wrong with the name or the files.
     """
     as_path("a model", model)
     request = Request(
-        model=model, prompt="any", device=device, dtype=dtype, variant=variant, config=config, loras=loras
-    )
+        model=model, prompt="any", device=device, dtype=dtype, variant=variant, config=config, loras=loras,
+        compile=compile, channels_last=channels_last,
+    )  # fmt: skip
     return load_requested(request)
 
 
@@ -56,6 +62,7 @@ def load_requested(request: Request) -> Any:
     given: Mapping[str, Any] = {
         "variant": request.variant, "config": request.config,
         "loras": [(one["file"], one["weight"]) for one in request.loras],
+        "compile": request.compile, "channels_last": request.channels_last,
     }  # fmt: skip
     more = {key: value for key, value in given.items() if value}
     with quiet():

@@ -11,6 +11,7 @@ from noisewright.evaluate.enough import in_words, too_small
 from noisewright.executors.protocol import Executor
 from noisewright.planning.conditions import condition_of, unknown_words
 from noisewright.planning.models import load_requested
+from noisewright.planning.proof import proved
 from noisewright.planning.rehearsal import rehearse
 from noisewright.planning.samplers import (
     call_arguments,
@@ -27,6 +28,7 @@ from noisewright.request import Request, check_names
 from noisewright.run.budget import Budget, parse_budget
 from noisewright.run.ensembles import ENSEMBLES, ensemble_weights, read_ensemble
 from noisewright.run.verbs import Target
+from noisewright.samplers.optional import most_at_once
 from noisewright.samplers.protocol import Sampler
 from noisewright.samplers.quiet import quiet
 from noisewright.verifiers.protocol import Verifier
@@ -49,6 +51,7 @@ class Plan:
         target: when to stop early.
         batch_size: the first micro-batch.
         executor: who does the work; None is this process.
+        checked: what is known of the pipeline and by what key, as ``run.json`` records it; None where nothing is.
         spec: what identifies the run.
         warnings: what the user should know.
     """
@@ -66,6 +69,7 @@ class Plan:
     executor: Executor | None
     spec: dict[str, Any]
     warnings: list[str]
+    checked: dict[str, Any] | None = None
 
     @property
     def winners(self) -> int:
@@ -81,6 +85,8 @@ def plan(
     judges: Sequence[Any] | None = None,
     arguments: Mapping[str, Any] | None = None,
     executor: Executor | None = None,
+    proving: bool = True,
+    checked: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Check everything that can be checked before anything is spent.
 
@@ -91,6 +97,9 @@ def plan(
         judges: the same.
         arguments: further arguments of the pipeline's call: tensors and the like, of which a request has but a hash.
         executor: who does the work, in place of whom the request names; not recorded, since no image depends on it.
+        proving: compare the pipeline with its plain call where that was never done, which costs the work of three
+            images of four steps (:mod:`noisewright.samplers.parity`); else it is only said that it was not.
+        checked: what a run that is continued knows of that (:attr:`Plan.checked`).
 
     Raises:
         ValueError, TypeError: in one line.
@@ -100,7 +109,7 @@ def plan(
     with quiet():
         if pipe is None:
             pipe = load_requested(request)
-        return plan_on(request, pipe, executor=executor, **live)
+        return plan_on(request, pipe, executor=executor, proving=proving, checked=checked, **live)
 
 
 def recordable(
@@ -144,6 +153,8 @@ def plan_on(
     arguments: Mapping[str, Any] | None = None,
     known: dict[str, Verifier] | None = None,
     executor: Executor | None = None,
+    proving: bool = True,
+    checked: Mapping[str, Any] | None = None,
 ) -> Plan:
     """As :func:`plan`, of a request that says all, on its pipeline, which is loaded.
 
@@ -155,6 +166,8 @@ def plan_on(
         arguments: as there.
         known: verifiers that were made before, by their names.
         executor: as there.
+        proving: as there.
+        checked: as there.
 
     Raises:
         ValueError, TypeError, UnsupportedPipeline: as there.
@@ -172,16 +185,19 @@ def plan_on(
     words = unknown_words(condition[0], info)
     final = make_sampler(request, pipe, condition, info, values, warnings)
     warnings += [*notes, *words]
-    sampler = drafting(request, final, len(made), warnings)
+    proof = proved(request, final, proving, checked)
+    warnings += proof.warnings
+    final = proof.sampler
+    sampler = proof.obeyed(drafting(request, final, len(made), warnings))
     rehearse(function, sampler, made, search_args, request.seed, limits)
     _check_budget(limits, sampler, final, request.keep or 1)
-    size = request.batch_size or default_batch_size(sampler)
+    size = most_at_once(sampler, request.batch_size or default_batch_size(sampler))
     spec = _spec(request, sampler, final, made, judging, search_args, limits, goal, size)
     whole = Plan(
         request=request, sampler=sampler, final=final, verifiers=made, judges=judging, search=function,
         search_args=search_args, budget=limits, target=goal, batch_size=size,
         executor=executor or registry.make_executor(request.executor), spec=spec,
-        warnings=warnings,
+        warnings=warnings, checked=proof.to_json(),
     )  # fmt: skip
     small = too_small(whole)
     if small is not None:

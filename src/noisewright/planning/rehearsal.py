@@ -32,6 +32,9 @@ class _Rehearsal:
     def noise_size(self) -> int:
         return self._sampler.noise([self.seed])[0].numel()
 
+    def say(self, text: str) -> None:
+        """Nothing: the run says it when it begins."""
+
     def __getattr__(self, name: str) -> Any:
         raise _Rehearsed(name)
 

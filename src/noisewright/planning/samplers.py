@@ -10,11 +10,12 @@ from noisewright.errors import out_of_memory
 from noisewright.outside.messages import short
 from noisewright.registry.builtins import BEGINS_ANEW, FULL_STEPS, PREVIEWS, STEP_NOISE
 from noisewright.registry.located import located_model
-from noisewright.request import EMBEDS, LOADED_BY, RESERVED, Request, recorded
+from noisewright.request import EMBEDS, LOADED_BY, RESERVED, Request, check_callback, recorded
 from noisewright.run.ensembles import ensemble_weights
-from noisewright.samplers.arguments import arguments_from_json
-from noisewright.samplers.identity import is_content, original
+from noisewright.samplers.arguments import arguments_from_json, check_takes_image
+from noisewright.samplers.identity import is_content
 from noisewright.samplers.optional import (
+    ShowsFrames,
     TakesLevels,
     begins_anywhere,
     can_preview,
@@ -22,10 +23,14 @@ from noisewright.samplers.optional import (
     prediction_of,
     warnings_of,
 )
+from noisewright.samplers.pictures import from_record, names_file, opened
 from noisewright.samplers.pipeline import LEVELS
 from noisewright.samplers.protocol import Sampler
+from noisewright.samplers.recorded import COMPUTED
+from noisewright.samplers.source import source_of
 from noisewright.schemas.reading import is_directory, is_file
-from noisewright.schemas.request import Dtype
+from noisewright.schemas.request import CALLBACKS, Dtype
+from noisewright.schemas.typed import as_files
 
 NOT_TYPED = ("model", "given_pipeline", "pipeline_args")
 BESIDES = ("out", "progress", "pictures")
@@ -59,7 +64,10 @@ def records_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in arguments.items():
         if name in RESERVED:
             raise ValueError(f"expected no {name}, which noisewright sets itself, got {short(value)}")
-    return {name: recorded(value, name) for name, value in arguments.items()}
+    found = {name: recorded(as_files(name, value), name) for name, value in arguments.items()}
+    for name in CALLBACKS:
+        check_callback(name, found.get(name))
+    return found
 
 
 def call_arguments(request: Request, given: Mapping[str, Any], pipe: Any) -> dict[str, Any]:
@@ -72,17 +80,22 @@ def call_arguments(request: Request, given: Mapping[str, Any], pipe: Any) -> dic
 
     Raises:
         ValueError, TypeError: in one line, on a name that the pipeline does not take (with the nearest), on a value
-            that it does not take from JSON, and on a record that is a hash where its value is not given.
+            that it does not take from JSON, on a record that is a hash where its value is not given, and on a file that
+            is no image, or another one.
     """
     own = [one for one in Request.model_fields if one not in NOT_TYPED]
     registry.check_pipeline_args(pipe, request.pipeline_args, [*own, *BESIDES])
     for name, record in request.pipeline_args.items():
         if name not in given and is_content(record):
             raise ValueError(f"expected {name} itself, of which the request holds only a hash: {short(record)}")
-    values = {name: original(record, name) for name, record in request.pipeline_args.items() if name not in given}
+    for name, record in request.pipeline_args.items():
+        if names_file(record):
+            check_takes_image(pipe, name, record)
+    values = {name: from_record(record, name) for name, record in request.pipeline_args.items() if name not in given}
     of_json = {name: value for name, value in values.items() if value == request.pipeline_args[name]}
     values.update(arguments_from_json(pipe, of_json))
-    return {name: given[name] if name in given else values[name] for name in request.pipeline_args}
+    values.update({name: opened(as_files(name, given[name]), name) for name in request.pipeline_args if name in given})
+    return {name: values[name] for name in request.pipeline_args}
 
 
 def make_sampler(
@@ -126,7 +139,8 @@ def _made(
     settings = {
         "num_inference_steps": request.num_inference_steps or default.get("num_inference_steps"),
         "guidance_scale": given if given is not None else default.get("guidance_scale"),
-        "negative_prompt": request.negative_prompt, "height": request.height, "width": request.width, "solver": rule,
+        "negative_prompt": request.negative_prompt, "height": request.height, "width": request.width,
+        "frames": _frames(request, pipe), "solver": rule,
         "class_label": condition[1], "model": model_name(pipe),
         "pipe_kwargs": {key: value for key, value in arguments.items() if key not in EMBEDS},
         **{key: value for key, value in arguments.items() if key in EMBEDS},
@@ -142,6 +156,17 @@ def _made(
         sampler = sampler.with_levels("pipeline", registry.make_solver("ddim", request.eta))
         warnings.append(f"{why}; for the baseline too")
     return sampler if request.schedule is None else _on_levels(sampler, request, warnings)
+
+
+def _frames(request: Request, pipe: Any) -> int | str | None:
+    """Which frames are shown.
+
+    Raises:
+        ValueError: where there are none.
+    """
+    if request.frames is not None and "frames" not in registry.settings_taken(pipe):
+        raise ValueError(f"expected no frames of {type(pipe).__name__}, which gives images, got {request.frames!r}")
+    return request.frames
 
 
 def _on_levels(sampler: Sampler, request: Request, warnings: list[str]) -> Sampler:
@@ -235,11 +260,17 @@ def record_of(pipe: Any) -> dict[str, Any]:
         found["model"] = located_model(name)
         found["dtype"] = dtype if dtype in get_args(get_args(Dtype)[0]) else None
         found["device"] = str(pipe.device) if hasattr(pipe, "device") else None
+        source = source_of(pipe)
+        if source is not None:
+            found |= {name: getattr(source, name) for name in COMPUTED}
     return found
 
 
 def default_batch_size(sampler: Sampler) -> int:
-    """How many images to try at once: as many small ones as a CPU likes, few large ones; a GPU halves from 16."""
+    """How many images to try at once: as many small ones as a CPU likes, few large ones; a GPU halves from 16, or of
+    videos from as many as have a million numbers of noise.
+    """
     numel = sampler.noise([0]).numel()
     on_cpu = "cuda" not in str(sampler.description.get("device", "cpu"))
-    return max(1, min(16, 2**16 // numel)) if on_cpu else 16
+    most = 2**16 if on_cpu else 2**20 if isinstance(sampler, ShowsFrames) else 2**31
+    return max(1, min(16, most // numel))

@@ -14,6 +14,7 @@ from noisewright.registry.builtins import PREVIEWS
 from noisewright.request import NONE, Request
 from noisewright.run.verbs import Target
 from noisewright.verifiers.cache import all_cached
+from noisewright.verifiers.optional import reads_prompt
 from noisewright.verifiers.protocol import Verifier, WantsPreviews, as_verifier, let_check
 
 
@@ -42,6 +43,8 @@ def choose_verifiers(
     if names is None:
         names = trust.of_card(info, "verifier", getattr(pipe, "name_or_path", "")) or ["clip"]
     known = {} if known is None else known
+    if not prompt:
+        _check_without_prompt([*names, *((request.judge if judging is None else judging) or [])], pipe)
     verifiers = made_of(names, pipe, known)
     judges, notes = _judges(request.judge if judging is None else judging, verifiers, prompt, info, pipe, known)
     shared = {one.name for one in verifiers} & {one.name for one in judges}
@@ -52,6 +55,21 @@ def choose_verifiers(
         every = all_cached([*verifiers, *judges], request.score_cache)
         verifiers, judges = every[: len(verifiers)], every[len(verifiers) :]
     return verifiers, judges, notes
+
+
+def _check_without_prompt(given: Sequence[Any], pipe: Any) -> None:
+    """Refuse, before any of their models is loaded, verifiers by name that read the prompt, of which there is none.
+
+    Raises:
+        ValueError: in one line.
+    """
+    for one in given:
+        if isinstance(one, str) and registry.reads_prompt(one):
+            raise ValueError(
+                f"expected verifiers of images alone, since {type(pipe).__name__} takes no prompt, got "
+                f"{registry.score_name(one)}, which reads it: choose --verifier aesthetic, sharpness or a function of "
+                "your own"
+            )
 
 
 def made_of(given: Sequence[Any], pipe: Any, known: dict[str, Verifier]) -> list[Verifier]:
@@ -122,6 +140,8 @@ def check_verifiers(verifiers: Sequence[Verifier], judges: Sequence[Verifier], p
     if len(levels) > 1:
         raise ValueError(f"expected verifiers that want previews at one level, got {', '.join(map(str, levels))}")
     for one in [*verifiers, *judges]:
+        if not prompt and reads_prompt(one):
+            raise ValueError(f"expected verifiers of images alone, got {one.name}, which reads the prompt")
         let_check(one, prompt)
         if isinstance(one, WantsPreviews):
             if one in judges:

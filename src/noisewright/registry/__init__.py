@@ -16,11 +16,11 @@ from noisewright.registry.plugins import entries
 from noisewright.registry.samplers import check_pipeline_args, make_sampler, sampler_entry, settings_taken
 from noisewright.registry.schedules import schedule_from, schedule_rule
 from noisewright.registry.solvers import make_solver
-from noisewright.registry.verifiers import from_file, make_verifier, score_name
+from noisewright.registry.verifiers import from_file, make_verifier, reads_prompt, score_name
 
 __all__ = [
     "MODELS", "Entry", "bundled", "card", "check_arguments", "check_pipeline_args", "entries", "entry",
     "executor_entry", "find_file", "find_model", "from_file", "is_installed", "load", "load_model", "make_executor",
-    "make_sampler", "make_search", "make_solver", "make_verifier", "model_and_options", "names", "sampler_entry",
-    "schedule_from", "schedule_rule", "score_name", "search_arguments", "settings_taken", "unknown",
+    "make_sampler", "make_search", "make_solver", "make_verifier", "model_and_options", "names", "reads_prompt",
+    "sampler_entry", "schedule_from", "schedule_rule", "score_name", "search_arguments", "settings_taken", "unknown",
 ]  # fmt: skip

@@ -23,6 +23,9 @@ GRADIENT = "verifiers and a solver with a gradient"
 PREVIEWS = "previews"
 """A search that scores clean estimates on the way."""
 
+SPLITS = (STEP_NOISE, BEGINS_ANEW, PREVIEWS)
+"""What only a search needs that cuts the way from noise to image; and :data:`FULL_STEPS`, but for one that climbs."""
+
 NEEDS = (STEP_NOISE, FULL_STEPS, BEGINS_ANEW, GRADIENT, PREVIEWS)
 
 KINDS: dict[str, str] = {
@@ -62,3 +65,9 @@ class Entry:
     options: dict[str, Any] = field(default_factory=dict, hash=False)
     needs: tuple[str, ...] = ()
     takes: tuple[str, ...] = field(default=(), kw_only=True)
+
+    @property
+    def splits(self) -> bool:
+        """Whether a search cuts the way from noise to image, and goes on from within it."""
+        whole = FULL_STEPS not in self.needs or GRADIENT in self.needs
+        return not whole or any(one in self.needs for one in SPLITS)

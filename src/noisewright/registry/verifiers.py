@@ -72,6 +72,19 @@ def score_name(text: str) -> str:
     return model_and_options(rest)[1].get("name", name)
 
 
+def reads_prompt(text: str) -> bool:
+    """Whether a registered verifier says by its class that it reads the prompt; False where nothing says it.
+
+    Raises:
+        ValueError: on an unknown name.
+    """
+    if from_file(text) is not None or text in ("", "none"):
+        return False
+    from noisewright.verifiers.optional import reads_prompt as says_that_it_reads
+
+    return says_that_it_reads(load(entry("verifier", text.partition(":")[0])))
+
+
 def _loading(a_model: bool) -> AbstractContextManager[None]:
     """What a verifier is made in: where a model is loaded, the libraries show no bars of their own."""
     if not a_model:

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from noisewright.diffusion.schedule import Schedule
+from noisewright.errors import UnsupportedPipeline
 from noisewright.executors.local import LocalExecutor
 from noisewright.executors.protocol import Executor
 from noisewright.outside.texts import clean
@@ -25,6 +26,7 @@ from noisewright.run.reserve import SAVING_SECONDS as SAVING_SECONDS
 from noisewright.run.reserve import Work
 from noisewright.run.store import Store
 from noisewright.run.ways import check_start, distinct, with_steps
+from noisewright.samplers.optional import composes
 from noisewright.samplers.protocol import DifferentiableSampler, Sampler
 from noisewright.verifiers.protocol import DifferentiableVerifier, Verifier
 
@@ -177,6 +179,12 @@ class Run:
         """``count`` copies of a particle carried back to the earlier index ``to``, each with fresh noise. Free."""
         if not 0 <= to <= particle.index:
             raise ValueError(f"expected an index in [0, {particle.index}], got {to}")
+        if to == 0 and composes(self.sampler):
+            model = self.sampler.description.get("pipeline", type(self.sampler).__name__)
+            raise UnsupportedPipeline(
+                f"{model} composes its starting state of an image and noise, to which no state can be carried back: "
+                "expected an index above 0, got 0"
+            )
         draws = self._next_draws("renoise", particle, count)
         return [Particle("renoise", (particle,), {"to": to, "draw": draw}, to, particle.steps) for draw in draws]
 

@@ -10,7 +10,7 @@ import inspect
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 from noisewright.outside.messages import cut, did_you_mean, short
 
@@ -19,6 +19,18 @@ PLAIN: dict[str, tuple[type, ...]] = {
     "Mapping": (dict,), "list": (list,), "tuple": (list,), "Sequence": (list,),
 }  # fmt: skip
 """What of JSON stands for which type."""
+
+MEANT = {
+    "guidance_scale": ("true_cfg_scale",), "true_cfg_scale": ("guidance_scale",), "image": ("control_image",),
+    "control_image": ("image",), "mask": ("mask_image",),
+}  # fmt: skip
+"""Arguments that other families have under other names."""
+
+MADE_FOR = {
+    "image": "AutoPipelineForImage2Image", "strength": "AutoPipelineForImage2Image",
+    "mask_image": "AutoPipelineForInpainting",
+}  # fmt: skip
+"""What makes a pipeline that takes an argument of one that does not."""
 
 ONLY_IN_PYTHON = "which is no number, text or list: nw.search({}=...) in Python takes it"
 
@@ -37,17 +49,53 @@ def check_call_arguments(
     Raises:
         ValueError: in one line, with the nearest name.
     """
-    parameters = list(inspect.signature(type(pipe).__call__).parameters.values())[1:]  # but self
+    parameters = call_parameters(pipe)
     accepted = [one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
     for name in names:
         if name not in accepted:
             refuse_argument(kind or type(pipe).__name__, name, others, accepted)
 
 
+@runtime_checkable
+class HasBlocks(Protocol):
+    """A modular pipeline, whose blocks say what its call takes."""
+
+    @property
+    def blocks(self) -> Any: ...
+
+    @property
+    def default_call_parameters(self) -> dict[str, Any]: ...
+
+
+def call_parameters(pipe: Any) -> list[inspect.Parameter]:
+    """What a pipeline's call takes, but for the pipeline itself."""
+    if isinstance(pipe, HasBlocks):
+        return blocks_parameters(pipe)
+    return list(inspect.signature(type(pipe).__call__).parameters.values())[1:]
+
+
+def blocks_parameters(pipe: Any) -> list[inspect.Parameter]:
+    """What the blocks of a modular pipeline take, each by its name alone."""
+    return [
+        inspect.Parameter(
+            one.name, inspect.Parameter.KEYWORD_ONLY, default=None if one.required else one.default,
+            annotation=Any if one.type_hint is None else one.type_hint,
+        )
+        for one in pipe.blocks.inputs if isinstance(one.name, str) and one.name.isidentifier()
+    ]  # fmt: skip
+
+
 def refuse_argument(kind: str, name: str, others: Iterable[str], accepted: Iterable[str]) -> NoReturn:
     """Raise the ValueError for an argument that a ``kind`` of pipeline does not take, with the nearest that it does."""
+    accepted = list(accepted)
+    for meant in (one for one in MEANT.get(name, ()) if one in accepted):
+        raise ValueError(f"{kind} takes no {name}; did you mean {meant}?")
     if name in (others := list(others)):
         raise ValueError(f"{kind} takes no {cut(name)}, which is an argument of the search")
+    if name in MADE_FOR and "prompt" in accepted:
+        raise ValueError(
+            f"{kind} takes no {name}: diffusers.{MADE_FOR[name]}.from_pipe(pipe) makes a pipeline of it that does"
+        )
     raise ValueError(f"{kind} takes no {cut(name)}{did_you_mean(name, [*others, *accepted], cutoff=0.6)}")
 
 
@@ -64,19 +112,46 @@ def arguments_from_json(pipe: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     """
     if not given:  # a sampler in a pipeline's place has no call
         return {}
-    call = type(pipe).__call__
-    call = getattr(call, "__wrapped__", call)
-    parameters = inspect.signature(call).parameters
-    try:
-        hints = typing.get_type_hints(call)
-    except (NameError, TypeError, AttributeError, SyntaxError):  # annotated with what is imported for checks alone
-        hints = {}
+    parameters, hints = {one.name: one for one in call_parameters(pipe)}, _hints(pipe)
     found = {}
     for name, value in given.items():
         hint = hints.get(name, Any)
         default = parameters[name].default if name in parameters else None
         found[name] = value if value is None and default is None else _read(name, value, hint)
     return found
+
+
+def check_takes_image(pipe: Any, name: str, record: Any) -> None:
+    """Refuse an image file for an argument that a call annotates with something else.
+
+    Args:
+        pipe: the pipeline.
+        name: of the argument.
+        record: what was given, for the message.
+
+    Raises:
+        ValueError: in one line.
+    """
+    hint = _hints(pipe).get(name, Any)
+    if not {_name(one) for one in _flat(hint)} & {"Image", "Any", "object", "Tensor"}:
+        raise ValueError(f"expected {name} as {_said(_kinds(hint))}, got {short(record)}")
+
+
+def _flat(hint: Any) -> list[Any]:
+    """The alternatives of an annotation, at every depth."""
+    return [one for kind in _kinds(hint) for one in (kind, *(x for arg in typing.get_args(kind) for x in _flat(arg)))]
+
+
+def _hints(pipe: Any) -> dict[str, Any]:
+    """What a pipeline's call is annotated with, by the names of its arguments."""
+    if isinstance(pipe, HasBlocks):
+        return {one.name: one.annotation for one in blocks_parameters(pipe)}
+    call = type(pipe).__call__
+    call = getattr(call, "__wrapped__", call)
+    try:
+        return typing.get_type_hints(call)
+    except (NameError, TypeError, AttributeError, SyntaxError):  # annotated with what is imported for checks alone
+        return {}
 
 
 def _read(name: str, value: Any, hint: Any) -> Any:

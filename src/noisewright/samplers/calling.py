@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from noisewright.errors import UnsupportedPipeline
 from noisewright.outside.messages import short
+from noisewright.samplers.asleep import Answers
 from noisewright.samplers.chance import unaided
 from noisewright.samplers.condition import placed_embeds
+from noisewright.samplers.drawn import Draws
+from noisewright.samplers.entry import CHAINED, Entry
 from noisewright.samplers.identity import copied
 from noisewright.samplers.protocol import Meter
-from noisewright.samplers.seam import Seam, entered, make_probe
+from noisewright.samplers.seam import Begun, Seam, entered
 from noisewright.samplers.turns import turn
 
 Output = TypeVar("Output")
@@ -39,6 +43,10 @@ class Caller:
         drawing: by verb, whether it draws from the process's own generators, where that was proved not to matter.
         warnings: what the user should know; may grow.
         flags: for each image of the last call, whether a safety checker blacked it out; empty without one.
+        entry: how states get in and out; None until it is known.
+        whole: whether segments are run in loops of full length, whatever the loop looks like.
+        walks: whether the loop is to be walked through before it is entered, whatever it looks like.
+        answers: what the networks' outputs look like, once they were asked.
         reached: where the last way by a solver of ours is: the index, the states and the solver's; None before a step.
     """
 
@@ -54,10 +62,15 @@ class Caller:
     warnings: list[str] = field(default_factory=list)
     flags: list[bool] = field(default_factory=list)
     reached: tuple[int, Tensor, Any] | None = None
+    entry: Entry = field(default_factory=Entry)
+    whole: bool = False
+    walks: bool = False
+    answers: Answers = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
-        return torch.device(getattr(self.pipe, "_execution_device", None) or self.pipe.device)
+        found = torch.device(getattr(self.pipe, "_execution_device", None) or self.pipe.device)
+        return torch.device("cpu") if found.type == "cpu" else found
 
     def alone(self, work: Callable[[], Output], verb: str, phase: str | None = None) -> Output:
         """Do ``work`` inside the pipeline, alone in there, and without help of the process's own random numbers."""
@@ -70,8 +83,8 @@ class Caller:
             self.warnings.append(text)
 
     def call(
-        self, seam: Seam, x: Tensor | None, *, output_type: str = "latent", generator: Any = None,
-        batch: int | None = None, steps: int | None = None, traced: bool = False,
+        self, seam: Seam, x: Tensor | None, *, output_type: str = "latent", seeds: Sequence[int | None] | None = None,
+        generators: Sequence[torch.Generator] | None = None, batch: int | None = None, traced: bool = False,
     ) -> Tensor:  # fmt: skip
         """What the pipeline gives in one call.
 
@@ -79,24 +92,30 @@ class Caller:
             seam: what the call should do.
             x: states to begin at, (batch, ...), or None for the pipeline's own noise.
             output_type: ``latent`` or ``pt``.
-            generator: generators, one an image, for its own noise.
+            seeds: of each image's own generator, for what is drawn beside the starting noise; None counts as 0.
+            generators: one an image, in place of those.
             batch: how many images, where ``x`` does not say it.
-            steps: of the schedule that is read; by default those of the seam.
             traced: whether a graph of gradients is wanted.
 
         Raises:
+            Begun: where the call was to be left once its starting state is there.
             UnsupportedPipeline: in one line.
         """
-        given = self._arguments(seam, x, int(batch or 1), output_type, generator, steps)
-        extra = seam.extra if seam.times is None else None
-        with entered(self.pipe, make_probe(seam), self.encoded, self.meter, seam.branches, extra) as call:
+        count = len(x) if x is not None else int(batch or 1)
+        draws = list(generators) if generators is not None else self._generators(seeds, count, x)
+        given = self._arguments(seam, x, count, output_type, draws)
+        with entered(self.pipe, seam, self.encoded, self.meter, self.answers) as call:
             try:
                 output = (getattr(call, "__wrapped__", call) if traced else call)(self.pipe, **given)
             except UnboundLocalError as error:  # what its loop would have set
-                raise UnsupportedPipeline(f"{self.kind} cannot be called with no step to take: {error}") from error
+                raise NoStepToTake(f"{self.kind} cannot be called with no step to take: {error}") from error
         flags = getattr(output, "nsfw_content_detected", None) or getattr(output, "nsfw_detected", None) or []
         self.flags = [bool(one) for one in flags]
         images = getattr(output, "images", None)
+        if images is None:
+            images = getattr(output, "image", None)
+        if isinstance(images, np.ndarray) and images.ndim == 4:  # some pipelines know no tensors of images
+            images = torch.from_numpy(images).permute(0, 3, 1, 2)
         if not isinstance(images, Tensor):
             raise UnsupportedPipeline(
                 f"expected tensors for output_type={output_type!r}, got {type(images).__name__} from "
@@ -104,17 +123,24 @@ class Caller:
             )
         return images
 
+    def _generators(
+        self, seeds: Sequence[int | None] | None, count: int, x: Tensor | None
+    ) -> list[torch.Generator] | None:
+        """A generator an image, where a call draws; None where it does not."""
+        if x is not None and self.entry.by == "latents" and not self.entry.draws:
+            return None
+        return [torch.Generator("cpu").manual_seed(int(seed or 0)) for seed in seeds or [0] * count]
+
     def _arguments(
-        self, seam: Seam, x: Tensor | None, batch: int, output_type: str, generator: Any, steps: int | None
+        self, seam: Seam, x: Tensor | None, count: int, output_type: str, generators: list[torch.Generator] | None
     ) -> dict[str, Any]:
         """The arguments of one call."""
-        count = len(x) if x is not None else batch
         accepted = inspect.signature(type(self.pipe).__call__).parameters
         given: dict[str, Any] = {
             key: copied(value) for key, value in self.settings.items() if value is not None or key in self.explicit
         }
         given["output_type"] = output_type
-        given["num_inference_steps"] = steps or max(1, 0 if seam.times is None else len(seam.times))
+        given["num_inference_steps"] = seam.steps or max(1, 0 if seam.times is None else len(seam.times))
         embeds = placed_embeds(given, self.device, self.pipe.dtype)
         given.update(embeds)
         if self.class_label is not None:
@@ -125,11 +151,27 @@ class Caller:
         else:
             given.update({name: _repeated(value, count) for name, value in embeds.items()})
             given.update({} if "prompt_embeds" in embeds else {"prompt": [self.prompt] * count})
+        if generators is not None:
+            given["generator"] = generators
+        given.update(functions_called(seam, given))
         if x is not None:
-            given["latents"] = x.to(self.device, self.pipe.dtype)
-        if generator is not None:
-            given["generator"] = generator
+            self._enter(seam, x, given, generators)
         return given
+
+    def _enter(
+        self, seam: Seam, x: Tensor, given: dict[str, Any], generators: list[torch.Generator] | None
+    ) -> None:
+        """Put states where the call takes them."""
+        entry, dtype = self.entry, self.entry.dtype or self.pipe.dtype
+        begins = seam.first == 0  # else they enter later, and what the loop begins with does not matter
+        if entry.by == "latents":
+            given["latents"] = (x / entry.scale if entry.scale != 1 else x).to(self.device, dtype)
+        elif entry.by == "prepared":
+            seam.in_place = x / entry.scale if entry.scale != 1 else x
+        elif begins or seam.unit is not None:
+            seam.draws = Draws(generators or [], entry.place, x if begins else seam.unit)
+        if not begins:
+            seam.entering = x
 
     def count(self, prediction: Tensor, x: Tensor) -> None:
         """Count a guided evaluation.
@@ -148,6 +190,49 @@ class Caller:
         """The settings as a message has them."""
         given = {"num_inference_steps": steps, **{key: one for key, one in self.settings.items() if one is not None}}
         return ", ".join(f"{key} = {short(value)}" for key, value in given.items())
+
+
+class NoStepToTake(UnsupportedPipeline):
+    """A pipeline's call cannot be made without a step."""
+
+
+def begun(caller: Caller, seam: Seam, generators: Sequence[torch.Generator]) -> None:
+    """Call a pipeline until its starting state is there: the seam then holds it, and what was drawn for it.
+
+    Raises:
+        UnsupportedPipeline: where it prepares none.
+    """
+    seam.ends_there = True
+    seam.draws = seam.draws or Draws(generators)
+    try:
+        caller.call(seam, None, generators=generators, batch=len(generators))
+    except Begun:
+        return
+    raise UnsupportedPipeline(f"{caller.kind} has no prepare_latents, where its noise could be read")
+
+
+def functions_called(seam: Seam, given: dict[str, Any]) -> dict[str, Any]:
+    """The person's own functions among arguments, called after the steps that a segment goes on from, and no others."""
+    found: dict[str, Any] = {}
+    for name in CHAINED:
+        own = given.get(name)
+        if callable(own):
+            found[name] = _now_and_then(seam, own, gives=name == "callback_on_step_end")
+    return found
+
+
+def _now_and_then(seam: Seam, own: Callable[..., Any], *, gives: bool) -> Callable[..., Any]:
+    """A function that a pipeline calls after each step: (pipe, place, time, tensors) or (place, time, state)."""
+    tensors = getattr(own, "tensor_inputs", None)
+
+    def called(*args: Any) -> Any:
+        if seam.calls_back(seam.place - 1):
+            return own(*args)
+        return {} if gives else None
+
+    if tensors is not None:
+        called.tensor_inputs = tensors  # type: ignore[attr-defined]
+    return called
 
 
 def _repeated(embeds: Any, count: int) -> Any:

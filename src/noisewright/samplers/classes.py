@@ -1,4 +1,4 @@
-"""Class-conditional pipelines: which they are, what their classes are called, and which of these is meant."""
+"""Pipelines without a prompt: which they are, what the classes of some are called, and which of these is meant."""
 
 from __future__ import annotations
 
@@ -10,9 +10,18 @@ from noisewright.outside.messages import did_you_mean, short
 
 
 def is_class_conditional(pipe: Any) -> bool:
-    """Whether a pipeline is called with ``class_labels``, and not with a prompt."""
+    """Whether a pipeline is called with ``class_labels``, and not with a prompt, and its network reads them."""
     accepted = inspect.signature(type(pipe).__call__).parameters
-    return "class_labels" in accepted and "prompt" not in accepted
+    label = accepted.get("class_labels")
+    if label is None or "prompt" in accepted:
+        return False
+    return label.default is label.empty or count_classes(pipe, {}) is not None
+
+
+def is_unconditional(pipe: Any) -> bool:
+    """Whether a pipeline is told nothing but how many images to make."""
+    accepted = inspect.signature(type(pipe).__call__).parameters
+    return "batch_size" in accepted and "prompt" not in accepted and not is_class_conditional(pipe)
 
 
 def labels_of(pipe: Any, card: Sequence[str] | Mapping[str, int] | None = None) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""What a pipeline is conditioned on: a prompt, a class, or embeddings that somebody made of a prompt.
+"""What a pipeline is conditioned on: a prompt, a class, embeddings that somebody made of a prompt, or nothing.
 
 Embeddings (of compel, say) stand in place of the prompt's encoding; the prompt is then what verifiers are told. They
 are of one prompt: each call repeats them for its images, as it does what it encodes itself.
@@ -16,9 +16,10 @@ from torch import Tensor
 from noisewright.errors import UnsupportedPipeline
 from noisewright.outside.messages import short
 from noisewright.samplers.arguments import check_call_arguments
-from noisewright.samplers.classes import is_class_conditional, read_class
+from noisewright.samplers.classes import is_class_conditional, is_unconditional, read_class
+from noisewright.samplers.requirements import check_components, check_dtype, check_images, check_size
 
-NEEDED = ("latents", "generator", "num_inference_steps", "output_type")
+NEEDED = ("generator", "num_inference_steps", "output_type")
 """What a pipeline's call must take for a search to enter it."""
 
 EMBEDS = ("prompt_embeds", "pooled_prompt_embeds", "negative_prompt_embeds", "negative_pooled_prompt_embeds")
@@ -42,6 +43,9 @@ def condition_of(pipe: Any, prompt: str | None, label: str | int | None) -> tupl
         ValueError: in one line.
     """
     kind = type(pipe).__name__
+    if is_unconditional(pipe):
+        check_unconditional(kind, prompt, label)
+        return "", None
     if not is_class_conditional(pipe):
         if label is not None:
             raise ValueError(f"{kind} is not class-conditional: expected a prompt, got the class {label!r}")
@@ -52,6 +56,17 @@ def condition_of(pipe: Any, prompt: str | None, label: str | int | None) -> tupl
         raise ValueError(f"{kind} is class-conditional: expected a class_label, got none")
     number, name = read_class(pipe, prompt if label is None else label)  # type: ignore[arg-type]
     return name if label is None or prompt is None else prompt, number
+
+
+def check_unconditional(kind: str, prompt: str | None, label: str | int | None) -> None:
+    """Refuse what an unconditional pipeline would not look at; an empty prompt, which records have of it, is none.
+
+    Raises:
+        ValueError: in one line.
+    """
+    for name, value in (("prompt", prompt or None), ("class_label", label)):
+        if value is not None:
+            raise ValueError(f"expected no {name}, since {kind} is unconditional, got {short(value)}")
 
 
 def check_call(pipe: Any, kind: str, settings: Mapping[str, Any], explicit: Sequence[str]) -> None:
@@ -67,20 +82,26 @@ def check_call(pipe: Any, kind: str, settings: Mapping[str, Any], explicit: Sequ
         UnsupportedPipeline, ValueError, TypeError: in one line.
     """
     accepted = inspect.signature(type(pipe).__call__).parameters
+    given = [name for name, value in settings.items() if value is not None or name in explicit]
+    check_call_arguments(pipe, given, kind=kind)
+    check_components(pipe, kind, settings)
+    check_images(pipe, kind, settings)
     missing = [name for name in NEEDED if name not in accepted]
     if not {"prompt", "class_labels"} & set(accepted):
         missing.insert(0, "prompt")
+    if "latents" not in accepted and not hasattr(pipe, "prepare_latents"):
+        missing.insert(0, "latents")
     if missing:
         raise UnsupportedPipeline(
             f"{kind} cannot be entered through its scheduler: its call has no {', '.join(missing)}"
         )
-    given = [name for name, value in settings.items() if value is not None or name in explicit]
-    check_call_arguments(pipe, given, kind=kind)
     for name in ("height", "width"):
         value = settings.get(name)
         if value is not None and value < 1:
             raise ValueError(f"expected a {name} above 0, got {value}")
     check_embeds(pipe, kind, settings)
+    check_size(pipe, kind, settings)
+    check_dtype(pipe, kind)
 
 
 def check_embeds(pipe: Any, kind: str, settings: Mapping[str, Any]) -> None:

@@ -26,6 +26,9 @@ SILENT = ("_", "architectures", "transformers_version", "dtype", "torch_dtype")
 TABLES = ("alphas_cumprod", "final_alpha_cumprod")
 """What steps of a scheduler are made of; neither ``set_timesteps`` nor a step rewrites it."""
 
+REWRITTEN = (("DPMSolverSinglestepScheduler", "lower_order_final"),)
+"""Configuration that a scheduler writes anew when it is used, by the number of its steps."""
+
 PARTS = ("tokenizer", "tokenizer_2", "image_processor", "feature_extractor", "video_processor")
 """What processors are made of."""
 
@@ -87,9 +90,9 @@ def _component(name: str, one: Any) -> Any:
         return canonical(one, name)
     if isinstance(one, (list, tuple)):
         return [_component(f"{name}.{number}", each) for number, each in enumerate(one)]
-    about: dict[str, Any] = {"class": type(getattr(one, "_orig_mod", one)).__name__, "config": _config(one)}
+    about: dict[str, Any] = {"class": type(getattr(one, "_orig_mod", one)).__name__, "config": config_of(one)}
     if isinstance(one, torch.nn.Module):
-        return {**about, "weights": digest_of_network(one, name), "state": _switches(one)}
+        return {**about, "weights": digest_of_network(one, name), "state": switches_of(one)}
     if hasattr(one, "get_vocab"):
         return {**about, "tokenizer": _tokenizer(one)}
     if hasattr(one, "set_timesteps"):
@@ -102,12 +105,11 @@ def _component(name: str, one: Any) -> Any:
 
 
 def _scheduler_config(kind: str, config: dict[str, Any]) -> dict[str, Any]:
-    """Without what ``set_timesteps`` rewrites whatever it was."""
-    forced = kind == "DPMSolverSinglestepScheduler" and config.get("final_sigmas_type") == "zero"
-    return {key: value for key, value in config.items() if not (forced and key == "lower_order_final")}
+    """Without what ``set_timesteps`` rewrites: afterwards nothing tells what it was."""
+    return {key: value for key, value in config.items() if (kind, key) not in REWRITTEN}
 
 
-def _config(component: Any) -> dict[str, Any]:
+def config_of(component: Any) -> dict[str, Any]:
     """A component's settings, at every depth without the :data:`SILENT` ones."""
     config: Any = getattr(component, "config", None)
     if config is None and not hasattr(component, "get_vocab"):
@@ -131,7 +133,7 @@ def _plain(value: Any) -> Any:
         return {"$class": type(value).__name__}
 
 
-def _switches(module: torch.nn.Module) -> list[Any]:
+def switches_of(module: torch.nn.Module) -> list[Any]:
     """What decides what a network computes and is neither in its weights nor in its config."""
     found = []
     for key, part in module.named_modules():

@@ -2,8 +2,9 @@
 
 What JSON can hold comes back as it was given (:func:`original`): numbers, texts, lists and mappings stand for
 themselves, and what JSON has no word for is an object with one key that begins with ``$`` (``{"$tuple": [64, 64]}``).
-Tensors, arrays and images are recorded by a hash of their content, and so is what is too long to write down: they can
-be compared, but have to be given again. Anything else is refused: a text such as ``<Thing at 0x7f...>`` tells nothing.
+Tensors, arrays and images are recorded by a hash of their content, callbacks by one of their source, and what is too
+long to write down by its own: they can be compared, but have to be given again. Anything else is refused: a text such
+as ``<Thing at 0x7f...>`` tells nothing.
 
 Two values have the same record, as JSON text, exactly where they are of the same kinds and equal; every NaN is one, and
 numbers of numpy are those of Python. Content is compared by its bytes, so -0.0 is not 0.0, whatever the device, the
@@ -15,6 +16,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import inspect
 import json
 import math
 from collections import OrderedDict
@@ -28,6 +30,7 @@ from PIL import Image
 from torch import Tensor
 
 from noisewright.outside.messages import first_line
+from noisewright.schemas.request import CALLBACKS
 
 DEEPEST, MOST = 32, 2**20
 """How deep an argument may be nested, and how many values it may hold."""
@@ -35,7 +38,7 @@ DEEPEST, MOST = 32, 2**20
 LONGEST = 2**16
 """Characters of JSON. What is longer is recorded by its hash: a record is in every image's metadata."""
 
-CONTENT = ("$tensor", "$array", "$image", "$long")
+CONTENT = ("$tensor", "$array", "$image", "$long", "$function")
 """Records that are hashes: of them the value cannot be had back."""
 
 PIECE = 2**26
@@ -148,6 +151,8 @@ class _Recorder:
 
     def _content(self, value: Any) -> Any:
         """Of what is neither a plain number or text nor a container; None where it is a container, or unknown."""
+        if self.name in CALLBACKS and callable(value):
+            return {"$function": _function(value)}
         if type(value) in (bytes, bytearray):
             return {f"${type(value).__name__}": base64.b64encode(value).decode()}
         if type(value) is complex or isinstance(value, (np.complex64, np.complex128)):
@@ -227,6 +232,22 @@ class _Recorder:
             f"expected numbers, texts, tensors, arrays, images or containers of them for {self.name}, got a "
             f"{type(value).__name__}"
         )
+
+
+def _function(value: Any) -> list[str]:
+    """A callback's name, and a hash of its source: of an object, of its class's with the plain values that it holds.
+
+    What it calls, or has in its closure, may change without that.
+    """
+    named = value if inspect.isroutine(value) or inspect.isclass(value) else type(value)
+    try:
+        source = inspect.getsource(named)
+    except (OSError, TypeError):  # typed in, or of C
+        source = ""
+    kinds = (bool, int, float, str)
+    held = {} if named is value else {key: one for key, one in vars(value).items() if type(one) in kinds}
+    name = str(getattr(named, "__qualname__", type(named).__name__))
+    return [f"{getattr(named, '__module__', None) or ''}.{name}", digest_of(source, held)]
 
 
 def add_bytes(digest: Any, tensor: Tensor) -> None:

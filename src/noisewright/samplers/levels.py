@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -13,11 +13,18 @@ import torch
 from torch import Tensor
 
 from noisewright.diffusion.clock import Clock
-from noisewright.diffusion.schedule import Schedule, vp_levels
+from noisewright.diffusion.schedule import Preconditioned, Schedule, vp_levels
 from noisewright.diffusion.solvers import Ddim, Solver
+from noisewright.samplers.estimates import agrees
 
 ZERO_SIGNAL = 1e-9
 """A last cumulative alpha below this is the zero of a model with no signal left at its end."""
+
+FLOWS = ("FlowMatch", "FlowMap", "LTXEulerAncestralRF", "MiniMaxH3")
+"""How the names of schedulers begin whose levels are those of flow models, whatever their configuration says."""
+
+OTHERWISE = {"FlowMapEulerDiscreteScheduler": "mean velocity", "MiniMaxH3Scheduler": "data_flow"}
+"""What models of flow schedulers predict that is no velocity towards noise."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,9 @@ def _clock(scheduler: Any, flow: bool, mu: float | None) -> Clock | None:
 def read_levels(scheduler: Any, mu: float | None = None) -> Levels:
     """Read a scheduler whose ``set_timesteps`` has run.
 
+    What its model predicts is proved by the scheduler's own clean estimate, where it has one; where the two differ it
+    is called something that no preview is made of.
+
     Args:
         scheduler: of diffusers.
         mu: what the pipeline gave ``set_timesteps`` for a shift that depends on the size of the image.
@@ -85,49 +95,110 @@ def read_levels(scheduler: Any, mu: float | None = None) -> Levels:
     Raises:
         ValueError: where neither sigmas nor cumulative alphas tell its noise levels.
     """
+    levels = _read(scheduler, mu)
+    if has_midpoints(scheduler) or agrees(scheduler, levels.native, levels.kind):  # no preview is made between levels
+        return levels
+    return replace(levels, kind=f"{levels.kind} of {type(scheduler).__name__}", equal=None)
+
+
+def _read(scheduler: Any, mu: float | None) -> Levels:
     name = type(scheduler).__name__
     config = scheduler.config
     times = scheduler.timesteps.detach().float().cpu()
     start = float(getattr(scheduler, "init_noise_sigma", 1.0))
     kind = str(config.get("prediction_type", "epsilon"))
-    flow = kind.startswith("flow") or "FlowMatch" in name or bool(config.get("use_flow_sigmas", False))
+    if kind == "trigflow":
+        return _of_trigflow(scheduler, times)
+    flow = kind.startswith("flow") or name.startswith(FLOWS) or bool(config.get("use_flow_sigmas", False))
 
     clock = _clock(scheduler, flow, mu)
     sigmas = getattr(scheduler, "sigmas", None)
     own_sigmas = start != 1.0 or not hasattr(scheduler, "alphas_cumprod")
     if flow:
-        return _of_flow(scheduler, sigmas, times, clock)
-    if sigmas is not None and len(sigmas) == len(times) + 1:
+        return _of_flow(scheduler, sigmas, times, clock, kind)
+    if name == "IPNDMScheduler":
+        return _of_ipndm(scheduler, times)
+    if isinstance(sigmas, Tensor) and len(sigmas) == len(times) + 1:
         if own_sigmas:
             return _of_edm(scheduler, sigmas, times, start, clock, kind)
         if hasattr(scheduler, "_sigma_to_alpha_sigma_t"):
             return _of_sigmas(sigmas, times, start, clock, kind)
     if not hasattr(scheduler, "alphas_cumprod"):
-        raise ValueError(f"expected a scheduler with sigmas or alphas_cumprod, got {name}")
+        raise ValueError(
+            f"expected a scheduler with sigmas or alphas_cumprod, got {name}, whose noise levels noisewright does not "
+            "know: give the pipeline another scheduler that its model works with"
+        )
     return _of_table(scheduler, sigmas if own_sigmas else None, times, start, clock, kind)
 
 
-def _of_flow(scheduler: Any, sigmas: Any, times: Tensor, clock: Clock | None) -> Levels:
-    """Of a flow model: alpha is 1 - sigma."""
-    name = type(scheduler).__name__
+def _of_flow(scheduler: Any, sigmas: Any, times: Tensor, clock: Clock | None, kind: str) -> Levels:
+    """Of a flow model: alpha is 1 - sigma. Inverted sigmas say how much image there is instead of how much noise."""
+    name, config = type(scheduler).__name__, scheduler.config
     if sigmas is None:
         raise ValueError(f"expected a flow scheduler with sigmas, got {name}")
-    levels = sigmas.detach().float().cpu().tolist()
-    levels = [*levels, 0.0] if len(levels) == len(times) else levels
-    schedule = Schedule(tuple(times.tolist()), tuple(1 - s for s in levels), tuple(levels), clock=clock)
-    plain = name == "FlowMatchEulerDiscreteScheduler" and not scheduler.config.get("stochastic_sampling", False)
-    return Levels(schedule, schedule, "flow", Ddim(name="euler") if plain else None)
+    inverted = bool(config.get("invert_sigmas", False))
+    s = sigmas.detach().float().cpu()
+    s = 1 - s if inverted else s
+    s = torch.cat([s, torch.zeros(1)]) if len(s) == len(times) else s
+    native = _flow_schedule(times, s, range(len(times)), None if inverted or name in OTHERWISE else clock)
+    keep = _distinct(s[:-1])
+    schedule = native if len(keep) == len(times) else _flow_schedule(times, s, keep, native.clock)
+    if name.startswith(FLOWS) or kind.startswith("flow"):
+        kind = "data_flow" if inverted else OTHERWISE.get(name, "flow")
+    plain = name == "FlowMatchEulerDiscreteScheduler" and not config.get("stochastic_sampling", False)
+    return Levels(schedule, native, kind, Ddim(name="euler") if plain else None)
+
+
+def _flow_schedule(times: Tensor, s: Tensor, keep: Sequence[int], clock: Clock | None) -> Schedule:
+    sigma = [*(s[n].item() for n in keep), s[-1].item()]
+    return Schedule(tuple(times[n].item() for n in keep), tuple(1 - one for one in sigma), tuple(sigma), clock=clock)
+
+
+def _of_trigflow(scheduler: Any, times: Tensor) -> Levels:
+    """Of TrigFlow: states are ``cos(t) x0 + sin(t) z``, z as wide as the data; the last time is no step's."""
+    data = float(scheduler.config["sigma_data"])
+    schedule = Schedule(
+        tuple(times[:-1].tolist()), tuple(times.cos().tolist()), tuple((data * times.sin()).tolist()), data
+    )
+    return Levels(schedule, schedule, Preconditioned("trigflow", data), None)
+
+
+def _of_ipndm(scheduler: Any, times: Tensor) -> Levels:
+    """Of iPNDM, which keeps its levels as alphas and betas, whose squares add up to 1."""
+    alpha, sigma = (one.detach().float().cpu().tolist() for one in (scheduler.alphas, scheduler.betas))
+    schedule = Schedule(tuple(times.tolist()), tuple(alpha), tuple(sigma))
+    return Levels(schedule, schedule, "v_prediction", None)
 
 
 def _of_edm(scheduler: Any, sigmas: Any, times: Tensor, start: float, clock: Clock | None, kind: str) -> Levels:
     """Of EDM levels: the scheduler's own coordinates are x0 + s * eps."""
     s = sigmas.detach().float().cpu()
-    native = Schedule(tuple(times.tolist()), (1.0,) * len(s), tuple(s.tolist()), start)
-    keep = _distinct(s[:-1])
-    alpha, sigma = vp_levels(torch.cat([s[keep], s[-1:]]))
+    data = float(scheduler.config.get("sigma_data", 1.0))
+    if "sigma_data" in scheduler.config and (data, kind) != (1.0, "v_prediction"):  # where the two are the same
+        kind = Preconditioned(f"edm_{kind}", data)
+    between = has_midpoints(scheduler)
+    keep = list(range(0, len(times), 2)) if between else _distinct(s[:-1])
+    own = s.clone()
+    if between:  # every second place is the geometric mean of two levels
+        own[1:-1:2] = (s[:-2:2] * s[2::2]).sqrt()[: len(own[1:-1:2])]
+    native = Schedule(tuple(times.tolist()), (1.0,) * len(s), tuple(own.tolist()), start)
+    alpha, sigma = _as_seen(torch.cat([s[keep], s[-1:]]), data)
     schedule = Schedule(tuple(times[keep].tolist()), tuple(alpha), tuple(sigma), start * alpha[0], clock)
     equal = Ddim(name="euler") if type(scheduler).__name__ == "EulerDiscreteScheduler" else None
     return Levels(schedule, native, kind, equal)
+
+
+def _as_seen(s: Tensor, data: float) -> tuple[list[float], list[float]]:
+    """(alpha, sigma) of EDM levels as the network is shown its states: divided by ``sqrt(s^2 + data^2)``.
+
+    The last state is the image itself.
+    """
+    if data == 1.0:
+        return vp_levels(s)
+    s = s.to(torch.float64)
+    scale = torch.rsqrt(s * s + data * data)
+    scale[-1] = 1.0
+    return scale.tolist(), (s * scale).tolist()
 
 
 def _of_sigmas(sigmas: Any, times: Tensor, start: float, clock: Clock | None, kind: str) -> Levels:
@@ -170,8 +241,11 @@ def _of_table(
 
 
 def has_midpoints(scheduler: Any) -> bool:
-    """Whether every second state of a scheduler lies between two of its levels (KDPM2), at none that we know."""
-    return getattr(scheduler, "sigmas_interpol", None) is not None
+    """Whether every second state of a scheduler lies between two of its levels (KDPM2, DPM-Solver SDE).
+
+    A scheduler that is entered there does not know it.
+    """
+    return getattr(scheduler, "sigmas_interpol", None) is not None or "mid_point_sigma" in vars(scheduler)
 
 
 def begins_anywhere(scheduler: Any, native: Schedule) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ from noisewright.outside.hub import cached, is_hub_id, not_here, out_of_reach, r
 from noisewright.outside.messages import did_you_mean, first_line
 from noisewright.outside.reading import shown
 from noisewright.outside.texts import clean
+from noisewright.samplers.compiled import compile_networks, put_channels_last
 from noisewright.samplers.contents import loaded_from
 from noisewright.samplers.lora import add_loras, read_loras
 from noisewright.samplers.model_files import Refused, check_weights, read_json
@@ -38,6 +41,8 @@ def load_pipeline(
     variant: str | None = None,
     config: str | Path | None = None,
     loras: Sequence[tuple[str | Path, float]] = (),
+    compile: bool = False,
+    channels_last: bool = False,
 ) -> Any:
     """Load a diffusers pipeline, safetensors only, and none of its own code.
 
@@ -51,6 +56,8 @@ def load_pipeline(
             lacks is read: the class, configurations, tokenizers, scheduler, and weights of parts that it leaves out.
             By default that of the model that it looks like, from the hub or its cache.
         loras: files of LoRA weights and what each is multiplied with, added in this order (needs peft).
+        compile: whether the network that a step asks is compiled (:func:`~.compiled.compile_networks`).
+        channels_last: whether convolutions have their weights with channels last.
 
     Raises:
         ValueError: in one line, what is wrong with it.
@@ -77,10 +84,15 @@ def load_pipeline(
     pipe = pipe.to(device)
     with quiet():
         add_loras(pipe, adapters)
+        if channels_last:
+            put_channels_last(pipe)
+        if compile:
+            compile_networks(pipe, device)
     for one in pipe.components.values():
         if isinstance(one, torch.nn.Module):
             loaded_from(one, dtype, *_beside(text, variant, adapters))
-    remember(pipe, Source(text, variant, None if config is None else str(config), tuple(adapters)))
+    taken = None if config is None else str(config)
+    remember(pipe, Source(text, variant, taken, tuple(adapters), compile, channels_last))
     return pipe
 
 
@@ -95,7 +107,20 @@ def _one_line(name: str) -> Iterator[None]:
     except Refused as error:
         raise ValueError(str(error)) from None
     except bad as error:
-        raise ValueError(f"model {shown(name)!r} could not be loaded: {clean(first_line(error))}") from error
+        why = _lacking(str(error)) or clean(first_line(error))
+        raise ValueError(f"model {shown(name)!r} could not be loaded: {why}") from error
+
+
+def _lacking(said: str) -> str | None:
+    """Which components a directory lacks, from what diffusers says of all that it expected; None of other errors."""
+    found = re.fullmatch(r"Pipeline <class '(.*)'> expected (.*), but only (.*) were passed\.?", said)
+    if found is None:
+        return None
+    module, _, kind = found[1].rpartition(".")
+    optional = getattr(getattr(sys.modules.get(module), kind, None), "_optional_components", ())
+    wanted, there = (re.findall(r"'(\w+)'", text) for text in found.groups()[1:])
+    lacking = [name for name in wanted if name not in there and name not in optional]
+    return f"it lacks {', '.join(lacking)}" if lacking else None
 
 
 def _beside(name: str, variant: str | None, adapters: Sequence[Any]) -> list[Any]:

@@ -13,6 +13,7 @@ import math
 import numbers
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from noisewright.outside.reading import open_regular, shown
 from noisewright.outside.texts import clean
 from noisewright.samplers.checkpoint import Checkpoint, read_checkpoint
 from noisewright.samplers.model_files import BRINGS_CODE
-from noisewright.samplers.source import Lora
+from noisewright.samplers.source import Lora, source_of
 
 MOST_LORAS = 64
 LARGEST_WEIGHT = 100.0
@@ -263,3 +264,11 @@ def _first(error: BaseException) -> str:
     lines = [one.strip() for one in str(error).strip().splitlines() if one.strip()]
     telling = next((one for one in lines if "size mismatch" in one), lines[0] if lines else type(error).__name__)
     return clean(telling, 200)
+
+
+def source_recorded(pipe: Any) -> dict[str, Any]:
+    """What records say of where a pipeline was loaded from; without LoRAs that were taken out of it again."""
+    source = source_of(pipe)
+    if source is None:
+        return {}
+    return (source if still_added(pipe, source.loras) else replace(source, loras=())).to_json()

@@ -7,6 +7,7 @@ import hashlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -46,14 +47,24 @@ def check_step(scheduler: Any) -> None:
     Raises:
         UnsupportedPipeline: in one line.
     """
+    if scheduler.config.get("scale_factors") and scheduler.config.get("upscale_mode"):
+        raise UnsupportedPipeline(
+            f"expected states of one size, got {type(scheduler).__name__} with scale_factors, which makes them "
+            "larger on their way: set scale_factors to None"
+        )
     parameters = inspect.signature(scheduler.step).parameters.values()
     needed = [one.name for one in parameters if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD]
     others = [name for name in needed if name not in ("model_output", "timestep", "sample")]
     if others:
         raise UnsupportedPipeline(
             f"expected a scheduler that steps from prediction, time and state, got {type(scheduler).__name__}, which "
-            f"needs {', '.join(others)} too"
+            f"needs {', '.join(others)} too: give the pipeline another scheduler"
         )
+
+
+def calls(scheduler: Any) -> int:
+    """How many steps a prepared scheduler takes; TrigFlow's last time is that of the image."""
+    return len(scheduler.timesteps) - (scheduler.config.get("prediction_type") == "trigflow")
 
 
 def scaled_input(scheduler: Any) -> Callable[..., Tensor] | None:
@@ -64,12 +75,59 @@ def scaled_input(scheduler: Any) -> Callable[..., Tensor] | None:
 
 def resumed(prepared: Any, history: Any, start: int) -> Any:
     """A private copy of the scheduler that stands at ``start`` with what earlier steps changed in it."""
-    scheduler = copy.deepcopy(prepared)
+    scheduler = own_copy(prepared)
     if history is not None:
         scheduler.__dict__.update(copy.deepcopy(history))
     elif start > 0 and hasattr(scheduler, "_step_index"):
         scheduler._step_index = start
     return scheduler
+
+
+BROWNIAN = "noise_sampler"
+"""Where schedulers keep the Brownian motion that they draw from, and make it anew from its seeds where it is None."""
+
+
+def private(scheduler: Any) -> Any:
+    """A deep copy of a scheduler without the Brownian motion of an earlier call, which cannot be copied."""
+    shallow = copy.copy(scheduler)
+    if BROWNIAN in vars(shallow):
+        setattr(shallow, BROWNIAN, None)
+    return copy.deepcopy(shallow)
+
+
+def own_copy(prepared: Any) -> Any:
+    """A copy of a scheduler whose steps take generators, also where its own do not (DPM-Solver SDE).
+
+    The seeds of its Brownian motion are then those of the generators, one a row, as with schedulers that take them.
+    """
+    scheduler = private(prepared)
+    if "noise_sampler_seed" in vars(scheduler):
+        scheduler.__class__ = _with_seeds(type(scheduler))
+    return scheduler
+
+
+@lru_cache(maxsize=16)
+def _with_seeds(kind: Any) -> Any:
+    """A scheduler's class, whose step takes its Brownian motion's seeds from generators.
+
+    A seed of its configuration is that of each image, as it would be if each was made alone.
+    """
+
+    def step(
+        self: Any, model_output: Tensor, timestep: Any, sample: Tensor, generator: Any = None, **more: Any
+    ) -> Any:  # fmt: skip
+        configured = self.noise_sampler_seed
+        if isinstance(configured, int):
+            self.noise_sampler_seed = [configured] * len(sample)
+        elif configured is None and generator is not None:
+            drawn = generator if isinstance(generator, (list, tuple)) else [generator] * len(sample)
+            self.noise_sampler_seed = [one.initial_seed() for one in drawn]
+        try:
+            return kind.step(self, model_output=model_output, timestep=timestep, sample=sample, **more)
+        finally:
+            self.noise_sampler_seed = configured
+
+    return type(kind.__name__, (kind,), {"step": step, "__module__": kind.__module__})
 
 
 def history_of(scheduler: Any, fresh: Any) -> dict[str, Any]:
@@ -80,7 +138,7 @@ def history_of(scheduler: Any, fresh: Any) -> dict[str, Any]:
     """
     changed = {}
     for key, value in scheduler.__dict__.items():
-        if key != "_internal_dict" and not _same(value, fresh.__dict__.get(key)):
+        if key != "_internal_dict" and not _brownian(key, value) and not _same(value, fresh.__dict__.get(key)):
             if not _plain(value):
                 raise UnsupportedPipeline(
                     f"{type(scheduler).__name__} keeps a {type(value).__name__} ({key}) from step to step, which a "
@@ -88,6 +146,11 @@ def history_of(scheduler: Any, fresh: Any) -> dict[str, Any]:
                 )
             changed[key] = value
     return changed
+
+
+def _brownian(key: str, value: Any) -> bool:
+    """Whether a value is the Brownian motion of diffusers, which its seeds make again."""
+    return key == BROWNIAN and type(value).__name__ == "BrownianTreeNoiseSampler"
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -123,6 +186,7 @@ def tried(prepared: Any, given: Mapping[str, Any]) -> Chance:
         UnsupportedPipeline: where what it draws matters, and comes from a generator of the process's own; where its
             steps leave something behind that a particle cannot take along.
     """
+    prepared = own_copy(prepared)
     name, before = type(prepared).__name__, chance.states()
     able, drew = takes_generator(prepared), False
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in ((0, 1) if able else (0,))]
@@ -130,7 +194,7 @@ def tried(prepared: Any, given: Mapping[str, Any]) -> Chance:
     pair = [_Trial(prepared, given, generator if able else None) for generator in generators]
     different: int | None = None
     try:
-        for number in range(len(prepared.timesteps)):
+        for number in range(calls(prepared)):
             states = [trial.step(number) for trial in pair]
             drew = drew or not torch.equal(fresh, generators[0].get_state())
             if not torch.equal(states[0], states[-1]):
@@ -161,7 +225,7 @@ class _Trial:
     """A scheduler that walks its schedule with a made-up prediction."""
 
     def __init__(self, prepared: Any, given: Mapping[str, Any], generator: torch.Generator | None) -> None:
-        self.scheduler = copy.deepcopy(prepared)
+        self.scheduler = private(prepared)
         self._given = {**given, **({"generator": generator} if generator is not None else {})}
         self._learned = str(prepared.config.get("variance_type") or "").startswith("learned")
         self.state = torch.linspace(-1, 1, 4 * 8 * 8, device=prepared.timesteps.device).reshape(1, 4, 8, 8)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -27,25 +27,30 @@ from noisewright.diffusion.schedule import KINDS, Schedule
 from noisewright.diffusion.schedules import Rule, rule_of
 from noisewright.diffusion.solvers import AnySolver, advance, asks_once, eta_of, memory, nfe
 from noisewright.errors import NotDifferentiable, UnsupportedPipeline
-from noisewright.samplers import segments
+from noisewright.outside.messages import short
+from noisewright.samplers import alone, segments
 from noisewright.samplers.calling import Caller
 from noisewright.samplers.condition import check_call, condition_of
+from noisewright.samplers.entry import Entry
 from noisewright.samplers.fingerprint import Fingerprint, fingerprint
 from noisewright.samplers.identity import canonical, copied
 from noisewright.samplers.levels import begins_anywhere, has_midpoints, step_arguments
 from noisewright.samplers.load import best_device as best_device
 from noisewright.samplers.load import load_pipeline as load_pipeline
-from noisewright.samplers.lora import still_added
+from noisewright.samplers.lora import source_recorded
 from noisewright.samplers.model_index import OWN_PIPELINES as OWN_PIPELINES
 from noisewright.samplers.options import listening, unread_words, without_effect
+from noisewright.samplers.places import CPU, home, there
 from noisewright.samplers.prepared import LEVELS as LEVELS
 from noisewright.samplers.prepared import Prepared, prepare
 from noisewright.samplers.protocol import Meter, StepNoise, quantise
-from noisewright.samplers.seam import Seam, checkpointed
-from noisewright.samplers.segments import placed as placed
+from noisewright.samplers.seam import checkpointed
 from noisewright.samplers.settings import Description, older_settings
-from noisewright.samplers.source import source_of
-from noisewright.samplers.turns import turn
+from noisewright.samplers.source import name_of
+from noisewright.samplers.turns import remembers_inside, swaps_processors, turn
+
+STATES = ("model", "float32")
+"""What precision states are kept in between steps."""
 
 _AFTER_SETTINGS = ("eta",)
 """Arguments of the pipeline's call whose place in a description another value takes."""
@@ -72,10 +77,17 @@ class PipelineSampler:
         model: how the model is called in records.
         pipe_kwargs: further arguments of the pipeline's call, an explicit None included.
         entered: a pipeline of the same components that is called in place of ``pipe``, whose call lacks something.
+        states: where the pipeline's loop works in half precision: ``model``: states are rounded to it after each step,
+            and without a solver or a schedule of ours the pipeline's own scheduler takes the steps, so that images
+            are those of plain diffusers; ``float32``: a solver of ours keeps its states in float32.
+        native: whether the pipeline's own scheduler takes the steps, also where a solver of ours takes the same.
 
     Attributes:
         warnings: what the user should know, such as options without an effect; shared by copies, may grow.
         flagged: for each image decoded last, whether the pipeline's safety checker blacked it out; empty without one.
+        resident: whether states between calls stay on ``device`` (:class:`~.optional.KeepsStates`).
+        can_split: whether its way can be cut into segments.
+        most_at_once: how many images it makes at a time; None is any number.
         reached: where a :meth:`denoise` with a solver of ours is that Ctrl-C ended: the index of the last step that was
             completed, the states there and the solver's; None where not one was.
 
@@ -104,6 +116,8 @@ class PipelineSampler:
         model: str | None = None,
         pipe_kwargs: dict[str, Any] | None = None,
         entered: Any = None,
+        states: str = "model",
+        native: bool = False,
     ) -> None:
         self._found = pipe
         self.pipe = _with_scheduler(pipe if entered is None else entered)
@@ -130,10 +144,16 @@ class PipelineSampler:
         self.meter: Meter = self._caller.meter
         self.warnings: list[str] = self._caller.warnings
         self._given_schedule = None if schedule == "pipeline" else schedule
-        self._model = model or _name(pipe)
+        if states not in STATES:
+            raise ValueError(f"expected states model or float32, got {short(states)}")
+        self._states, self._native = states, native
+        self._model = model or name_of(pipe)
         self._fingerprint: Fingerprint | None = None
-        self._source = _source(pipe)
+        self._source = source_recorded(pipe)
         self.flagged: list[bool] = []
+        self.resident = False
+        self.can_split = not remembers_inside(self.pipe)
+        self.most_at_once: int | None = None
         self.reached: tuple[int, Tensor, Any] | None = None
         with turn(self.pipe), listening(self.pipe) as heard:
             self._prepare(num_inference_steps, solver)
@@ -141,7 +161,9 @@ class PipelineSampler:
         self.warnings += unread_words(heard)
 
     def _prepare(self, steps: int, solver: AnySolver | None) -> None:
-        self._prepared: Prepared = prepare(self._caller, steps, solver, self._given_schedule)
+        self._prepared: Prepared = prepare(
+            self._caller, steps, solver, self._given_schedule, native=self._native, states=self._states
+        )
         self.solver = self._prepared.solver
         self.schedule = self._prepared.schedule
         self.stochastic = self._prepared.chance.matters
@@ -169,7 +191,7 @@ class PipelineSampler:
     @property
     def can_preview(self) -> bool:
         """Whether a clean estimate can be read from the network's prediction."""
-        return self.prediction in KINDS
+        return self.prediction in KINDS and self.can_split
 
     @property
     def knows_levels(self) -> bool:
@@ -183,11 +205,28 @@ class PipelineSampler:
 
     @property
     def can_advance(self) -> bool:
-        return self.solver is not None and asks_once(self.solver)
+        plain = not self.entry.composes and not self.entry.edits
+        return self.solver is not None and asks_once(self.solver) and plain
 
     @property
     def differentiable(self) -> bool:
-        return self.solver is not None and not self.solver.stochastic
+        able = self.solver is not None and not self.solver.stochastic
+        return able and not self.entry.composes and not swaps_processors(self.pipe)
+
+    @property
+    def entry(self) -> Entry:
+        """How states get into the pipeline's call and out of it."""
+        return self._prepared.entry
+
+    @property
+    def draws_inside(self) -> bool:
+        """Whether a call draws more than the starting noise, from each image's own generator."""
+        return self.entry.draws
+
+    @property
+    def composes(self) -> bool:
+        """Whether the pipeline makes its first state itself: what stands at index 0 is the unit noise of it alone."""
+        return self.entry.composes
 
     def nfe(self, start: int, stop: int) -> int:
         return stop - start if self.solver is None else nfe(self.solver, self.schedule, start, stop)
@@ -215,12 +254,23 @@ class PipelineSampler:
             **self._unlike_before(),
             **self._source,
             "dtype": str(self.pipe.dtype).removeprefix("torch."),
+            **self._rounding(),
             "device": str(self.device),
         }
         about = Description(found)
         own = {key: value for key, value in self._caller.settings.items() if key not in _AFTER_SETTINGS}
         about.older = partial(older_settings, own)
         return about
+
+    @property
+    def _between(self) -> torch.device:
+        """Where states are between calls."""
+        return self.device if self.resident else CPU
+
+    def _rounding(self) -> dict[str, Any]:
+        """What records say of the precision of states; nothing where it makes no difference, or is as it always was."""
+        half = self.entry.rounds(self.pipe.dtype)
+        return {"states": "model"} if half and self.solver is not None and self._states == "model" else {}
 
     @property
     def _eta(self) -> float | None:
@@ -247,20 +297,38 @@ class PipelineSampler:
             if steps != self._prepared.steps and self._caller.settings.get(name) is not None:
                 raise ValueError(f"expected no other number of steps beside {name}, which say it, got {steps}")
         other = copy.copy(self)  # shares the pipeline, the encoded prompt and the meter
+        other.resident = False
         other._prepare(steps, self.given_solver)
         return other
 
     def with_levels(self, schedule: Schedule | Rule | str, solver: AnySolver | None = None) -> PipelineSampler:
         """The same model, prompt and settings on other levels, and with another solver if one is given."""
         other = copy.copy(self)
+        other.resident = False
         other._given_schedule = None if schedule == "pipeline" else schedule
         steps = schedule.steps if isinstance(schedule, Schedule) else self._prepared.steps
         other._prepare(steps, solver or self.given_solver)
         return other
 
+    def restricted(self, *, native: bool = False, whole: bool = False) -> PipelineSampler:
+        """The same, that does not rely on what does not hold of its pipeline.
+
+        Args:
+            native: the pipeline's own scheduler takes the steps, where no other solver was asked for.
+            whole: segments are run in loops of full length.
+        """
+        other = copy.copy(self)
+        other.resident, other._native = False, self._native or native
+        other._caller = replace(self._caller, whole=self._caller.whole or whole)
+        other._prepare(self._prepared.steps, self.given_solver)
+        return other
+
     # The verbs
 
     def noise(self, seeds: Sequence[int]) -> Tensor:
+        if self.entry.alone and len(seeds) > 1:
+            return torch.cat([self.noise([seed]) for seed in seeds])
+
         def work() -> Tensor:
             generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
             return segments.starting_noise(self._caller, self._prepared, generators)
@@ -270,43 +338,73 @@ class PipelineSampler:
 
     def denoise(
         self, x: Tensor, start: int, stop: int, state: Any = None, noise: StepNoise | None = None,
-        seeds: Sequence[int | None] | None = None,
+        seeds: Sequence[int | None] | None = None, origins: Sequence[int | None] | None = None,
     ) -> tuple[Tensor, Any]:  # fmt: skip
+        """See :meth:`~.Sampler.denoise`, and :class:`~.DrawsInside` of ``origins``."""
         if not 0 <= start < stop <= self.schedule.steps:
             raise ValueError(f"expected 0 <= start < stop <= {self.schedule.steps}, got {start} to {stop}")
+        if self.entry.alone and len(x) > 1:
+            self.reached = None
+            return alone.denoised(self, x, start, stop, state, noise, seeds, origins)
 
         def work() -> tuple[Tensor, Any]:
             if self.solver is None:
-                return segments.denoise_natively(self._caller, self._prepared, x, start, stop, state, noise, seeds)
-            return segments.denoise(self._caller, self._prepared, x, start, stop, state, noise)
+                return segments.denoise_natively(
+                    self._caller, self._prepared, x, start, stop, state, noise, seeds, origins, self._between
+                )
+            return segments.denoise(
+                self._caller, self._prepared, x, start, stop, state, noise, origins, self._between
+            )
 
         self.reached = self._caller.reached = None
         try:
-            return self._caller.alone(work, "denoise", "denoise")
+            return self._entered(work, "denoise")
         except KeyboardInterrupt:
             if self._caller.reached is not None:
                 index, now, after = self._caller.reached
-                self.reached = index, now.cpu(), placed(after, torch.device("cpu"))
+                self.reached = index, now.cpu(), home(after)
             raise
+
+    def _entered(self, work: Callable[[], Any], verb: str) -> Any:
+        """Do ``work``; once more where the loop turns out to change states, after a walk that shows how."""
+        try:
+            return self._caller.alone(work, verb, "denoise")
+        except segments.LoopEdits:
+            if self._caller.walks:
+                raise
+            self._caller.walks = True
+            self._prepare(self._prepared.steps, self.given_solver)
+        return self._caller.alone(work, verb, "denoise")
 
     def advance(
         self, x: Tensor, index: int, clean: Tensor, state: Any = None, noise: StepNoise | None = None
     ) -> tuple[Tensor, Any]:
-        if self.solver is None:
+        if self.solver is None or not self.can_advance:
             raise UnsupportedPipeline(
                 f"{type(self.pipe.scheduler).__name__} cannot step from a known estimate: choose --solver ddim"
             )
-        return advance(self.solver, self.schedule, x, index, clean, state, noise)
+        drawn = None if noise is None else lambda at: noise(at).to(x.device)
+        clean, state = clean.to(x.device), there(state, x.device)
+        x, state = advance(self.solver, self.schedule, x, index, clean, state, drawn)
+        dtype = self.entry.dtype or self.pipe.dtype
+        return (x if self._states == "float32" else x.to(dtype).float()), state
 
-    def predict(self, x: Tensor, index: int) -> Tensor:
+    def predict(self, x: Tensor, index: int, origins: Sequence[int | None] | None = None) -> Tensor:
+        if self.entry.alone and len(x) > 1:
+            return alone.predicted(self, x, index, origins)
+
         def work() -> Tensor:
-            return segments.clean_estimate(self._caller, self._prepared, x, index)
+            return segments.clean_estimate(self._caller, self._prepared, x, index, origins, self._between)
 
         return self._caller.alone(work, "predict", "denoise")
 
-    def decode(self, x: Tensor) -> Tensor:
+    def decode(self, x: Tensor, origins: Sequence[int | None] | None = None) -> Tensor:
+        if self.entry.alone and len(x) > 1:
+            images, self.flagged = alone.decoded(self, x, origins)
+            return images
+
         def work() -> Tensor:
-            images = self._caller.call(self._no_steps(), x, output_type="pt")
+            images = segments.decoded(self._caller, self._prepared, x, origins)
             self.flagged = self._caller.flags if len(self._caller.flags) == len(x) else []
             self.meter.decodes += len(x)
             return quantise(images.detach().cpu())
@@ -322,12 +420,9 @@ class PipelineSampler:
                 clean, _ = segments.denoise(
                     self._caller, self._prepared, x, 0, self.schedule.steps, None, None, traced=True
                 )
-                return self._caller.call(self._no_steps(), clean, output_type="pt", traced=True)
+                return segments.decoded(self._caller, self._prepared, clean, traced=True)
 
         return self._caller.alone(work, "trace", "denoise").float().cpu()
-
-    def _no_steps(self) -> Seam:
-        return Seam(self.pipe.scheduler, torch.empty(0), None)
 
 
 def _with_scheduler(pipe: Any) -> Any:
@@ -339,15 +434,3 @@ def _with_scheduler(pipe: Any) -> Any:
     if not callable(pipe) or not hasattr(pipe, "scheduler"):
         raise UnsupportedPipeline(f"expected a diffusers pipeline with a scheduler, got {type(pipe).__name__}")
     return pipe
-
-
-def _source(pipe: Any) -> dict[str, Any]:
-    """What records say of where a pipeline was loaded from; without LoRAs that were taken out of it again."""
-    source = source_of(pipe)
-    if source is None:
-        return {}
-    return (source if still_added(pipe, source.loras) else replace(source, loras=())).to_json()
-
-
-def _name(pipe: Any) -> str:
-    return str(getattr(pipe, "name_or_path", "") or type(pipe).__name__)

@@ -10,11 +10,12 @@ import torch
 
 from noisewright.diffusion.schedule import Schedule, check_falling
 from noisewright.diffusion.schedules import Rule, named_schedule, rule_of
-from noisewright.diffusion.solvers import AnySolver
+from noisewright.diffusion.solvers import AnySolver, asks_once
 from noisewright.errors import UnsupportedPipeline
-from noisewright.outside.messages import cut, first_line
 from noisewright.samplers.calling import Caller
-from noisewright.samplers.levels import Levels, equal_solver, read_levels
+from noisewright.samplers.entry import Entry
+from noisewright.samplers.levels import Levels, equal_solver
+from noisewright.samplers.loop import read
 from noisewright.samplers.native import Chance, check_step, tried
 from noisewright.samplers.seam import Seam
 
@@ -39,6 +40,11 @@ class Prepared:
         passed: what the pipeline passes to the scheduler's step beside prediction, time and state.
         extra: the same with its generator.
         chance: what the steps draw.
+        entry: how states get in and out.
+        places: how many steps the pipeline's own loop takes.
+        skipped: how many times of the scheduler the loop leaves out before its first.
+        states: ``model``: states are rounded to the loop's precision after each step, as the pipeline's are;
+            ``float32``: those of our solvers are not.
     """
 
     steps: int
@@ -50,22 +56,59 @@ class Prepared:
     passed: dict[str, Any]
     extra: dict[str, Any]
     chance: Chance
+    entry: Entry
+    places: int
+    skipped: int = 0
+    states: str = "model"
 
-    def seam(self, pipe: Any, start: int, stop: int, on_step: Any) -> Seam:
-        """A seam whose loop runs from index ``start`` to ``stop``."""
+    def rounded(self, now: torch.Tensor, sample: torch.Tensor) -> torch.Tensor:
+        """States after a step as the loop has them, in its own precision, where they are not to be kept in float32."""
+        return now if self.states == "float32" else now.to(sample.dtype).float()
+
+    def seam(self, pipe: Any, start: int, stop: int, on_step: Any, by_index: Sequence[Sequence[float]] = ()) -> Seam:
+        """A seam whose loop takes the steps from index ``start`` to ``stop``, and no others.
+
+        Args:
+            pipe: the pipeline.
+            start, stop: indices.
+            on_step: what is done in each step.
+            by_index: for each index of the schedule, the times that our solver asks the network about on the way from
+                there to the next; by default its own time alone.
+        """
         if self.solver is None:
-            return Seam(pipe.scheduler, self.scheduler.timesteps[start:stop].clone(), on_step)
-        return self.seam_at(pipe, self.schedule.t[start:stop], on_step)
+            places = [1] * self.schedule.steps
+            own = self.scheduler.timesteps[self.skipped : self.skipped + self.schedule.steps].clone()
+        else:
+            times = by_index or [[time] for time in self.schedule.t]
+            places = [len(some) for some in times]
+            own = self._times([time for some in times for time in some])
+        first, last = sum(places[:start]), sum(places[:stop])
+        if not self.entry.whole:
+            return Seam(pipe.scheduler, own[first:last], on_step)
+        seam = self.loop(pipe, on_step)
+        if not self.entry.composes:
+            seam.times = own
+        seam.first, seam.last = first, last
+        return seam
 
-    def seam_at(self, pipe: Any, asked_at: Sequence[float], on_step: Any) -> Seam:
-        """A seam whose loop runs over times of the model's."""
-        times = torch.tensor(asked_at, dtype=torch.float32)
+    def loop(self, pipe: Any, on_step: Any) -> Seam:
+        """A seam whose loop is the pipeline's own, of full length."""
+        seam = Seam(pipe.scheduler, None, on_step)
+        seam.whole, seam.steps, seam.own_scale = True, self.steps, self.entry.composes
+        return seam
+
+    def _times(self, at: Sequence[float]) -> torch.Tensor:
+        """Times as the scheduler has them."""
+        times = torch.tensor(at, dtype=torch.float32)
         if not torch.is_floating_point(self.scheduler.timesteps):
             times = times.long() if bool((times == times.round()).all()) else times
-        return Seam(pipe.scheduler, times, on_step)
+        return times
 
 
-def prepare(caller: Caller, steps: int, solver: AnySolver | None, schedule: Schedule | Rule | str | None) -> Prepared:
+def prepare(
+    caller: Caller, steps: int, solver: AnySolver | None, schedule: Schedule | Rule | str | None, *,
+    native: bool = False, states: str = "model",
+) -> Prepared:  # fmt: skip
     """What a pipeline will do in ``steps`` steps.
 
     Args:
@@ -73,6 +116,7 @@ def prepare(caller: Caller, steps: int, solver: AnySolver | None, schedule: Sche
         steps: of its own schedule, or of a rule.
         solver: one of ours, or None for the pipeline's own.
         schedule: levels, or a rule, or its name, in place of the pipeline's; None for its own.
+        native: whether the pipeline's own scheduler takes the steps, also where a solver of ours takes the same.
 
     Raises:
         ValueError: in one line, on what does not go together.
@@ -80,44 +124,51 @@ def prepare(caller: Caller, steps: int, solver: AnySolver | None, schedule: Sche
     """
     if steps < 1:
         raise ValueError(f"expected at least 1 step, got {steps}")
-    seam, levels = _read(caller, steps)
+    found = read(caller, steps)
+    seam, levels, entry = found.seam, found.levels, found.entry
     _check_levels_given(caller, solver, schedule)
     passed = {key: value for key, value in seam.extra.items() if key != "generator"}
-    rule = solver or equal_solver(levels, seam.prepared, passed, seam.scales)
+    rounds = states == "model" and entry.rounds(caller.pipe.dtype)
+    own = native or (rounds and schedule is None)  # to the bit, where each step is rounded
+    rule = solver or (None if own else equal_solver(levels, seam.prepared, passed, seam.scales))
+    if entry.composes or entry.edits:
+        rule = _within(caller, entry, levels, rule, solver, schedule)
     if schedule is not None and rule is None:
         raise ValueError(
             f"a custom schedule needs a solver of noisewright's (ddim), got the pipeline's own "
             f"{type(caller.pipe.scheduler).__name__}"
         )
     visited = _levels(caller, levels, steps, schedule, native=rule is None)
+    caller.entry = entry
     if rule is None:
         check_step(seam.prepared)
     chance = tried(seam.prepared, passed) if rule is None else Chance(rule.stochastic)
-    return Prepared(steps, seam.prepared, visited, levels.kind, rule, solver, passed, dict(seam.extra), chance)
+    return Prepared(
+        steps, seam.prepared, visited, levels.kind, rule, solver, passed, dict(seam.extra), chance, entry, found.places,
+        found.skipped, states,
+    )  # fmt: skip
 
 
-def _read(caller: Caller, steps: int) -> tuple[Seam, Levels]:
-    """The pipeline's real schedule, resolution-dependent shifts included, from a call of zero steps."""
-    seam, kind = Seam(caller.pipe.scheduler, None, None), type(caller.pipe).__name__
-    generator = [torch.Generator("cpu").manual_seed(0)]
-    try:
-        caller.alone(lambda: caller.call(seam, None, generator=generator, batch=1, steps=steps), "read")
-    except (AttributeError, TypeError, LookupError, ArithmeticError, AssertionError) as error:
-        raise ValueError(
-            f"expected settings that {kind} can be called with, got {caller.said(steps)} "
-            f"({type(error).__name__}: {cut(first_line(error), 120)})"
-        ) from error
-    if seam.prepared is None:
-        raise UnsupportedPipeline(f"{kind} never calls scheduler.set_timesteps")
-    try:
-        return seam, read_levels(seam.prepared, seam.mu)
-    except ValueError as error:
-        raise UnsupportedPipeline(str(error)) from None
-    except LookupError:
-        name = type(caller.pipe.scheduler).__name__
-        raise ValueError(
-            f"expected fewer steps of {name}, got {steps}, which begin beyond the times of its model"
-        ) from None
+def _within(
+    caller: Caller, entry: Entry, levels: Levels, rule: AnySolver | None, solver: AnySolver | None, schedule: Any
+) -> AnySolver | None:  # fmt: skip
+    """The solver for a loop whose states the pipeline itself makes or changes, on its levels and in its coordinates.
+
+    Raises:
+        UnsupportedPipeline: where another solver or schedule was asked for than can go there.
+    """
+    what = "composes its starting state of an image and noise" if entry.composes else "changes states between steps"
+    if schedule is not None:
+        raise UnsupportedPipeline(f"expected no schedule for {caller.kind}, which {what} at its own levels")
+    own = levels.schedule.alpha == levels.native.alpha and levels.schedule.t == levels.native.t
+    if rule is not None and own and asks_once(rule) and not rule.stochastic:
+        return rule
+    if solver is not None:
+        raise UnsupportedPipeline(
+            f"expected a deterministic solver of one evaluation a step on levels of its own for {caller.kind}, which "
+            f"{what}, got {solver.name}"
+        )
+    return None
 
 
 def _check_levels_given(caller: Caller, solver: AnySolver | None, schedule: Any) -> None:

@@ -10,9 +10,13 @@ from noisewright.errors import RunMismatch
 from noisewright.outside.hub import cached, is_hub_id
 from noisewright.outside.reading import shown
 from noisewright.samplers.lora import digest_of_file
+from noisewright.samplers.pictures import from_record, names_file
 
-SOURCE = ("variant", "config", "loras")
-"""What of a description says where the weights came from, and is no argument of the pipeline's call."""
+COMPUTED = ("compile", "channels_last")
+"""What of a description says how a loaded pipeline computes."""
+
+SOURCE = ("variant", "config", "loras", *COMPUTED)
+"""What of a description says how the pipeline was loaded, and is no argument of its call."""
 
 
 def loading_arguments(
@@ -32,7 +36,7 @@ def loading_arguments(
         ValueError: in one line, naming a LoRA or configuration that is not found.
         RunMismatch: where a LoRA is given that did not make the image.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {name: True for name in COMPUTED if made.get(name) is True}
     if made.get("variant") is not None:
         found["variant"] = made["variant"]
     if made.get("config") is not None:
@@ -43,6 +47,26 @@ def loading_arguments(
     if recorded or loras:
         found["loras"] = _loras(recorded, loras, request or {}, what)
     return found
+
+
+def images_of(
+    made: Mapping[str, Any], request: Mapping[str, Any] | None, given: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Images among the arguments of the call that made an image, from the files that the run beside it names.
+
+    Args:
+        made: the sampler's description in a recipe, which holds their hashes.
+        request: what the run beside the image was asked for.
+        given: those that are given again.
+
+    Raises:
+        ValueError: in one line, where a file is not there or no image.
+        RunMismatch: where it is another image.
+    """
+    held = (request or {}).get("pipeline_args")
+    files = held if isinstance(held, Mapping) else {}
+    wanted = set(made) - set(given)
+    return {name: from_record(one, name) for name, one in files.items() if name in wanted and names_file(one)}
 
 
 def _config(named: str, given: str | Path | None, request: Mapping[str, Any], what: str) -> str:

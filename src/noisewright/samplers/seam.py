@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from typing import Any
 
@@ -18,6 +19,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from noisewright.errors import UnsupportedPipeline
+from noisewright.samplers.asleep import Answers, rows_of, sleeping
+from noisewright.samplers.drawn import Draws
+from noisewright.samplers.native import private
 from noisewright.samplers.prompts import remembering
 from noisewright.samplers.protocol import Meter
 from noisewright.samplers.turns import networks_of, reserved
@@ -42,6 +46,20 @@ class Seam:
         branches: the network's own outputs, guided branches apart, where they are wanted; else None.
         scales: whether the call asked what to multiply its starting noise with.
         extra: what the call prepared to pass to ``step`` beside prediction, time and sample, where it says so before.
+        whole: whether the loop is the scheduler's own, of full length: it runs over ``times``, or, where these are
+            None, over its own times, of which :attr:`first` to :attr:`last` are asked about.
+        steps: what is said as the number of steps, where the number of times does not say it.
+        first, last: the places in the loop from which to which the networks are asked; elsewhere they sleep, and states
+            are passed on.
+        entering: the state that the step before ``first`` gives back.
+        watch: told (time, sample) at each place.
+        walked: whether the call is only to see what the loop does.
+        own_scale: whether the starting noise is multiplied with the scheduler's own ``init_noise_sigma``.
+        in_place: what is given in place of the first thing that ``prepare_latents`` gives.
+        begun: the first thing that it gave.
+        ends_there: whether the call is left when it has given it, by :class:`Begun`.
+        unit: the unit noise that the way began with, where it enters in the middle and the pipeline needs it again.
+        draws: watches what is drawn there, or in the whole call where there is no ``prepare_latents``.
     """
 
     def __init__(self, scheduler: Any, times: Tensor | None, on_step: Callable[..., Any] | None) -> None:
@@ -55,6 +73,71 @@ class Seam:
         self.branches: list[Tensor] | None = None
         self.scales = False
         self.extra: dict[str, Any] = {}
+        self.whole = False
+        self.steps: int | None = None
+        self.first = 0
+        self.last: float = math.inf
+        self.entering: Tensor | None = None
+        self.watch: Callable[[Any, Tensor], None] | None = None
+        self.own_scale = False
+        self.walked = False
+        self.in_place: Tensor | None = None
+        self.begun: Tensor | None = None
+        self.ends_there = False
+        self.draws: Draws | None = None
+        self.unit: Tensor | None = None
+        self._place = 0
+
+    def restart(self) -> None:
+        """Be as before the first call."""
+        self._place, self.begun = 0, None
+        if self.draws is not None:
+            self.draws.restart()
+
+    @property
+    def place(self) -> int:
+        """How many steps the loop has taken."""
+        return self._place
+
+    @property
+    def asleep(self) -> bool:
+        """Whether the networks need not work at this place of the loop."""
+        return not self.first <= self._place < self.last
+
+    def calls_back(self, place: int) -> bool:
+        """Whether a function of the person's is called after the step at a place.
+
+        Each segment is one loop, and a state is what its last step gave: the function sees it in the segment that goes
+        on from there, or in the one that decodes it, so once in all.
+        """
+        if self.walked:
+            return False
+        last = self.last if self.last == self.first else self.last - 1
+        return self.first - 1 <= place < last
+
+    def prepare(self, device: Any, given: dict[str, Any]) -> None:
+        """Run ``set_timesteps`` on a copy of the scheduler, as the call asked for it."""
+        base = type(self.scheduler)
+        accepted = inspect.signature(base.set_timesteps).parameters
+        if any(key not in accepted for key in ("timesteps", "sigmas") if key in given):
+            raise ValueError(f"{base.__name__} takes no custom timesteps or sigmas")
+        self.prepared = private(self.scheduler)
+        self.prepared.set_timesteps(device=device, **given)
+        self.mu = given.get("mu")
+
+    def pass_on(self, time: Any, sample: Tensor) -> Tensor | None:
+        """Go to the next place. Gives what the step here gives back where the networks slept, else None."""
+        if self.watch is not None:
+            self.watch(time, sample)
+        here, slept = self._place, self.asleep
+        self._place += 1
+        if not slept:
+            return None
+        return self.entering.to(sample) if here == self.first - 1 and self.entering is not None else sample
+
+
+class Begun(Exception):
+    """A call was left where its starting state was there."""
 
 
 class _StepOutput(dict):
@@ -62,7 +145,34 @@ class _StepOutput(dict):
 
     def __init__(self, prev_sample: Tensor) -> None:
         super().__init__(prev_sample=prev_sample)
-        self.prev_sample = prev_sample
+        self.prev_sample = self.pred_original_sample = self.denoised = prev_sample
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.prev_sample if isinstance(key, int) else super().__getitem__(key)
+
+
+def _step(seam: Seam, base: type) -> Callable[..., Any]:
+    """The ``step`` of a stand-in, with the signature of its own."""
+    parameters = inspect.signature(base.step)  # type: ignore[attr-defined]
+    rest = [one.name for one in parameters.parameters.values() if one.kind is one.VAR_KEYWORD]
+
+    def step(self: Any, *args: Any, **kwargs: Any) -> Any:
+        given = dict(parameters.bind(self, *args, **kwargs).arguments)
+        for name in rest:
+            given.update(given.pop(name, {}))
+        prediction, time, sample = (given.pop(name, None) for name in ("model_output", "timestep", "sample"))
+        as_dict = given.get("return_dict", True)
+        after = seam.pass_on(time, sample)
+        if after is None:
+            if seam.on_step is None:
+                raise UnsupportedPipeline(f"expected no step in a call of zero steps, got one from {base.__name__}")
+            after = seam.on_step(prediction, time, sample, dict(islice(given.items(), 1, None)))  # all but self
+        if not isinstance(after, Tensor):  # of the scheduler itself; some pipelines take its second thing at one step
+            return after * 2 if isinstance(after, tuple) and len(after) == 1 else after
+        return _StepOutput(after) if as_dict else (after, after)
+
+    step.__signature__ = parameters  # type: ignore[attr-defined]
+    return step
 
 
 def make_probe(seam: Seam) -> Any:
@@ -70,77 +180,49 @@ def make_probe(seam: Seam) -> Any:
     base = type(seam.scheduler)
     if not hasattr(base, "step"):
         raise UnsupportedPipeline(f"expected a scheduler with a step, got {base.__name__}")
-    parameters = inspect.signature(base.step)
-    rest = [one.name for one in parameters.parameters.values() if one.kind is one.VAR_KEYWORD]
-
     # The named parameters stay: pipelines read these signatures to learn what they may pass.
     def set_timesteps(
         self: Any, num_inference_steps: int | None = None, device: Any = None, timesteps: Any = None,
         sigmas: Any = None, mu: float | None = None, **more: Any,
     ) -> None:  # fmt: skip
-        if seam.times is None:
+        if seam.times is None or seam.whole:
             given = {"num_inference_steps": num_inference_steps, "timesteps": timesteps, "sigmas": sigmas, "mu": mu}
-            given = {key: value for key, value in {**given, **more}.items() if value is not None}
-            accepted = inspect.signature(base.set_timesteps).parameters
-            if any(key not in accepted for key in ("timesteps", "sigmas") if key in given):
-                raise ValueError(f"{base.__name__} takes no custom timesteps or sigmas")
-            seam.prepared = copy.deepcopy(seam.scheduler)
-            seam.prepared.set_timesteps(device=device, **given)
-            seam.mu = mu
+            seam.prepare(device, {key: value for key, value in {**given, **more}.items() if value is not None})
             self.timesteps = seam.prepared.timesteps[:0]
-        else:
+        if seam.whole:
+            self.__dict__.update(seam.prepared.__dict__)
+        if seam.times is not None:
             self.timesteps = seam.times.to(device) if device is not None else seam.times
         self.num_inference_steps = len(self.timesteps)
 
     def scale_model_input(self: Any, sample: Tensor, timestep: Any = None, *args: Any, **kwargs: Any) -> Tensor:
-        return sample if seam.own_input is None else seam.own_input(sample, timestep)
-
-    def step(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if seam.on_step is None:
-            raise UnsupportedPipeline(f"expected no step in a call of zero steps, got one from {base.__name__}")
-        given = dict(parameters.bind(self, *args, **kwargs).arguments)
-        for name in rest:
-            given.update(given.pop(name, {}))
-        prediction, time, sample = (given.pop(name, None) for name in ("model_output", "timestep", "sample"))
-        as_dict = given.get("return_dict", True)
-        after = seam.on_step(prediction, time, sample, dict(islice(given.items(), 1, None)))  # all but self
-        if not isinstance(after, Tensor):
-            return after
-        return _StepOutput(after) if as_dict else (after,)
-
-    step.__signature__ = parameters  # type: ignore[attr-defined]
+        return sample if seam.own_input is None or seam.asleep else seam.own_input(sample, timestep)
 
     def init_noise_sigma(self: Any) -> float:
         seam.scales = True
-        return seam.init_scale
+        own = seam.prepared if seam.prepared is not None else seam.scheduler
+        return float(getattr(own, "init_noise_sigma", 1.0)) if seam.own_scale else seam.init_scale
+
+    def set_begin_index(self: Any, begin_index: int = 0) -> None:
+        if seam.whole and hasattr(base, "set_begin_index"):
+            base.set_begin_index(self, begin_index)
 
     body = {
         "set_timesteps": set_timesteps,
         "scale_model_input": scale_model_input,
-        "step": step,
-        "set_begin_index": lambda self, begin_index=0: None,
+        "step": _step(seam, base),
+        "set_begin_index": set_begin_index,
         "init_noise_sigma": property(init_noise_sigma, lambda self, value: None),
-        "order": 1,
+        "order": int(getattr(seam.scheduler, "order", 1)) if seam.whole else 1,
     }
     probe: Any = object.__new__(type(base.__name__, (base,), body))
     probe.__dict__.update(copy.copy(seam.scheduler.__dict__))
     return probe
 
 
-def _batch_of(module: Any, args: tuple, kwargs: dict) -> int:
-    """How many rows a network call works on."""
-    for value in (*args, kwargs.get("sample"), kwargs.get("hidden_states"), *kwargs.values()):
-        if isinstance(value, Tensor) and value.ndim > 1:
-            return int(value.shape[0])
-        if isinstance(value, (list, tuple)) and value and isinstance(value[0], Tensor):
-            return len(value)
-    return 0
-
-
 @contextmanager
 def entered(
-    pipe: Any, probe: Any, encoded: dict[str, Any], meter: Meter, branches: list[Tensor] | None = None,
-    extra: dict[str, Any] | None = None,
+    pipe: Any, seam: Seam, encoded: dict[str, Any], meter: Meter, answers: Answers
 ) -> Iterator[Callable[..., Any]]:  # fmt: skip
     """The pipeline with our scheduler, a remembered prompt, its network counted, no progress bar; then as before.
 
@@ -148,22 +230,24 @@ def entered(
 
     Args:
         pipe: the pipeline.
-        probe: from :func:`make_probe`.
+        seam: what the call should do.
         encoded: what was encoded before, which is added to.
         meter: counts the network's passes.
-        branches: where the network's outputs are put, if they are wanted.
-        extra: where is put what the call prepares to pass to ``step``, if that is wanted.
+        answers: what the networks' outputs look like, which is added to.
 
     Raises:
         PipelineBusy: where the pipeline is in the middle of a call.
     """
-    thread = threading.get_ident()
+    seam.restart()
+    thread, probe, branches = threading.get_ident(), make_probe(seam), seam.branches
     scheduler, bar = pipe.scheduler, getattr(pipe, "_progress_bar_config", None)
     encode, own_encode = getattr(pipe, "encode_prompt", None), pipe.__dict__.get("encode_prompt")
 
     def count(module: Any, args: tuple, kwargs: dict) -> None:
-        if threading.get_ident() == thread:  # another pipeline may have the same network, in another thread
-            meter.forwards += _batch_of(module, args, kwargs)
+        if threading.get_ident() != thread:  # another pipeline may have the same network, in another thread
+            return
+        if not (seam.asleep and id(module) in answers):
+            meter.forwards += rows_of(args, kwargs)
 
     networks = networks_of(pipe)
 
@@ -172,7 +256,9 @@ def entered(
         if branches is not None and isinstance(one, Tensor) and threading.get_ident() == thread:
             branches.append(one)
 
-    with reserved(pipe) as call, _noted(pipe, extra):
+    extra = seam.extra if seam.times is None or seam.whole else None
+    dozing = sleeping(pipe, lambda: seam.asleep, answers) if seam.whole else nullcontext()
+    with reserved(pipe) as call, _noted(pipe, extra), _beginning(pipe, seam), dozing:
         hooks = [net.register_forward_pre_hook(count, with_kwargs=True) for net in networks]
         if branches is not None:
             hooks += [net.register_forward_hook(keep) for net in networks]
@@ -195,6 +281,37 @@ def entered(
                 pipe.__dict__.pop("_progress_bar_config", None)
             else:
                 pipe._progress_bar_config = bar
+
+
+@contextmanager
+def _beginning(pipe: Any, seam: Seam) -> Iterator[None]:
+    """The pipeline's ``prepare_latents``, watched: what it draws and gives, or another state in place of that."""
+    prepare, own = getattr(pipe, "prepare_latents", None), pipe.__dict__.get("prepare_latents")
+    if prepare is None:
+        with seam.draws or nullcontext():
+            yield
+        return
+
+    def begin(*args: Any, **kwargs: Any) -> Any:
+        with seam.draws or nullcontext():
+            found = prepare(*args, **kwargs)
+        several = isinstance(found, (tuple, list))
+        seam.begun = found[0] if several else found
+        if seam.ends_there:
+            raise Begun
+        if seam.in_place is None:
+            return found
+        state = seam.in_place.to(seam.begun)
+        return (state, *found[1:]) if several else state
+
+    object.__setattr__(pipe, "prepare_latents", begin)
+    try:
+        yield
+    finally:
+        if own is not None:
+            object.__setattr__(pipe, "prepare_latents", own)
+        else:
+            pipe.__dict__.pop("prepare_latents", None)
 
 
 @contextmanager

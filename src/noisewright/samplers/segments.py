@@ -13,7 +13,8 @@ from noisewright.diffusion.clock import Level
 from noisewright.diffusion.schedule import Estimate, estimate
 from noisewright.diffusion.solvers import Stages, eta_of, levels_asked, splits, stages
 from noisewright.errors import UnsupportedPipeline
-from noisewright.samplers.calling import Caller
+from noisewright.samplers.calling import Caller, begun
+from noisewright.samplers.estimates import own_estimate
 from noisewright.samplers.levels import step_arguments
 from noisewright.samplers.native import (
     generators_of,
@@ -24,6 +25,7 @@ from noisewright.samplers.native import (
     scaled_input,
     takes_generator,
 )
+from noisewright.samplers.places import CPU, home, there
 from noisewright.samplers.prepared import STEERING, Prepared
 from noisewright.samplers.protocol import StepNoise
 from noisewright.samplers.seam import Seam, without_guidance
@@ -32,32 +34,61 @@ Seeds = Sequence[int | None] | None
 
 
 def starting_noise(caller: Caller, prepared: Prepared, generators: list[torch.Generator]) -> Tensor:
-    """The pipeline's own noise of each generator, (batch, ...), float32 on the CPU."""
-    seam = Seam(caller.pipe.scheduler, torch.empty(0), None)
+    """The pipeline's own noise of each generator, (batch, ...), float32 on the CPU.
+
+    Where it composes its first state of an image and noise, the noise alone; else what its first step is given.
+    """
+    entry, seam = prepared.entry, Seam(caller.pipe.scheduler, torch.empty(0), None)
     if prepared.solver is None:
         seam.init_scale = float(getattr(prepared.scheduler, "init_noise_sigma", 1.0))
-    x = caller.call(seam, None, generator=generators, batch=len(generators))
-    return x.detach().float().cpu()
+    if entry.by == "latents" and entry.zero:
+        x = caller.call(seam, None, generators=generators, batch=len(generators))
+        return x.detach().float().cpu()
+    scale = seam.init_scale
+    seam = prepared.loop(caller.pipe, None)
+    begun(caller, seam, generators)
+    if entry.composes and seam.draws is not None:
+        return seam.draws.noise(entry.place)
+    if seam.begun is None:
+        raise UnsupportedPipeline(f"{caller.kind} has no prepare_latents, where its noise could be read")
+    return (entry.scale * scale * seam.begun).detach().float().cpu()
 
 
-def clean_estimate(caller: Caller, prepared: Prepared, x: Tensor, index: int) -> Tensor:
+def decoded(caller: Caller, prepared: Prepared, x: Tensor, seeds: Seeds = None, *, traced: bool = False) -> Tensor:
+    """What the pipeline makes of clean states, (batch, 3, height, width): by a call that takes no step."""
+    entry = prepared.entry
+    if entry.zero and not entry.edits and not entry.composes:
+        seam = Seam(caller.pipe.scheduler, torch.empty(0), None)
+    else:  # through the loop, with all networks asleep
+        seam = prepared.loop(caller.pipe, None)
+        seam.first = seam.last = prepared.places
+    return caller.call(seam, x, output_type="pt", seeds=seeds, traced=traced)
+
+
+def clean_estimate(
+    caller: Caller, prepared: Prepared, x: Tensor, index: int, seeds: Seeds = None, between: torch.device = CPU
+) -> Tensor:
     """What the network takes the states at ``index`` for, (batch, ...): one step that is not taken."""
     schedule = prepared.schedule
     found: list[Tensor] = []
 
     def on_step(prediction: Tensor, timestep: Any, sample: Tensor, given: dict[str, Any]) -> Tensor:
         caller.count(prediction, x)
-        state = x.to(prediction.device)
+        made = prepared.entry.edits or (prepared.entry.composes and index == 0)  # by the pipeline, of what it was given
+        state = sample.float() if made else x.to(prediction.device)
+        its = None
+        if prepared.solver is None:
+            its = own_estimate(prepared.scheduler, prediction.float(), index + prepared.skipped, state)
         one = estimate(prediction.float(), state, schedule.alpha[index], schedule.sigma[index], prepared.kind)
-        found.append(one.clean)
+        found.append(one.clean if its is None else its)
         return sample
 
     seam = prepared.seam(caller.pipe, index, index + 1, on_step)
     if prepared.solver is None:
-        seam.own_input = scaled_input(resumed(prepared.scheduler, None, index))
-    caller.call(seam, x)
+        seam.own_input = scaled_input(resumed(prepared.scheduler, None, index + prepared.skipped))
+    caller.call(seam, x, seeds=seeds)
     _check_taken(caller, len(found), 1)
-    return found[0].cpu()
+    return found[0].to(between)
 
 
 # With a solver of ours
@@ -65,7 +96,7 @@ def clean_estimate(caller: Caller, prepared: Prepared, x: Tensor, index: int) ->
 
 def denoise(
     caller: Caller, prepared: Prepared, x: Tensor, start: int, stop: int, state: Any, noise: StepNoise | None,
-    traced: bool = False,
+    seeds: Seeds = None, between: torch.device = CPU, traced: bool = False,
 ) -> tuple[Tensor, Any]:  # fmt: skip
     """States carried from ``start`` to ``stop`` by our solver, and its state there.
 
@@ -78,38 +109,44 @@ def denoise(
     if solver.stochastic and noise is None:
         raise ValueError(f"expected step noise for {solver.name} with eta > 0, got None")
     index = start
-    now = x.to(caller.device, torch.float32)  # the master copy: no rounding to the model's dtype between steps
-    state = placed(state, caller.device)
-    levels = [level for n in range(start, stop) for level in levels_asked(solver, schedule, n)]
-    waiting = iter(levels)
-
-    def begin() -> Stages:
-        drawn = noise(index).to(now.device) if solver.stochastic and noise is not None else None
-        return stages(solver, schedule, index, now, drawn, state)
-
-    step = begin()
-    seen = next(step)  # what the network is asked about: the states, or samples on the way of a step
+    now = there(x, caller.device).float()  # the master copy
+    unit, state = _parted(state)
+    state = there(state, caller.device)
+    levels = [levels_asked(solver, schedule, n) for n in range(schedule.steps)]
+    waiting = iter([level for some in levels[start:stop] for level in some])
+    way = Way(caller, prepared, start, now)
+    step: Stages | None = None
+    seen = now  # what the network is asked about: the states, or samples on the way of a step
 
     def on_step(prediction: Tensor, timestep: Any, sample: Tensor, given: dict[str, Any]) -> Tensor:
         nonlocal index, now, state, step, seen
         caller.count(prediction, x)
         _check_given(caller, prepared, given)
+        edited = way.edited(sample)
+        if edited is not None and step is not None:
+            raise UnsupportedPipeline(f"{caller.kind} changes states in the middle of a step of {solver.name}")
+        now = now if edited is None else edited
+        if step is None:
+            drawn = noise(index).to(now.device) if solver.stochastic and noise is not None else None
+            step = stages(solver, schedule, index, now, drawn, state)
+            seen = next(step)
         found = _understood(caller, prediction, seen, next(waiting), prepared.kind, seam)
         try:
             seen = step.send(found)
         except StopIteration as done:
             now, state = done.value
+            seen = now = prepared.rounded(now, sample)
+            step = None
             index += 1
-            caller.reached = index, now, state  # at once, whatever comes between
-            step = begin() if index < stop else step
-            seen = next(step) if index < stop else now
-        return seen.to(sample.dtype)
+            caller.reached = index, now, _joined(unit, state)  # at once, whatever comes between
+        return way.gave(seen.to(sample.dtype))
 
-    seam = prepared.seam_at(caller.pipe, [level.t for level in levels], on_step)
+    seam = prepared.seam(caller.pipe, start, stop, on_step, [[level.t for level in some] for some in levels])
     seam.branches = [] if splits(solver) else None
-    caller.call(seam, x, traced=traced)
+    unit = way.unit(seam, x, unit)
+    caller.call(seam, x, seeds=seeds, traced=traced)
     _check_taken(caller, index - start, stop - start)
-    return now.cpu(), placed(state, torch.device("cpu"))
+    return _left(now, _joined(unit, state), between)
 
 
 def _understood(caller: Caller, prediction: Tensor, x: Tensor, level: Level, kind: str, seam: Seam) -> Estimate:
@@ -153,26 +190,37 @@ def _check_given(caller: Caller, prepared: Prepared, given: dict[str, Any]) -> N
 
 def denoise_natively(
     caller: Caller, prepared: Prepared, x: Tensor, start: int, stop: int, state: Any, noise: StepNoise | None,
-    seeds: Seeds,
+    seeds: Seeds, origins: Seeds = None, between: torch.device = CPU,
 ) -> tuple[Tensor, Any]:  # fmt: skip
     """States carried from ``start`` to ``stop`` by a private copy of the scheduler, and what it remembers there.
+
+    Args:
+        seeds: of states whose step noise goes on where that of their starting noise ended.
+        origins: of each state's own generator, for what the pipeline draws beside.
 
     Raises:
         UnsupportedPipeline: in one line.
     """
-    scheduler = resumed(prepared.scheduler, None if state is None else state["history"], start)
+    unit, state = _parted(state)
+    history = None if state is None else there(state["history"], caller.device)
+    scheduler = resumed(prepared.scheduler, history, start + prepared.skipped)
+    inside: list[torch.Generator] | None = None
     generators: list[torch.Generator] = []
     if prepared.chance.matters:
-        generators = _step_generators(caller, prepared, x, start, state, noise, seeds)
+        if prepared.entry.composes and start == 0 and seeds and all(seed is not None for seed in seeds):
+            inside = generators = [torch.Generator("cpu").manual_seed(int(seed or 0)) for seed in seeds]
+        else:
+            generators = _step_generators(caller, prepared, x, start, state, noise, seeds)
     elif takes_generator(scheduler):  # what it draws, if it does, does not matter
         generators = [torch.Generator("cpu").manual_seed(0) for _ in x]
     fresh = [generator.get_state() for generator in generators]
-    now = x.to(caller.device, torch.float32)
-    taken = 0
+    now = there(x, caller.device).float()
+    way, taken = Way(caller, prepared, start, now), 0
 
     def on_step(prediction: Tensor, timestep: Any, sample: Tensor, given: dict[str, Any]) -> Any:
         nonlocal now, taken
         caller.count(prediction, x)
+        way.edited(sample)
         if prepared.chance.matters and "generator" not in given:
             caller.say(
                 f"{caller.kind} gives {type(scheduler).__name__} no generator, so that no seed names its plain image: "
@@ -180,13 +228,14 @@ def denoise_natively(
             )
         more = {**given, "generator": generators} if generators else given
         after = scheduler.step(model_output=prediction, timestep=timestep, sample=sample, **more)
-        now = after[0] if isinstance(after, tuple) else after.prev_sample
+        now = way.gave(after[0] if isinstance(after, tuple) else after.prev_sample)
         taken += 1
         return after
 
     seam = prepared.seam(caller.pipe, start, stop, on_step)
     seam.own_input = scaled_input(scheduler)
-    caller.call(seam, x)
+    unit = way.unit(seam, x, unit)
+    caller.call(seam, x, seeds=origins, generators=inside)
     _check_taken(caller, taken, stop - start)
     after: dict[str, Any] = {"history": history_of(scheduler, prepared.scheduler)}
     if prepared.chance.matters:
@@ -196,7 +245,7 @@ def denoise_natively(
             f"{type(scheduler).__name__} draws noise here, where it drew none when its steps were tried: choose "
             "--solver ddim"
         )
-    return now.float().cpu(), after
+    return _left(now.float(), _joined(unit, after), between)
 
 
 def _step_generators(
@@ -225,13 +274,74 @@ def _step_generators(
 # Both
 
 
-def placed(state: Any, device: torch.device) -> Any:
-    """A solver's state with its tensors on a device."""
-    if isinstance(state, Tensor):
-        return state.to(device)
-    if isinstance(state, dict):
-        return {key: placed(value, device) for key, value in state.items()}
-    return [placed(value, device) for value in state] if isinstance(state, (list, tuple)) else state
+class Way:
+    """What the pipeline does to states between the steps of one segment.
+
+    A state is what a step gave before the pipeline changed it: the next segment gives it again, to be changed then.
+
+    Args:
+        caller: of the pipeline.
+        prepared: what it does.
+        start: index where the segment begins.
+        now: the states there.
+    """
+
+    def __init__(self, caller: Caller, prepared: Prepared, start: int, now: Tensor) -> None:
+        self._kind = caller.kind
+        self._entry = prepared.entry
+        self._composed = prepared.entry.composes and start == 0
+        self._start = start
+        self._given: Tensor | None = None
+        self._begun = now
+
+    def edited(self, sample: Tensor) -> Tensor | None:
+        """The states that a step was handed, float32, where they are not what was given back by the one before.
+
+        Raises:
+            LoopEdits: where nothing said so before.
+        """
+        before, self._given = self._given, None
+        if before is None:
+            edits = self._entry.edits and not torch.equal(self._begun.to(sample.dtype), sample)
+            return sample.float() if self._composed or edits else None
+        if sample is before or torch.equal(sample, before):
+            return None
+        if not self._entry.edits:
+            raise LoopEdits(f"{self._kind} changes states between its steps, which a first look at it did not show")
+        return sample.float()
+
+    def gave(self, sample: Tensor) -> Tensor:
+        """Note what a step gives back."""
+        self._given = sample
+        return sample
+
+    def unit(self, seam: Seam, x: Tensor, unit: Tensor | None) -> Tensor | None:
+        """The unit noise that the way began with, where the pipeline needs it again between its steps."""
+        if not (self._entry.composes and self._entry.edits):
+            return None
+        seam.unit = unit = x if self._start == 0 else unit
+        return unit
+
+
+class LoopEdits(UnsupportedPipeline):
+    """A loop changes states between steps, and has to be walked through to see how."""
+
+
+def _parted(state: Any) -> tuple[Tensor | None, Any]:
+    """The unit noise that a way began with, and the solver's state."""
+    return (state["unit"], state["solver"]) if isinstance(state, dict) and "unit" in state else (None, state)
+
+
+def _joined(unit: Tensor | None, state: Any) -> Any:
+    return state if unit is None else {"unit": unit, "solver": state}
+
+
+def _left(now: Tensor, state: Any, between: torch.device) -> tuple[Tensor, Any]:
+    """States and the solver's where they are to be between calls."""
+    if between.type == "cpu":
+        x, after = home((now, state))
+        return x, after
+    return now, state
 
 
 def _check_taken(caller: Caller, taken: int, wanted: int) -> None:

@@ -35,17 +35,22 @@ class Source:
         variant: of its weights, such as fp16.
         config: the directory or hub id of the configurations beside a single file.
         loras: in the order in which they were added.
+        compile: whether its networks were compiled.
+        channels_last: whether its convolutions have channels last.
     """
 
     name: str
     variant: str | None = None
     config: str | None = None
     loras: tuple[Lora, ...] = ()
+    compile: bool = False
+    channels_last: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """What a description says beside the model's name: only what was asked for."""
         found: dict[str, Any] = {"variant": self.variant, "config": self.config}
         found["loras"] = [one.to_json() for one in self.loras] or None
+        found |= {"compile": self.compile or None, "channels_last": self.channels_last or None}
         return {key: value for key, value in found.items() if value is not None}
 
 
@@ -63,3 +68,8 @@ def source_of(pipe: Any) -> Source | None:
         return _sources.get(pipe)
     except TypeError:  # no object that can be looked up
         return None
+
+
+def name_of(pipe: Any) -> str:
+    """What a pipeline object calls itself: where it was loaded from, or its class."""
+    return str(getattr(pipe, "name_or_path", "") or type(pipe).__name__)

@@ -24,6 +24,9 @@ LONGEST_NAME = 4096
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 LONGEST_NEGATIVE = 5000
 
+CALLBACKS = ("callback_on_step_end", "callback")
+"""Arguments of a pipeline's call that are functions of the person's, called after each step."""
+
 WRONG_KIND = {"string_type", "callable_type", "dict_type", "bool_type", "list_type"}
 """Pydantic's names of errors that are a TypeError; a number of another kind than was expected is a ValueError."""
 

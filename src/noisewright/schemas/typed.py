@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from noisewright.outside.messages import short
@@ -54,8 +55,13 @@ def read_search_args(given: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def read_frames(text: str | None) -> int | str | None:
+    """Frames of a video as typed: their number, or the name of one."""
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 10 else text
+
+
 def read_pipeline_args(given: Sequence[str]) -> dict[str, Any]:
-    """``NAME=JSON`` texts as their values.
+    """``NAME=JSON`` texts as their values; of images ``NAME=FILE``, or a JSON list of files, as ``pathlib.Path``.
 
     Raises:
         ValueError: in one line, on what is no JSON, and on a name that is given twice.
@@ -68,6 +74,9 @@ def read_pipeline_args(given: Sequence[str]) -> dict[str, Any]:
             raise ValueError(f"expected --pipeline-arg NAME=JSON, got {short(text)}")
         if name in found:
             raise ValueError(f"expected one --pipeline-arg {name}, got two")
+        if takes_image(name) and (files := _files(value)) is not None:
+            found[name] = files
+            continue
         try:
             found[name] = parse_json(value, f"--pipeline-arg {name}")
         except ValueError as error:
@@ -77,6 +86,35 @@ def read_pipeline_args(given: Sequence[str]) -> dict[str, Any]:
         if strange := _marked(found[name]):
             raise ValueError(f"expected keys that do not begin with $ in --pipeline-arg {name}, got {short(strange)}")
     return found
+
+
+def takes_image(name: str) -> bool:
+    """Whether an argument of a pipeline's call is an image by its name, so that a text there is a file."""
+    return "image" in name or name == "mask"
+
+
+def as_files(name: str, value: Any) -> Any:
+    """A text or a list of texts that was given from Python as an image, as ``pathlib.Path``; others as they are."""
+    if not takes_image(name):
+        return value
+    if isinstance(value, str):
+        return Path(value)
+    several = isinstance(value, (list, tuple)) and value and all(isinstance(one, str) for one in value)
+    return [Path(one) for one in value] if several else value
+
+
+def _files(text: str) -> Path | list[Path] | None:
+    """The files that a text names, by itself or in a JSON list or text; None where it is other JSON."""
+    if is_file(text):
+        return Path(text)
+    try:
+        given = parse_json(text, "an image")
+    except ValueError:
+        return Path(text) if "/" in text or "." in text else None
+    if isinstance(given, str) and given:
+        return Path(given)
+    several = isinstance(given, list) and given and all(isinstance(one, str) and one for one in given)
+    return [Path(one) for one in given] if several else None
 
 
 def _marked(value: Any) -> str | None:

@@ -3,6 +3,7 @@
 import math
 from typing import Literal
 
+from noisewright.diffusion.schedule import Schedule
 from noisewright.outside.messages import short
 from noisewright.run.verbs import Run
 
@@ -73,16 +74,56 @@ def needs_step_noise(run: Run, search: str) -> None:
         raise ValueError(f"expected step noise for {search}, got a deterministic solver: choose --solver ddim --eta 1")
 
 
-def fractions(run: Run, **values: tuple[float, ...]) -> list[int]:
+def fractions(run: Run, search: str, default: tuple[float, ...], **values: tuple[float, ...]) -> list[int]:
     """Fractions of the steps as indices of the schedule, distinct and in [1, N - 1].
 
+    Default fractions that fall on one step are taken as one, and the run says so.
+
+    Args:
+        run: the verbs.
+        search: its name, for messages.
+        default: the fractions that the search has where nobody says any.
+        values: the fractions, under the name of the argument.
+
     Raises:
-        ValueError: where there is none, or they do not rise inside (0, 1).
+        ValueError: where there is none, they do not rise inside (0, 1), or too few steps are there for them.
     """
     ((name, given),) = values.items()
     if not given or any(not 0 < value < 1 for value in given) or list(given) != sorted(set(given)):
         raise ValueError(f"expected {name} as rising fractions in (0, 1), got {short(tuple(given))}")
     indices = [max(1, min(run.steps - 1, round(value * run.steps))) for value in given]
-    if run.steps < 2 or len(set(indices)) < len(indices):
+    if run.steps >= 2 and len(set(indices)) == len(indices):
+        return indices
+    if tuple(given) != default:
         raise ValueError(f"expected {name} at different steps, got {short(tuple(given))} of {run.steps} steps")
+    enough(run, search)
+    indices = sorted(set(indices))
+    run.say(f"{search}: {name} {short(default)} are steps {', '.join(map(str, indices))} of {run.steps}, the nearest")
     return indices
+
+
+FEWEST_STEPS = 4
+"""So many steps have room for every search's defaults, on any schedule."""
+
+
+def enough(run: Run, search: str) -> None:
+    """Raise a ValueError where a schedule has no room for a search's defaults, naming what it has room for."""
+    if run.steps < FEWEST_STEPS:
+        raise ValueError(
+            f"expected {FEWEST_STEPS} steps or more for {search}, got {run.steps}: random, zero-order and refine take "
+            "any number"
+        )
+
+
+LEAST_KEPT = 0.05
+"""A state that is carried back keeps so much of itself, or its children are hardly children: the paper's own levels of
+:mod:`~.paths` keep 0.12."""
+
+
+def kept(schedule: Schedule, back: int, index: int) -> float:
+    """How much of a state at ``index`` is left of it when it is carried back to ``back``: their correlation, in [0, 1].
+
+    The states are those of data of unit variance, whatever the coordinates of the schedule.
+    """
+    shares = [schedule.alpha[n] / math.hypot(schedule.alpha[n], schedule.sigma[n]) for n in (back, index)]
+    return shares[0] / shares[1] if shares[1] > 0 else 0.0

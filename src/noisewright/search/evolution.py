@@ -6,12 +6,15 @@ from noisewright.diffusion.noise import uniform
 from noisewright.outside.messages import short
 from noisewright.run.particle import Candidate, Particle
 from noisewright.run.verbs import Run
-from noisewright.search.checks import at_least, at_once, inside
+from noisewright.search.checks import LEAST_KEPT, at_least, at_once, enough, inside, kept
+
+AT = (0.0, 0.2, 0.4)
+"""Where there is a generation by default."""
 
 
 def evolution(
     run: Run,
-    at: tuple[float, ...] = (0.0, 0.2, 0.4),
+    at: tuple[float, ...] = AT,
     population: int = 8,
     elites: int = 2,
     tournament: float = 0.5,
@@ -48,10 +51,8 @@ def evolution(
         raise ValueError(f"expected fewer elites than the population of {population}, got {short(elites)}")
     if not at or list(at) != sorted(set(at)) or not all(0 <= point < 1 for point in at):
         raise ValueError(f"expected at as rising fractions in [0, 1), got {short(tuple(at))}")
-    indices = [min(round(point * run.steps), run.steps - 1) for point in at]
-    if len(set(indices)) < len(indices):
-        raise ValueError(f"expected at as different steps, got {short(tuple(at))} of {run.steps} steps")
     steps_back = max(1, round(back * run.steps))
+    indices = _generations(run, at, steps_back)
     alive = _roll_out(run, run.noise(population), indices)
     for number, index in enumerate(indices):
         best = run.top(alive, elites)
@@ -64,6 +65,38 @@ def evolution(
                 (state,) = run.denoise([parent.particle.origin], index)
                 children += run.renoise(state, max(0, index - steps_back), 1)
         alive = [*best, *_roll_out(run, children, indices[number + 1 :])]
+
+
+def _generations(run: Run, at: tuple[float, ...], steps_back: int) -> list[int]:
+    """The index of each generation. Of the default ones, those whose children would keep nothing of a parent are later.
+
+    Raises:
+        ValueError: where the steps have no room for them.
+    """
+    indices = [min(round(point * run.steps), run.steps - 1) for point in at]
+    if len(set(indices)) < len(indices):
+        if tuple(at) == AT:
+            enough(run, "evolution")
+        raise ValueError(f"expected at as different steps, got {short(tuple(at))} of {run.steps} steps")
+    lost = [index for index in indices if index and not _keeps(run, index, steps_back)]
+    if not lost:
+        return indices
+    if tuple(at) != AT:
+        run.say(f"evolution: at steps {lost} of {run.steps} children begin at noise, and keep nothing of their parents")
+        return indices
+    enough(run, "evolution")
+    later = [next((n for n in range(index, run.steps) if _keeps(run, n, steps_back)), 0) for index in indices[1:]]
+    moved = sorted({0, *later})
+    run.say(
+        f"evolution: generations at steps {', '.join(map(str, moved))} of {run.steps}, since children at "
+        f"{', '.join(map(str, lost))} would keep nothing of their parents"
+    )
+    return moved
+
+
+def _keeps(run: Run, index: int, steps_back: int) -> bool:
+    """Whether a child from a state at ``index`` keeps something of it."""
+    return kept(run.schedule, max(0, index - steps_back), index) >= LEAST_KEPT
 
 
 def _roll_out(run: Run, states: list[Particle], stops: list[int]) -> list[Candidate]:

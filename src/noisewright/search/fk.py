@@ -12,13 +12,16 @@ from noisewright.search.checks import at_least, at_once, fractions, inside, need
 
 HUGE = 1e300
 
+AT = (0.5, 0.65, 0.8)
+"""Where previews are taken by default."""
+
 
 def fk(
     run: Run,
     particles: int = 8,
     potential: Literal["diff", "max", "add"] = "diff",
     temperature: float | None = None,
-    at: tuple[float, ...] = (0.5, 0.65, 0.8),
+    at: tuple[float, ...] = AT,
     ess: float = 0.5,
 ) -> list[tuple[Candidate, float]]:
     """Weigh k stochastic trajectories by potentials of their previews, and resample them where the weights are uneven.
@@ -42,7 +45,8 @@ def fk(
         potential: which.
         temperature: T, in units of the score; by default half the deviation of the scores, measured at each preview,
             and of the finished ones.
-        at: fractions of the steps after which previews are taken, rising, in (0, 1).
+        at: fractions of the steps after which previews are taken, rising, in (0, 1). Of few steps the default ones may
+            be less than three.
         ess: resample where the effective sample size is below this share of k, in [0, 1].
 
     Returns:
@@ -51,7 +55,7 @@ def fk(
     at_least(1, particles=particles)
     at_once(run, particles=particles)
     inside(0, 1, ess=ess)
-    indices = fractions(run, at=at)
+    indices = fractions(run, "fk", AT, at=at)
     if temperature is not None and not temperature > 0:
         raise ValueError(f"expected a temperature above 0, got {temperature:g}")
     if particles > 1:

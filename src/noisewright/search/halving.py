@@ -6,9 +6,12 @@ from bisect import bisect_left, bisect_right
 from noisewright.run.verbs import Run
 from noisewright.search.checks import at_least, at_once, fractions, inside
 
+CUTS = (0.5, 0.65)
+"""Where candidates are cut by default."""
+
 
 def halving(
-    run: Run, n: int = 16, cuts: tuple[float, ...] = (0.5, 0.65), keep: tuple[float, ...] = (0.5, 0.5),
+    run: Run, n: int = 16, cuts: tuple[float, ...] = CUTS, keep: tuple[float, ...] = (0.5, 0.5),
     pilot: int = 8, threshold: float = 0.5,
 ) -> None:  # fmt: skip
     """Start N, cut by the scores of previews on the way, and finish the rest from where they stand.
@@ -34,7 +37,7 @@ def halving(
     at_least(4, pilot=pilot)
     at_once(run, n=n)
     inside(-1, 1, threshold=threshold)
-    indices = fractions(run, cuts=cuts)
+    indices = fractions(run, "halving", CUTS, cuts=cuts)
     if len(keep) != len(cuts):
         raise ValueError(f"expected a share to keep for each of {len(cuts)} cuts, got {len(keep)}")
     for share in keep:

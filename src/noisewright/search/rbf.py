@@ -1,7 +1,7 @@
 """Rollover budget forcing (Kim et al. 2025, arXiv 2503.19385): stop at the first better proposal, save the rest."""
 
 from noisewright.run.verbs import Preview, Run
-from noisewright.search.checks import at_least, at_once, inside, needs_step_noise
+from noisewright.search.checks import at_least, at_once, enough, inside, needs_step_noise
 
 
 def rbf(run: Run, quota: int = 4, first: int = 8, batch: int = 4, begin: float = 0.4) -> None:
@@ -29,6 +29,9 @@ def rbf(run: Run, quota: int = 4, first: int = 8, batch: int = 4, begin: float =
     if quota > 1:
         needs_step_noise(run, "rbf")
     index = min(round(begin * run.steps), run.steps - 1)
+    if index + 1 >= run.steps and quota > 1:  # no step is left to propose anything for
+        enough(run, "rbf")
+        raise ValueError(f"expected begin below the last of the {run.steps} steps, got {begin:g}")
     starts = run.noise(first)
     state = bar = run.top(run.preview(run.denoise(starts, index) if index else starts))[0]
     saved = 0

@@ -5,7 +5,7 @@ import math
 from noisewright.diffusion.noise import uniform
 from noisewright.outside.messages import short
 from noisewright.run.verbs import Preview, Run
-from noisewright.search.checks import at_least, at_once, inside, needs_step_noise
+from noisewright.search.checks import at_least, at_once, enough, inside, needs_step_noise
 from noisewright.search.fk import normalised, numbers
 
 
@@ -38,6 +38,7 @@ def svdd(
         raise ValueError(f"expected a temperature of at least 0, got {temperature:g}")
     first = round(begin * run.steps)
     if first + block >= run.steps and proposals > 1:
+        enough(run, "svdd")
         raise ValueError(f"expected begin + block below the {run.steps} steps, got {first} + {short(block)}")
     if proposals == 1:
         run.finish(run.noise(width))

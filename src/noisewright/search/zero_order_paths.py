@@ -3,13 +3,13 @@
 from noisewright.outside.messages import short
 from noisewright.run.verbs import Run
 from noisewright.search.checks import at_least, at_once, inside
-from noisewright.search.paths import check, descend
+from noisewright.search.paths import DOWN, LEVEL, UP, descend, way_of
 from noisewright.search.zero_order import climb
 
 
 def zero_order_paths(
     run: Run, neighbours: int = 4, cosine: float = 0.95, rounds: int = 3, width: int = 2, children: int = 4,
-    level: float = 0.11, up: float = 0.78, down: float = 0.81, path_rounds: int | None = None,
+    level: float = LEVEL, up: float = UP, down: float = DOWN, path_rounds: int | None = None,
 ) -> None:  # fmt: skip
     """Zero-order search for ``rounds`` rounds, then paths from the winning noise and its best neighbours.
 
@@ -30,7 +30,7 @@ def zero_order_paths(
     if width > 1 + neighbours * rounds:
         first = short(1 + neighbours * rounds)
         raise ValueError(f"expected at most the {first} noises of the first part, got width {short(width)}")
-    check(run, width, children, level, up, down, path_rounds)
+    way = way_of(run, "zero-order+paths", width, children, level, up, down, path_rounds)
     seen = climb(run, run.finish(run.noise(1))[0], neighbours, cosine, rounds)
     winners = run.top(seen, width)
-    descend(run, [one.particle.start for one in winners], children, level, up, down, path_rounds)
+    descend(run, [one.particle.start for one in winners], children, way)

@@ -174,6 +174,7 @@ class ClipVerifier:
     """
 
     lasting = True
+    reads_prompt = True
 
     def __init__(
         self,

@@ -57,6 +57,7 @@ class Hps:
     """
 
     lasting = True
+    reads_prompt = True
 
     def __init__(
         self,

@@ -98,6 +98,7 @@ class ImageRewardVerifier:
     """
 
     lasting = True
+    reads_prompt = True
 
     def __init__(
         self,

@@ -22,6 +22,17 @@ class ChecksPrompt(Protocol):
 
 
 @runtime_checkable
+class SaysWhetherItReads(Protocol):
+    """A verifier that says whether its scores depend on the prompt.
+
+    Attributes:
+        reads_prompt: where True, it has nothing to say of images that were made without a prompt.
+    """
+
+    reads_prompt: bool
+
+
+@runtime_checkable
 class GivesDetails(Protocol):
     """A verifier that can say more than a number of images that it has scored."""
 
@@ -137,3 +148,10 @@ def usage_of(verifier: object) -> Usage | None:
 def waits(verifier: object) -> bool:
     """Whether a verifier says that it mostly waits for a server."""
     return isinstance(verifier, WaitsForServer) and verifier.waits is True
+
+
+def reads_prompt(verifier: object) -> bool:
+    """Whether a verifier, or its class, says that its scores depend on the prompt."""
+    while isinstance(verifier, StandsAround):
+        verifier = verifier.verifier
+    return isinstance(verifier, SaysWhetherItReads) and verifier.reads_prompt is True

@@ -33,6 +33,7 @@ class PickScore:
     """
 
     lasting = True
+    reads_prompt = True
 
     def __init__(
         self,

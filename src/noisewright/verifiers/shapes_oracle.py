@@ -20,6 +20,7 @@ class ShapesOracle:
     name = "shapes-oracle"
     fingerprint = "shapes-oracle-1"
     lasting = True
+    reads_prompt = True
 
     def check(self, prompt: str) -> None:
         """Refuse a prompt that it cannot read."""

@@ -93,6 +93,8 @@ class VlmVerifier:
         ValueError: on another form or aspect.
     """
 
+    reads_prompt = True
+
     def __init__(
         self,
         backend: Backend,

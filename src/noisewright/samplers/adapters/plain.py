@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -12,6 +13,7 @@ from noisewright.diffusion.schedules import Rule
 from noisewright.diffusion.solvers import AnySolver
 from noisewright.outside.bounds import MOST_STEPS, at_most
 from noisewright.samplers.pipeline import PipelineSampler
+from noisewright.samplers.requirements import said_of_size
 
 STEPS = 50
 """What diffusers takes where nothing says how many."""
@@ -47,17 +49,27 @@ def plain(
     negative_prompt_embeds: Tensor | None = None,
     negative_pooled_prompt_embeds: Tensor | None = None,
     entered: Any = None,
+    made: Callable[..., PipelineSampler] = PipelineSampler,
 ) -> PipelineSampler:
-    """The :class:`~.PipelineSampler` of a pipeline; without a number of steps it takes the pipeline's own."""
+    """The :class:`~.PipelineSampler` of a pipeline; without a number of steps it takes the pipeline's own.
+
+    ``made`` makes it: the class, or one of its kind.
+    """
     embeds = {
         "prompt_embeds": prompt_embeds, "pooled_prompt_embeds": pooled_prompt_embeds,
         "negative_prompt_embeds": negative_prompt_embeds,
         "negative_pooled_prompt_embeds": negative_pooled_prompt_embeds,
     }  # fmt: skip
-    steps = default_steps(pipe) if num_inference_steps is None else num_inference_steps
+    steps = default_steps(entered or pipe) if num_inference_steps is None else num_inference_steps
     at_most(MOST_STEPS, num_inference_steps=steps)
-    return PipelineSampler(
-        pipe, prompt, num_inference_steps=steps, class_label=class_label, guidance_scale=guidance_scale,
-        negative_prompt=negative_prompt, height=height, width=width, solver=solver, schedule=schedule, model=model,
-        pipe_kwargs=pipe_kwargs, entered=entered, **{name: one for name, one in embeds.items() if one is not None},
-    )  # fmt: skip
+    try:
+        return made(
+            pipe, prompt, num_inference_steps=steps, class_label=class_label, guidance_scale=guidance_scale,
+            negative_prompt=negative_prompt, height=height, width=width, solver=solver, schedule=schedule, model=model,
+            pipe_kwargs=pipe_kwargs, entered=entered, **{name: one for name, one in embeds.items() if one is not None},
+        )  # fmt: skip
+    except ValueError as error:
+        found = said_of_size(error, type(pipe).__name__, height, width)
+        if found is None:
+            raise
+        raise ValueError(found) from error

@@ -1,0 +1,116 @@
+"""Tiny real pipelines with a loop of their own, each of which does one thing that a search cannot see from outside."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from diffusers.pipelines.stable_diffusion.pipeline_output import StableDiffusionPipelineOutput
+from diffusers.utils.torch_utils import randn_tensor
+
+import tiny
+
+
+class OwnLoop(StableDiffusionPipeline):
+    """Stable Diffusion in thirty lines; those below change what its loop does."""
+
+    @torch.no_grad()
+    def __call__(
+        self, prompt=None, num_inference_steps=50, guidance_scale=3.0, generator=None, latents=None, output_type="pil",
+        num_images_per_prompt=1, return_dict=True,
+    ):  # fmt: skip
+        count = num_images_per_prompt
+        texts, free = self.encode_prompt(prompt, self.device, count, True)
+        texts = torch.cat([free, texts])
+        self.scheduler.set_timesteps(num_inference_steps)
+        side = self.unet.config.sample_size
+        if latents is None:
+            latents = randn_tensor((count, 4, side, side), generator=generator, dtype=self.unet.dtype)
+        x = latents * self.scheduler.init_noise_sigma
+        for i, time in enumerate(self.progress_bar(self.scheduler.timesteps)):
+            given = self.scheduler.scale_model_input(torch.cat([x, x]), time)
+            free, wanted = self.unet(given, time, encoder_hidden_states=texts).sample.chunk(2)
+            found = self.guided(i, free + guidance_scale * (wanted - free), generator)
+            x = self.stepped(i, self.scheduler.step(found, time, x, return_dict=False)[0])
+        images = x if output_type == "latent" else self.vae.decode(x / self.vae.config.scaling_factor).sample
+        if output_type != "latent":
+            images = self.image_processor.postprocess(images, output_type=output_type)
+        return StableDiffusionPipelineOutput(images=images, nsfw_content_detected=None)
+
+    def guided(self, i, found, generator):
+        return found
+
+    def stepped(self, i, x):
+        return x
+
+
+class UsesThePlace(OwnLoop):
+    def guided(self, i, found, generator):
+        return found * (1 + 0.3 * i)
+
+
+class Remembers(OwnLoop):
+    """Momentum that lies in the pipeline, and begins anew with each call."""
+
+    def guided(self, i, found, generator):
+        self.last = found if i == 0 else 0.4 * found + 0.6 * self.last
+        return self.last
+
+
+class EditsStates(OwnLoop):
+    def stepped(self, i, x):
+        return 0.8 * x
+
+
+class DrawsGlobally(OwnLoop):
+    def guided(self, i, found, generator):
+        return found + torch.randn_like(found)
+
+
+class LeaksInTheBatch(OwnLoop):
+    def guided(self, i, found, generator):
+        return 0.5 * found + 0.5 * found.mean(0, keepdim=True)
+
+
+class Fails(OwnLoop):
+    def guided(self, i, found, generator):
+        raise LookupError("the moon\nis full")
+
+
+class Forgets(OwnLoop):
+    """Two plain calls with one seed give two images."""
+
+    calls = 0
+
+    def guided(self, i, found, generator):
+        if i == 0:
+            self.calls += 1
+        return found * (1 + 0.2 * self.calls)
+
+
+class Blind(OwnLoop):
+    """Its image does not depend on the noise."""
+
+    def stepped(self, i, x):
+        return torch.ones_like(x)
+
+    def guided(self, i, found, generator):
+        return torch.zeros_like(found)
+
+
+def other_step(self, model_output, timestep, sample, *args, **kwargs):
+    return DDIMScheduler.step(self, 0.7 * model_output, timestep, sample, *args, **kwargs)
+
+
+UNEQUAL = type("DDIMScheduler", (DDIMScheduler,), {"step": other_step, "__module__": __name__})
+"""A scheduler that calls itself DDIM, and takes other steps."""
+
+
+def made(kind, scheduler=None, seed=0):
+    """A pipeline of one of the classes above, without a progress bar."""
+    found = kind(**tiny.sd(scheduler, seed).components, requires_safety_checker=False)
+    found.set_progress_bar_config(disable=True)
+    return found
+
+
+def unequal():
+    return UNEQUAL(**tiny.SD_SCHEDULER)
