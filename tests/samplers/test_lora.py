@@ -69,6 +69,7 @@ def test_several_are_added_with_their_weights(tmp_path, saved):
     assert torch.equal(image(found), image(plain))
 
 
+@pytest.mark.slow
 @needs_peft
 def test_names_of_other_trainers_are_understood(tmp_path, saved):
     held = {}
@@ -164,6 +165,7 @@ UNFIT = {
 }  # fmt: skip
 
 
+@pytest.mark.sampled(2)
 @needs_peft
 @pytest.mark.parametrize("name", UNFIT)
 def test_a_lora_that_does_not_fit_is_refused(name, tmp_path, saved, capfd):
