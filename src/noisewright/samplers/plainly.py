@@ -16,7 +16,7 @@ from noisewright.samplers import chance
 from noisewright.samplers.arguments import call_parameters
 from noisewright.samplers.calling import Caller
 from noisewright.samplers.identity import copied
-from noisewright.samplers.optional import KnowsPlainCall
+from noisewright.samplers.optional import KnowsPlainCall, ShowsOtherwise
 from noisewright.samplers.protocol import quantise
 from noisewright.samplers.turns import reserved, turn
 
@@ -55,6 +55,8 @@ def plain_images(
         output = call(pipe, **given)
     flags = getattr(output, "nsfw_content_detected", None) or getattr(output, "nsfw_detected", None) or []
     found = pictures_of(output)
+    if output_type != "latent" and isinstance(entered, ShowsOtherwise):
+        found = entered.shown_as_here(found)
     return (found.float().cpu() if output_type == "latent" else quantise(found.cpu())), any(map(bool, flags))
 
 
