@@ -41,6 +41,7 @@ def search(
     negative_prompt: str | None = None,
     height: int | None = None,
     width: int | None = None,
+    frames: int | str | None = None,
     solver: str | None = None,
     eta: float | None = None,
     schedule: str | None = None,
@@ -82,6 +83,8 @@ def search(
             baseline and the final rendering are paid from it.
         target: stop as soon as a candidate scores this; with several verifiers a mapping from name to score.
         num_inference_steps, guidance_scale, negative_prompt, height, width: as in diffusers.
+        frames: of a video, which frames verifiers see and the PNG shows: a number, spread evenly from the first to the
+            last (by default 4), ``"first"``, ``"middle"`` or ``"last"``; the score is the mean over them.
         search_steps: search with this many steps and render the winner with ``num_inference_steps``.
         solver: ``None`` (the pipeline's own) or a name from ``noisewright list solvers``; ``eta`` in [0, 1] for those
             that have it.

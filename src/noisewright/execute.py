@@ -39,7 +39,7 @@ from noisewright.samplers.optional import warnings_of
 KEPT = "kept"
 """The folder of the best images as files, in a run directory."""
 
-KEPT_NAME = re.compile(r"\d+-[0-9a-f]{16}\.png")
+KEPT_NAME = re.compile(r"\d+-[0-9a-f]{16}\.(png|mp4)")
 
 log = logging.getLogger("noisewright")
 
@@ -273,7 +273,18 @@ def _write_image(run: Run, one: Candidate, file: str, standing: Mapping[str, flo
     path = run.store.root / file
     with run.store.writing(path):
         write_atomically(path, encode_png(np.ascontiguousarray(array), recipe))
+    _write_film(run, run.store.root / one.file, path)
     return ResultImage(one.id, one.seed, scores, path, standing[one.id])
+
+
+def _write_film(run: Run, made: Path, shown: Path) -> None:
+    """Write a candidate's video beside its picture, where there is one."""
+    film, path = made.with_suffix(".mp4"), shown.with_suffix(".mp4")
+    with run.store.writing(path):
+        if film.is_file():
+            write_atomically(path, film.read_bytes())
+        else:
+            path.unlink(missing_ok=True)  # of another candidate, from an earlier end of the run
 
 
 def _mark_failed(store: Store, error: BaseException) -> None:

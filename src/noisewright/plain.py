@@ -30,7 +30,8 @@ OURS = ("ClassConditionalFlowPipeline",)
 EULER, FLOW_EULER = "EulerDiscreteScheduler", "FlowMatchEulerDiscreteScheduler"
 NOT_ARGUMENTS = (
     "model", "pipeline", "fingerprint", "prompt", "class_label", "num_inference_steps", "solver", "eta", "schedule",
-    "levels", "dtype", "device", "none", "step_noise", "variant", "config", "loras", "compile", "channels_last",
+    "levels", "dtype", "device", "none", "step_noise", "states", "variant", "config", "loras", "compile",
+    "channels_last", "frames",
 )  # fmt: skip
 """What of a sampler's description is no further argument of the pipeline's call."""
 
@@ -235,5 +236,8 @@ def _call(sampler: Mapping[str, Any], plain: Mapping[str, Any], best: Mapping[st
     }  # fmt: skip
     lines = [f"    {name}={value!r}," for name, value in given.items()]
     seed = f"    generator=torch.Generator('cpu').manual_seed({best['seed']}),"
+    if "frames" in sampler:
+        lines = ["from diffusers.utils import export_to_video", "frames = pipe(", *lines, seed, ").frames[0]"]
+        return [*lines, "export_to_video(frames, 'best.mp4')"]
     return ["image = pipe(", *lines, seed, ").images[0]", "image.save('best.png')"]
 

@@ -42,7 +42,7 @@ NOT_SETTINGS = (
 )  # fmt: skip
 """What of a sampler's description is no argument of the pipeline's call."""
 
-NAMED_SETTINGS = ("class_label", "guidance_scale", "negative_prompt", "height", "width")
+NAMED_SETTINGS = ("class_label", "guidance_scale", "negative_prompt", "height", "width", "frames")
 
 MOST_AT_ONCE = 2**27
 """Pixels of a micro-batch that is rebuilt, whatever a recipe says of its size: 128 images of a megapixel."""

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from typing_extensions import TypedDict
 
 from noisewright import registry
+from noisewright.images.frames import CHOICES, is_choice
 from noisewright.outside.bounds import MOST_VERIFIERS, no_longer, no_more
 from noisewright.outside.messages import short
 from noisewright.registry.located import located_model, located_verifiers
@@ -64,7 +65,8 @@ NONE = ["none"]
 """What asks for no judge at all, where the model's card names one."""
 
 RESERVED = (
-    "latents", "generator", "num_images_per_prompt", "output_type", "return_dict", "class_labels",
+    "latents", "generator", "num_images_per_prompt", "num_videos_per_prompt", "output_type", "return_dict",
+    "class_labels",
 )  # fmt: skip
 """Arguments of a pipeline's call that the search sets, or that would change what it sees."""
 
@@ -136,6 +138,14 @@ def _own_names(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+def _frames(value: Any) -> Any:
+    """Which frames of a video are shown: numpy's numbers as Python's."""
+    found = _plain(value)
+    if found is not None and not is_choice(found):
+        raise wrong(CHOICES)
+    return found
+
+
 def _loras(value: Any) -> Any:
     """LoRA files as typed (``FILE[:WEIGHT]``), as (file, weight), or as they are recorded."""
     given = [value] if isinstance(value, (str, os.PathLike, Mapping)) else value
@@ -186,6 +196,7 @@ class Request(BaseModel):
     negative_prompt: Negative | None = is_("a negative_prompt as text")
     height: Whole | None = is_("a height above 0", ge=1, le=MOST_SIDE)
     width: Whole | None = is_("a width above 0", ge=1, le=MOST_SIDE)
+    frames: Annotated[int | str | None, BeforeValidator(_frames)] = is_(f"{CHOICES} as frames")
     solver: Name | None = is_("a solver as a name")
     eta: Real | None = is_("a finite number as eta")
     schedule: Annotated[FilePath | None, AfterValidator(_without_default_schedule)] = is_(

@@ -43,6 +43,12 @@ class ResultImage:
     value: float | None = None
 
     @property
+    def video(self) -> Path | None:
+        """The video whose frames the picture shows, an .mp4 beside it; None of an image, or where none was written."""
+        found = self.file.with_suffix(".mp4")
+        return found if found.is_file() else None
+
+    @property
     def image(self) -> Image.Image:
         array, _ = read_image(self.file)
         return Image.fromarray(array)

@@ -14,7 +14,7 @@ from noisewright.cli.runs import run_request
 from noisewright.outside.bundled import is_own
 from noisewright.outside.files import check_directory
 from noisewright.outside.prompts import read_prompts
-from noisewright.schemas.typed import read_pipeline_args, read_search_args, read_target
+from noisewright.schemas.typed import read_frames, read_pipeline_args, read_search_args, read_target
 
 if TYPE_CHECKING:
     from noisewright.request import Request
@@ -48,6 +48,7 @@ def generate(
     negative_prompt: options.Negative = None,
     height: options.Height = None,
     width: options.Width = None,
+    frames: options.Frames = None,
     pipeline_arg: options.PipelineArg = None,
     seed: options.Seed = 0,
     ensemble: options.Ensemble = "rank",
@@ -75,8 +76,8 @@ def generate(
         "verifier": verifier or None, "judge": judge or None, "budget": budget or None,
         "target": read_target(target or []), "num_inference_steps": steps, "search_steps": search_steps,
         "guidance_scale": guidance_scale, "negative_prompt": negative_prompt, "height": height, "width": width,
-        "solver": solver, "eta": eta, "schedule": schedule, "force": force, "no_check": no_check,
-        "seed": seed, "ensemble": ensemble,
+        "frames": read_frames(frames), "solver": solver, "eta": eta, "schedule": schedule, "force": force,
+        "no_check": no_check, "seed": seed, "ensemble": ensemble,
         "score_cache": None if score_cache is None else check_directory(score_cache, "--score-cache"),
         "batch_size": batch_size, "executor": executor, "device": device, "dtype": dtype, "variant": variant,
         "config": config, "loras": lora or [], "compile": compile, "channels_last": channels_last, "keep": keep,

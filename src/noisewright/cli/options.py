@@ -74,6 +74,12 @@ Guidance = Annotated[float | None, typer.Option(help="As in diffusers; by defaul
 Negative = Annotated[str | None, typer.Option(help="As in diffusers.", metavar="TEXT")]
 Height = Annotated[int | None, typer.Option(help="Pixels; by default the model's.", min=1, metavar="H")]
 Width = Annotated[int | None, typer.Option(help="Pixels; by default the model's.", min=1, metavar="W")]
+Frames = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a video, what verifiers see: first, middle, last, or how many frames; by default 4.", metavar="NAME|N"
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Candidate k starts from the noise of seed S + k.", metavar="S")]
 Ensemble = Annotated[
     str,

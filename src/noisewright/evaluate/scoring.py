@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from noisewright.errors import VerifierFailed
+from noisewright.images.frames import batched, cut, frames_in
 from noisewright.images.reading import read_image
 from noisewright.run.ensembles import ensemble_values
+from noisewright.schemas.reading import parse_json
 from noisewright.verifiers.protocol import Verifier, score
 
 log = logging.getLogger("noisewright")
@@ -41,6 +43,7 @@ def score_files(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Score image files; those of one size and prompt go to the verifiers together.
 
+    Of a picture of a video's frames side by side, which says so itself, they see each frame; its score is the mean.
     Where a verifier fails on an image its score is NaN, and the log says so. The order is that of all images, whatever
     their prompts.
 
@@ -66,12 +69,12 @@ def score_files(
     bad: list[str] = []
     failed: dict[str, VerifierFailed] = {}  # the first failure of each verifier
     fruitful: set[str] = set()
-    for its_prompt, group, images in _alike(files, prompt, bad):
+    for its_prompt, frames, group, images in _alike(files, prompt, bad):
         columns: dict[str, list[float]] = {}
         for one in verifiers:
             try:
                 with _staying_here():
-                    columns[one.name] = score(one, images, its_prompt)
+                    columns[one.name] = _means(score(one, cut(images, frames), its_prompt), frames)
             except VerifierFailed as error:
                 columns[one.name] = [math.nan] * len(group)
                 failed.setdefault(one.name, error)
@@ -123,12 +126,20 @@ def _check_fruitful(failed: Mapping[str, VerifierFailed], fruitful: Collection[s
             raise error
 
 
-def _alike(files: Sequence[Path], prompt: str | Prompts, bad: list[str]) -> Iterator[tuple[str, list[int], Tensor]]:
-    """Images of one prompt and size, (batch, 3, height, width) in [0, 1], and their numbers.
+def _means(scores: Sequence[float], frames: int) -> list[float]:
+    """The mean over the frames of each picture."""
+    return [math.fsum(some) / frames for some in batched(scores, frames)] if frames > 1 else list(scores)
+
+
+def _alike(
+    files: Sequence[Path], prompt: str | Prompts, bad: list[str]
+) -> Iterator[tuple[str, int, list[int], Tensor]]:
+    """Images of one prompt and size: the prompt, how many frames of a video each shows side by side, their numbers, and
+    themselves, (batch, 3, height, width) in [0, 1].
 
     They wait for each other within bounds; ``bad`` collects what is said of those that cannot be read.
     """
-    waiting: dict[tuple[str, tuple[int, ...]], list[tuple[int, np.ndarray]]] = {}
+    waiting: dict[tuple[str, int, tuple[int, ...]], list[tuple[int, np.ndarray]]] = {}
     count = pixels = 0
     for number, path in enumerate(files):
         try:
@@ -139,18 +150,29 @@ def _alike(files: Sequence[Path], prompt: str | Prompts, bad: list[str]) -> Iter
             continue
         size = array.shape[0] * array.shape[1]
         if count == WAITING or (count and pixels + size > PIXELS_AT_ONCE):
-            for (which, _), some in waiting.items():
-                yield which, *_batch(some)
+            for (which, frames, _), some in waiting.items():
+                yield which, frames, *_batch(some)
             waiting.clear()
             count = pixels = 0
-        group = waiting.setdefault((its_prompt, array.shape), [])
+        key = its_prompt, _frames_shown(array, info), array.shape
+        group = waiting.setdefault(key, [])
         group.append((number, array))
         count, pixels = count + 1, pixels + size
         if len(group) == SCORED_AT_ONCE:
-            yield its_prompt, *_batch(waiting.pop((its_prompt, array.shape)))
+            yield *key[:2], *_batch(waiting.pop(key))
             count, pixels = count - SCORED_AT_ONCE, pixels - SCORED_AT_ONCE * size
-    for (which, _), some in waiting.items():
-        yield which, *_batch(some)
+    for (which, frames, _), some in waiting.items():
+        yield which, frames, *_batch(some)
+
+
+def _frames_shown(array: np.ndarray, info: Mapping[str, Any]) -> int:
+    """How many frames of a video a picture says that it shows side by side; 1 where it says nothing, or cannot."""
+    text = info.get("noisewright")
+    try:
+        frames = frames_in(parse_json(text, "a recipe")) if isinstance(text, str) else 1
+    except ValueError:
+        return 1
+    return 1 if array.shape[1] % frames else frames
 
 
 def _batch(some: Sequence[tuple[int, np.ndarray]]) -> tuple[list[int], Tensor]:

@@ -111,6 +111,8 @@ class ScoreJob:
         seconds: how long a server may be waited for; None for as long as it takes.
         shortest: seconds that it is waited for whatever is left.
         waits: whether it mostly waits for servers, so that the model may work meanwhile.
+        frames: how many frames of a video stand side by side in each image: verifiers see each by itself, and the
+            score of the image is the mean.
     """
 
     kind: Literal["score", "judge"]
@@ -126,6 +128,7 @@ class ScoreJob:
     seconds: float | None = None
     shortest: float = 0.0
     waits: bool = False
+    frames: int = 1
 
 
 Job = MakeJob | ScoreJob
@@ -158,6 +161,7 @@ class Outcome:
         previews: what the images looked like on the way, or None.
         pngs: the files' bytes.
         pixels: SHA-256 of each image's RGB bytes.
+        films: of videos, the bytes of each one's .mp4; empty where there are none.
         objective: the summed scores that ``ascend`` climbed from.
         made: states by particle id that had to be made, for the run to remember.
         estimates: clean estimates by particle id that were lost and asked for again.
@@ -181,6 +185,7 @@ class Outcome:
     previews: Tensor | None = None
     pngs: tuple[bytes, ...] = ()
     pixels: tuple[str, ...] = ()
+    films: tuple[bytes, ...] = ()
     objective: tuple[float, ...] = ()
     made: Mapping[str, State] = field(default_factory=dict)
     estimates: Mapping[str, Tensor] = field(default_factory=dict)

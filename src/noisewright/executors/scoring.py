@@ -9,8 +9,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from torch import Tensor
+
 from noisewright.errors import VerifierFailed
 from noisewright.executors.protocol import Outcome, ScoreJob, nothing_metered
+from noisewright.images.frames import batched, cut
 from noisewright.outside.texts import clean_all
 from noisewright.verifiers.protocol import Verifier, WantsPreviews, details_of, score_whole
 from noisewright.verifiers.retry import TimeIsUp, deadline
@@ -29,9 +32,9 @@ def ask_all(verifiers: Mapping[str, Verifier], job: ScoreJob) -> Outcome:
     for name in job.names:
         verifier = verifiers[name]
         found = _ask(verifier, job, began, found)
-        given = details_of(verifier, job.images, job.prompt, job.whole) if job.wants_details else None
+        given = _details(verifier, job)
         if given is not None:
-            details[name] = clean_all(given)
+            details[name] = given
     return _timed(replace(found, details=details), began)
 
 
@@ -45,7 +48,7 @@ def _ask(verifier: Verifier, job: ScoreJob, began: float, before: Outcome) -> Ou
     else:
         try:
             with _left(job, began):
-                scores = score_whole(verifier, job.images, job.prompt, job.whole, job.previews)
+                scores = _scores(verifier, job, job.previews)
         except TimeIsUp as error:
             doubt = error if job.patient else doubt
             notes = (*notes, f"{error} (NaN for {count} images)")
@@ -65,12 +68,37 @@ def judge(judges: Mapping[str, Verifier], job: ScoreJob) -> Outcome:
     verifier = judges[name]
     try:
         with _left(job, began):
-            scores = score_whole(verifier, job.images, job.prompt, job.whole)
+            scores = _scores(verifier, job, None)
     except VerifierFailed as error:
         return _timed(Outcome(failed=str(error)), began)
-    given = details_of(verifier, job.images, job.prompt, job.whole) if job.wants_details else None
-    details = {} if given is None else {name: clean_all(given)}
+    given = _details(verifier, job)
+    details = {} if given is None else {name: given}
     return _timed(Outcome(scores={name: scores}, details=details), began)
+
+
+def _scores(verifier: Verifier, job: ScoreJob, previews: Tensor | None) -> list[float]:
+    """One score for each image; of a strip of frames the mean of theirs, NaN where one has none."""
+    if job.frames == 1:
+        return score_whole(verifier, job.images, job.prompt, job.whole, previews)
+    seen = None if previews is None else cut(previews, job.frames)
+    found = score_whole(verifier, cut(job.images, job.frames), job.prompt, _each(job), seen)
+    return [math.fsum(some) / job.frames for some in batched(found, job.frames)]
+
+
+def _details(verifier: Verifier, job: ScoreJob) -> list[Any] | None:
+    """What a verifier says of each image beside its score; of a strip of frames a list of what it says of each."""
+    if not job.wants_details:
+        return None
+    if job.frames == 1:
+        given = details_of(verifier, job.images, job.prompt, job.whole)
+        return None if given is None else clean_all(given)
+    given = details_of(verifier, cut(job.images, job.frames), job.prompt, _each(job))
+    return None if given is None else [list(some) for some in batched(clean_all(given), job.frames)]
+
+
+def _each(job: ScoreJob) -> list[bool]:
+    """The flags of a job's images, for each of their frames."""
+    return [one for one in job.whole for _ in range(job.frames)]
 
 
 @contextmanager

@@ -16,9 +16,11 @@ from noisewright.executors.making import Making
 from noisewright.executors.pictures import encoded
 from noisewright.executors.protocol import Interrupted, Job, Leg, MakeJob, Outcome, ScoreJob, added, nothing_metered
 from noisewright.executors.steps import carry, origins_of, predicted
+from noisewright.images.frames import cut
+from noisewright.images.video import encode_mp4
 from noisewright.run.particle import Particle
 from noisewright.run.rows import State
-from noisewright.samplers.optional import flags_of, resident
+from noisewright.samplers.optional import ShowsFrames, flags_of, frames_shown, resident
 from noisewright.samplers.places import CPU, home, there
 from noisewright.samplers.protocol import Interruptible, Meter, Sampler
 from noisewright.verifiers.protocol import Verifier, gradient_of
@@ -96,6 +98,7 @@ class _MicroBatch:
         self._job = job
         self._sampler = worker.samplers[job.model]
         self._estimates: dict[str, Tensor] = {}
+        self._films: list[bytes] = []
         wanted = [*job.leg.sources, *(job.look.sources if job.look is not None else ())]
         self._states = Making(job.steps, job.known, wanted, self._sampler)
         self._place = CPU
@@ -135,21 +138,24 @@ class _MicroBatch:
         start = sampler.schedule.start  # ascent is in the noise's own units, whatever the sampler's
         x = (x / start).clone().requires_grad_()
         images = sampler.trace(x * start)  # type: ignore[attr-defined]
-        verifiers = self._worker.verifiers.values()
-        scores: Any = sum(gradient_of(one, images, self._worker.prompt) for one in verifiers)  # type: ignore[arg-type]
+        verifiers, frames = self._worker.verifiers.values(), frames_shown(sampler)
+        seen = images if frames == 1 else cut(images, frames)
+        found: Any = sum(gradient_of(one, seen, self._worker.prompt) for one in verifiers)  # type: ignore[arg-type]
+        scores = found.reshape(len(images), frames).mean(1)
         moved, velocity = reno.ascended(x, scores, self._states.velocities(sources, x.detach()), **args)
         objective = torch.as_tensor(scores).detach().flatten().tolist()
         return {"states": (start * moved, velocity), "objective": tuple(objective)}
 
     def _generate(self) -> dict[str, Any]:
         x, previews = self._to_the_end()
+        self._films = []
         images, flags = self._decoded(x, self._job.leg.sources)
         broken = _broken(images, flags)
         images = torch.nan_to_num(images)
         pngs, pixels = encoded(images, self._job.recipes)
         return {
             "images": images, "previews": previews, "broken": broken, "flagged": tuple(flags),
-            "pngs": tuple(pngs), "pixels": tuple(pixels),
+            "pngs": tuple(pngs), "pixels": tuple(pixels), "films": tuple(self._films),
         }  # fmt: skip
 
     def _to_the_end(self) -> tuple[Tensor, Tensor | None]:
@@ -212,6 +218,7 @@ class _MicroBatch:
         """
         try:
             images = self._sampler.decode(x, **origins_of(particles, self._sampler))
+            self._films += _films_of(self._sampler)
             return images, flags_of(self._sampler, len(x))
         except Exception as error:
             if not out_of_memory(error) or len(x) == 1:
@@ -219,6 +226,14 @@ class _MicroBatch:
         half = (len(x) + 1) // 2
         parts = [self._decoded(x[:half], particles[:half]), self._decoded(x[half:], particles[half:])]
         return torch.cat([images for images, _ in parts]), [flag for _, flags in parts for flag in flags]
+
+
+def _films_of(sampler: Sampler) -> list[bytes]:
+    """The .mp4 of each video that was decoded last; none of images, and none where nothing can write them."""
+    film = sampler.take_film() if isinstance(sampler, ShowsFrames) else None
+    if film is None or not isinstance(sampler, ShowsFrames):
+        return []
+    return [encode_mp4(one.permute(0, 2, 3, 1).numpy(), sampler.frame_rate) for one in film]
 
 
 def _broken(images: Tensor, flags: Sequence[bool]) -> tuple[str | None, ...]:

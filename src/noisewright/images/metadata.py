@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from noisewright.images.frames import frames_in
 from noisewright.images.reading import MOST_PIXELS as MOST_PIXELS
 from noisewright.images.reading import read_image as read_image
 from noisewright.outside.bundled import is_own
@@ -108,7 +109,7 @@ def parameters_line(recipe: dict[str, Any], width: int, height: int) -> str:
         pairs.append(("CFG scale", sampler["guidance_scale"]))
     if recipe.get("seed") is not None:
         pairs.append(("Seed", recipe["seed"]))
-    pairs += [("Size", f"{width}x{height}"), ("Model", public_name(sampler["model"]))]
+    pairs += [("Size", f"{width // frames_in(recipe)}x{height}"), ("Model", public_name(sampler["model"]))]
     if recipe.get("search"):
         pairs.append(("Search", recipe["search"]))
     scores = recipe.get("scores", {}).items()

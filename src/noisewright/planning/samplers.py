@@ -15,6 +15,7 @@ from noisewright.run.ensembles import ensemble_weights
 from noisewright.samplers.arguments import arguments_from_json, check_takes_image
 from noisewright.samplers.identity import is_content
 from noisewright.samplers.optional import (
+    ShowsFrames,
     TakesLevels,
     begins_anywhere,
     can_preview,
@@ -138,7 +139,8 @@ def _made(
     settings = {
         "num_inference_steps": request.num_inference_steps or default.get("num_inference_steps"),
         "guidance_scale": given if given is not None else default.get("guidance_scale"),
-        "negative_prompt": request.negative_prompt, "height": request.height, "width": request.width, "solver": rule,
+        "negative_prompt": request.negative_prompt, "height": request.height, "width": request.width,
+        "frames": _frames(request, pipe), "solver": rule,
         "class_label": condition[1], "model": model_name(pipe),
         "pipe_kwargs": {key: value for key, value in arguments.items() if key not in EMBEDS},
         **{key: value for key, value in arguments.items() if key in EMBEDS},
@@ -154,6 +156,17 @@ def _made(
         sampler = sampler.with_levels("pipeline", registry.make_solver("ddim", request.eta))
         warnings.append(f"{why}; for the baseline too")
     return sampler if request.schedule is None else _on_levels(sampler, request, warnings)
+
+
+def _frames(request: Request, pipe: Any) -> int | str | None:
+    """Which frames are shown.
+
+    Raises:
+        ValueError: where there are none.
+    """
+    if request.frames is not None and "frames" not in registry.settings_taken(pipe):
+        raise ValueError(f"expected no frames of {type(pipe).__name__}, which gives images, got {request.frames!r}")
+    return request.frames
 
 
 def _on_levels(sampler: Sampler, request: Request, warnings: list[str]) -> Sampler:
@@ -254,7 +267,10 @@ def record_of(pipe: Any) -> dict[str, Any]:
 
 
 def default_batch_size(sampler: Sampler) -> int:
-    """How many images to try at once: as many small ones as a CPU likes, few large ones; a GPU halves from 16."""
+    """How many images to try at once: as many small ones as a CPU likes, few large ones; a GPU halves from 16, or of
+    videos from as many as have a million numbers of noise.
+    """
     numel = sampler.noise([0]).numel()
     on_cpu = "cuda" not in str(sampler.description.get("device", "cpu"))
-    return max(1, min(16, 2**16 // numel)) if on_cpu else 16
+    most = 2**16 if on_cpu else 2**20 if isinstance(sampler, ShowsFrames) else 2**31
+    return max(1, min(16, most // numel))

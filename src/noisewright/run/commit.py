@@ -140,6 +140,8 @@ class Commits:
         if made.previews is not None:
             record["previews"] = self._recorder.states.save_previews(some, made.previews)
         files = [self._store.save_image(one.id, png) for one, png in zip(some, made.pngs, strict=True)]
+        for one, film in zip(some, made.films, strict=False):
+            self._store.save_film(one.id, film)
         record |= {"files": files, "pixels": list(made.pixels), "digests": [digest_of(png) for png in made.pngs]}
         record |= {"steps": some[0].steps, **made.metered}
         if any(made.flagged):

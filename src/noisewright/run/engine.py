@@ -23,6 +23,7 @@ from noisewright.run.reserve import Reserve, Work
 from noisewright.run.scores import Scores
 from noisewright.run.store import Store
 from noisewright.run.ways import Ways, distinct
+from noisewright.samplers.optional import frames_shown
 from noisewright.samplers.protocol import Sampler
 from noisewright.verifiers.protocol import Verifier
 
@@ -91,7 +92,7 @@ class Engine:
         self.recipes = Recipes(search, final, name)
         self.scores = Scores(
             verifiers, judges, str(search.description["prompt"]), executor, self.recorder, self.reserve, store, say,
-            self.elapsed,
+            self.elapsed, frames_shown(search),
         )  # fmt: skip
         self.commits = Commits(store, self.recorder, self.jobs, self.scores, self.recipes, self._overlaps)
         self.batches = Batches(

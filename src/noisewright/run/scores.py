@@ -43,11 +43,13 @@ class Scores:
         store: where the images are.
         say: told what the person should know.
         elapsed: seconds that the run has taken.
+        frames: how many frames of a video stand side by side in each image.
     """
 
     def __init__(
         self, verifiers: Sequence[Verifier], judges: Sequence[Verifier], prompt: str, executor: Executor,
         recorder: Recorder, reserve: Reserve, store: Store, say: Callable[[str], None], elapsed: Callable[[], float],
+        frames: int = 1,
     ) -> None:  # fmt: skip
         self._verifiers = verifiers
         self._judges = judges
@@ -58,6 +60,7 @@ class Scores:
         self._store = store
         self._say = say
         self._elapsed = elapsed
+        self._frames = frames
         self._names = tuple(one.name for one in verifiers)
         self._waiting = tuple(one.name for one in verifiers if waits(one))
 
@@ -79,6 +82,7 @@ class Scores:
                 "score", self._prompt, images, names, tuple(whole), previews, wants_details=final, patient=final,
                 chances=FRUITLESS - 1 - len(self._recorder.doubtful) if final else 0, proven=self._recorder.proven,
                 seconds=self._seconds_left(), shortest=SHORTEST_WAIT_SECONDS, waits=waiting,
+                frames=self._frames,
             )  # fmt: skip
 
         if not aside or not self._waiting:
@@ -182,7 +186,7 @@ class Scores:
     def _judged(self, judge: Verifier, images: Tensor, whole: Sequence[bool], wants_details: bool = True) -> Outcome:
         job = ScoreJob(
             "judge", self._prompt, images, (judge.name,), tuple(whole), wants_details=wants_details,
-            seconds=self._seconds_left(), shortest=SHORTEST_WAIT_SECONDS,
+            seconds=self._seconds_left(), shortest=SHORTEST_WAIT_SECONDS, frames=self._frames,
         )  # fmt: skip
         return self._executor.submit(job).result()
 

@@ -240,6 +240,12 @@ class Store:
             write_atomically(self.root / relative, png, sync=False)
         return relative
 
+    def save_film(self, name: str, film: bytes) -> None:
+        """Write ``images/NAME.mp4``, the whole video beside the frames of ``images/NAME.png``."""
+        path = self.root / f"images/{name}.mp4"
+        with self.writing(path):
+            write_atomically(path, film, sync=False)
+
     def holds(self, relative: str, pixels: str, digest: str | None = None) -> bool:
         """Whether an image file is there with the pixels that were made.
 

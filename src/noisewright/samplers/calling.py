@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from noisewright.samplers.asleep import Answers
 from noisewright.samplers.chance import unaided
 from noisewright.samplers.condition import placed_embeds
 from noisewright.samplers.drawn import Draws
-from noisewright.samplers.entry import Entry
+from noisewright.samplers.entry import CHAINED, Entry
 from noisewright.samplers.identity import copied
 from noisewright.samplers.protocol import Meter
 from noisewright.samplers.seam import Begun, Seam, entered
@@ -43,6 +44,7 @@ class Caller:
         warnings: what the user should know; may grow.
         flags: for each image of the last call, whether a safety checker blacked it out; empty without one.
         entry: how states get in and out; None until it is known.
+        whole: whether segments are run in loops of full length, whatever the loop looks like.
         walks: whether the loop is to be walked through before it is entered, whatever it looks like.
         answers: what the networks' outputs look like, once they were asked.
         reached: where the last way by a solver of ours is: the index, the states and the solver's; None before a step.
@@ -61,12 +63,14 @@ class Caller:
     flags: list[bool] = field(default_factory=list)
     reached: tuple[int, Tensor, Any] | None = None
     entry: Entry = field(default_factory=Entry)
+    whole: bool = False
     walks: bool = False
     answers: Answers = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
-        return torch.device(getattr(self.pipe, "_execution_device", None) or self.pipe.device)
+        found = torch.device(getattr(self.pipe, "_execution_device", None) or self.pipe.device)
+        return torch.device("cpu") if found.type == "cpu" else found
 
     def alone(self, work: Callable[[], Output], verb: str, phase: str | None = None) -> Output:
         """Do ``work`` inside the pipeline, alone in there, and without help of the process's own random numbers."""
@@ -108,6 +112,10 @@ class Caller:
         flags = getattr(output, "nsfw_content_detected", None) or getattr(output, "nsfw_detected", None) or []
         self.flags = [bool(one) for one in flags]
         images = getattr(output, "images", None)
+        if images is None:
+            images = getattr(output, "image", None)
+        if isinstance(images, np.ndarray) and images.ndim == 4:  # some pipelines know no tensors of images
+            images = torch.from_numpy(images).permute(0, 3, 1, 2)
         if not isinstance(images, Tensor):
             raise UnsupportedPipeline(
                 f"expected tensors for output_type={output_type!r}, got {type(images).__name__} from "
@@ -145,6 +153,7 @@ class Caller:
             given.update({} if "prompt_embeds" in embeds else {"prompt": [self.prompt] * count})
         if generators is not None:
             given["generator"] = generators
+        given.update(functions_called(seam, given))
         if x is not None:
             self._enter(seam, x, given, generators)
         return given
@@ -200,6 +209,30 @@ def begun(caller: Caller, seam: Seam, generators: Sequence[torch.Generator]) -> 
     except Begun:
         return
     raise UnsupportedPipeline(f"{caller.kind} has no prepare_latents, where its noise could be read")
+
+
+def functions_called(seam: Seam, given: dict[str, Any]) -> dict[str, Any]:
+    """The person's own functions among arguments, called after the steps that a segment goes on from, and no others."""
+    found: dict[str, Any] = {}
+    for name in CHAINED:
+        own = given.get(name)
+        if callable(own):
+            found[name] = _now_and_then(seam, own, gives=name == "callback_on_step_end")
+    return found
+
+
+def _now_and_then(seam: Seam, own: Callable[..., Any], *, gives: bool) -> Callable[..., Any]:
+    """A function that a pipeline calls after each step: (pipe, place, time, tensors) or (place, time, state)."""
+    tensors = getattr(own, "tensor_inputs", None)
+
+    def called(*args: Any) -> Any:
+        if seam.calls_back(seam.place - 1):
+            return own(*args)
+        return {} if gives else None
+
+    if tensors is not None:
+        called.tensor_inputs = tensors  # type: ignore[attr-defined]
+    return called
 
 
 def _repeated(embeds: Any, count: int) -> Any:

@@ -14,11 +14,11 @@ from noisewright.errors import UnsupportedPipeline
 from noisewright.outside.messages import cut, first_line
 from noisewright.samplers.calling import Caller, NoStepToTake
 from noisewright.samplers.drawn import Draws
-from noisewright.samplers.entry import Entry, Walk, keeps_place, must_walk, ratio_of
+from noisewright.samplers.entry import CHAINED, Entry, Walk, keeps_place, must_walk, ratio_of
 from noisewright.samplers.levels import Levels, read_levels
 from noisewright.samplers.seam import Seam
 
-WRONG_SETTINGS = (AttributeError, TypeError, LookupError, ArithmeticError, AssertionError)
+WRONG_SETTINGS = (AttributeError, TypeError, LookupError, ArithmeticError, AssertionError, NameError)
 """What pipelines raise in place of a word about settings that they cannot be called with."""
 
 
@@ -62,24 +62,36 @@ def _by_no_step(caller: Caller, steps: int) -> Found:
     latents = _called(caller, seam, [torch.Generator("cpu").manual_seed(0)], steps, "read")
     levels = _levels_of(caller, seam, steps)
     entry = _entry(caller, seam.begun, latents)
-    if seam.begun is not None and seam.begun.shape != latents.shape:
+    if seam.begun is not None and not _taken_as_given(caller, seam.begun):
         entry = replace(entry, by="prepared")
     return Found(seam, levels, entry, len(seam.prepared.timesteps))
+
+
+def _taken_as_given(caller: Caller, begun: Tensor) -> bool:
+    """Whether a call that is given as ``latents`` what it prepared itself begins with the same."""
+    seam = Seam(caller.pipe.scheduler, torch.empty(0), None)
+    caller.entry = replace(caller.entry, by="latents", dtype=begun.dtype, scale=1.0)
+    try:
+        caller.alone(lambda: caller.call(seam, begun), "enter")
+    except (ValueError, RuntimeError, *WRONG_SETTINGS):
+        return False
+    return seam.begun is not None and torch.equal(seam.begun, begun)
 
 
 def _entry(caller: Caller, begun: Tensor | None, latents: Tensor) -> Entry:
     """What holds for all that enter as latents."""
     known = begun if begun is not None else latents
     place = keeps_place(type(caller.pipe), caller.explicit)
-    return Entry(whole=place, draws=place, dtype=known.dtype)
+    return Entry(whole=place or caller.whole, draws=place, dtype=known.dtype)
 
 
 def _by_walk(caller: Caller, steps: int, accepted: list[str]) -> Found:
     seam, walk = _walked(caller, steps)
     levels = _levels_of(caller, seam, steps)
+    edits = walk.edits or any(callable(caller.settings.get(name)) for name in CHAINED)  # which are not called in a walk
     entry = _entry(caller, walk.begun, walk.states[0])
     entry = replace(
-        entry, dtype=walk.states[0].dtype, zero=False, edits=walk.edits, whole=entry.whole or walk.edits,
+        entry, dtype=walk.states[0].dtype, zero=False, edits=edits, whole=entry.whole or edits,
         alone=not walk.alike,
     )  # fmt: skip
     scale = 1.0 if walk.begun is None else ratio_of(walk.states[0], walk.begun)
@@ -120,6 +132,7 @@ def _walked(caller: Caller, steps: int, count: int = 2) -> tuple[Seam, Walk]:
 
     seam, walk = Seam(caller.pipe.scheduler, None, on_step), Walk()
     seam.whole, seam.steps, seam.own_scale, seam.last = True, steps, "strength" in _accepted(caller), 1
+    seam.walked = True
     generators = [torch.Generator("cpu") for _ in range(count)]
     seam.draws = draws = Draws(generators)
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
 
 
 @runtime_checkable
@@ -140,6 +141,15 @@ class KnowsPlainCall(Protocol):
 
 
 @runtime_checkable
+class ShowsOtherwise(Protocol):
+    """A pipeline that is called in place of a person's, whose pictures show what that one gives in another way."""
+
+    def shown_as_here(self, pictures: Tensor) -> Tensor:
+        """The pictures of this pipeline for what the person's own gives in its plain call, as tensors."""
+        ...
+
+
+@runtime_checkable
 class SaysWhatItCan(Protocol):
     """A sampler that may not be able to do all that a search can ask of it.
 
@@ -152,6 +162,23 @@ class SaysWhatItCan(Protocol):
     most_at_once: int | None
 
 
+@runtime_checkable
+class ShowsFrames(Protocol):
+    """A sampler of videos, whose images are frames side by side (:func:`noisewright.images.frames.strip`).
+
+    Attributes:
+        frames_shown: how many stand side by side in each image.
+        frame_rate: frames a second of the video.
+    """
+
+    frames_shown: int
+    frame_rate: float
+
+    def take_film(self) -> Tensor | None:
+        """All frames of what was decoded last, (batch, frames, 3, height, width) uint8, once; None without them."""
+        ...
+
+
 def warnings_of(sampler: object) -> list[str]:
     """What a sampler has to say so far."""
     return list(sampler.warnings) if isinstance(sampler, Warns) else []
@@ -161,6 +188,11 @@ def flags_of(sampler: object, count: int) -> list[bool]:
     """For each of the ``count`` images decoded last, whether it was blacked out; False where nothing checks."""
     found = list(sampler.flagged) if isinstance(sampler, Flags) else []
     return found or [False] * count
+
+
+def frames_shown(sampler: object) -> int:
+    """How many frames of a video stand side by side in each image of a sampler; 1 where they are images."""
+    return sampler.frames_shown if isinstance(sampler, ShowsFrames) else 1
 
 
 def can_preview(sampler: object) -> bool:

@@ -22,8 +22,7 @@ from torch import Tensor
 from noisewright.errors import PipelineBusy, UnsupportedPipeline, out_of_memory
 from noisewright.outside.messages import cut, first_line
 from noisewright.samplers import chance
-from noisewright.samplers.levels import read_levels
-from noisewright.samplers.native import check_step, tried
+from noisewright.samplers.optional import draws_inside
 from noisewright.samplers.pipeline import PipelineSampler
 from noisewright.samplers.plainly import as_it_was, plain_images
 from noisewright.samplers.protocol import Meter, StepNoise
@@ -50,12 +49,19 @@ HALF = (torch.float16, torch.bfloat16)
 
 @dataclass(frozen=True)
 class Way:
-    """One of the ways to make the plain image: which scheduler, how many images at once, cut or whole."""
+    """One of the ways to make the plain image: which scheduler, how many images at once, cut or not, in what loops."""
 
     native: bool
     batch: bool
     split: bool
+    whole: bool = False
 
+
+WAYS = (
+    (True, True, False), (True, True, True), (False, True, False), (False, True, True), (True, False, False),
+    (False, False, False),
+)  # fmt: skip
+"""In a batch or alone, cut or not, in loops of full length or not: from what allows most to what allows least."""
 
 OUTCOME_UNKNOWN = math.inf
 """The distance of an image that could not be made."""
@@ -80,15 +86,9 @@ def prove(sampler: PipelineSampler) -> Verdict:
 
 def obeying(sampler: PipelineSampler, verdict: Verdict) -> PipelineSampler:
     """The same sampler, that does only what a verdict says that it can."""
-    other = copy.copy(sampler)
-    other.can_split, other.most_at_once = verdict.split, None if verdict.batch else 1  # type: ignore[attr-defined]
-    if verdict.native and sampler.given_solver is None and sampler.solver is not None:
-        before = sampler._prepared
-        levels = read_levels(before.scheduler).native
-        check_step(before.scheduler)
-        drawn = tried(before.scheduler, before.passed)
-        other._prepared = replace(before, solver=None, schedule=levels, chance=drawn)
-        other.solver, other.schedule, other.stochastic = None, levels, drawn.matters
+    native = verdict.native and sampler.given_solver is None and sampler.solver is not None
+    other = sampler.restricted(native=native, whole=verdict.whole) if native or verdict.whole else copy.copy(sampler)
+    other.can_split, other.most_at_once = other.can_split and verdict.split, None if verdict.batch else 1
     return other
 
 
@@ -140,11 +140,16 @@ def through(sampler: PipelineSampler, seeds: Sequence[int], marks: Sequence[int]
         seeds: one an image.
         marks: the indices at which the way is cut.
     """
-    x, state = sampler.noise(seeds), None
+    x, state, more = sampler.noise(seeds), None, origins_of(sampler, seeds)
     noise = seeded_noise(seeds, x.shape[1:]) if sampler.stochastic else None
     for start, stop in pairwise([0, *marks, sampler.schedule.steps]):
-        x, state = sampler.denoise(x, start, stop, state, noise, list(seeds) if start == 0 else None)
-    return sampler.decode(x)
+        x, state = sampler.denoise(x, start, stop, state, noise, list(seeds) if start == 0 else None, **more)
+    return sampler.decode(x, **more)
+
+
+def origins_of(sampler: PipelineSampler, seeds: Sequence[int]) -> dict[str, Any]:
+    """The argument of the seeds that states come from, where the sampler's calls draw more than the starting noise."""
+    return {"origins": list(seeds)} if draws_inside(sampler) else {}
 
 
 def seeded_noise(seeds: Sequence[int], shape: Sequence[int]) -> StepNoise:
@@ -233,6 +238,8 @@ class _Proof:
         self.apart[way] = OUTCOME_UNKNOWN
         try:
             trial = self._natively() if way.native else self.trial
+            if way.whole:
+                trial = trial.restricted(whole=True)
             self.images += len(seeds)
             images = through(trial, seeds, self.marks if way.split else ())
             self.apart[way] = distance(images[-1], self.plain[0])
@@ -257,8 +264,10 @@ class _Proof:
             return self._ended(None, refused=shared, repeatable=False)
         near = self._near(first)
         for native in dict.fromkeys((first.native, True)) if self.compared else (first.native,):
-            for batch, split in ((True, True), (False, True), (True, False), (False, False)):
-                way = Way(native, batch, split and bool(self.marks))
+            for batch, split, whole in WAYS:
+                if whole and self.trial.entry.whole:
+                    continue
+                way = Way(native, batch, split and bool(self.marks), whole)
                 if self._try(way) <= near:
                     return self._ended(way, near)
         return self._ended(None, near, refused=self._why_refused())
@@ -309,7 +318,7 @@ class _Proof:
                 pair = 0.0
         if EQUAL < pair <= MOST_ROUNDING and pair >= min(self.apart.values()):
             return pair, "so far apart are its own plain images in a batch of one and of two"
-        trial = self.trial
+        trial, more = self.trial, origins_of(self.trial, [SEED])
         x = trial.noise([SEED])
         self.images += 2
         last = 2.0 ** -(8 if self.sampler.pipe.dtype == torch.bfloat16 else 11)
@@ -317,8 +326,8 @@ class _Proof:
         noise = seeded_noise([SEED], x.shape[1:]) if trial.stochastic else None
         ends = []
         for start in (x, x * (1 + last * signs)):
-            end, _ = trial.denoise(start, 0, trial.schedule.steps, None, noise, [SEED])
-            ends.append(trial.decode(end))
+            end, _ = trial.denoise(start, 0, trial.schedule.steps, None, noise, [SEED], **more)
+            ends.append(trial.decode(end, **more))
         moved = min(2 * distance(*ends), MOST_ROUNDING)
         return moved, "so far the last digit of its starting noise moves them"
 
@@ -344,6 +353,7 @@ class _Proof:
         return Verdict(
             solver=ours, solver_apart=self._best(False), native_apart=self._best(True), tolerance=near,
             split=held.split or not self.marks, batch=held.batch, native=held.native and ours is not None,
+            whole=held.whole,
             stochastic=trial.stochastic, notes=tuple(dict.fromkeys(self.notes)),
             ran={
                 "steps": trial.schedule.steps, "split_at": list(self.marks), "images": self.images,

@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -39,14 +40,14 @@ from noisewright.samplers.load import load_pipeline as load_pipeline
 from noisewright.samplers.lora import source_recorded
 from noisewright.samplers.model_index import OWN_PIPELINES as OWN_PIPELINES
 from noisewright.samplers.options import listening, unread_words, without_effect
+from noisewright.samplers.places import CPU, home, there
 from noisewright.samplers.prepared import LEVELS as LEVELS
 from noisewright.samplers.prepared import Prepared, prepare
 from noisewright.samplers.protocol import Meter, StepNoise, quantise
 from noisewright.samplers.seam import checkpointed
-from noisewright.samplers.segments import placed as placed
 from noisewright.samplers.settings import Description, older_settings
 from noisewright.samplers.source import name_of
-from noisewright.samplers.turns import turn
+from noisewright.samplers.turns import remembers_inside, swaps_processors, turn
 
 STATES = ("model", "float32")
 """What precision states are kept in between steps."""
@@ -84,6 +85,9 @@ class PipelineSampler:
     Attributes:
         warnings: what the user should know, such as options without an effect; shared by copies, may grow.
         flagged: for each image decoded last, whether the pipeline's safety checker blacked it out; empty without one.
+        resident: whether states between calls stay on ``device`` (:class:`~.optional.KeepsStates`).
+        can_split: whether its way can be cut into segments.
+        most_at_once: how many images it makes at a time; None is any number.
         reached: where a :meth:`denoise` with a solver of ours is that Ctrl-C ended: the index of the last step that was
             completed, the states there and the solver's; None where not one was.
 
@@ -147,6 +151,9 @@ class PipelineSampler:
         self._fingerprint: Fingerprint | None = None
         self._source = source_recorded(pipe)
         self.flagged: list[bool] = []
+        self.resident = False
+        self.can_split = not remembers_inside(self.pipe)
+        self.most_at_once: int | None = None
         self.reached: tuple[int, Tensor, Any] | None = None
         with turn(self.pipe), listening(self.pipe) as heard:
             self._prepare(num_inference_steps, solver)
@@ -184,7 +191,7 @@ class PipelineSampler:
     @property
     def can_preview(self) -> bool:
         """Whether a clean estimate can be read from the network's prediction."""
-        return self.prediction in KINDS
+        return self.prediction in KINDS and self.can_split
 
     @property
     def knows_levels(self) -> bool:
@@ -203,7 +210,9 @@ class PipelineSampler:
 
     @property
     def differentiable(self) -> bool:
-        return self.solver is not None and not self.solver.stochastic and not self.entry.composes
+        able = self.solver is not None and not self.solver.stochastic
+        inside = self.entry.composes or swaps_processors(self.pipe) or remembers_inside(self.pipe)
+        return able and not inside
 
     @property
     def entry(self) -> Entry:
@@ -254,6 +263,11 @@ class PipelineSampler:
         about.older = partial(older_settings, own)
         return about
 
+    @property
+    def _between(self) -> torch.device:
+        """Where states are between calls."""
+        return self.device if self.resident else CPU
+
     def _rounding(self) -> dict[str, Any]:
         """What records say of the precision of states; nothing where it makes no difference, or is as it always was."""
         half = self.entry.rounds(self.pipe.dtype)
@@ -284,15 +298,30 @@ class PipelineSampler:
             if steps != self._prepared.steps and self._caller.settings.get(name) is not None:
                 raise ValueError(f"expected no other number of steps beside {name}, which say it, got {steps}")
         other = copy.copy(self)  # shares the pipeline, the encoded prompt and the meter
+        other.resident = False
         other._prepare(steps, self.given_solver)
         return other
 
     def with_levels(self, schedule: Schedule | Rule | str, solver: AnySolver | None = None) -> PipelineSampler:
         """The same model, prompt and settings on other levels, and with another solver if one is given."""
         other = copy.copy(self)
+        other.resident = False
         other._given_schedule = None if schedule == "pipeline" else schedule
         steps = schedule.steps if isinstance(schedule, Schedule) else self._prepared.steps
         other._prepare(steps, solver or self.given_solver)
+        return other
+
+    def restricted(self, *, native: bool = False, whole: bool = False) -> PipelineSampler:
+        """The same, that does not rely on what does not hold of its pipeline.
+
+        Args:
+            native: the pipeline's own scheduler takes the steps, where no other solver was asked for.
+            whole: segments are run in loops of full length.
+        """
+        other = copy.copy(self)
+        other.resident, other._native = False, self._native or native
+        other._caller = replace(self._caller, whole=self._caller.whole or whole)
+        other._prepare(self._prepared.steps, self.given_solver)
         return other
 
     # The verbs
@@ -315,6 +344,7 @@ class PipelineSampler:
         """See :meth:`~.Sampler.denoise`, and :class:`~.DrawsInside` of ``origins``."""
         if not 0 <= start < stop <= self.schedule.steps:
             raise ValueError(f"expected 0 <= start < stop <= {self.schedule.steps}, got {start} to {stop}")
+        self._check_split(start, stop)
         if self.entry.alone and len(x) > 1:
             self.reached = None
             return alone.denoised(self, x, start, stop, state, noise, seeds, origins)
@@ -322,18 +352,27 @@ class PipelineSampler:
         def work() -> tuple[Tensor, Any]:
             if self.solver is None:
                 return segments.denoise_natively(
-                    self._caller, self._prepared, x, start, stop, state, noise, seeds, origins
+                    self._caller, self._prepared, x, start, stop, state, noise, seeds, origins, self._between
                 )
-            return segments.denoise(self._caller, self._prepared, x, start, stop, state, noise, origins)
+            return segments.denoise(
+                self._caller, self._prepared, x, start, stop, state, noise, origins, self._between
+            )
 
         self.reached = self._caller.reached = None
         try:
             return self._entered(work, "denoise")
         except KeyboardInterrupt:
-            if self._caller.reached is not None:
+            if self._caller.reached is not None and self.can_split:
                 index, now, after = self._caller.reached
-                self.reached = index, now.cpu(), placed(after, torch.device("cpu"))
+                self.reached = index, now.cpu(), home(after)
             raise
+
+    def _check_split(self, start: int, stop: int) -> None:
+        if not self.can_split and (start, stop) != (0, self.schedule.steps):
+            raise UnsupportedPipeline(
+                f"expected the way of {type(self.pipe).__name__} from start to end, since a part of it would be another "
+                f"one, got the steps from {start} to {stop} of {self.schedule.steps}"
+            )
 
     def _entered(self, work: Callable[[], Any], verb: str) -> Any:
         """Do ``work``; once more where the loop turns out to change states, after a walk that shows how."""
@@ -353,16 +392,19 @@ class PipelineSampler:
             raise UnsupportedPipeline(
                 f"{type(self.pipe.scheduler).__name__} cannot step from a known estimate: choose --solver ddim"
             )
-        x, state = advance(self.solver, self.schedule, x, index, clean, state, noise)
+        drawn = None if noise is None else lambda at: noise(at).to(x.device)
+        clean, state = clean.to(x.device), there(state, x.device)
+        x, state = advance(self.solver, self.schedule, x, index, clean, state, drawn)
         dtype = self.entry.dtype or self.pipe.dtype
         return (x if self._states == "float32" else x.to(dtype).float()), state
 
     def predict(self, x: Tensor, index: int, origins: Sequence[int | None] | None = None) -> Tensor:
+        self._check_split(index, index + 1)
         if self.entry.alone and len(x) > 1:
             return alone.predicted(self, x, index, origins)
 
         def work() -> Tensor:
-            return segments.clean_estimate(self._caller, self._prepared, x, index, origins)
+            return segments.clean_estimate(self._caller, self._prepared, x, index, origins, self._between)
 
         return self._caller.alone(work, "predict", "denoise")
 
@@ -388,7 +430,13 @@ class PipelineSampler:
                 clean, _ = segments.denoise(
                     self._caller, self._prepared, x, 0, self.schedule.steps, None, None, traced=True
                 )
-                return segments.decoded(self._caller, self._prepared, clean, traced=True)
+                try:
+                    return segments.decoded(self._caller, self._prepared, clean, traced=True)
+                except RuntimeError as error:
+                    if "requires grad" not in str(error):
+                        raise
+                    kind = type(self.pipe).__name__
+                    raise NotDifferentiable(f"{kind} makes arrays of its images, which have no gradient") from error
 
         return self._caller.alone(work, "trace", "denoise").float().cpu()
 

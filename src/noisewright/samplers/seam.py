@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from noisewright.errors import UnsupportedPipeline
 from noisewright.samplers.asleep import Answers, rows_of, sleeping
 from noisewright.samplers.drawn import Draws
+from noisewright.samplers.native import private
 from noisewright.samplers.prompts import remembering
 from noisewright.samplers.protocol import Meter
 from noisewright.samplers.turns import networks_of, reserved
@@ -52,6 +53,7 @@ class Seam:
             are passed on.
         entering: the state that the step before ``first`` gives back.
         watch: told (time, sample) at each place.
+        walked: whether the call is only to see what the loop does.
         own_scale: whether the starting noise is multiplied with the scheduler's own ``init_noise_sigma``.
         in_place: what is given in place of the first thing that ``prepare_latents`` gives.
         begun: the first thing that it gave.
@@ -78,6 +80,7 @@ class Seam:
         self.entering: Tensor | None = None
         self.watch: Callable[[Any, Tensor], None] | None = None
         self.own_scale = False
+        self.walked = False
         self.in_place: Tensor | None = None
         self.begun: Tensor | None = None
         self.ends_there = False
@@ -92,9 +95,25 @@ class Seam:
             self.draws.restart()
 
     @property
+    def place(self) -> int:
+        """How many steps the loop has taken."""
+        return self._place
+
+    @property
     def asleep(self) -> bool:
         """Whether the networks need not work at this place of the loop."""
         return not self.first <= self._place < self.last
+
+    def calls_back(self, place: int) -> bool:
+        """Whether a function of the person's is called after the step at a place.
+
+        Each segment is one loop, and a state is what its last step gave: the function sees it in the segment that goes
+        on from there, or in the one that decodes it, so once in all.
+        """
+        if self.walked:
+            return False
+        last = self.last if self.last == self.first else self.last - 1
+        return self.first - 1 <= place < last
 
     def prepare(self, device: Any, given: dict[str, Any]) -> None:
         """Run ``set_timesteps`` on a copy of the scheduler, as the call asked for it."""
@@ -102,7 +121,7 @@ class Seam:
         accepted = inspect.signature(base.set_timesteps).parameters
         if any(key not in accepted for key in ("timesteps", "sigmas") if key in given):
             raise ValueError(f"{base.__name__} takes no custom timesteps or sigmas")
-        self.prepared = copy.deepcopy(self.scheduler)
+        self.prepared = private(self.scheduler)
         self.prepared.set_timesteps(device=device, **given)
         self.mu = given.get("mu")
 
@@ -128,6 +147,9 @@ class _StepOutput(dict):
         super().__init__(prev_sample=prev_sample)
         self.prev_sample = self.pred_original_sample = self.denoised = prev_sample
 
+    def __getitem__(self, key: Any) -> Any:
+        return self.prev_sample if isinstance(key, int) else super().__getitem__(key)
+
 
 def _step(seam: Seam, base: type) -> Callable[..., Any]:
     """The ``step`` of a stand-in, with the signature of its own."""
@@ -141,12 +163,14 @@ def _step(seam: Seam, base: type) -> Callable[..., Any]:
         prediction, time, sample = (given.pop(name, None) for name in ("model_output", "timestep", "sample"))
         as_dict = given.get("return_dict", True)
         after = seam.pass_on(time, sample)
+        if seam.whole and "_step_index" in vars(self):  # what it adds noise by, after the first step
+            self._step_index = int(vars(self).get("_begin_index") or 0) + seam.place
         if after is None:
             if seam.on_step is None:
                 raise UnsupportedPipeline(f"expected no step in a call of zero steps, got one from {base.__name__}")
             after = seam.on_step(prediction, time, sample, dict(islice(given.items(), 1, None)))  # all but self
-        if not isinstance(after, Tensor):
-            return after
+        if not isinstance(after, Tensor):  # of the scheduler itself; some pipelines take its second thing at one step
+            return after * 2 if isinstance(after, tuple) and len(after) == 1 else after
         return _StepOutput(after) if as_dict else (after, after)
 
     step.__signature__ = parameters  # type: ignore[attr-defined]
@@ -224,7 +248,7 @@ def entered(
     def count(module: Any, args: tuple, kwargs: dict) -> None:
         if threading.get_ident() != thread:  # another pipeline may have the same network, in another thread
             return
-        if not (seam.asleep and id(module) in answers):
+        if not seam.asleep:  # what it is asked once to see what its answers look like is billed to nobody
             meter.forwards += rows_of(args, kwargs)
 
     networks = networks_of(pipe)

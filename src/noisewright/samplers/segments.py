@@ -14,6 +14,7 @@ from noisewright.diffusion.schedule import Estimate, estimate
 from noisewright.diffusion.solvers import Stages, eta_of, levels_asked, splits, stages
 from noisewright.errors import UnsupportedPipeline
 from noisewright.samplers.calling import Caller, begun
+from noisewright.samplers.estimates import own_estimate
 from noisewright.samplers.levels import step_arguments
 from noisewright.samplers.native import (
     generators_of,
@@ -24,6 +25,7 @@ from noisewright.samplers.native import (
     scaled_input,
     takes_generator,
 )
+from noisewright.samplers.places import CPU, home, there
 from noisewright.samplers.prepared import STEERING, Prepared
 from noisewright.samplers.protocol import StepNoise
 from noisewright.samplers.seam import Seam, without_guidance
@@ -63,7 +65,9 @@ def decoded(caller: Caller, prepared: Prepared, x: Tensor, seeds: Seeds = None, 
     return caller.call(seam, x, output_type="pt", seeds=seeds, traced=traced)
 
 
-def clean_estimate(caller: Caller, prepared: Prepared, x: Tensor, index: int, seeds: Seeds = None) -> Tensor:
+def clean_estimate(
+    caller: Caller, prepared: Prepared, x: Tensor, index: int, seeds: Seeds = None, between: torch.device = CPU
+) -> Tensor:
     """What the network takes the states at ``index`` for, (batch, ...): one step that is not taken."""
     schedule = prepared.schedule
     found: list[Tensor] = []
@@ -72,8 +76,11 @@ def clean_estimate(caller: Caller, prepared: Prepared, x: Tensor, index: int, se
         caller.count(prediction, x)
         made = prepared.entry.edits or (prepared.entry.composes and index == 0)  # by the pipeline, of what it was given
         state = sample.float() if made else x.to(prediction.device)
+        its = None
+        if prepared.solver is None:
+            its = own_estimate(prepared.scheduler, prediction.float(), index + prepared.skipped, state)
         one = estimate(prediction.float(), state, schedule.alpha[index], schedule.sigma[index], prepared.kind)
-        found.append(one.clean)
+        found.append(one.clean if its is None else its)
         return sample
 
     seam = prepared.seam(caller.pipe, index, index + 1, on_step)
@@ -81,7 +88,7 @@ def clean_estimate(caller: Caller, prepared: Prepared, x: Tensor, index: int, se
         seam.own_input = scaled_input(resumed(prepared.scheduler, None, index + prepared.skipped))
     caller.call(seam, x, seeds=seeds)
     _check_taken(caller, len(found), 1)
-    return found[0].to(x.device)
+    return found[0].to(between)
 
 
 # With a solver of ours
@@ -89,7 +96,7 @@ def clean_estimate(caller: Caller, prepared: Prepared, x: Tensor, index: int, se
 
 def denoise(
     caller: Caller, prepared: Prepared, x: Tensor, start: int, stop: int, state: Any, noise: StepNoise | None,
-    seeds: Seeds = None, traced: bool = False,
+    seeds: Seeds = None, between: torch.device = CPU, traced: bool = False,
 ) -> tuple[Tensor, Any]:  # fmt: skip
     """States carried from ``start`` to ``stop`` by our solver, and its state there.
 
@@ -102,9 +109,9 @@ def denoise(
     if solver.stochastic and noise is None:
         raise ValueError(f"expected step noise for {solver.name} with eta > 0, got None")
     index = start
-    now = x.to(caller.device, torch.float32)  # the master copy
+    now = there(x, caller.device).float()  # the master copy
     unit, state = _parted(state)
-    state = placed(state, caller.device)
+    state = there(state, caller.device)
     levels = [levels_asked(solver, schedule, n) for n in range(schedule.steps)]
     waiting = iter([level for some in levels[start:stop] for level in some])
     way = Way(caller, prepared, start, now)
@@ -139,7 +146,7 @@ def denoise(
     unit = way.unit(seam, x, unit)
     caller.call(seam, x, seeds=seeds, traced=traced)
     _check_taken(caller, index - start, stop - start)
-    return now.to(x.device), placed(_joined(unit, state), x.device)
+    return _left(now, _joined(unit, state), between)
 
 
 def _understood(caller: Caller, prediction: Tensor, x: Tensor, level: Level, kind: str, seam: Seam) -> Estimate:
@@ -183,7 +190,7 @@ def _check_given(caller: Caller, prepared: Prepared, given: dict[str, Any]) -> N
 
 def denoise_natively(
     caller: Caller, prepared: Prepared, x: Tensor, start: int, stop: int, state: Any, noise: StepNoise | None,
-    seeds: Seeds, origins: Seeds = None,
+    seeds: Seeds, origins: Seeds = None, between: torch.device = CPU,
 ) -> tuple[Tensor, Any]:  # fmt: skip
     """States carried from ``start`` to ``stop`` by a private copy of the scheduler, and what it remembers there.
 
@@ -195,7 +202,8 @@ def denoise_natively(
         UnsupportedPipeline: in one line.
     """
     unit, state = _parted(state)
-    scheduler = resumed(prepared.scheduler, None if state is None else state["history"], start + prepared.skipped)
+    history = None if state is None else there(state["history"], caller.device)
+    scheduler = resumed(prepared.scheduler, history, start + prepared.skipped)
     inside: list[torch.Generator] | None = None
     generators: list[torch.Generator] = []
     if prepared.chance.matters:
@@ -206,7 +214,7 @@ def denoise_natively(
     elif takes_generator(scheduler):  # what it draws, if it does, does not matter
         generators = [torch.Generator("cpu").manual_seed(0) for _ in x]
     fresh = [generator.get_state() for generator in generators]
-    now = x.to(caller.device, torch.float32)
+    now = there(x, caller.device).float()
     way, taken = Way(caller, prepared, start, now), 0
 
     def on_step(prediction: Tensor, timestep: Any, sample: Tensor, given: dict[str, Any]) -> Any:
@@ -237,7 +245,7 @@ def denoise_natively(
             f"{type(scheduler).__name__} draws noise here, where it drew none when its steps were tried: choose "
             "--solver ddim"
         )
-    return now.float().to(x.device), _joined(unit, after)
+    return _left(now.float(), _joined(unit, after), between)
 
 
 def _step_generators(
@@ -264,6 +272,10 @@ def _step_generators(
 
 
 # Both
+
+
+SAME = 1e-5
+"""Of the largest number of a state: what less moves it is no change that a pipeline makes."""
 
 
 class Way:
@@ -294,9 +306,9 @@ class Way:
         """
         before, self._given = self._given, None
         if before is None:
-            edits = self._entry.edits and not torch.equal(self._begun.to(sample.dtype), sample)
+            edits = self._entry.edits and not _same(self._begun.to(sample.dtype), sample)
             return sample.float() if self._composed or edits else None
-        if sample is before or torch.equal(sample, before):
+        if sample is before or _same(sample, before):
             return None
         if not self._entry.edits:
             raise LoopEdits(f"{self._kind} changes states between its steps, which a first look at it did not show")
@@ -319,6 +331,13 @@ class LoopEdits(UnsupportedPipeline):
     """A loop changes states between steps, and has to be walked through to see how."""
 
 
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether two states are one but for the rounding of a copy that was put together anew."""
+    if torch.equal(one, other):
+        return True
+    return one.shape == other.shape and float((one - other).abs().max()) <= SAME * float(other.abs().max())
+
+
 def _parted(state: Any) -> tuple[Tensor | None, Any]:
     """The unit noise that a way began with, and the solver's state."""
     return (state["unit"], state["solver"]) if isinstance(state, dict) and "unit" in state else (None, state)
@@ -328,13 +347,12 @@ def _joined(unit: Tensor | None, state: Any) -> Any:
     return state if unit is None else {"unit": unit, "solver": state}
 
 
-def placed(state: Any, device: torch.device) -> Any:
-    """A solver's state with its tensors on a device."""
-    if isinstance(state, Tensor):
-        return state.to(device)
-    if isinstance(state, dict):
-        return {key: placed(value, device) for key, value in state.items()}
-    return [placed(value, device) for value in state] if isinstance(state, (list, tuple)) else state
+def _left(now: Tensor, state: Any, between: torch.device) -> tuple[Tensor, Any]:
+    """States and the solver's where they are to be between calls."""
+    if between.type == "cpu":
+        x, after = home((now, state))
+        return x, after
+    return now, state
 
 
 def _check_taken(caller: Caller, taken: int, wanted: int) -> None:

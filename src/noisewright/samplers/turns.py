@@ -34,6 +34,22 @@ def networks_of(pipe: Any) -> list[torch.nn.Module]:
     return [net for net in found if isinstance(net, torch.nn.Module)]
 
 
+def remembers_inside(pipe: Any) -> bool:
+    """Whether a pipeline's own parts carry something from step to step that no state holds.
+
+    Caches of diffusers (FirstBlockCache, TaylorSeer, ...) and guidance with momentum do; both are emptied with each
+    call, so that a way which is cut is another one.
+    """
+    cached = any(bool(getattr(net, "is_cache_enabled", False)) for net in networks_of(pipe))
+    guiders = [getattr(pipe, name, None) for name in ("guider", "ocr_guider")]
+    return cached or any(getattr(one, "adaptive_projected_guidance_momentum", None) is not None for one in guiders)
+
+
+def swaps_processors(pipe: Any) -> bool:
+    """Whether a call has other attention processors than those that are there when its backward pass runs (PAG)."""
+    return getattr(pipe, "pag_applied_layers", None) is not None
+
+
 @contextmanager
 def turn(pipe: Any) -> Iterator[None]:
     """Wait until no other thread is inside the pipeline, or inside another one (an adapter's, say) of its networks.

@@ -20,6 +20,7 @@ class Verdict:
         tolerance: up to what they count as equal.
         split: whether a way can be cut into segments.
         batch: whether several images can be made at once.
+        whole: whether segments have to be run in loops of full length, since the loop looks at where a step stands.
         native: whether the pipeline's own scheduler has to take the place of our solver.
         stochastic: whether the steps of the pipeline's own scheduler draw noise.
         repeatable: whether a seed names an image.
@@ -36,6 +37,7 @@ class Verdict:
     split: bool = True
     batch: bool = True
     native: bool = False
+    whole: bool = False
     stochastic: bool = False
     repeatable: bool = True
     refused: str | None = None

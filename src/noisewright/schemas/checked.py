@@ -18,6 +18,12 @@ MOST_TEXT = 20_000
 MOST_STEPS = 10_000
 MOST_BATCH = 4096
 MOST_SIDE = 2**15
+MOST_FRAMES = 32
+"""Of a video, side by side in one picture."""
+
+FRAME_NAMES = ("first", "middle", "last")
+"""Words for one frame of a video."""
+
 LARGEST_COUNT = 2**53
 """What every reader of JSON holds exactly."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import Field, TypeAdapter
+from pydantic import AfterValidator, Field, TypeAdapter
 from typing_extensions import TypedDict
 
 from noisewright.outside.messages import short
@@ -12,7 +12,9 @@ from noisewright.run.ensembles import ENSEMBLES, read_ensemble
 from noisewright.run.lineage import from_compact
 from noisewright.schemas.checked import (
     CLOSED,
+    FRAME_NAMES,
     MOST_BATCH,
+    MOST_FRAMES,
     MOST_SIDE,
     OPEN,
     PLAIN,
@@ -32,6 +34,7 @@ from noisewright.schemas.checked import (
     checked,
     matching,
     whole,
+    wrong,
 )
 from noisewright.schemas.lineage import MOST_LINES, check_lineage
 from noisewright.schemas.summary import Levels, Limit, PlainJson, Scores, SummaryJson
@@ -58,6 +61,15 @@ class LevelsJson(TypedDict):
     alpha: Levels
     sigma: Levels
     start: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+
+
+def _frames(value: Any) -> Any:
+    if value not in FRAME_NAMES and not (type(value) is int and 1 <= value <= MOST_FRAMES):
+        raise wrong(f"{', '.join(FRAME_NAMES)} or a number in [1, {MOST_FRAMES}]")
+    return value
+
+
+Frames = Annotated[Any, AfterValidator(_frames)]
 
 
 class SamplerJson(TypedDict):
@@ -92,6 +104,7 @@ class PipelineJson(TypedDict):
     negative_prompt: NotRequired[Text | None]
     height: NotRequired[Side | None]
     width: NotRequired[Side | None]
+    frames: NotRequired[Frames]
     num_inference_steps: Steps
     solver: Name
     eta: Share | None

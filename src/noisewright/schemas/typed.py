@@ -55,6 +55,11 @@ def read_search_args(given: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def read_frames(text: str | None) -> int | str | None:
+    """Frames of a video as typed: their number, or the name of one."""
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 10 else text
+
+
 def read_pipeline_args(given: Sequence[str]) -> dict[str, Any]:
     """``NAME=JSON`` texts as their values; of images ``NAME=FILE``, or a JSON list of files, as ``pathlib.Path``.
 
@@ -85,7 +90,7 @@ def read_pipeline_args(given: Sequence[str]) -> dict[str, Any]:
 
 def takes_image(name: str) -> bool:
     """Whether an argument of a pipeline's call is an image by its name, so that a text there is a file."""
-    return "image" in name or name == "mask"
+    return ("image" in name and not name.endswith(("_embeds", "_latents"))) or name == "mask"
 
 
 def as_files(name: str, value: Any) -> Any:

@@ -24,6 +24,7 @@ class VerdictJson(TypedDict):
     split: Yes
     batch: Yes
     native: Yes
+    whole: Yes
     stochastic: Yes
     repeatable: Yes
     refused: Text | None

@@ -31,6 +31,11 @@ SAMPLERS = [
         "noisewright.samplers.adapters.modular:modular", takes=("ModularPipeline",),
     ),
     Entry(
+        "sampler", "video", "pipelines that give videos: key frames side by side, which verifiers see one by one",
+        "noisewright.samplers.adapters.video:video",
+        takes=("noisewright.samplers.adapters.video:gives_frames",),
+    ),
+    Entry(
         "sampler", "diffusers", "any pipeline of diffusers, entered through its scheduler",
         "noisewright.samplers.adapters.plain:plain",
         takes=("noisewright.samplers.adapters.plain:has_scheduler",),
