@@ -51,6 +51,7 @@ def test_a_callback_is_called_for_each_step_of_the_loop(tmp_path):
     assert all(one[3:] == (["latents"], (1, 4, 16, 16)) for one in called)
 
 
+@pytest.mark.slow
 def test_the_image_is_the_one_without_a_callback_that_changes_nothing(tmp_path):
     scores = [
         nw.search(tiny.sd(), "a cat", budget="2 images", **SEARCH, **more).best.scores
@@ -87,6 +88,7 @@ def test_what_a_callback_changes_is_changed(make):
         torch.testing.assert_close(sampler.decode(rest), plain[0], rtol=0, atol=1.01 / 255)
 
 
+@pytest.mark.slow
 def test_a_run_with_a_callback_goes_on_where_it_is_given_again(tmp_path, capsys):
     pipe, out = tiny.sd(), tmp_path / "run"
     model = tmp_path / "model"

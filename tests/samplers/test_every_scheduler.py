@@ -340,6 +340,7 @@ class Holding:
         self.components = {"scheduler": scheduler}
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("one", [one for one in ROWS if one.refused not in NOT_MADE], ids=str)
 @pytest.mark.parametrize("steps", [5, 6])
 def test_use_does_not_change_a_schedulers_fingerprint(one, steps):
@@ -354,6 +355,7 @@ def test_use_does_not_change_a_schedulers_fingerprint(one, steps):
     assert fingerprint(Holding(scheduler)) == before
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_after_the_pipeline_was_used(tmp_path):
     """DPM-Solver's singlestep scheduler writes its configuration anew for an odd number of steps; some is infinite."""
     config = {"lower_order_final": False, "final_sigmas_type": "sigma_min"}

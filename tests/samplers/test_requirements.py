@@ -35,6 +35,7 @@ def test_a_missing_component_is_named(name):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_what_a_pipeline_does_without_is_not_missed():
     assert search(tiny.sd3()).images == 1  # without its third text encoder
     pipe = tiny.sd()

@@ -57,6 +57,7 @@ def test_a_candidate_is_the_plain_pipelines_image(name):
     assert sampler.description["pipeline"] == type(pipe).__name__
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", STEPS)
 def test_parts_are_the_whole(name):
     sampler = registry.make_sampler(pipe_of(name), None, {"num_inference_steps": STEPS[name]})
@@ -126,6 +127,7 @@ def test_a_search_needs_no_prompt(tmp_path, folder):
     assert result.prompt == ""
 
 
+@pytest.mark.slow
 def test_the_command_line_needs_no_prompt(tmp_path, folder, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     common = ["--model", str(folder), "--steps", "2", "--verifier", "sharpness"]

@@ -370,8 +370,8 @@ class PipelineSampler:
     def _check_split(self, start: int, stop: int) -> None:
         if not self.can_split and (start, stop) != (0, self.schedule.steps):
             raise UnsupportedPipeline(
-                f"expected the way of {type(self.pipe).__name__} from start to end, since a part of it would be another "
-                f"one, got the steps from {start} to {stop} of {self.schedule.steps}"
+                f"expected the way of {type(self.pipe).__name__} from start to end, since a part of it is another one, "
+                f"got the steps from {start} to {stop} of {self.schedule.steps}"
             )
 
     def _entered(self, work: Callable[[], Any], verb: str) -> Any:
