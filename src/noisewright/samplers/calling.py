@@ -197,27 +197,28 @@ class NoStepToTake(UnsupportedPipeline):
     """A pipeline's call cannot be made without a step."""
 
 
-def begun(caller: Caller, seam: Seam, generators: Sequence[torch.Generator]) -> None:
+def begun(caller: Caller, seam: Seam, generators: Sequence[torch.Generator]) -> Tensor | None:
     """Call a pipeline until its starting state is there: the seam then holds it, and what was drawn for it.
 
-    That is when ``prepare_latents`` gave it, or, where there is none, when the first step is given it.
+    That is when ``prepare_latents`` gave it; where that is not called, when the first step is given it, which is then
+    returned.
 
     Raises:
         UnsupportedPipeline: where it comes to neither.
     """
     seam.ends_there = True
     seam.draws = seam.draws or Draws(generators)
-    if not hasattr(caller.pipe, "prepare_latents"):
 
-        def first_step(time: Any, sample: Tensor) -> None:
-            seam.begun = sample
-            raise Begun
+    def first_step(time: Any, sample: Tensor) -> None:
+        found.append(sample)
+        raise Begun
 
-        seam.first, seam.watch = sys.maxsize, first_step  # asleep
+    found: list[Tensor] = []
+    seam.first, seam.watch = sys.maxsize, first_step  # asleep
     try:
         caller.call(seam, None, generators=generators, batch=len(generators))
     except Begun:
-        return
+        return found[0] if found else None
     raise UnsupportedPipeline(f"{caller.kind} takes no step, where its noise could be read")
 
 

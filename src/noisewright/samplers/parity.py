@@ -194,7 +194,12 @@ class _Proof:
                 raise
             self.trial, self.compared = few_steps(self.sampler, self.sampler.given_solver), False
             self.notes.append(f"the plain image of {self.kind} was not compared: {first_line(error, 200)}")
-        self.marks = marks_of(self.trial.schedule.steps)
+        self.marks = marks_of(self.trial.schedule.steps) if self.trial.can_split else []
+        if not self.trial.can_split:
+            self.notes.append(
+                f"{self.kind} is run from start to end only: its own parts (a cache, guidance with momentum) keep what "
+                "no state holds from step to step; searches that change states on their way are refused"
+            )
         self.scheduler = type(self.sampler._found.scheduler).__name__
         self.native = None if self.trial.solver is not None else self.trial
         self.plain = self._reference()
@@ -352,8 +357,8 @@ class _Proof:
             self._explain(way)
         return Verdict(
             solver=ours, solver_apart=self._best(False), native_apart=self._best(True), tolerance=near,
-            split=held.split or not self.marks, batch=held.batch, native=held.native and ours is not None,
-            whole=held.whole,
+            split=trial.can_split and (held.split or not self.marks), batch=held.batch,
+            native=held.native and ours is not None, whole=held.whole,
             stochastic=trial.stochastic, notes=tuple(dict.fromkeys(self.notes)),
             ran={
                 "steps": trial.schedule.steps, "split_at": list(self.marks), "images": self.images,

@@ -97,28 +97,13 @@ class PipelineSampler:
     """
 
     def __init__(
-        self,
-        pipe: Any,
-        prompt: str | None = None,
-        *,
-        num_inference_steps: int,
-        class_label: str | int | None = None,
-        guidance_scale: float | None = None,
-        negative_prompt: str | None = None,
-        prompt_embeds: Tensor | None = None,
-        pooled_prompt_embeds: Tensor | None = None,
-        negative_prompt_embeds: Tensor | None = None,
-        negative_pooled_prompt_embeds: Tensor | None = None,
-        height: int | None = None,
-        width: int | None = None,
-        solver: AnySolver | None = None,
-        schedule: Schedule | Rule | str | None = None,
-        model: str | None = None,
-        pipe_kwargs: dict[str, Any] | None = None,
-        entered: Any = None,
-        states: str = "model",
-        native: bool = False,
-    ) -> None:
+        self, pipe: Any, prompt: str | None = None, *, num_inference_steps: int, class_label: str | int | None = None,
+        guidance_scale: float | None = None, negative_prompt: str | None = None, prompt_embeds: Tensor | None = None,
+        pooled_prompt_embeds: Tensor | None = None, negative_prompt_embeds: Tensor | None = None,
+        negative_pooled_prompt_embeds: Tensor | None = None, height: int | None = None, width: int | None = None,
+        solver: AnySolver | None = None, schedule: Schedule | Rule | str | None = None, model: str | None = None,
+        pipe_kwargs: dict[str, Any] | None = None, entered: Any = None, states: str = "model", native: bool = False,
+    ) -> None:  # fmt: skip
         self._found = pipe
         self.pipe = _with_scheduler(pipe if entered is None else entered)
         self.prompt, self.class_label = condition_of(pipe, prompt, class_label)
@@ -205,14 +190,18 @@ class PipelineSampler:
 
     @property
     def differentiable(self) -> bool:
-        able = self.solver is not None and not self.solver.stochastic
         inside = self.entry.composes or swaps_processors(self.pipe) or remembers_inside(self.pipe)
-        return able and not inside
+        return self.solver is not None and not self.solver.stochastic and not inside
 
     @property
     def entry(self) -> Entry:
         """How states get into the pipeline's call and out of it."""
         return self._prepared.entry
+
+    @property
+    def rounds(self) -> bool:
+        """Whether the pipeline's own loop keeps its states in half precision."""
+        return self.entry.rounds(self.pipe.dtype)
 
     @property
     def draws_inside(self) -> bool:
@@ -316,9 +305,7 @@ class PipelineSampler:
                 return segments.denoise_natively(
                     self._caller, self._prepared, x, start, stop, state, noise, seeds, origins, self._between
                 )
-            return segments.denoise(
-                self._caller, self._prepared, x, start, stop, state, noise, origins, self._between
-            )
+            return segments.denoise(self._caller, self._prepared, x, start, stop, state, noise, origins, self._between)
 
         self.reached = self._caller.reached = None
         try:
@@ -357,8 +344,7 @@ class PipelineSampler:
         drawn = None if noise is None else lambda at: noise(at).to(x.device)
         clean, state = clean.to(x.device), there(state, x.device)
         x, state = advance(self.solver, self.schedule, x, index, clean, state, drawn)
-        dtype = self.entry.dtype or self.pipe.dtype
-        return (x if self._states == "float32" else x.to(dtype).float()), state
+        return self._prepared.rounded(x, self.entry.dtype or self.pipe.dtype), state
 
     def predict(self, x: Tensor, index: int, origins: Sequence[int | None] | None = None) -> Tensor:
         self._check_split(index, index + 1)
