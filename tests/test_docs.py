@@ -42,7 +42,7 @@ NOT_RUN = {
     "fetches gigabytes": 4,
     "needs an image that a control image went into": 1,
     "needs a LoRA file of the model's": 2,
-    "needs a hub model": 1,
+    "needs a hub model": 2,
     "needs a server of scores": 1,
     "needs a single-file checkpoint": 1,
     "needs a vision-language model or its server": 4,

@@ -132,6 +132,15 @@ class KeepsStates(Protocol):
 
 
 @runtime_checkable
+class ShowsAPart(Protocol):
+    """A pipeline that is called in place of a person's, and gives pictures of a part of what that one gives."""
+
+    def shown_of(self, found: Any) -> Any:
+        """What it gives, (batch, 3, height, width), of what the person's own gives."""
+        ...
+
+
+@runtime_checkable
 class KnowsPlainCall(Protocol):
     """A pipeline that is called in place of a person's, whose own call takes other arguments for the same image."""
 

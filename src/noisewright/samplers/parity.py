@@ -101,7 +101,7 @@ def on_its_own(sampler: PipelineSampler, steps: int, solver: Any = None) -> Pipe
     other = copy.copy(sampler)
     caller = replace(sampler._caller, meter=Meter(), drawing={}, warnings=[], flags=[], reached=None)
     other._caller, other.meter, other.warnings, other.flagged = caller, caller.meter, caller.warnings, []
-    other._given_schedule = None
+    other._given_schedule, other._native, other.resident = None, False, False
     other._prepare(steps, solver)
     return other
 
@@ -117,9 +117,7 @@ def few_steps(sampler: PipelineSampler, solver: Any = None, least: int = STEPS) 
     for steps in numbers:
         try:
             found = on_its_own(sampler, steps, solver)
-        except UnsupportedPipeline:
-            raise
-        except ValueError:
+        except ValueError:  # too few of them for a part, say
             continue
         if found.schedule.steps >= least:
             return found

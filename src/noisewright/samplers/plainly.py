@@ -14,8 +14,9 @@ from torch import Tensor
 
 from noisewright.samplers import chance
 from noisewright.samplers.calling import Caller
+from noisewright.samplers.condition import placed_embeds
 from noisewright.samplers.identity import copied
-from noisewright.samplers.optional import KnowsPlainCall
+from noisewright.samplers.optional import KnowsPlainCall, ShowsAPart
 from noisewright.samplers.protocol import quantise
 from noisewright.samplers.turns import reserved, turn
 
@@ -40,7 +41,7 @@ def plain_images(
         Exception: whatever the pipeline raises.
     """
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-    given = plain_arguments(pipe, caller, len(seeds))
+    given = plain_arguments(pipe, entered, caller, len(seeds))
     given |= {
         "generator": generators[0] if len(seeds) == 1 else generators, "num_inference_steps": steps,
         "output_type": output_type,
@@ -54,15 +55,19 @@ def plain_images(
         output = call(pipe, **given)
     flags = getattr(output, "nsfw_content_detected", None) or getattr(output, "nsfw_detected", None) or []
     found = pictures_of(output)
+    if isinstance(entered, ShowsAPart) and output_type != "latent":
+        found = entered.shown_of(found)
     return (found.float().cpu() if output_type == "latent" else quantise(found.cpu())), any(map(bool, flags))
 
 
-def plain_arguments(pipe: Any, caller: Caller, count: int) -> dict[str, Any]:
+def plain_arguments(pipe: Any, entered: Any, caller: Caller, count: int) -> dict[str, Any]:
     """The arguments of a plain call for ``count`` images, but for steps, generators and the kind of output."""
-    accepted = inspect.signature(type(pipe).__call__).parameters
+    named = inspect.signature(type(pipe).__call__).parameters
+    accepted = {**named, **(inspect.signature(type(entered).__call__).parameters if "kwargs" in named else {})}
     given: dict[str, Any] = {
         key: copied(value) for key, value in caller.settings.items() if value is not None or key in caller.explicit
     }
+    given.update(placed_embeds(given, caller.device, entered.dtype))
     embedded = given.get("prompt_embeds") is not None
     if caller.class_label is not None:
         given["class_labels"] = [caller.class_label] * count

@@ -47,6 +47,10 @@ class ClassicCall:
         found: dict[str, Any] = self.wrapped.default_call_parameters
         return found
 
+    def plain_arguments(self, given: dict[str, Any]) -> dict[str, Any]:
+        """What the modular pipeline itself is called with for the same images."""
+        return {**given, "output": "images"}
+
     def run(self, given: dict[str, Any]) -> Any:
         """The images or latents of the arguments of a call."""
         latent = given.get("output_type") == "latent"

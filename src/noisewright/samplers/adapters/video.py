@@ -159,7 +159,11 @@ def _as_images(kind: Any) -> Any:
     plain_call = getattr(kind.__call__, "__wrapped__", None)
     if plain_call is not None:  # without torch.no_grad
         call.__wrapped__ = _giving_strips(plain_call)  # type: ignore[attr-defined]
-    body = {"__call__": call, "__module__": kind.__module__, "__doc__": kind.__doc__}
+
+    def shown_of(self: Any, found: Tensor) -> Tensor:
+        return strip(found[:, chosen(self.shown, found.shape[1])])
+
+    body = {"__call__": call, "shown_of": shown_of, "__module__": kind.__module__, "__doc__": kind.__doc__}
     return type(kind.__name__, (kind,), {**body, "__qualname__": kind.__qualname__})
 
 
