@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from diffusers.pipelines.stable_diffusion.pipeline_output import StableDiffusionPipelineOutput
-from diffusers.utils.torch_utils import randn_tensor
 
 import tiny
 
@@ -22,10 +21,8 @@ class OwnLoop(StableDiffusionPipeline):
         texts, free = self.encode_prompt(prompt, self.device, count, True)
         texts = torch.cat([free, texts])
         self.scheduler.set_timesteps(num_inference_steps)
-        side = self.unet.config.sample_size
-        if latents is None:
-            latents = randn_tensor((count, 4, side, side), generator=generator, dtype=self.unet.dtype)
-        x = latents * self.scheduler.init_noise_sigma
+        side = self.unet.config.sample_size * self.vae_scale_factor
+        x = self.prepare_latents(count, 4, side, side, self.unet.dtype, self.device, generator, latents)
         for i, time in enumerate(self.progress_bar(self.scheduler.timesteps)):
             given = self.scheduler.scale_model_input(torch.cat([x, x]), time)
             free, wanted = self.unet(given, time, encoder_hidden_states=texts).sample.chunk(2)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import noisewright
+from sources import parsed
 
 ROOT = Path(noisewright.__file__).parent
 TESTS = Path(__file__).parent
@@ -28,7 +29,7 @@ FOREIGN_PRIVATE = {
 """Private names of other packages that tests read."""
 
 SOURCES = {str(path.relative_to(ROOT)): path for path in sorted(ROOT.rglob("*.py"))}
-TREES = {name: ast.parse(path.read_text()) for name, path in SOURCES.items()}
+TREES = {name: parsed(path) for name, path in SOURCES.items()}
 TEST_FILES = sorted(path for path in TESTS.rglob("*.py") if not {"golden", "plugin"} & set(path.parts))
 
 
@@ -112,7 +113,7 @@ PATCHES = {"setattr", "getattr", "hasattr", "delattr"}
 
 @pytest.mark.parametrize("path", TEST_FILES, ids=lambda path: str(path.relative_to(TESTS)))
 def test_tests_use_public_names(path):
-    assert list(private_names(ast.parse(path.read_text()))) == []
+    assert list(private_names(parsed(path))) == []
 
 
 @pytest.mark.parametrize(
@@ -132,6 +133,6 @@ def test_tests_import_no_other_test():
 
 def test_tests_mirror_the_source():
     """A folder of tests is a folder of the package, but for the programs beside it and what tests are given."""
-    beside = {"benchmarks", "golden", "gpu", "plugin"}
+    beside = {"benchmarks", "families", "golden", "gpu", "plugin"}
     folders = {path.name for path in TESTS.iterdir() if path.is_dir() and any(path.rglob("*.py"))} - beside
     assert folders <= {path.name for path in ROOT.iterdir() if path.is_dir()}

@@ -49,6 +49,7 @@ PROVED = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", PROVED)
 def test_a_pipeline_of_which_all_holds_costs_three_images_of_four_steps(name):
     sampler = PROVED[name]()
@@ -57,7 +58,8 @@ def test_a_pipeline_of_which_all_holds_costs_three_images_of_four_steps(name):
     counted, before = passes_of(network), sampler.meter.snapshot()
     verdict = prove(sampler)
     per_image = 1 if name == "class-flow" else 2  # guidance is a second pass
-    assert sum(counted) <= 3 * 4 * max(per_image, 2)
+    walk = 2 * per_image if name == "own loop" else 0  # through a loop that nobody knows, two images for one step
+    assert sum(counted) <= 3 * 4 * per_image + walk
     assert sampler.meter.snapshot() == before
     assert not verdict.restricts
     assert verdict.apart <= EQUAL
@@ -90,6 +92,7 @@ def plain(pipe, steps, seed=SEED, **more):
     return pictures_of(pipe(PROMPT, num_inference_steps=steps, generator=generator, output_type="pt", **more))
 
 
+@pytest.mark.slow
 def test_fewer_steps_than_four_are_as_many_as_the_run_has():
     assert prove(sampler_of(tiny.sd(), steps=1)).ran == {
         "steps": 1, "split_at": [], "images": 3, "compared": True, "scheduler": "DDIMScheduler", "dtype": "float32",
@@ -165,8 +168,8 @@ def test_noise_that_does_not_matter_is_said():
         assert any("one and the same image" in note for note in verdict.notes)
 
 
-def test_a_plain_call_that_fails_is_said_in_one_line():
-    with pytest.raises(ValueError, match="a plain call that fails: LookupError: the moon") as found:
+def test_a_call_that_fails_is_said_in_one_line():
+    with pytest.raises(ValueError, match="LookupError: the moon") as found:
         prove(sampler_of(misbehaving.made(misbehaving.Fails)))
     assert "\n" not in str(found.value)
 

@@ -132,20 +132,20 @@ class KeepsStates(Protocol):
 
 
 @runtime_checkable
-class ShowsAPart(Protocol):
-    """A pipeline that is called in place of a person's, and gives pictures of a part of what that one gives."""
-
-    def shown_of(self, found: Any) -> Any:
-        """What it gives, (batch, 3, height, width), of what the person's own gives."""
-        ...
-
-
-@runtime_checkable
 class KnowsPlainCall(Protocol):
     """A pipeline that is called in place of a person's, whose own call takes other arguments for the same image."""
 
     def plain_arguments(self, given: dict[str, Any]) -> dict[str, Any]:
         """The arguments of the person's own pipeline for those of this one."""
+        ...
+
+
+@runtime_checkable
+class ShowsOtherwise(Protocol):
+    """A pipeline that is called in place of a person's, whose pictures show what that one gives in another way."""
+
+    def shown_as_here(self, pictures: Tensor) -> Tensor:
+        """The pictures of this pipeline for what the person's own gives in its plain call, as tensors."""
         ...
 
 
