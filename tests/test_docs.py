@@ -41,6 +41,7 @@ NOT_RUN = {
     "a server that runs for ever": 1,
     "fetches gigabytes": 4,
     "needs an image that a control image went into": 1,
+    "needs a CUDA device": 2,
     "needs a LoRA file of the model's": 2,
     "needs a hub model": 2,
     "needs a server of scores": 1,

@@ -51,7 +51,9 @@ def starting_noise(caller: Caller, prepared: Prepared, generators: list[torch.Ge
         return seam.draws.noise(entry.place)
     if seam.begun is None:
         raise UnsupportedPipeline(f"{caller.kind} has no prepare_latents, where its noise could be read")
-    return (entry.scale * scale * seam.begun).detach().float().cpu()
+    if hasattr(caller.pipe, "prepare_latents"):
+        return (entry.scale * scale * seam.begun).detach().float().cpu()
+    return (scale * seam.begun).detach().float().cpu()  # as the first step is given it
 
 
 def decoded(caller: Caller, prepared: Prepared, x: Tensor, seeds: Seeds = None, *, traced: bool = False) -> Tensor:
