@@ -43,7 +43,7 @@ NOT_RUN = {
     "needs an image that a control image went into": 1,
     "needs a CUDA device": 2,
     "needs a LoRA file of the model's": 2,
-    "needs a hub model": 1,
+    "needs a hub model": 2,
     "needs a server of scores": 1,
     "needs a single-file checkpoint": 1,
     "needs a vision-language model or its server": 4,
