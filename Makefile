@@ -7,7 +7,8 @@ BIN := .venv/bin
 OLDEST := 0.40.*
 
 WORKERS ?= auto
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
+# Each process compiles every test anew where Python may keep nothing: nine seconds of it.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
 .PHONY: install demo test test-fast check bench families matrix
 

@@ -1,4 +1,7 @@
-"""What several rooms' tests stand on: a tiny model on disk, a quiet one in memory, no model at all; and the marks."""
+"""What several rooms' tests stand on: a tiny model on disk, a quiet one in memory, no model at all; and the marks.
+
+Fixtures import what they need: the process that only deals tests out to others waits for no library.
+"""
 
 import gc
 import os
@@ -11,11 +14,6 @@ from collections import Counter
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-from diffusers.hooks import HookRegistry
-
-import tiny
-from noisewright.samplers import chance
-from reward_models import write_vit
 
 
 def pytest_collection_modifyitems(items):
@@ -39,6 +37,8 @@ def pytest_collection_finish():
 @pytest.fixture(scope="session", autouse=True)
 def _hooks_are_sought_where_there_are_some():
     """diffusers asks every module for a hook, several times a call: in vain while no registry of hooks is alive."""
+    from diffusers.hooks import HookRegistry
+
     name = "diffusers.hooks.group_offloading._get_top_level_group_offload_hook"
     registries, begin = weakref.WeakSet(), HookRegistry.__init__
     sought = pkgutil.resolve_name(name)
@@ -56,6 +56,8 @@ def _hooks_are_sought_where_there_are_some():
 @pytest.fixture(scope="session", autouse=True)
 def _alone():
     """A worker of pytest-xdist waits for its orders in a thread, which draws no random numbers."""
+    from noisewright.samplers import chance
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chance, "WAITING", (*chance.WAITING, "execnet.gateway_base"))
         yield
@@ -72,6 +74,8 @@ def _own_cache(tmp_path_factory):
 @pytest.fixture(scope="session")
 def saved(tmp_path_factory):
     """A tiny Stable Diffusion on disk; to be read, or copied first."""
+    import tiny
+
     folder = tmp_path_factory.mktemp("saved") / "model"
     tiny.sd().save_pretrained(folder, safe_serialization=True)
     return folder
@@ -86,6 +90,8 @@ def model(saved):
 @pytest.fixture(scope="module")
 def pipe():
     """A tiny Stable Diffusion in memory, without progress bars."""
+    import tiny
+
     made = tiny.sd()
     made.set_progress_bar_config(disable=True)
     return made
@@ -94,6 +100,8 @@ def pipe():
 @pytest.fixture(scope="session")
 def classifier(tmp_path_factory):
     """A tiny ViT of random weights, with its image processor: 4 classes, 16 features."""
+    from reward_models import write_vit
+
     return write_vit(tmp_path_factory.mktemp("classifier"))
 
 

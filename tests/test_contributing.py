@@ -54,6 +54,7 @@ def test_every_block_of_code_is_a_file():
         assert re.match(r"# (my_package|tests)/\w+\.py\n|# my_verifiers\.py\n", text), text[:80]
 
 
+@pytest.mark.slow
 def test_there_is_one_of_each_kind(package):
     program = "import my_package; print(*(one.kind for one in my_package.ENTRIES))"
     found = run(package, sys.executable, "-c", program)

@@ -78,6 +78,7 @@ SIZES = [
     (r'"\d+ s"', lambda found: '"2 images"'), (r'"\d+ nfe"', lambda found: '"4 nfe"'),
     (r"num_inference_steps=\d+", lambda found: "num_inference_steps=2"), (r"--steps \d+", lambda found: "--steps 2"),
     (r"--(count|samples|evaluations|teacher-steps) \d+", lambda found: f"--{found[1]} {SMALLEST[found[1]]}"),
+    (r"\bsamples=\d+, teacher_steps=\d+", "samples=2, teacher_steps=4"),
 ]  # fmt: skip
 
 SMALLEST = {"count": 4, "samples": 2, "evaluations": 3, "teacher-steps": 4}

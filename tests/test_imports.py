@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import noisewright
+from sources import parsed
 
 ROOT = Path(noisewright.__file__).parent
 LAYERS = [
@@ -30,7 +31,7 @@ LAYERS = [
     {"request", "plain"},
     {"planning", "continuing"},
     {"execute"},
-    {"api", "trajectory.model", "trajectory.metric_names", "trajectory.fit", "trajectory.compare"}
+    {"api", "checking", "trajectory.model", "trajectory.metric_names", "trajectory.fit", "trajectory.compare"}
     | {"trajectory.measure_model"},
     {"many"},
     {"replay", "recipes"},
@@ -55,7 +56,7 @@ MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in RO
 def modules():
     for path in sorted(ROOT.rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
-        yield ".".join(parts), ast.parse(path.read_text())
+        yield ".".join(parts), parsed(path)
 
 
 def typing_only(tree):

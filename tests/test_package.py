@@ -55,7 +55,7 @@ def test_looking_at_the_package_imports_nothing_heavy():
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def test_help_on_search_is_the_functions_own_however_the_algorithms_are_imported(form):
     program = f"""import sys

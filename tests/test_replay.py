@@ -112,6 +112,7 @@ def test_another_model_is_refused(run, capsys, tmp_path):
     refused(capsys, ["replay", run / "best.png", "--model", tmp_path / "other"], "fingerprint")
 
 
+@pytest.mark.slow
 def test_moved_model_is_found_with_model(run, capsys, tmp_path):
     (tmp_path / "moved").symlink_to(run.parent / "model")
     assert replayed(capsys, run / "best.png", "--model", tmp_path / "moved", code=0)["identical"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import noisewright
+from sources import parsed
 
 ROOT = Path(noisewright.__file__).parent
 TESTS = Path(__file__).parent
@@ -28,7 +29,7 @@ FOREIGN_PRIVATE = {
 """Private names of other packages that tests read."""
 
 SOURCES = {str(path.relative_to(ROOT)): path for path in sorted(ROOT.rglob("*.py"))}
-TREES = {name: ast.parse(path.read_text()) for name, path in SOURCES.items()}
+TREES = {name: parsed(path) for name, path in SOURCES.items()}
 TEST_FILES = sorted(path for path in TESTS.rglob("*.py") if not {"golden", "plugin"} & set(path.parts))
 
 
@@ -112,7 +113,7 @@ PATCHES = {"setattr", "getattr", "hasattr", "delattr"}
 
 @pytest.mark.parametrize("path", TEST_FILES, ids=lambda path: str(path.relative_to(TESTS)))
 def test_tests_use_public_names(path):
-    assert list(private_names(ast.parse(path.read_text()))) == []
+    assert list(private_names(parsed(path))) == []
 
 
 @pytest.mark.parametrize(

@@ -82,18 +82,18 @@ def sd(scheduler: Any = None, seed: int = 0, **scheduler_config: Any) -> StableD
 
 
 def sdxl(scheduler: Any = None, seed: int = 0) -> StableDiffusionXLPipeline:
-    """SDXL at 64x64, f = 2, with its two text encoders and its Euler scheduler."""
+    """SDXL at 32x32, f = 2, with its two text encoders and its Euler scheduler."""
     torch.manual_seed(seed)
     unet = UNet2DConditionModel(
-        block_out_channels=(32, 64), layers_per_block=2, sample_size=32, in_channels=4, out_channels=4,
+        block_out_channels=(32, 64), layers_per_block=1, sample_size=16, in_channels=4, out_channels=4,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         attention_head_dim=(2, 4), use_linear_projection=True, addition_embed_type="text_time",
-        addition_time_embed_dim=8, transformer_layers_per_block=(1, 2), projection_class_embeddings_input_dim=80,
+        addition_time_embed_dim=8, transformer_layers_per_block=(1, 1), projection_class_embeddings_input_dim=80,
         cross_attention_dim=64,
     ).eval()  # fmt: skip
     config = text_config(hidden_act="gelu", projection_dim=32)
     return StableDiffusionXLPipeline(
-        vae=_vae(64), text_encoder=CLIPTextModel(config).eval(),
+        vae=_vae(32), text_encoder=CLIPTextModel(config).eval(),
         text_encoder_2=CLIPTextModelWithProjection(config).eval(), tokenizer=tokenizer(), tokenizer_2=tokenizer(),
         unet=unet,
         scheduler=scheduler
@@ -105,7 +105,7 @@ def sdxl(scheduler: Any = None, seed: int = 0) -> StableDiffusionXLPipeline:
     )  # fmt: skip
 
 
-def sd3(seed: int = 0, sample_size: int = 32) -> Any:
+def sd3(seed: int = 0, sample_size: int = 16) -> Any:
     """Stable Diffusion 3 (flow matching, shift 3) without its T5; images are twice ``sample_size``."""
     from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
 

@@ -119,6 +119,7 @@ def test_search_steps_render_the_winner_in_full(model, here, capsys):
     assert shown["best"]["steps"] == 2
 
 
+@pytest.mark.slow
 def test_several_verifiers_and_targets_by_name(model, here, capsys):
     more = ["--verifier", "sharpness", "--target", "brightness=9", "--target", "sharpness=9", "--ensemble", "zsum"]
     found = json.loads(done(capsys, arguments(model, *more, "--out", "run", "--json")))
@@ -209,6 +210,7 @@ def test_generate_again_into_the_same_directory_continues(made, model, capsys):
     assert again["nfe"] == found["nfe"]
 
 
+@pytest.mark.slow
 def test_resume_of_a_run_from_python_says_so(made, capsys):
     run, _ = made
     held = read_run(run)
@@ -504,6 +506,7 @@ def test_other_commands_refuse(here, capsys, argv, parts):
     refused(capsys, argv, *parts)
 
 
+@pytest.mark.slow
 def test_show_of_a_damaged_run(made, capsys):
     run, _ = made
     lines = (run / "journal.jsonl").read_text().splitlines()

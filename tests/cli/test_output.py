@@ -130,6 +130,7 @@ def test_it_is_given_back_after_an_error_and_without_a_reader(monkeypatch):
         os.dup2(os.open(os.devnull, os.O_WRONLY), writer)
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_traceback(loud):
     command = f"{sys.executable} -m noisewright list verifiers | head -c 10"
     found = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
@@ -138,6 +139,7 @@ def test_a_reader_that_goes_away_is_no_traceback(loud):
     assert "Exception" not in found.stderr
 
 
+@pytest.mark.slow
 def test_a_process_without_standard_output():
     for close in (">&-", ">&- 2>&-"):
         command = f"{sys.executable} -m noisewright list solvers {close}; echo $?"

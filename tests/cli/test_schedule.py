@@ -87,7 +87,7 @@ def test_measure_writes_a_table_that_fit_reads_and_show_prints(models, errors, t
     assert "cpe_before" in text
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["gits", "dmn"])
 def test_other_methods_and_compare(models, method, tmp_path, capsys):
     file = tmp_path / "s.json"

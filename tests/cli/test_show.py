@@ -82,7 +82,7 @@ def test_an_ensemble_says_what_its_value_is_and_why_the_first_won(made, capsys):
 # Without noisewright
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [[], ["--negative-prompt", "it's \"dark\"", "--guidance-scale", "3.5"]])
 def test_the_lines_of_plain_diffusers_make_the_winner(model, here, capsys, more):
     done(capsys, *arguments(model, "--batch-size", "1", *more))
@@ -93,7 +93,7 @@ def test_the_lines_of_plain_diffusers_make_the_winner(model, here, capsys, more)
     assert json.loads(done(capsys, "show", "run", "--diffusers", "--json").out)["code"] == code.rstrip("\n")
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "says"),
     [
@@ -275,6 +275,7 @@ def until(true):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_run_is_followed_and_stopped(going, capsys):
     objects, lines = started(["show", "run", "--follow", "--json", "--top", "1"]), started(["show", "run", "--follow"])
     first = [objects.stdout.readline(), lines.stdout.readline()]

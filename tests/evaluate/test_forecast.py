@@ -112,7 +112,7 @@ def test_progress_knows_what_a_search_of_its_own_end_will_cost():
 FITTING = [name for name in SEARCHES if name != "random"]
 
 
-@pytest.mark.sampled(10)
+@pytest.mark.slow
 @pytest.mark.parametrize("search", FITTING)
 def test_a_budget_too_small_for_a_search_is_warned_of_with_the_smallest_that_is_not(search):
     plan = planned(search, budget="1 image")

@@ -102,7 +102,7 @@ CASES = {
 }
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("name", CASES)
 def test_another_process_gives_the_same_journal(tmp_path, processes, name, workers):
@@ -130,6 +130,7 @@ def test_a_pool_is_an_executor_and_a_worker_a_worker():
     assert isinstance(ModelWorker(sde(), sde(), [Brightness()]), Worker)
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_elsewhere_is_paid_and_remembered_here(tmp_path, processes):
     runs = []
     for name, executor in (("here", None), ("there", Shared(processes))):
@@ -142,8 +143,9 @@ def test_memory_that_runs_out_elsewhere_is_paid_and_remembered_here(tmp_path, pr
 
 
 @pytest.mark.slow
-def test_memory_that_runs_out_in_several_workers_loses_no_image(tmp_path):
-    run = open_run(tmp_path / "run", Forgetful(steps=STEPS), budget="24 images", batch_size=8, executor=Pool(2))
+def test_memory_that_runs_out_in_several_workers_loses_no_image(tmp_path, processes):
+    several = Shared(processes, 2)
+    run = open_run(tmp_path / "run", Forgetful(steps=STEPS), budget="24 images", batch_size=8, executor=several)
     go(run)
     run.close()
     assert sorted(one.seed for one in run.candidates.values()) == list(range(24))
@@ -151,6 +153,8 @@ def test_memory_that_runs_out_in_several_workers_loses_no_image(tmp_path):
     assert run.spent.nfe == sum(one.get("nfe", 0) for one in content(tmp_path / "run"))
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 def test_an_error_of_a_worker_is_raised_here(tmp_path):
     run = open_run(tmp_path / "run", Failing(steps=STEPS), budget="4 images", executor=Pool())
     with pytest.raises(RuntimeError, match="the model broke"):
@@ -159,6 +163,7 @@ def test_an_error_of_a_worker_is_raised_here(tmp_path):
     run.store.close()
 
 
+@pytest.mark.slow
 def test_an_executor_is_given_from_python_and_any_other_goes_on(tmp_path, processes):
     sampler = MixtureSampler(steps=STEPS, prompt="a mixture")
     more = {"verifier": "brightness", "budget": 6, "batch_size": 2, "pictures": False, "progress": False}

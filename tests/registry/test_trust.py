@@ -44,7 +44,7 @@ def taking_turns(first=0):
     return [(name, ("verifier", "judge")[(n + first) % 2]) for n, name in enumerate(NAMES)]
 
 
-@pytest.mark.sampled(46)
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "key"), taking_turns())
 def test_a_card_names_only_what_is_registered_and_in_the_package(
     name, key, model, marker, port, capsys, monkeypatch, tmp_path
@@ -86,7 +86,7 @@ def test_python_resolves_a_card_alike(name, model, marker, port, monkeypatch):
     assert not called()
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "card",
     [

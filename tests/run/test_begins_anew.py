@@ -52,7 +52,7 @@ def test_whether_a_scheduler_begins_anywhere_is_what_a_perfect_network_shows(nam
     assert (max(errors) < 0.01) is anywhere
 
 
-@pytest.mark.sampled(22)
+@pytest.mark.slow
 @pytest.mark.parametrize("search", ["paths", "evolution"])
 @pytest.mark.parametrize(("name", "more", "anywhere"), CASES)
 def test_a_search_that_goes_back_takes_ddim_where_the_scheduler_cannot_be_entered(search, name, more, anywhere):

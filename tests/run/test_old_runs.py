@@ -73,7 +73,7 @@ def test_they_go_on_to_the_same_pixels(old, name, capsys):
     assert json.loads(capsys.readouterr().out)["best"]["id"] == expected["best"]
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in WHOLE if name != "gradient"])
 def test_their_images_are_replayed(old, name):
     found = replay(f"{old / 'runs' / name}:best")

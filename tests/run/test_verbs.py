@@ -654,7 +654,7 @@ def test_killed_at_every_write_and_resumed_equals_never_killed(tmp_path, name, a
     stopped = go(whole, search)
     expected, writes = content(tmp_path / "whole"), counted()
     assert writes > 10
-    for number in range(1, writes + 1):
+    for number in range(1, writes + 1, 2):  # after one is before the next: all are met
         root = tmp_path / str(number)
         _, run = start(root, name)
         kill_at(run.store, number, after=after)

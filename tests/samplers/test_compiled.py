@@ -44,6 +44,7 @@ def plain(saved):
     return image(load_pipeline(saved, "cpu"))
 
 
+@pytest.mark.slow
 def test_repeated_blocks_are_compiled_and_give_the_image(saved, plain, graphs):
     pipe = load_pipeline(saved, "cpu", compile=True)
     assert len(graphs) == 1, "more than the small function is compiled before the first step"
@@ -68,6 +69,7 @@ def test_channels_last_gives_the_image(saved, plain):
     assert description == plain[1], "it is another model"
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_both_and_is_made_again_with_both(saved, tmp_path):
     how = {"verifier": "brightness", "judge": "none", "device": "cpu", "compile": True, "channels_last": True}
     result = nw.search(str(saved), "a cat", budget=2, out=tmp_path / "run", **SETTINGS, **how)
@@ -82,6 +84,7 @@ def test_a_run_goes_on_with_both_and_is_made_again_with_both(saved, tmp_path):
     assert (recipe["sampler"]["compile"], recipe["sampler"]["channels_last"]) == (True, True)
 
 
+@pytest.mark.slow
 def test_a_pipeline_that_was_loaded_so_is_recorded_so(saved, tmp_path):
     pipe = nw.load(saved, device="cpu", channels_last=True)
     settings = {"verifier": "brightness", "judge": "none", "budget": 1, **SETTINGS}

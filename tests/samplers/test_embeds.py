@@ -68,7 +68,7 @@ def close(found, expected):
     torch.testing.assert_close(found, expected, rtol=0, atol=ROUNDING * float(expected.std()))
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.slow
 @pytest.mark.parametrize("guidance", [4.0, 1.0])
 @pytest.mark.parametrize("negative", [False, True])
 @pytest.mark.parametrize("name", ["sd", "sdxl", "sd3"])

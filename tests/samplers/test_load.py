@@ -81,6 +81,7 @@ def test_weights_that_are_there_only_as_a_variant_say_so(model):
     assert image(load_pipeline(model, "cpu", variant="fp16")).isfinite().all()
 
 
+@pytest.mark.slow
 def test_parts_of_a_variant_are_its_own(model, saved):
     unet = tiny.sd().unet.to(torch.float16)
     shutil.rmtree(model / "unet")
@@ -252,7 +253,7 @@ def longer(pipe):
     return type(pipe)(**{**pipe.components, "text_encoder": made}, requires_safety_checker=False)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [deeper, wider, longer])
 def test_a_file_of_another_model_than_the_config_is_refused_either_way(change, single, config, tmp_path):
     other = change(tiny.sd())

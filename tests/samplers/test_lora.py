@@ -45,7 +45,7 @@ def line(function, *args, **kwargs):
 # With peft
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.slow
 @needs_peft
 @pytest.mark.parametrize("weight", [1.0, 0.4, -0.5, 0.0])
 def test_a_lora_is_what_diffusers_makes_of_it(weight, tmp_path, saved):
@@ -69,6 +69,7 @@ def test_several_are_added_with_their_weights(tmp_path, saved):
     assert torch.equal(image(found), image(plain))
 
 
+@pytest.mark.slow
 @needs_peft
 def test_names_of_other_trainers_are_understood(tmp_path, saved):
     held = {}
@@ -86,6 +87,7 @@ def test_names_of_other_trainers_are_understood(tmp_path, saved):
     assert torch.equal(found, image(half))
 
 
+@pytest.mark.slow
 @needs_peft
 def test_the_settings_that_diffusers_writes_beside_a_lora_are_taken(tmp_path, saved):
     from peft import LoraConfig
@@ -163,6 +165,7 @@ UNFIT = {
 }  # fmt: skip
 
 
+@pytest.mark.sampled(2)
 @needs_peft
 @pytest.mark.parametrize("name", UNFIT)
 def test_a_lora_that_does_not_fit_is_refused(name, tmp_path, saved, capfd):

@@ -55,6 +55,7 @@ def test_a_candidate_is_the_plain_pipelines_image():
     assert sampler.description["pipeline"] == "StableDiffusionXLModularPipeline"
 
 
+@pytest.mark.slow
 def test_arguments_of_the_blocks_are_arguments_of_the_call():
     pipe = pipe_of()
     given = {"original_size": (32, 32)}
@@ -62,6 +63,7 @@ def test_arguments_of_the_blocks_are_arguments_of_the_call():
     torch.testing.assert_close(images_of(sampler, [7]), plain(pipe, 7, **given), rtol=0, atol=HALF_A_STEP)
 
 
+@pytest.mark.slow
 def test_a_search(tmp_path):
     result = nw.search(
         pipe_of(), PROMPT, verifier="sharpness", search="zero-order", budget="3 images", num_inference_steps=2,

@@ -43,6 +43,7 @@ def images_of(sampler, seeds):
     return sampler.decode(x)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("way", WAYS)
 def test_weights_that_are_elsewhere_change_nothing(way, tmp_path):
     pipe = tiny.sd()

@@ -67,7 +67,7 @@ class NoText(FluxPipeline):
         return torch.zeros(num_images_per_prompt, 8, 32), torch.zeros(num_images_per_prompt, 32), torch.zeros(8, 3)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("embeds", "more", "says"),
     [
@@ -109,6 +109,7 @@ def test_eta_of_a_scheduler_that_has_none():
     assert sampler.warnings == ["eta has no effect: EulerDiscreteScheduler takes none"]
 
 
+@pytest.mark.slow
 def test_steps_beside_levels_one_by_one():
     pipe = tiny.sd(EulerDiscreteScheduler.from_config(tiny.sd().scheduler.config))
     levels = {"sigmas": [14.0, 2.0, 0.5]}

@@ -49,6 +49,7 @@ PROVED = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", PROVED)
 def test_a_pipeline_of_which_all_holds_costs_three_images_of_four_steps(name):
     sampler = PROVED[name]()
@@ -90,6 +91,7 @@ def plain(pipe, steps, seed=SEED, **more):
     return pictures_of(pipe(PROMPT, num_inference_steps=steps, generator=generator, output_type="pt", **more))
 
 
+@pytest.mark.slow
 def test_fewer_steps_than_four_are_as_many_as_the_run_has():
     assert prove(sampler_of(tiny.sd(), steps=1)).ran == {
         "steps": 1, "split_at": [], "images": 3, "compared": True, "scheduler": "DDIMScheduler", "dtype": "float32",

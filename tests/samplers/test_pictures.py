@@ -77,6 +77,7 @@ def common(folder):
     return ["generate", "a cat", "--model", str(folder), "--steps", "2", "--verifier", "sharpness"]
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_an_image(here, folder, capsys):
     given = [*common(folder), "--budget", "2", "--pipeline-arg"]
     scores = {}
@@ -101,6 +102,7 @@ def test_the_command_line_takes_an_image(here, folder, capsys):
     assert "another image" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_python_takes_a_path_and_an_image_alike(here, folder):
     more = {"verifier": "sharpness", "budget": "1 images", "num_inference_steps": 2, "pictures": False}
     paths = [nw.search(str(folder), "a cat", image=one, **more).best.scores for one in ("a.png", here / "a.png")]

@@ -362,6 +362,7 @@ def test_plain_calls_are_the_same_after_a_search():
     assert torch.equal(pipe(PROMPT, generator=generator(1), **given).images, before)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("states", ["model", "float32"])
 def test_half_precision_rounds_its_states_as_the_pipeline_does_or_not_at_all(dtype, states):
@@ -386,6 +387,7 @@ def test_half_precision_rounds_its_states_as_the_pipeline_does_or_not_at_all(dty
     assert torch.allclose(sampler.advance(x, 0, clean)[0], sampler.denoise(x, 0, 1)[0], atol=0.1, rtol=0.02)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("make", [tiny.sd, tiny.sdxl, tiny.sd3])
 def test_half_precision_gives_the_plain_image(dtype, make):

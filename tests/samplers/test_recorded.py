@@ -68,6 +68,7 @@ def test_an_image_of_a_single_file_is_made_again(model, tmp_path):
     assert "fingerprint" in line(replay, image, config=model, kind=RunMismatch)
 
 
+@pytest.mark.slow
 def test_a_config_for_what_no_single_file_made_is_refused(model, tmp_path):
     image = searched(load_pipeline(model, "cpu"), tmp_path / "run")
     assert "expected no config" in line(replay, image, config=model)
@@ -90,6 +91,7 @@ def test_an_image_with_loras_is_made_again(model, tmp_path):
     assert "other.safetensors" in said
 
 
+@pytest.mark.slow
 @needs_peft
 def test_loras_are_found_where_the_run_says_they_were(model, tmp_path):
     file = lora(tmp_path / "one.safetensors")

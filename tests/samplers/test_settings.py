@@ -62,7 +62,7 @@ def tensor(value=0.0):
     return made
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("one", "other"),
     [

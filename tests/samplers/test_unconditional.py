@@ -4,11 +4,13 @@ import json
 
 import pytest
 import torch
+from diffusers import KarrasVePipeline, KarrasVeScheduler, ScoreSdeVePipeline, ScoreSdeVeScheduler
 
 import noisewright as nw
 import tiny
 import tiny_unconditional
 from noisewright import cli, registry
+from noisewright.errors import UnsupportedPipeline
 from noisewright.replay import replay
 from noisewright.samplers.classes import is_class_conditional, is_unconditional
 from noisewright.samplers.pipeline import PipelineSampler
@@ -55,6 +57,7 @@ def test_a_candidate_is_the_plain_pipelines_image(name):
     assert sampler.description["pipeline"] == type(pipe).__name__
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", STEPS)
 def test_parts_are_the_whole(name):
     sampler = registry.make_sampler(pipe_of(name), None, {"num_inference_steps": STEPS[name]})
@@ -93,6 +96,14 @@ def test_which_pipelines_are_unconditional():
     assert not any(map(is_unconditional, (tiny.sd(), tiny.dit(), tiny.class_flow(), tiny_unconditional.consistency(5))))
 
 
+@pytest.mark.parametrize(("kind", "scheduler"), [
+    (KarrasVePipeline, KarrasVeScheduler), (ScoreSdeVePipeline, ScoreSdeVeScheduler),
+])  # fmt: skip
+def test_those_that_do_not_step_as_others_do_are_refused(kind, scheduler):
+    with pytest.raises(UnsupportedPipeline, match=r"\A[^\n]*cannot be entered through its scheduler[^\n]*\Z"):
+        registry.make_sampler(kind(unet=tiny_unconditional.unet(), scheduler=scheduler()), None, {})
+
+
 # Through a run
 
 
@@ -116,6 +127,7 @@ def test_a_search_needs_no_prompt(tmp_path, folder):
     assert result.prompt == ""
 
 
+@pytest.mark.slow
 def test_the_command_line_needs_no_prompt(tmp_path, folder, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     common = ["--model", str(folder), "--steps", "2", "--verifier", "sharpness"]

@@ -51,6 +51,7 @@ def test_a_verdict_is_proved_once_for_all_processes():
     assert calls == []
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"key": "x", "verdict": {}}', b"\xff\xfe", None])
 def test_a_damaged_file_is_made_again(damage):
     pipe = tiny.sd()
@@ -113,6 +114,7 @@ def keys():
     yield "freeu", sampler_of(freed)
 
 
+@pytest.mark.slow
 def test_keys_tell_what_a_verdict_depends_on():
     found = {name: verdicts.key_of(one) for name, one in keys()}
     assert len(set(found.values())) == len(found)

@@ -68,6 +68,7 @@ def walked(sampler, x, start, stop, state=None):
 
 @pytest.mark.parametrize("name", EVERY)
 class TestEveryFamily:
+    @pytest.mark.sampled(9)
     def test_all_frames_of_a_batch_are_those_of_the_plain_pipeline(self, name):
         sampler = sampler_of(name)
         assert isinstance(sampler, Sampler)
@@ -83,6 +84,7 @@ class TestEveryFamily:
         assert (strips - strip(quantise(plain[:, shown]))).abs().max() <= STEP
         assert sampler.take_film() is None
 
+    @pytest.mark.sampled(5)
     def test_a_way_that_is_cut_anywhere_is_the_same(self, name):
         sampler = sampler_of(name)
         steps = sampler.schedule.steps
@@ -93,6 +95,7 @@ class TestEveryFamily:
             again = sampler.decode(walked(sampler, there, middle, steps, state)[0])
             assert (again - whole).abs().max() <= STEP
 
+    @pytest.mark.sampled(9)
     def test_it_holds_what_every_sampler_does(self, name):
         def plain(seed):
             frames = quantise(plain_frames(name, seed))
@@ -108,6 +111,7 @@ class TestEveryFamily:
         found, wanted = (one.decode(walked(one, x, 0, one.schedule.steps)[0]) for one in (again, sampler))
         assert (found - wanted).abs().max() <= STEP
 
+    @pytest.mark.sampled(3)
     def test_previews_are_strips_and_the_pipeline_is_as_it_was(self, name):
         pipe = pipeline(name)
         before = dict(pipe.__dict__)
@@ -186,6 +190,7 @@ def searched(name="wan", **more):
 ROUNDED = 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("frames", "places"), [(None, [0, 3, 5, 8]), (2, [0, 8]), ("first", [0]), ("middle", [4]), ("last", [8])]
 )
@@ -272,6 +277,7 @@ class TestFiles:
         plain = quantise(plain_frames("wan", result.best.seed))[0].mean()
         assert first.mean() / 255 == pytest.approx(float(plain), abs=0.05)
 
+    @pytest.mark.slow
     def test_the_picture_is_made_again_pixel_by_pixel(self, tmp_path):
         pipeline("wan").save_pretrained(tmp_path / "model", safe_serialization=True)
         one = EVERY["wan"]

@@ -152,6 +152,7 @@ def test_what_noisewright_writes_fits_its_schemas(root, name):
         assert check_lineage(recipe["lineage"], "x")[0] == recipe["id"]
 
 
+@pytest.mark.slow
 def test_a_request_is_recorded_with_every_field(root):
     assert set(read_run(root / "refine")["request"]) == set(Request.model_fields)
 

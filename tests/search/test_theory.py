@@ -73,7 +73,7 @@ def distance(one, other):
     return float((one - other).abs().sum() / 2)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "temperature"), [("vp", 0.1), ("flow", 0.1), ("vp", 0.2), ("flow", 0.2)])
 def test_the_reference_is_the_tilted_mixture_but_for_the_steps(kind, temperature):
     """At 30 steps the sampler itself is 0.024 (VP) and 0.030 (flow) off, in total variation."""

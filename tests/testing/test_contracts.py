@@ -82,7 +82,7 @@ def test_verifiers_that_do_not(one, says):
 # Solvers
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("solver", "order"), [(Ddim(), 1), (Ddim(0.5), None), (Heun(), 2), (DpmPlusPlus(order=2), None)]
 )

@@ -302,7 +302,7 @@ def generate(tmp_path, *more):
     )  # fmt: skip
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BAD)
 def test_what_a_verifier_s_server_echoes_is_nowhere(kind, tmp_path, monkeypatch, capfd):
     with serving(lambda seen, number: BAD[kind](seen)) as server:
@@ -314,7 +314,7 @@ def test_what_a_verifier_s_server_echoes_is_nowhere(kind, tmp_path, monkeypatch,
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["401", "elsewhere", "no rating"])
 def test_what_a_judge_s_server_echoes_is_nowhere(kind, tmp_path, monkeypatch, capfd):
     with serving(lambda seen, number: BAD[kind](seen)) as server:

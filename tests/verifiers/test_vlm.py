@@ -32,6 +32,8 @@ pytestmark = pytest.mark.usefixtures("no_account")
 
 IMAGES = torch.arange(6.0).view(6, 1, 1, 1).expand(6, 3, 4, 7) * 40 / 255  # flat greys of 0, 40, ..., 200
 QUICK = BackOff(tries=4, first=0.005)
+PATIENCE = 30
+"""Seconds that an answer which does come may take on a busy machine."""
 PROBABILITY = 1e-6  # float32 softmax against float32 softmax
 
 
@@ -228,7 +230,7 @@ def test_a_bad_answer_is_asked_for_again(kind):
         return BAD[kind] if tries[grey(seen)] == 1 and grey(seen) in (0, 80) else graded(seen)
 
     with serving(sometimes) as server:
-        verifier = judge(server, timeout=0.25)
+        verifier = judge(server, timeout=0.25 if kind == "slow" else PATIENCE)
         assert score(verifier, IMAGES[:4], "x") == [0, 2, 4, 6]
     assert tries == {0: 2, 40: 1, 80: 2, 120: 1}
     assert verifier.usage.requests == 6
@@ -244,7 +246,7 @@ def test_a_bad_answer_is_asked_for_again(kind):
 @pytest.mark.parametrize("kind", BAD)
 def test_an_image_that_stays_bad_costs_only_its_own_score(kind, caplog):
     with serving(lambda seen, number: BAD[kind] if grey(seen) == 40 else graded(seen)) as server:
-        verifier = judge(server, BackOff(tries=2, first=0.005), timeout=0.15)
+        verifier = judge(server, BackOff(tries=2, first=0.005), timeout=0.15 if kind == "slow" else PATIENCE)
         found = score(verifier, IMAGES[:3], "x")
         assert verifier.details(IMAGES[:3], "x")[1] is None
         assert len(server.seen) == 4

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from noisewright.samplers import chance
+from noisewright.samplers.arguments import call_parameters
 from noisewright.samplers.calling import Caller
 from noisewright.samplers.identity import copied
 from noisewright.samplers.optional import KnowsPlainCall, ShowsOtherwise
@@ -61,7 +62,7 @@ def plain_images(
 
 def plain_arguments(pipe: Any, caller: Caller, count: int) -> dict[str, Any]:
     """The arguments of a plain call for ``count`` images, but for steps, generators and the kind of output."""
-    accepted = inspect.signature(type(pipe).__call__).parameters
+    accepted = {one.name for one in call_parameters(pipe)}
     given: dict[str, Any] = {
         key: copied(value) for key, value in caller.settings.items() if value is not None or key in caller.explicit
     }
