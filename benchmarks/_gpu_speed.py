@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from _gpu_pipelines import MODELS, Model
 from gpu import write
-
 from noisewright import registry
 from noisewright.api import planned
 from noisewright.errors import out_of_memory

@@ -8,8 +8,8 @@ Four parts, each in a process of its own that is ended when its share of the tim
 - ``sdxl``, ``flux``: pipelines of that size with random weights, in bfloat16 (``_gpu_speed.py``);
 - ``training``: a minute of training of each bundled model, to see how fast that goes (``training/gpu.sh``).
 
-``OUT/results.json`` has what is known so far, and is written after each part; ``OUT/PART.json`` is a part's own, written
-after each row. ``--tiny`` runs all of it on the CPU at tiny size, to see that it runs.
+``OUT/results.json`` has what is known so far, and is written after each part; ``OUT/PART.json`` is a part's own, with a
+row as soon as it is there. ``--tiny`` runs all of it on the CPU at tiny size, to see that it runs.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def show(name: str, found: dict[str, Any]) -> None:
     """A part for people."""
     print(f"\n{name}: {found.get('ended', '')}")
     if name == "tests":
-        print(f"  {found['passed']} passed, {found['failed']} failed, {found['error']} errors, {found['skipped']} skipped")
+        print("  " + ", ".join(f"{found[kind]} {kind}" for kind in ("passed", "failed", "error", "skipped")))
         print("".join(f"  {one}\n" for one in found["not_passed"]), end="")
     for row in found.get("rows", []):
         cells = [f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()]

@@ -31,7 +31,7 @@ LAYERS = [
     {"request", "plain"},
     {"planning", "continuing"},
     {"execute"},
-    {"api", "trajectory.model", "trajectory.metric_names", "trajectory.fit", "trajectory.compare"}
+    {"api", "checking", "trajectory.model", "trajectory.metric_names", "trajectory.fit", "trajectory.compare"}
     | {"trajectory.measure_model"},
     {"many"},
     {"replay", "recipes"},

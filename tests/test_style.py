@@ -133,6 +133,6 @@ def test_tests_import_no_other_test():
 
 def test_tests_mirror_the_source():
     """A folder of tests is a folder of the package, but for the programs beside it and what tests are given."""
-    beside = {"benchmarks", "golden", "gpu", "plugin"}
+    beside = {"benchmarks", "families", "golden", "gpu", "plugin"}
     folders = {path.name for path in TESTS.iterdir() if path.is_dir() and any(path.rglob("*.py"))} - beside
     assert folders <= {path.name for path in ROOT.iterdir() if path.is_dir()}

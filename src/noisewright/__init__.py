@@ -15,13 +15,14 @@ from noisewright.outside.texts import guard_log as _guard_log
 
 __version__ = "0.1.0"
 __all__ = [
-    "Request", "Result", "__version__", "compare_schedules", "fit_schedule", "load", "measure_schedule_errors", "plan",
-    "resume", "search", "search_many", "with_timeout",
+    "Request", "Result", "__version__", "check", "compare_schedules", "fit_schedule", "load", "measure_schedule_errors",
+    "plan", "resume", "search", "search_many", "with_timeout",
 ]  # fmt: skip
 
 if _typing.TYPE_CHECKING:
     from noisewright.api import resume as resume
     from noisewright.api import search as search
+    from noisewright.checking import check as check
     from noisewright.many import search_many as search_many
     from noisewright.planning import load as load
     from noisewright.planning import plan as plan
@@ -33,8 +34,8 @@ if _typing.TYPE_CHECKING:
     from noisewright.verifiers.timeout import with_timeout as with_timeout
 
 _WHERE = {
-    "load": "planning", "plan": "planning", "Request": "request", "Result": "result", "resume": "api",
-    "search_many": "many", "with_timeout": "verifiers.timeout", "fit_schedule": "trajectory.fit",
+    "check": "checking", "load": "planning", "plan": "planning", "Request": "request", "Result": "result",
+    "resume": "api", "search_many": "many", "with_timeout": "verifiers.timeout", "fit_schedule": "trajectory.fit",
     "compare_schedules": "trajectory.compare", "measure_schedule_errors": "trajectory.measure_model",
 }  # fmt: skip
 """The modules of the names that are imported when they are first asked for, but for ``search``."""

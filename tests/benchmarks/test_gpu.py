@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import gpu
 
+ROOT = gpu.ROOT
 SEARCHES = {"sdxl": 2, "flux": 2}
 
 
 def ran(out, *parts, minutes="4"):
-    command = [sys.executable, "benchmarks/gpu.py", "--tiny", "--minutes", minutes, "--out", str(out), "--parts", *parts]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    command = [sys.executable, "benchmarks/gpu.py", "--tiny", "--minutes", minutes, "--out", str(out)]
+    done = subprocess.run([*command, "--parts", *parts], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads((out / "results.json").read_text())
 
@@ -49,7 +49,10 @@ def test_a_part_that_has_no_time_leaves_the_others_theirs(tmp_path):
 def test_a_command_that_does_not_end_is_ended_with_what_it_started(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "GRACE_SECONDS", 0.5)
     marker = tmp_path / "alive"
-    child = f"import time, pathlib\nwhile True: pathlib.Path({str(marker)!r}).write_text(str(time.time())); time.sleep(.05)"
+    child = (
+        "import time, pathlib\n"
+        f"while True: pathlib.Path({str(marker)!r}).write_text(str(time.time())); time.sleep(.05)"
+    )
     parent = (
         "import signal, subprocess, sys\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('begun', flush=True)\n"
         f"subprocess.run([sys.executable, '-c', {child!r}])"
@@ -63,9 +66,9 @@ def test_a_command_that_does_not_end_is_ended_with_what_it_started(tmp_path, mon
 
 
 def test_outcomes_are_read_as_far_as_the_tests_came():
-    said = "tests/gpu/test_a.py::test_b[x y] PASSED [ 5%]\ntests/gpu/test_a.py::test_c FAILED  [9%]\ntests/gpu/test_a.py::t"
+    said = "tests/gpu/a.py::test_b[x y] PASSED [ 5%]\ntests/gpu/a.py::test_c FAILED  [9%]\ntests/gpu/a.py::test_"
     assert dict(gpu.OUTCOME.findall(said)) == {
-        "tests/gpu/test_a.py::test_b[x y]": "PASSED", "tests/gpu/test_a.py::test_c": "FAILED"
+        "tests/gpu/a.py::test_b[x y]": "PASSED", "tests/gpu/a.py::test_c": "FAILED"
     }  # fmt: skip
 
 

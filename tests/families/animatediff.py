@@ -31,7 +31,7 @@ def make() -> Any:
         timestep_spacing="linspace",
     )  # fmt: skip
     return AnimateDiffPipeline(
-        vae=tiny._vae(), text_encoder=CLIPTextModel(tiny.text_config()).eval(), tokenizer=tiny.tokenizer(), unet=unet,
+        vae=tiny.sd().vae, text_encoder=CLIPTextModel(tiny.text_config()).eval(), tokenizer=tiny.tokenizer(), unet=unet,
         motion_adapter=stirred(motion), scheduler=scheduler,
     )  # fmt: skip
 

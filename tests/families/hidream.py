@@ -24,8 +24,8 @@ def make() -> HiDreamImagePipeline:
     pipe = HiDreamImagePipeline(
         transformer=lively(transformer), vae=vae(), text_encoder=clip(True, max_position_embeddings=64),
         tokenizer=tiny.tokenizer(), text_encoder_2=clip(True, 1, max_position_embeddings=64),
-        tokenizer_2=tiny.tokenizer(), text_encoder_3=t5(), tokenizer_3=letters(longest=64), text_encoder_4=llama, tokenizer_4=letters(longest=64),
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        tokenizer_2=tiny.tokenizer(), text_encoder_3=t5(), tokenizer_3=letters(longest=64), text_encoder_4=llama,
+        tokenizer_4=letters(longest=64), scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
     )  # fmt: skip
     pipe.default_sample_size = 16  # it makes every image as large as that says
     return pipe

@@ -81,7 +81,7 @@ def test_resume_believes_what_the_run_has_checked(tmp_path):
 
 @pytest.mark.parametrize("kind", [misbehaving.DrawsGlobally, misbehaving.Forgets])
 def test_what_is_refused_leaves_nothing_behind(kind, tmp_path):
-    with pytest.raises(UnsupportedPipeline, match="one seed|whole process") as found:
+    with pytest.raises(UnsupportedPipeline, match=r"one seed|whole process") as found:
         search(misbehaving.made(kind), out=tmp_path / "run")
     assert "\n" not in str(found.value)
     assert not (tmp_path / "run").exists()

@@ -1,10 +1,12 @@
 """A person's own callback: called after each step of the pipeline, recorded by its source, and asked for again."""
 
 import pytest
+import torch
+from diffusers.callbacks import MultiPipelineCallbacks, SDCFGCutoffCallback
 
 import noisewright as nw
 import tiny
-from noisewright import cli
+from noisewright import cli, registry
 from noisewright.errors import RunMismatch
 from noisewright.replay import replay
 from noisewright.samplers.identity import canonical
@@ -38,13 +40,14 @@ def forgotten():
     called.clear()
 
 
-def test_a_callback_is_called_once_for_each_step(tmp_path):
+def test_a_callback_is_called_for_each_step_of_the_loop(tmp_path):
     result = nw.search(
-        tiny.sd(), "a cat", budget="1 images", callback_on_step_end=watch, out=tmp_path / "run", **SEARCH
+        tiny.sd(), "a cat", budget="1 images", callback_on_step_end=watch, out=tmp_path / "run", no_check=True, **SEARCH
     )
     assert result.images == 1
     assert [one[1] for one in called] == [0, 1, 2]
-    assert [one[2] for one in called] == sorted((one[2] for one in called), reverse=True)
+    times = [one[2] for one in called]
+    assert times == sorted(times, reverse=True)
     assert all(one[3:] == (["latents"], (1, 4, 16, 16)) for one in called)
 
 
@@ -55,6 +58,34 @@ def test_the_image_is_the_one_without_a_callback_that_changes_nothing(tmp_path):
         for more in ({}, {"callback_on_step_end": watch, "callback_on_step_end_tensor_inputs": ["latents"]})
     ]
     assert scores[0] == scores[1]
+
+
+def fading(pipe, step, time, given):
+    """Changes the states, and more so the later."""
+    return {"latents": given["latents"] * (1 - 0.1 * step)}
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: fading, lambda: SDCFGCutoffCallback(cutoff_step_ratio=0.5)], ids=["states", "guidance"]
+)
+def test_what_a_callback_changes_is_changed(make):
+    pipe, steps = tiny.sd(), 4
+    pipe.set_progress_bar_config(disable=True)
+    given = {"num_inference_steps": steps, "guidance_scale": 6.0}
+    settings = {**given, "pipe_kwargs": {"callback_on_step_end": make()}}
+    sampler = registry.make_sampler(pipe, "a cat", settings)
+    plain = [
+        pipe("a cat", generator=torch.Generator("cpu").manual_seed(7), output_type="pt", **given, **more).images
+        for more in ({"callback_on_step_end": make()}, {})
+    ]
+    x = sampler.noise([7])
+    whole, _ = sampler.denoise(x, 0, steps, None, None, [7])
+    torch.testing.assert_close(sampler.decode(whole), plain[0], rtol=0, atol=1.01 / 255)
+    assert float((plain[0] - plain[1]).abs().max()) > 2 / 255, "it changes something"
+    for cut in range(1, steps):
+        part, state = sampler.denoise(x, 0, cut, None, None, [7])
+        rest, _ = sampler.denoise(part, cut, steps, state, None, [7])
+        torch.testing.assert_close(sampler.decode(rest), plain[0], rtol=0, atol=1.01 / 255)
 
 
 @pytest.mark.slow
@@ -82,6 +113,10 @@ def test_a_callback_is_told_by_its_source_and_its_settings():
     records = [canonical(one, "callback_on_step_end") for one in (watch, other, Stepper(1), Stepper(1), Stepper(2))]
     assert records[2] == records[3]
     assert len({str(one) for one in records}) == 4
+    cut = [SDCFGCutoffCallback(cutoff_step_ratio=ratio) for ratio in (0.5, 0.5, 0.7)]
+    cuts = [canonical(one, "callback_on_step_end") for one in (*cut, *(MultiPipelineCallbacks([one]) for one in cut))]
+    assert cuts[0] == cuts[1] != cuts[2]
+    assert cuts[3] == cuts[4] != cuts[5]
     assert records[0]["$function"][0].endswith("test_callbacks.watch")
     with pytest.raises(TypeError, match="got a function"):
         canonical(watch, "prompt_embeds")

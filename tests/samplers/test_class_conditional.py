@@ -269,7 +269,7 @@ def test_the_command_line(tmp_path, monkeypatch, capsys, folders):
     for given, says in (
         (["--class-label", "forg"], "did you mean frog"),
         (["a green frog"], "class_label in place of a prompt"),
-        ([], "expected a PROMPT, --prompt-file or --class-label"),
+        ([], "expected a prompt (or a class label"),
     ):
         assert cli.main(["generate", *given, *common]) == 2
         error = capsys.readouterr().err

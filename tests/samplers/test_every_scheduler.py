@@ -4,6 +4,8 @@ import contextlib
 import copy
 import importlib.util
 import inspect
+import json
+import math
 import random
 import warnings
 from dataclasses import dataclass, field
@@ -16,12 +18,15 @@ import torch
 
 import noisewright as nw
 import tiny
+from noisewright.diffusion.schedule import KINDS, estimate
 from noisewright.executors.steps import carry
 from noisewright.images.metadata import pixels_of
 from noisewright.run.particle import Particle, noise_particle
+from noisewright.run.reading import read_run
 from noisewright.samplers.estimates import own_estimate
 from noisewright.samplers.fingerprint import fingerprint
-from noisewright.samplers.pipeline import PipelineSampler
+from noisewright.samplers.levels import read_levels
+from noisewright.samplers.pipeline import PipelineSampler, load_pipeline
 
 STEPS, SEED, PROMPT = 4, 3, "two red circles"
 DIFFERS_BY_ROUNDING = 1
@@ -272,6 +277,57 @@ def test_a_refused_scheduler(one):
     assert everybodys() == before
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_levels_of_trigflow(steps):
+    """Of Sana-Sprint, whose pipeline takes one step less than there are times."""
+    scheduler = diffusers.schedulers.SCMScheduler()
+    scheduler.set_timesteps(steps, **({} if steps == 2 else {"intermediate_timesteps": None}))
+    levels = read_levels(scheduler)
+    assert levels.native.steps == steps
+    assert levels.kind in KINDS
+    x, said = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    for index in range(steps):
+        own = scheduler.step(said, scheduler.timesteps[index], x, generator=torch.Generator()).pred_original_sample
+        alpha, sigma = levels.native.alpha[index], levels.native.sigma[index]
+        torch.testing.assert_close(estimate(said, x, alpha, sigma, levels.kind).clean, own, rtol=1e-4, atol=1e-4)
+    end = levels.native.alpha[-1], levels.native.sigma[-1]
+    assert end == pytest.approx((1.0, 0.0))
+
+
+@pytest.mark.parametrize("config", [{}, {"sigma_data": 1.0, **V}, {"sigma_data": 0.7}, V], ids=str)
+def test_a_solver_of_ours_shows_edm_networks_what_their_scheduler_does(config):
+    scheduler = diffusers.schedulers.EDMEulerScheduler(**config)
+    scheduler.set_timesteps(STEPS)
+    levels = read_levels(scheduler)
+    x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    for index, s in enumerate(scheduler.sigmas[:-1]):
+        alpha, sigma = levels.schedule.alpha[index], levels.schedule.sigma[index]
+        assert sigma / alpha == pytest.approx(float(s), rel=1e-6)
+        shown = scheduler.precondition_inputs(x, s)
+        torch.testing.assert_close(alpha * x, shown)
+        own = scheduler.precondition_outputs(x, shown.sin(), s)
+        ours = estimate(shown.sin(), alpha * x, alpha, sigma, levels.kind).clean
+        torch.testing.assert_close(ours, own, rtol=1e-4, atol=1e-4)
+    assert (levels.schedule.alpha[-1], levels.schedule.sigma[-1]) == (1.0, 0.0)
+
+
+class Otherwise(diffusers.schedulers.DDIMScheduler):
+    """Takes what its model says for half of the noise."""
+
+    def step(self, model_output, timestep, sample, return_dict=True):
+        return super().step(2 * model_output, timestep, sample, return_dict=return_dict)
+
+
+def test_a_scheduler_that_takes_states_for_something_else_has_no_previews():
+    pipe = made(row("DDIM"))
+    pipe.scheduler = Otherwise.from_config(pipe.scheduler.config)
+    sampler = sampler_of(pipe)
+    assert not sampler.can_preview
+    assert "of Otherwise" in sampler.prediction
+    with pytest.raises(ValueError, match="previews can be made of for halving, got 'epsilon of Otherwise'"):
+        nw.search(pipe, PROMPT, search="halving", verifier="brightness", budget="8 images", num_inference_steps=STEPS)
+
+
 # Fingerprints
 
 
@@ -296,7 +352,6 @@ def test_use_does_not_change_a_schedulers_fingerprint(one, steps):
             if hasattr(scheduler, "scale_model_input"):
                 scheduler.scale_model_input(torch.ones(1, 4, 8, 8), time)
             scheduler.step(torch.ones(1, 4, 8, 8), time, torch.ones(1, 4, 8, 8))
-    assert scheduler.timesteps is not None
     assert fingerprint(Holding(scheduler)) == before
 
 
@@ -310,6 +365,12 @@ def test_a_run_goes_on_after_the_pipeline_was_used(tmp_path):
     pipe(PROMPT, num_inference_steps=5)
     assert pipe.scheduler.config.lower_order_final is True
     assert nw.search(pipe, PROMPT, budget="2 images", **given).images == 2
+    file = tmp_path / "run" / "run.json"  # as earlier versions wrote it
+    run = json.loads(file.read_text())
+    assert run["plain"]["scheduler"]["config"]["solver_order"] == 2
+    run["plain"]["scheduler"]["config"]["lambda_min_clipped"] = -math.inf
+    file.write_text(json.dumps(run))
+    assert read_run(file.parent)["plain"]["scheduler"]["config"]["solver_order"] == 2
 
 
 @pytest.mark.parametrize("name", ["DPMSolverSDE", "CosineDPMSolverMultistep"])
@@ -330,3 +391,14 @@ def test_a_brownian_motion_belongs_to_its_seed():
     assert not torch.equal(found[0], one)  # its own steps from the same start
     again, _ = carry([forked], sampler, sampler.noise([1]), None, sampler.schedule.steps)
     assert torch.equal(again, found)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torchsde") is not None, reason="torchsde is here")
+def test_a_missing_package_is_named(tmp_path):
+    tiny.sd().save_pretrained(tmp_path)
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    index["scheduler"] = ["diffusers", "DPMSolverSDEScheduler"]
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="torchsde") as caught:
+        load_pipeline(str(tmp_path))
+    assert "\n" not in str(caught.value)

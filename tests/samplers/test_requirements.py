@@ -7,6 +7,7 @@ from diffusers import (
     AutoPipelineForInpainting,
     FluxControlNetPipeline,
     FluxFillPipeline,
+    FluxKontextPipeline,
     StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
     StableDiffusionXLImg2ImgPipeline,
@@ -52,6 +53,7 @@ def test_what_a_pipeline_does_without_is_not_missed():
         (StableDiffusionInpaintPipeline, ["image", "mask_image"]),
         (FluxFillPipeline, ["image", "mask_image"]),
         (FluxControlNetPipeline, ["control_image"]),
+        (FluxKontextPipeline, []),
     ],
 )
 def test_which_images_are_needed(kind, images):
@@ -76,9 +78,10 @@ def test_an_image_where_none_is_taken_has_the_pipeline_that_takes_it_beside_it(n
 @pytest.mark.parametrize(
     ("make", "size", "says"),
     [
-        (tiny.sd, (36, 32), "that 8 divides for StableDiffusionPipeline (nearest: height 32 or 40), got 36 x 32"),
-        (tiny.sd, (33, 31), "that 2 divides for StableDiffusionPipeline (nearest: height 32 or 34, width 30 or 32)"),
-        (tiny.sdxl, (64, 60), "that 8 divides for StableDiffusionXLPipeline (nearest: width 56 or 64)"),
+        (tiny.sd, (36, 32), "divisible by 8 for StableDiffusionPipeline (nearest: height 32 or 40), got 36 x 32"),
+        (tiny.sd, (33, 31), "divisible by 8 for StableDiffusionPipeline (nearest: height 32 or 40, width 24 or 32)"),
+        (tiny.sd3, (65, 64), "divisible by 2 for StableDiffusion3Pipeline (nearest: height 64 or 66), got 65 x 64"),
+        (tiny.sdxl, (64, 60), "divisible by 8 for StableDiffusionXLPipeline (nearest: width 56 or 64)"),
     ],
 )
 def test_a_size_that_is_not_made_has_the_nearest_beside_it(make, size, says):
@@ -96,7 +99,7 @@ def test_a_pipeline_that_resizes_by_itself_takes_every_size():
             raise AssertionError("never called")
 
     check_size(Binned(), "Binned", {"height": 33, "width": 31})
-    with pytest.raises(ValueError, match="that 2 divides"):
+    with pytest.raises(ValueError, match="divisible by 2"):
         check_size(Binned(), "Binned", {"height": 33, "width": 31, "use_resolution_binning": False})
 
 

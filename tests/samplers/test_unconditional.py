@@ -4,11 +4,13 @@ import json
 
 import pytest
 import torch
+from diffusers import KarrasVePipeline, KarrasVeScheduler, ScoreSdeVePipeline, ScoreSdeVeScheduler
 
 import noisewright as nw
 import tiny
 import tiny_unconditional
 from noisewright import cli, registry
+from noisewright.errors import UnsupportedPipeline
 from noisewright.replay import replay
 from noisewright.samplers.classes import is_class_conditional, is_unconditional
 from noisewright.samplers.pipeline import PipelineSampler
@@ -92,6 +94,14 @@ def test_a_consistency_model_of_classes_is_told_a_class():
 def test_which_pipelines_are_unconditional():
     assert all(is_unconditional(pipe_of(name)) for name in STEPS)
     assert not any(map(is_unconditional, (tiny.sd(), tiny.dit(), tiny.class_flow(), tiny_unconditional.consistency(5))))
+
+
+@pytest.mark.parametrize(("kind", "scheduler"), [
+    (KarrasVePipeline, KarrasVeScheduler), (ScoreSdeVePipeline, ScoreSdeVeScheduler),
+])  # fmt: skip
+def test_those_that_do_not_step_as_others_do_are_refused(kind, scheduler):
+    with pytest.raises(UnsupportedPipeline, match=r"\A[^\n]*cannot be entered through its scheduler[^\n]*\Z"):
+        registry.make_sampler(kind(unet=tiny_unconditional.unet(), scheduler=scheduler()), None, {})
 
 
 # Through a run

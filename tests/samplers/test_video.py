@@ -1,6 +1,7 @@
 """Videos: parity of all frames with the plain pipeline, key frames as one picture, and scores as the mean over them."""
 
 import json
+import pickle
 import re
 from functools import cache
 
@@ -101,6 +102,14 @@ class TestEveryFamily:
             return strip(frames[None, chosen(4, len(frames))])[0]
 
         check_sampler(sampler_of(name), tolerance=ROUNDING, plain=plain)
+
+    def test_it_can_be_sent_to_another_process(self, name):
+        sampler = sampler_of(name)
+        sampler.decode(sampler.noise([0]))
+        again = pickle.loads(pickle.dumps(sampler))
+        x = sampler.noise(SEEDS[:1])
+        found, wanted = (one.decode(walked(one, x, 0, one.schedule.steps)[0]) for one in (again, sampler))
+        assert (found - wanted).abs().max() <= STEP
 
     @pytest.mark.sampled(3)
     def test_previews_are_strips_and_the_pipeline_is_as_it_was(self, name):

@@ -4,6 +4,7 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import data
 import loop
@@ -101,7 +102,8 @@ def loss_on(
 
 
 def fit(
-    pictures: np.ndarray, labels: np.ndarray, work: Path, options: argparse.Namespace
+    pictures: np.ndarray, labels: np.ndarray, work: Path, options: argparse.Namespace,
+    start: ClassFlowTransformer | None = None, further: dict[str, Any] | None = None,
 ) -> tuple[loop.Averages, bool]:
     """Trains; returns the averages of the weights and whether all steps were taken.
 
@@ -110,9 +112,11 @@ def fit(
         labels: (count,).
         work: where ``diffusion.pt`` and ``samples/`` are.
         options: device, steps, minutes, batch, optimiser and compile of the command line.
+        start: the network to go on from, in place of fresh weights.
+        further: arguments of the loop in place of the usual ones.
     """
     device = options.device
-    model = build().to(device)
+    model = (build() if start is None else start).to(device)
     predict = torch.compile(model.predict) if options.compile else model.predict
     size = min(options.batch or BATCH_SIZE, len(pictures))
     steps = options.steps or STEPS
@@ -126,11 +130,11 @@ def fit(
     def look(step: int, averages: loop.Averages) -> None:
         write_grids(averages.models[0], work / "samples" / f"{step:06d}")
 
+    usual = {"factor": lambda step: loop.plateau(step, steps, WARM_UP), "checkpoint": work / "diffusion.pt"}
     return loop.train(
-        model, loss_of, optimisers=optimisers(model, options.optimiser),
-        factor=lambda step: loop.plateau(step, steps, WARM_UP), count=len(pictures), batch_size=size, steps=steps,
-        checkpoint=work / "diffusion.pt", seed=SEED, half_lives=HALF_LIVES, minutes=options.minutes,
-        now_and_then=look, every=options.grid_every,
+        model, loss_of, optimisers=optimisers(model, options.optimiser), count=len(pictures), batch_size=size,
+        steps=steps, seed=SEED, half_lives=HALF_LIVES, minutes=options.minutes, now_and_then=look,
+        every=options.grid_every, **{**usual, **(further or {})},
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ tower starts from the diffusion model's text encoder.
 import json
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -218,6 +219,8 @@ def fit(
     tokenizer: CLIPTokenizer,
     device: str,
     steps: int = STEPS,
+    start: CLIPModel | None = None,
+    further: dict[str, Any] | None = None,
 ) -> CLIPModel:
     """Trains the verifier.
 
@@ -228,14 +231,17 @@ def fit(
         tokenizer: of the prompts.
         device: "cpu" or "cuda".
         steps: optimiser steps.
+        start: the verifier to go on from, instead; the heads that help it begin anew.
+        further: arguments of the loop in place of the usual ones.
     """
     prompts, _, things, pictures = groups_of(work, GROUPS, SEED)
     through = _seen(work, vae, pictures, device)
     tokens = tokens_of(tokenizer, prompts).short()
     names: dict[object, int] = {}
     keys = torch.tensor([names.setdefault(key(parse(prompt)), len(names)) for prompt in prompts])
-    model = build(tokenizer)
-    model.text_model.load_state_dict(text_encoder.state_dict())
+    model = start if start is not None else build(tokenizer)
+    if start is None:
+        model.text_model.load_state_dict(text_encoder.state_dict())
     learner = Learner(model).to(device)
     own = torch.block_diag(*[torch.ones(GROUP_SIZE, GROUP_SIZE)] * BATCH_GROUPS).bool()
 
@@ -261,17 +267,10 @@ def fit(
         figures = {"all": everyone / 2, "group": group_only / 2, "right": right, "helpers": helpers}
         return loss, {name: value.item() for name, value in figures.items()}
 
+    usual = {"steps": steps, "rate": RATE, "checkpoint": work / "clip.pt", "weight_decay": 0.05}
     average = train(
-        learner,
-        loss_of,
-        count=GROUPS,
-        batch_size=BATCH_GROUPS,
-        steps=steps,
-        rate=RATE,
-        checkpoint=work / "clip.pt",
-        seed=SEED,
-        weight_decay=0.05,
-    )
+        learner, loss_of, count=GROUPS, batch_size=BATCH_GROUPS, seed=SEED, **{**usual, **(further or {})}
+    )  # fmt: skip
     return average.clip
 
 

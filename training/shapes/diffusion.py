@@ -1,6 +1,7 @@
 """The diffusion model: U-Net and text encoder, trained together on cached latents."""
 
 from pathlib import Path
+from typing import Any
 
 import layout
 import numpy as np
@@ -89,7 +90,15 @@ def cached_latents(work: Path, vae: AutoencoderKL, device: str) -> tuple[list[st
     return texts, torch.load(path, weights_only=True, mmap=True)
 
 
-def fit(work: Path, vae: AutoencoderKL, tokenizer: CLIPTokenizer, device: str, steps: int = STEPS) -> Denoiser:
+def fit(
+    work: Path,
+    vae: AutoencoderKL,
+    tokenizer: CLIPTokenizer,
+    device: str,
+    steps: int = STEPS,
+    start: Denoiser | None = None,
+    further: dict[str, Any] | None = None,
+) -> Denoiser:
     """Trains the denoiser, its text encoder first on layouts.
 
     Args:
@@ -98,11 +107,14 @@ def fit(work: Path, vae: AutoencoderKL, tokenizer: CLIPTokenizer, device: str, s
         tokenizer: of the prompts.
         device: "cpu" or "cuda".
         steps: optimiser steps.
+        start: networks to go on from, instead.
+        further: arguments of the loop in place of the usual ones.
     """
     texts, cached = cached_latents(work, vae, device)
     tokens, empty = tokens_of(tokenizer, texts), tokens_of(tokenizer, [""])
-    model = build(tokenizer)
-    model.text_encoder = layout.fit(model.text_encoder, work, PICTURES, tokenizer, device)
+    model = start if start is not None else build(tokenizer)
+    if start is None:
+        model.text_encoder = layout.fit(model.text_encoder, work, PICTURES, tokenizer, device)
     model = model.requires_grad_(True).to(device)
     alphas = scheduler().alphas_cumprod
     snr = alphas / (1 - alphas)
@@ -124,17 +136,10 @@ def fit(work: Path, vae: AutoencoderKL, tokenizer: CLIPTokenizer, device: str, s
         loss = (weight * error).mean()
         return loss, {"loss": loss.item(), "error": error.mean().item()}
 
+    usual = {"steps": steps, "rate": RATE, "checkpoint": work / "diffusion.pt", "keep_every": KEEP_EVERY}
     return train(
-        model,
-        loss_of,
-        count=len(texts),
-        batch_size=BATCH_SIZE,
-        steps=steps,
-        rate=RATE,
-        checkpoint=work / "diffusion.pt",
-        seed=SEED,
-        keep_every=KEEP_EVERY,
-    )
+        model, loss_of, count=len(texts), batch_size=BATCH_SIZE, seed=SEED, **{**usual, **(further or {})}
+    )  # fmt: skip
 
 
 def pipeline(vae: AutoencoderKL, tokenizer: CLIPTokenizer, model: Denoiser) -> StableDiffusionPipeline:

@@ -98,7 +98,7 @@ def generate(
         guidance_scale=guidance,
         output_type="pt",
     )
-    return output.images
+    return output.images.cpu()
 
 
 def pictures_of(

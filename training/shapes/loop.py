@@ -19,7 +19,7 @@ from common import batches, save_atomically
 CHECKPOINT_SECONDS = 60.0
 
 
-def rate_at(step: int, steps: int, warm_up: int, decay_from: float = 0.5) -> float:
+def rate_at(step: int, steps: float, warm_up: int, decay_from: float = 0.5) -> float:
     """Learning-rate factor: linear warm-up, a plateau, then a cosine to 2 %."""
     if step < warm_up:
         return (step + 1) / warm_up
@@ -42,6 +42,7 @@ def train(
     weight_decay: float = 0.01,
     log_every: int = 50,
     keep_every: int = 0,
+    minutes: float | None = None,
 ) -> nn.Module:
     """Trains with AdamW and returns the moving average of the weights; goes on from ``checkpoint`` if there.
 
@@ -61,6 +62,7 @@ def train(
         weight_decay: AdamW's.
         log_every: steps between lines of the log.
         keep_every: steps between copies of the averaged weights kept beside the checkpoint (0: none).
+        minutes: of this run, whose rate falls with the clock in place of the steps; None: until ``steps``.
     """
     average = copy.deepcopy(model).eval().requires_grad_(False)
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=weight_decay)
@@ -86,10 +88,12 @@ def train(
     figures: dict[str, list[float]] = {}
     indices = batches(count, batch_size, seed, step)
     model.train()
-    while step < steps:
+    while step < steps and (minutes is None or time.monotonic() - begun < 60 * minutes):
         torch.manual_seed(seed * 10_000_019 + step)
+        share = None if minutes is None else (time.monotonic() - begun) / (60 * minutes)
+        whole = steps if share is None else min(steps, step / max(share, 1e-3) + 1)
         for group in optimiser.param_groups:
-            group["lr"] = rate * rate_at(step, steps, warm_up)
+            group["lr"] = rate * rate_at(step, whole, warm_up)
         loss, values = loss_of(next(indices), step)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -112,4 +116,6 @@ def train(
         if time.monotonic() - saved > CHECKPOINT_SECONDS or step == steps:
             save_atomically(state_now(), checkpoint)
             saved = time.monotonic()
+    if minutes is not None:
+        save_atomically(state_now(), checkpoint)
     return average

@@ -316,7 +316,8 @@ def preferences(grades: np.ndarray) -> np.ndarray:
 
 
 def fit(
-    work: Path, vae: AutoencoderKL, start: CLIPModel, device: str, steps: int, text_steps: int
+    work: Path, vae: AutoencoderKL, start: CLIPModel, device: str, steps: int, text_steps: int,
+    trained: RewardModel | None = None, further: dict[str, Any] | None = None,
 ) -> tuple[RewardModel, list[str], np.ndarray]:
     """Trains the text encoder on the image encoder as it starts, then both.
 
@@ -327,6 +328,8 @@ def fit(
         device: "cpu" or "cuda".
         steps: optimiser steps of both.
         text_steps: optimiser steps of the text encoder before them, four times as fast.
+        trained: the model to go on from, instead; the heads that help it begin anew.
+        further: arguments of the loop in place of the usual ones.
 
     Returns:
         The model, and the training set's prompts and pictures.
@@ -340,7 +343,8 @@ def fit(
     turned = np.random.default_rng(SEED).random(wanted.shape) < LABEL_NOISE
     truth, labels = torch.from_numpy(wanted), torch.from_numpy(np.where(turned, -wanted, wanted))
     aspects = torch.from_numpy(grades[..., 1:])
-    learner = Learner(build(len(tokens), start, pictures[:512])).to(device)
+    begun = trained if trained is not None else build(len(tokens), start, pictures[:512])
+    learner = Learner(begun).to(device)
 
     def loss_of(indices: np.ndarray, seen: Tensor) -> tuple[Tensor, dict[str, float]]:
         asked = torch.from_numpy(indices)[:, None], torch.rand(len(indices), SIZE).argsort(dim=1)[:, :PROMPTS]
@@ -379,7 +383,7 @@ def fit(
         return loss_of(indices, seen)
 
     common: dict[str, Any] = {"count": len(grades), "seed": SEED, "ema": 0.99, "log_every": 20}
-    if not (work / "reward.pt").exists():
+    if trained is None and not (work / "reward.pt").exists():
         kept = _looked(work, learner.model, images_of, len(grades))
         learner.model.vision_model.requires_grad_(False)
         learner = train(
@@ -387,10 +391,8 @@ def fit(
             checkpoint=work / "reward-text.pt", warm_up=100,
         )  # fmt: skip
         learner.requires_grad_(True)
-    learner = train(
-        learner, whole_loss, **common, steps=steps, batch_size=BATCH_GROUPS, rate=RATE,
-        checkpoint=work / "reward.pt", warm_up=60, weight_decay=0.05,
-    )  # fmt: skip
+    usual = {"steps": steps, "rate": RATE, "checkpoint": work / "reward.pt", "warm_up": 60, "weight_decay": 0.05}
+    learner = train(learner, whole_loss, **common, batch_size=BATCH_GROUPS, **{**usual, **(further or {})})
     return learner.model, prompts, pictures
 
 

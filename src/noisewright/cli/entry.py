@@ -16,6 +16,7 @@ import typer
 from noisewright import __version__
 from noisewright.cli import output
 from noisewright.cli import schedule as schedules
+from noisewright.cli.check import check
 from noisewright.cli.exits import Ended, Failure, Interrupted
 from noisewright.cli.generate import generate
 from noisewright.cli.libraries import DEBUG, quiet_libraries
@@ -61,6 +62,7 @@ app.command()(resume)
 app.command()(replay)
 app.command()(show)
 app.command()(stop)
+app.command()(check)
 app.command()(score)
 app.command()(evaluate)
 app.command("list")(list_names)

@@ -13,10 +13,10 @@ from noisewright.diffusion import reno
 from noisewright.errors import out_of_memory
 from noisewright.executors import scoring
 from noisewright.executors.making import Making
+from noisewright.executors.pictures import encoded
 from noisewright.executors.protocol import Interrupted, Job, Leg, MakeJob, Outcome, ScoreJob, added, nothing_metered
 from noisewright.executors.steps import carry, origins_of, predicted
 from noisewright.images.frames import cut
-from noisewright.images.metadata import encode_png, pixel_hash, pixels_of
 from noisewright.images.video import encode_mp4
 from noisewright.run.particle import Particle
 from noisewright.run.rows import State
@@ -152,10 +152,7 @@ class _MicroBatch:
         images, flags = self._decoded(x, self._job.leg.sources)
         broken = _broken(images, flags)
         images = torch.nan_to_num(images)
-        pngs, pixels = [], []
-        for array, recipe in zip(pixels_of(images), self._job.recipes, strict=True):
-            pixels.append(pixel_hash(array))
-            pngs.append(encode_png(array, {**recipe, "pixels": pixels[-1]}))
+        pngs, pixels = encoded(images, self._job.recipes)
         return {
             "images": images, "previews": previews, "broken": broken, "flagged": tuple(flags),
             "pngs": tuple(pngs), "pixels": tuple(pixels), "films": tuple(self._films),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,20 @@ def read_run(root: str | Path) -> dict[str, Any]:
     if type(found) is not int or found not in READABLE:
         raise ValueError(f"expected a run of schema {' or '.join(map(str, READABLE))}, got {short(found)} in {path}")
     run.pop("check", None)
+    _without_infinities(run)
     return check_run(run, str(path))
+
+
+def _without_infinities(run: dict[str, Any]) -> None:
+    """Take out what version 0.1 wrote of schedulers whose settings are infinite (DPM-Solver's), which no reader takes.
+
+    Settings that are not said are those of the scheduler's class, which these were.
+    """
+    held: Any = run
+    for key in ("plain", "scheduler", "config"):
+        held = held.get(key) if isinstance(held, dict) else None
+    for key in [one for one, value in held.items() if value in (math.inf, -math.inf)] if isinstance(held, dict) else ():
+        del held[key]
 
 
 def is_intact(root: str | Path) -> bool:

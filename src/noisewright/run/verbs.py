@@ -13,7 +13,6 @@ from typing import Any
 from torch import Tensor
 
 from noisewright.diffusion.schedule import Schedule
-from noisewright.errors import UnsupportedPipeline
 from noisewright.executors.local import LocalExecutor
 from noisewright.executors.protocol import Executor
 from noisewright.outside.texts import clean
@@ -176,15 +175,15 @@ class Run:
         return Particle("place", (particle,), {"at": [float(value) for value in at]}, 0, particle.steps)
 
     def renoise(self, particle: Particle, to: int, count: int = 1) -> list[Particle]:
-        """``count`` copies of a particle carried back to the earlier index ``to``, each with fresh noise. Free."""
+        """``count`` copies of a particle carried back to the earlier index ``to``, each with fresh noise. Free.
+
+        Where the pipeline makes its first state itself, of an image and noise, index 1 is the earliest.
+        """
         if not 0 <= to <= particle.index:
             raise ValueError(f"expected an index in [0, {particle.index}], got {to}")
-        if to == 0 and composes(self.sampler):
-            model = self.sampler.description.get("pipeline", type(self.sampler).__name__)
-            raise UnsupportedPipeline(
-                f"{model} composes its starting state of an image and noise, to which no state can be carried back: "
-                "expected an index above 0, got 0"
-            )
+        if to == 0 < particle.index and composes(self.sampler):
+            to = 1
+            self.say("states are carried back to index 1 at most: that of index 0 is made of an image and noise inside")
         draws = self._next_draws("renoise", particle, count)
         return [Particle("renoise", (particle,), {"to": to, "draw": draw}, to, particle.steps) for draw in draws]
 

@@ -17,7 +17,7 @@ from noisewright.errors import UnsupportedPipeline
 from noisewright.outside.messages import short
 from noisewright.samplers.arguments import check_call_arguments
 from noisewright.samplers.classes import is_class_conditional, is_unconditional, read_class
-from noisewright.samplers.requirements import check_components, check_dtype, check_images, check_size
+from noisewright.samplers.requirements import check_components, check_dtype, check_images
 
 NEEDED = ("generator", "num_inference_steps", "output_type")
 """What a pipeline's call must take for a search to enter it."""
@@ -100,7 +100,6 @@ def check_call(pipe: Any, kind: str, settings: Mapping[str, Any], explicit: Sequ
         if value is not None and value < 1:
             raise ValueError(f"expected a {name} above 0, got {value}")
     check_embeds(pipe, kind, settings)
-    check_size(pipe, kind, settings)
     check_dtype(pipe, kind)
 
 

@@ -56,16 +56,16 @@ def own_estimate(scheduler: Any, prediction: Tensor, index: int, sample: Tensor)
     if "_step_index" in vars(mine):
         mine._step_index = index
     if isinstance(mine, Preconditions):
-        return mine.precondition_outputs(sample, prediction, mine.sigmas[index])
+        return mine.precondition_outputs(sample, prediction, scheduler.sigmas[index])
     if isinstance(mine, HasBoundary):
-        skip, out = mine.get_scalings_for_boundary_condition(mine.sigmas[index])
+        skip, out = mine.get_scalings_for_boundary_condition(scheduler.sigmas[index])
         clean = out * prediction + skip * sample
-        return clean.clamp(-1, 1) if mine.config.get("clip_denoised", False) else clean
+        return clean.clamp(-1, 1) if scheduler.config.get("clip_denoised", False) else clean
     if isinstance(mine, Converts):
         found = mine.convert_model_output(prediction, sample=sample)
-        if mine.config.get("algorithm_type") not in NOISE and mine.config.get("predict_x0", True):
+        if scheduler.config.get("algorithm_type") not in NOISE and scheduler.config.get("predict_x0", True):
             return found
-        alpha, sigma = mine._sigma_to_alpha_sigma_t(mine.sigmas[index])  # type: ignore[attr-defined]
+        alpha, sigma = scheduler._sigma_to_alpha_sigma_t(scheduler.sigmas[index])
         return (sample - sigma * found) / alpha  # type: ignore[no-any-return]
     before = chance.states()
     try:

@@ -234,20 +234,27 @@ class _Recorder:
         )
 
 
-def _function(value: Any) -> list[str]:
+def _function(value: Any) -> list[Any]:
     """A callback's name, and a hash of its source: of an object, of its class's with the plain values that it holds.
 
     What it calls, or has in its closure, may change without that.
     """
-    named = value if inspect.isroutine(value) or inspect.isclass(value) else type(value)
+    alone = inspect.isroutine(value) or inspect.isclass(value)
+    named = value if alone else type(value)
     try:
         source = inspect.getsource(named)
     except (OSError, TypeError):  # typed in, or of C
         source = ""
-    kinds = (bool, int, float, str)
-    held = {} if named is value else {key: one for key, one in vars(value).items() if type(one) in kinds}
     name = str(getattr(named, "__qualname__", type(named).__name__))
-    return [f"{getattr(named, '__module__', None) or ''}.{name}", digest_of(source, held)]
+    return [f"{getattr(named, '__module__', None) or ''}.{name}", digest_of(source, {} if alone else _settings(value))]
+
+
+def _settings(callback: Any) -> dict[str, Any]:
+    """The plain values that an object holds, itself or as its config, and the callbacks that it calls."""
+    held = {**dict(getattr(callback, "config", None) or {}), **getattr(callback, "__dict__", {})}
+    found = {key: one for key, one in held.items() if type(one) in (bool, int, float, str)}
+    several = {key: one for key, one in held.items() if isinstance(one, (list, tuple)) and all(map(callable, one))}
+    return {**found, **{key: [_function(one) for one in inner] for key, inner in several.items()}}
 
 
 def add_bytes(digest: Any, tensor: Tensor) -> None:

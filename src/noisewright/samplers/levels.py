@@ -20,6 +20,9 @@ from noisewright.samplers.estimates import agrees
 ZERO_SIGNAL = 1e-9
 """A last cumulative alpha below this is the zero of a model with no signal left at its end."""
 
+LEAST_ALPHA = 1e-6
+"""How much image there is in the first state of TrigFlow."""
+
 FLOWS = ("FlowMatch", "FlowMap", "LTXEulerAncestralRF", "MiniMaxH3")
 """How the names of schedulers begin whose levels are those of flow models, whatever their configuration says."""
 
@@ -157,9 +160,9 @@ def _flow_schedule(times: Tensor, s: Tensor, keep: Sequence[int], clock: Clock |
 def _of_trigflow(scheduler: Any, times: Tensor) -> Levels:
     """Of TrigFlow: states are ``cos(t) x0 + sin(t) z``, z as wide as the data; the last time is no step's."""
     data = float(scheduler.config["sigma_data"])
-    schedule = Schedule(
-        tuple(times[:-1].tolist()), tuple(times.cos().tolist()), tuple((data * times.sin()).tolist()), data
-    )
+    alpha = times.double().cos().clamp(min=LEAST_ALPHA)  # the first time is a little beyond pi / 2
+    sigma = data * times.double().sin()
+    schedule = Schedule(tuple(times[:-1].tolist()), tuple(alpha.tolist()), tuple(sigma.tolist()), data)
     return Levels(schedule, schedule, Preconditioned("trigflow", data), None)
 
 

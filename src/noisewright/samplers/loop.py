@@ -62,9 +62,20 @@ def _by_no_step(caller: Caller, steps: int) -> Found:
     latents = _called(caller, seam, [torch.Generator("cpu").manual_seed(0)], steps, "read")
     levels = _levels_of(caller, seam, steps)
     entry = _entry(caller, seam.begun, latents)
-    if seam.begun is not None and seam.begun.shape != latents.shape:
+    if seam.begun is not None and not _taken_as_given(caller, seam.begun):
         entry = replace(entry, by="prepared")
     return Found(seam, levels, entry, len(seam.prepared.timesteps))
+
+
+def _taken_as_given(caller: Caller, begun: Tensor) -> bool:
+    """Whether a call that is given as ``latents`` what it prepared itself begins with the same."""
+    seam = Seam(caller.pipe.scheduler, torch.empty(0), None)
+    caller.entry = replace(caller.entry, by="latents", dtype=begun.dtype, scale=1.0)
+    try:
+        caller.alone(lambda: caller.call(seam, begun), "enter")
+    except (ValueError, RuntimeError, *WRONG_SETTINGS):
+        return False
+    return seam.begun is not None and torch.equal(seam.begun, begun)
 
 
 def _entry(caller: Caller, begun: Tensor | None, latents: Tensor) -> Entry:

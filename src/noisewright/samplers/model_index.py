@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import re
 from collections.abc import Mapping
@@ -102,11 +103,25 @@ def _component_class(component: str, value: Any, name: str) -> type:
     )  # fmt: skip
     named = _renamed(value[1]) if library is transformers else value[1]
     kind = getattr(library, named, None) if named.isidentifier() else None
+    lacking = _lacking(kind)
+    if lacking:
+        raise ValueError(
+            f"model {name!r} could not be loaded: its {component}, {value[1]}, needs {' and '.join(lacking)}, which is "
+            f"not installed: pip install {' '.join(lacking)}"
+        )
     if not inspect.isclass(kind) or not issubclass(kind, kinds):
         raise ValueError(f"{wanted}, got {short(value, 80)}, which is none of its models, schedulers or processors")
     if kind.__module__.split(".")[0] not in ("diffusers", "transformers", "noisewright"):
         raise ValueError(f"{wanted}, got {short(value, 80)}: code of its own is never run")
     return kind
+
+
+def _lacking(kind: Any) -> list[str]:
+    """The packages that a class of diffusers needs and that are not here: it stands there as a dummy then."""
+    from diffusers.utils import DummyObject
+
+    names = list(kind._backends) if isinstance(kind, DummyObject) else []
+    return [name for name in names if importlib.util.find_spec(name) is None]
 
 
 _OWN_MODULES = frozenset(OWN_PIPELINES.values())

@@ -102,7 +102,8 @@ def own_copy(prepared: Any) -> Any:
     """
     scheduler = private(prepared)
     if "noise_sampler_seed" in vars(scheduler):
-        scheduler.__class__ = _with_seeds(type(scheduler))
+        kind: Any = type(scheduler)
+        scheduler.__class__ = _with_seeds(kind)
     return scheduler
 
 

@@ -141,6 +141,15 @@ class KnowsPlainCall(Protocol):
 
 
 @runtime_checkable
+class ShowsOtherwise(Protocol):
+    """A pipeline that is called in place of a person's, whose pictures show what that one gives in another way."""
+
+    def shown_as_here(self, pictures: Tensor) -> Tensor:
+        """The pictures of this pipeline for what the person's own gives in its plain call, as tensors."""
+        ...
+
+
+@runtime_checkable
 class SaysWhatItCan(Protocol):
     """A sampler that may not be able to do all that a search can ask of it.
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from noisewright.errors import PipelineBusy, UnsupportedPipeline, out_of_memory
 from noisewright.outside.messages import cut, first_line
 from noisewright.samplers import chance
+from noisewright.samplers.optional import draws_inside
 from noisewright.samplers.pipeline import PipelineSampler
 from noisewright.samplers.plainly import as_it_was, plain_images
 from noisewright.samplers.protocol import Meter, StepNoise
@@ -139,12 +140,16 @@ def through(sampler: PipelineSampler, seeds: Sequence[int], marks: Sequence[int]
         seeds: one an image.
         marks: the indices at which the way is cut.
     """
-    x, state = sampler.noise(seeds), None
+    x, state, more = sampler.noise(seeds), None, origins_of(sampler, seeds)
     noise = seeded_noise(seeds, x.shape[1:]) if sampler.stochastic else None
     for start, stop in pairwise([0, *marks, sampler.schedule.steps]):
-        its_seeds = list(seeds) if start == 0 else None
-        x, state = sampler.denoise(x, start, stop, state, noise, its_seeds, list(seeds))
-    return sampler.decode(x, list(seeds))
+        x, state = sampler.denoise(x, start, stop, state, noise, list(seeds) if start == 0 else None, **more)
+    return sampler.decode(x, **more)
+
+
+def origins_of(sampler: PipelineSampler, seeds: Sequence[int]) -> dict[str, Any]:
+    """The argument of the seeds that states come from, where the sampler's calls draw more than the starting noise."""
+    return {"origins": list(seeds)} if draws_inside(sampler) else {}
 
 
 def seeded_noise(seeds: Sequence[int], shape: Sequence[int]) -> StepNoise:
@@ -313,7 +318,7 @@ class _Proof:
                 pair = 0.0
         if EQUAL < pair <= MOST_ROUNDING and pair >= min(self.apart.values()):
             return pair, "so far apart are its own plain images in a batch of one and of two"
-        trial = self.trial
+        trial, more = self.trial, origins_of(self.trial, [SEED])
         x = trial.noise([SEED])
         self.images += 2
         last = 2.0 ** -(8 if self.sampler.pipe.dtype == torch.bfloat16 else 11)
@@ -321,8 +326,8 @@ class _Proof:
         noise = seeded_noise([SEED], x.shape[1:]) if trial.stochastic else None
         ends = []
         for start in (x, x * (1 + last * signs)):
-            end, _ = trial.denoise(start, 0, trial.schedule.steps, None, noise, [SEED])
-            ends.append(trial.decode(end))
+            end, _ = trial.denoise(start, 0, trial.schedule.steps, None, noise, [SEED], **more)
+            ends.append(trial.decode(end, **more))
         moved = min(2 * distance(*ends), MOST_ROUNDING)
         return moved, "so far the last digit of its starting noise moves them"
 

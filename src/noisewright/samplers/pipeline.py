@@ -211,7 +211,8 @@ class PipelineSampler:
     @property
     def differentiable(self) -> bool:
         able = self.solver is not None and not self.solver.stochastic
-        return able and not self.entry.composes and not swaps_processors(self.pipe)
+        inside = self.entry.composes or swaps_processors(self.pipe) or remembers_inside(self.pipe)
+        return able and not inside
 
     @property
     def entry(self) -> Entry:
@@ -343,6 +344,7 @@ class PipelineSampler:
         """See :meth:`~.Sampler.denoise`, and :class:`~.DrawsInside` of ``origins``."""
         if not 0 <= start < stop <= self.schedule.steps:
             raise ValueError(f"expected 0 <= start < stop <= {self.schedule.steps}, got {start} to {stop}")
+        self._check_split(start, stop)
         if self.entry.alone and len(x) > 1:
             self.reached = None
             return alone.denoised(self, x, start, stop, state, noise, seeds, origins)
@@ -360,10 +362,17 @@ class PipelineSampler:
         try:
             return self._entered(work, "denoise")
         except KeyboardInterrupt:
-            if self._caller.reached is not None:
+            if self._caller.reached is not None and self.can_split:
                 index, now, after = self._caller.reached
                 self.reached = index, now.cpu(), home(after)
             raise
+
+    def _check_split(self, start: int, stop: int) -> None:
+        if not self.can_split and (start, stop) != (0, self.schedule.steps):
+            raise UnsupportedPipeline(
+                f"expected the way of {type(self.pipe).__name__} from start to end, since a part of it is another one, "
+                f"got the steps from {start} to {stop} of {self.schedule.steps}"
+            )
 
     def _entered(self, work: Callable[[], Any], verb: str) -> Any:
         """Do ``work``; once more where the loop turns out to change states, after a walk that shows how."""
@@ -390,6 +399,7 @@ class PipelineSampler:
         return (x if self._states == "float32" else x.to(dtype).float()), state
 
     def predict(self, x: Tensor, index: int, origins: Sequence[int | None] | None = None) -> Tensor:
+        self._check_split(index, index + 1)
         if self.entry.alone and len(x) > 1:
             return alone.predicted(self, x, index, origins)
 
@@ -420,7 +430,13 @@ class PipelineSampler:
                 clean, _ = segments.denoise(
                     self._caller, self._prepared, x, 0, self.schedule.steps, None, None, traced=True
                 )
-                return segments.decoded(self._caller, self._prepared, clean, traced=True)
+                try:
+                    return segments.decoded(self._caller, self._prepared, clean, traced=True)
+                except RuntimeError as error:
+                    if "requires grad" not in str(error):
+                        raise
+                    kind = type(self.pipe).__name__
+                    raise NotDifferentiable(f"{kind} makes arrays of its images, which have no gradient") from error
 
         return self._caller.alone(work, "trace", "denoise").float().cpu()
 

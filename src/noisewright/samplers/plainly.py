@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from noisewright.samplers import chance
+from noisewright.samplers.arguments import call_parameters
 from noisewright.samplers.calling import Caller
 from noisewright.samplers.identity import copied
-from noisewright.samplers.optional import KnowsPlainCall
+from noisewright.samplers.optional import KnowsPlainCall, ShowsOtherwise
 from noisewright.samplers.protocol import quantise
 from noisewright.samplers.turns import reserved, turn
 
@@ -54,12 +55,14 @@ def plain_images(
         output = call(pipe, **given)
     flags = getattr(output, "nsfw_content_detected", None) or getattr(output, "nsfw_detected", None) or []
     found = pictures_of(output)
+    if output_type != "latent" and isinstance(entered, ShowsOtherwise):
+        found = entered.shown_as_here(found)
     return (found.float().cpu() if output_type == "latent" else quantise(found.cpu())), any(map(bool, flags))
 
 
 def plain_arguments(pipe: Any, caller: Caller, count: int) -> dict[str, Any]:
     """The arguments of a plain call for ``count`` images, but for steps, generators and the kind of output."""
-    accepted = inspect.signature(type(pipe).__call__).parameters
+    accepted = {one.name for one in call_parameters(pipe)}
     given: dict[str, Any] = {
         key: copied(value) for key, value in caller.settings.items() if value is not None or key in caller.explicit
     }

@@ -76,7 +76,8 @@ def images_needed(pipe: Any) -> list[str]:
     """The images that a pipeline's call cannot do without."""
     accepted = list(inspect.signature(type(pipe).__call__).parameters.values())[1:]
     found = [one.name for one in accepted if one.default is one.empty and one.name in ("image", "mask_image")]
-    names, kinds = {one.name for one in accepted}, [one.__name__ for one in type(pipe).__mro__]
+    names = {one.name for one in accepted}
+    kinds = [one.__name__ for one in type(pipe).__mro__ if one.__name__.endswith("Pipeline")]  # but no mixins
     for word, images in IMAGES:
         if any(word in kind for kind in kinds):
             found += [name for name in images if name in names]
@@ -129,7 +130,7 @@ def _other_size(kind: str, height: Any, width: Any, step: int) -> str:
     sizes = [f"{name} {' or '.join(map(str, near(side)))}" for name, side in (("height", height), ("width", width))
              if isinstance(side, int) and side % step]  # fmt: skip
     got = " x ".join(str(one) for one in (height, width) if one is not None)
-    return f"expected a height and a width that {step} divides for {kind} (nearest: {', '.join(sizes)}), got {got}"
+    return f"expected a height and a width divisible by {step} for {kind} (nearest: {', '.join(sizes)}), got {got}"
 
 
 def check_dtype(pipe: Any, kind: str) -> None:

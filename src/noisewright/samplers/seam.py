@@ -163,6 +163,8 @@ def _step(seam: Seam, base: type) -> Callable[..., Any]:
         prediction, time, sample = (given.pop(name, None) for name in ("model_output", "timestep", "sample"))
         as_dict = given.get("return_dict", True)
         after = seam.pass_on(time, sample)
+        if seam.whole and "_step_index" in vars(self):  # what it adds noise by, after the first step
+            self._step_index = int(vars(self).get("_begin_index") or 0) + seam.place
         if after is None:
             if seam.on_step is None:
                 raise UnsupportedPipeline(f"expected no step in a call of zero steps, got one from {base.__name__}")
@@ -246,7 +248,7 @@ def entered(
     def count(module: Any, args: tuple, kwargs: dict) -> None:
         if threading.get_ident() != thread:  # another pipeline may have the same network, in another thread
             return
-        if not (seam.asleep and id(module) in answers):
+        if not seam.asleep:  # what it is asked once to see what its answers look like is billed to nobody
             meter.forwards += rows_of(args, kwargs)
 
     networks = networks_of(pipe)

@@ -41,8 +41,8 @@ def remembers_inside(pipe: Any) -> bool:
     call, so that a way which is cut is another one.
     """
     cached = any(bool(getattr(net, "is_cache_enabled", False)) for net in networks_of(pipe))
-    guider = getattr(pipe, "guider", None)
-    return cached or getattr(guider, "adaptive_projected_guidance_momentum", None) is not None
+    guiders = [getattr(pipe, name, None) for name in ("guider", "ocr_guider")]
+    return cached or any(getattr(one, "adaptive_projected_guidance_momentum", None) is not None for one in guiders)
 
 
 def swaps_processors(pipe: Any) -> bool:

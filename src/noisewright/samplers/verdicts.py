@@ -122,6 +122,11 @@ def key_of(sampler: PipelineSampler) -> str:
 
 def depends_on(sampler: PipelineSampler) -> dict[str, Any]:
     """What the key of a sampler's verdict is made of, as JSON."""
+    return {**about_pipeline(sampler), "versions": versions_of_libraries(), "source": _own_source()}
+
+
+def about_pipeline(sampler: PipelineSampler) -> dict[str, Any]:
+    """What tells a pipeline and a kind of call from others, but for weights and texts, as JSON."""
     pipe, entered = sampler._found, sampler.pipe
     components = getattr(pipe, "components", None)
     held = dict(components) if isinstance(components, Mapping) else {}
@@ -135,8 +140,6 @@ def depends_on(sampler: PipelineSampler) -> dict[str, Any]:
         "steps": min(STEPS, sampler._prepared.steps),
         "dtype": str(pipe.dtype).removeprefix("torch."),
         "device": sampler.device.type,
-        "versions": versions_of_libraries(),
-        "source": _own_source(),
     }
 
 

@@ -90,7 +90,7 @@ def read_pipeline_args(given: Sequence[str]) -> dict[str, Any]:
 
 def takes_image(name: str) -> bool:
     """Whether an argument of a pipeline's call is an image by its name, so that a text there is a file."""
-    return "image" in name or name == "mask"
+    return ("image" in name and not name.endswith(("_embeds", "_latents"))) or name == "mask"
 
 
 def as_files(name: str, value: Any) -> Any:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from types import SimpleNamespace
 from typing import Any
 
+from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
 from torch import Tensor
 
 NAME = "CogVideoXDPMScheduler"
@@ -19,9 +19,12 @@ def remembering(scheduler: Any) -> Any:
     """
     if type(scheduler).__name__ != NAME:
         return scheduler
-    found = object.__new__(_remembering(type(scheduler)))
-    found.__dict__.update(scheduler.__dict__)
-    found.estimate_before = found.time_before = None
+    return _made(type(scheduler), {**scheduler.__dict__, "estimate_before": None, "time_before": None})
+
+
+def _made(kind: Any, held: dict[str, Any]) -> Any:
+    found = object.__new__(_remembering(kind))
+    found.__dict__.update(held)
     return found
 
 
@@ -36,7 +39,10 @@ def _remembering(kind: Any) -> Any:
             use_clipped_model_output=use_clipped_model_output, generator=generator, return_dict=False,
         )  # fmt: skip
         self.estimate_before, self.time_before = estimate, timestep
-        return SimpleNamespace(prev_sample=after) if return_dict else (after,)
+        return DDIMSchedulerOutput(prev_sample=after, pred_original_sample=estimate) if return_dict else (after,)
+
+    def __reduce__(self: Any) -> Any:
+        return _made, (kind, self.__dict__)
 
     body = {name: one for name, one in vars(kind).items() if name not in ("__dict__", "__weakref__")}
-    return type(kind.__name__, kind.__bases__, {**body, "step": step})
+    return type(kind.__name__, kind.__bases__, {**body, "step": step, "__reduce__": __reduce__})

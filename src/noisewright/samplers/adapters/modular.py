@@ -5,9 +5,10 @@ Nothing of a pipeline's blocks is copied: for latents all run but the last one, 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import wraps
 from inspect import Parameter, Signature
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
 
@@ -18,6 +19,16 @@ from noisewright.samplers.pipeline import PipelineSampler
 
 DECODE = "decode"
 """What diffusers calls the last block of its pipelines."""
+
+OF_IMAGE_TO_IMAGE = ("strength", "denoising_start")
+"""What blocks for several kinds of call take of which only some begin with an image."""
+
+
+@runtime_checkable
+class HasBars(Protocol):
+    """A block with a loop, which shows a progress bar."""
+
+    def set_progress_bar_config(self, **config: Any) -> None: ...
 
 
 class ClassicCall:
@@ -47,6 +58,11 @@ class ClassicCall:
         found: dict[str, Any] = self.wrapped.default_call_parameters
         return found
 
+    def set_progress_bar_config(self, **config: Any) -> None:
+        """Of the blocks that are called here; those of the modular pipeline stay as they are."""
+        for blocks in (self._whole, self._undecoded):
+            _tell_bars(blocks, config)
+
     def run(self, given: dict[str, Any]) -> Any:
         """The images or latents of the arguments of a call."""
         latent = given.get("output_type") == "latent"
@@ -63,8 +79,20 @@ class ClassicCall:
         return ImagePipelineOutput(images=found)
 
 
-def called(pipe: Any) -> Any:
+def _tell_bars(blocks: Any, config: dict[str, Any]) -> None:
+    """Configure the progress bars of blocks, at every depth."""
+    if isinstance(blocks, HasBars):
+        blocks.set_progress_bar_config(**config)
+    for one in getattr(blocks, "sub_blocks", {}).values():
+        _tell_bars(one, config)
+
+
+def called(pipe: Any, given: Collection[str] = ()) -> Any:
     """The object that is called in place of a modular pipeline.
+
+    Args:
+        pipe: the modular pipeline.
+        given: names of arguments of the call; those of other kinds of call are not among what it takes without them.
 
     Raises:
         UnsupportedPipeline: in one line, where its last block does not decode, or its guidance depends on the place in
@@ -90,7 +118,8 @@ def called(pipe: Any) -> Any:
         return self.run(given)
 
     own = [Parameter("self", Parameter.POSITIONAL_OR_KEYWORD)]
-    __call__.__signature__ = Signature([*own, *blocks_parameters(pipe)])  # type: ignore[attr-defined]
+    taken = [one for one in blocks_parameters(pipe) if one.name in given or one.name not in OF_IMAGE_TO_IMAGE]
+    __call__.__signature__ = Signature([*own, *taken])  # type: ignore[attr-defined]
     made = type(kind, (ClassicCall,), {"__call__": __call__, "__module__": type(pipe).__module__})
     return made(pipe, (blocks, undecoded))
 
@@ -98,4 +127,6 @@ def called(pipe: Any) -> Any:
 @wraps(plain, assigned=())
 def modular(pipe: Any, prompt: str | None, **settings: Any) -> PipelineSampler:
     """The sampler of a modular pipeline; the settings are those of :func:`~.plain.plain`."""
-    return plain(pipe, prompt, entered=called(pipe), **settings)
+    given = list(settings.get("pipe_kwargs") or ())
+    given += OF_IMAGE_TO_IMAGE if "image" in given else ()
+    return plain(pipe, prompt, entered=called(pipe, given), **settings)

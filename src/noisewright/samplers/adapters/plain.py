@@ -13,7 +13,7 @@ from noisewright.diffusion.schedules import Rule
 from noisewright.diffusion.solvers import AnySolver
 from noisewright.outside.bounds import MOST_STEPS, at_most
 from noisewright.samplers.pipeline import PipelineSampler
-from noisewright.samplers.requirements import said_of_size
+from noisewright.samplers.requirements import check_size, said_of_size
 
 STEPS = 50
 """What diffusers takes where nothing says how many."""
@@ -63,7 +63,7 @@ def plain(
     steps = default_steps(entered or pipe) if num_inference_steps is None else num_inference_steps
     at_most(MOST_STEPS, num_inference_steps=steps)
     try:
-        return made(
+        sampler = made(
             pipe, prompt, num_inference_steps=steps, class_label=class_label, guidance_scale=guidance_scale,
             negative_prompt=negative_prompt, height=height, width=width, solver=solver, schedule=schedule, model=model,
             pipe_kwargs=pipe_kwargs, entered=entered, **{name: one for name, one in embeds.items() if one is not None},
@@ -73,3 +73,6 @@ def plain(
         if found is None:
             raise
         raise ValueError(found) from error
+    binned = {key: one for key, one in (pipe_kwargs or {}).items() if key == "use_resolution_binning"}
+    check_size(entered or pipe, type(pipe).__name__, {**binned, "height": height, "width": width})
+    return sampler

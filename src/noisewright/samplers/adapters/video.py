@@ -145,21 +145,39 @@ def _rate(pipe: Any, given: dict[str, Any]) -> float:
 
 def _entered(pipe: Any, choice: Choice) -> Any:
     """The pipeline of the same components, whose call gives strips as ``images``."""
-    found = object.__new__(_as_images(type(pipe)))
-    found.__dict__.update(pipe.__dict__)
+    found = _made_again(type(pipe), pipe.__dict__)
     object.__setattr__(found, "shown", choice)
     object.__setattr__(found, "scheduler", remembering(pipe.scheduler))
+    return found
+
+
+def _made_again(kind: Any, held: dict[str, Any]) -> Any:
+    """An entered pipeline in another process."""
+    found = object.__new__(_as_images(kind))
+    found.__dict__.update(held)
     return found
 
 
 @lru_cache(maxsize=64)
 def _as_images(kind: Any) -> Any:
     """A class of pipelines but for its call, which takes one prompt for each video and gives strips."""
-    call = _giving_strips(kind.__call__)
+    call: Any = _giving_strips(kind.__call__)
     plain_call = getattr(kind.__call__, "__wrapped__", None)
     if plain_call is not None:  # without torch.no_grad
-        call.__wrapped__ = _giving_strips(plain_call)  # type: ignore[attr-defined]
-    body = {"__call__": call, "__module__": kind.__module__, "__doc__": kind.__doc__}
+        call.__wrapped__ = _giving_strips(plain_call)
+
+    def plain_arguments(self: Any, given: dict[str, Any]) -> dict[str, Any]:
+        return _for_each(self, given)
+
+    def shown_as_here(self: Any, pictures: Tensor) -> Tensor:
+        return strip(pictures[:, chosen(self.shown, pictures.shape[1])])
+
+    def __reduce__(self: Any) -> Any:
+        return _made_again, (kind, {name: one for name, one in self.__dict__.items() if name != "film"})
+
+    own = {"__call__": call, "plain_arguments": plain_arguments, "shown_as_here": shown_as_here}
+    own["__reduce__"] = __reduce__
+    body = {**own, "__module__": kind.__module__, "__doc__": kind.__doc__}
     return type(kind.__name__, (kind,), {**body, "__qualname__": kind.__qualname__})
 
 
@@ -180,7 +198,7 @@ def _giving_strips(inner: Callable[..., Any]) -> Callable[..., Any]:
         if not frames.requires_grad and can_encode():
             whole = torch.nan_to_num(frames.detach().float()).clamp(0, 1) * 255
             object.__setattr__(self, "film", whole.round().to("cpu", torch.uint8))
-        return SimpleNamespace(images=strip(frames[:, chosen(self.shown, frames.shape[1])]))
+        return SimpleNamespace(images=self.shown_as_here(frames))
 
     return __call__
 
@@ -216,6 +234,7 @@ def _all_frames(pipe: Any) -> Iterator[None]:
     own, prepare = pipe.scheduler, pipe.prepare_latents
     kind: Any = type(own)
     begun: list[Tensor] = []
+    given_back: list[Tensor] = []
 
     def prepare_latents(*args: Any, **given: Any) -> Any:
         found = prepare(*args, **given)
@@ -227,8 +246,11 @@ def _all_frames(pipe: Any) -> Iterator[None]:
         size = sample.shape[2] + 1, *sample.shape[3:]  # latent frames, height, width
         first = pipe._unpack_latents(begun[0].to(sample), *size, *patches)[:, :, :1]
         state = pipe._pack_latents(torch.cat([first, sample], 2), *patches)
+        if given_back and torch.equal(pipe._unpack_latents(given_back[0], *size, *patches)[:, :, 1:], sample):
+            state = given_back[0]  # as it was, whatever was rounded in its first frame
         still = torch.cat([torch.zeros_like(first, dtype=model_output.dtype), model_output], 2)
         after = kind.step(self, pipe._pack_latents(still, *patches), timestep, state, return_dict=False)[0]
+        given_back[:] = [after]
         rest = pipe._unpack_latents(after, *size, *patches)[:, :, 1:]
         return SimpleNamespace(prev_sample=rest) if return_dict else (rest,)
 
