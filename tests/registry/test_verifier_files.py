@@ -259,7 +259,7 @@ def test_before_any_image_on_the_command_line(tmp_path, capsys):
     refused(capsys, command, "verifier f raised AttributeError", "(mine.py, line 2)", code=1)
     assert not (tmp_path / "run" / "images").exists()
     mended = "def f(images, prompt, factor: float = 1):\n    count = len(images)\n    return [factor] * count\n"
-    (tmp_path / "mine.py").write_text(mended)  # of another length: what was compiled in the same second is compared by it
+    (tmp_path / "mine.py").write_text(mended)  # of another length: within a second Python goes by it
     done(capsys, command)
     request = json.loads((tmp_path / "run" / "run.json").read_text())["request"]
     assert request["verifier"] == [verifier]
