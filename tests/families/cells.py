@@ -25,7 +25,7 @@ import noisewright as nw
 from families.family import Family
 from noisewright import registry
 from noisewright.errors import UnsupportedPipeline
-from noisewright.executors.steps import carry, predicted
+from noisewright.executors.steps import carry, origins_of, predicted
 from noisewright.images.metadata import pixels_of, read_recipe
 from noisewright.run.particle import Particle, from_lineage, noise_particle
 from noisewright.run.reading import read_journal
@@ -151,10 +151,17 @@ def whole(sampler: Any, *seeds: int) -> Tensor:
     return carry(starts(sampler, seeds), sampler, sampler.noise(seeds), None, sampler.schedule.steps)[0]
 
 
-def decoded(sampler: Any, x: Tensor) -> Tensor:
-    """Images of clean states, and of a video all of its frames: (batch, [frames,] 3, height, width)."""
-    images = sampler.decode(x)
+def decoded(sampler: Any, x: Tensor, *seeds: int) -> Tensor:
+    """Images of the seeds' clean states, and of a video all of its frames: (batch, [frames,] 3, height, width)."""
+    if sampler.most_at_once == 1 and len(seeds) > 1:
+        return torch.cat([decoded(sampler, x[n : n + 1], seed) for n, seed in enumerate(seeds)])
+    images = sampler.decode(x, **origins_of(starts(sampler, seeds), sampler))
     return sampler.take_film().float() / 255 if hasattr(sampler, "take_film") else images
+
+
+def images_of(sampler: Any, *seeds: int) -> Tensor:
+    """The images of seeds, made without a cut."""
+    return decoded(sampler, whole(sampler, *seeds), *seeds)
 
 
 def kept(state: Any) -> Any:
@@ -180,7 +187,7 @@ def parity(family: Family) -> None:
     """Noise, steps and decode give the plain pipeline's image; the pipeline itself is as it was."""
     before = plain(family, SEED)
     sampler = sampler_of(family)
-    same(decoded(sampler, whole(sampler, SEED)), before, "the image")
+    same(images_of(sampler, SEED), before, "the image")
     same(pictures_of(plain_call(family, SEED)), before, "the plain image afterwards")
     assert float((plain(family, OTHERS[0]) - before).abs().max()) > 4 / 255, "the seed does not matter"
 
@@ -191,12 +198,12 @@ def splits(family: Family) -> None:
     if not sampler.can_split:
         refuse(family)
     last, seeds = sampler.schedule.steps, (SEED, OTHERS[0])[: sampler.most_at_once]
-    expected = decoded(sampler, whole(sampler, *seeds))
+    expected = images_of(sampler, *seeds)
     for cut in range(1, last):
         begun = starts(sampler, seeds)
         half = kept(carry(begun, sampler, sampler.noise(seeds), None, cut))
         there = [Particle("denoise", (one,), {"to": cut}, cut, last) for one in begun]
-        same(decoded(sampler, carry(there, sampler, *half, last)[0]), expected, f"cut at {cut} of {last}")
+        same(decoded(sampler, carry(there, sampler, *half, last)[0], *seeds), expected, f"cut at {cut} of {last}")
 
 
 def batch(family: Family) -> None:
@@ -204,9 +211,9 @@ def batch(family: Family) -> None:
     sampler = sampler_of(family)
     if sampler.most_at_once == 1:
         refuse(family)
-    alone = decoded(sampler, whole(sampler, SEED))
+    alone = images_of(sampler, SEED)
     for place, seeds in ((0, (SEED, *OTHERS)), (2, (*OTHERS, SEED))):
-        same(decoded(sampler, whole(sampler, *seeds))[place : place + 1], alone, f"at place {place} of 3")
+        same(images_of(sampler, *seeds)[place : place + 1], alone, f"at place {place} of 3")
 
 
 def previews(family: Family) -> str | None:
@@ -286,8 +293,8 @@ def reproducible(family: Family) -> None:
     torch.manual_seed(1)
     before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
     first, second = (sampler_of(family) for _ in range(2))
-    found = decoded(first, whole(first, SEED)), decoded(first, whole(first, SEED))
-    again = decoded(second, whole(second, SEED))
+    found = images_of(first, SEED), images_of(first, SEED)
+    again = images_of(second, SEED)
     after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
     assert torch.equal(found[0], found[1]), "the same seed, another image"
     assert torch.equal(found[0], again), "the same seed in another sampler, another image"
