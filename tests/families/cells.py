@@ -24,12 +24,16 @@ from torch import Tensor
 import noisewright as nw
 from families.family import Family
 from noisewright import registry
-from noisewright.executors.steps import carry
+from noisewright.errors import UnsupportedPipeline
+from noisewright.executors.steps import carry, origins_of, predicted
 from noisewright.images.metadata import pixels_of, read_recipe
 from noisewright.run.particle import Particle, from_lineage, noise_particle
 from noisewright.run.reading import read_journal
 from noisewright.run.store import Store
 from noisewright.run.verbs import Run
+from noisewright.samplers.parity import obeying, prove
+from noisewright.samplers.pipeline import PipelineSampler
+from noisewright.samplers.verdict import Verdict
 from noisewright.verifiers.pixels import Brightness
 
 NOTHING = "-"
@@ -101,12 +105,39 @@ def rows_counted(pipe: Any) -> Any:
 # What noisewright does
 
 
-def sampler_of(family: Family, **more: Any) -> Any:
-    """The sampler that a search of this family works with."""
+def made(family: Family, **more: Any) -> PipelineSampler:
+    """The sampler of the family's pipeline, before it is held to its plain call."""
     given = {**family.call(), **more}
     settings = {name: given.pop(name, None) for name in NAMED}
     settings.update(num_inference_steps=family.steps, pipe_kwargs=given)
     return registry.make_sampler(pipe_of(family), family.prompt, settings)
+
+
+@cache
+def verdict_of(family: Family) -> Verdict:
+    """What noisewright finds of the family before it believes it."""
+    return prove(made(family))
+
+
+def sampler_of(family: Family, **more: Any) -> PipelineSampler:
+    """The sampler that a search of this family works with: as the check allows it.
+
+    Raises:
+        UnsupportedPipeline: where the check refuses it.
+    """
+    verdict = prove(made(family, **more)) if more else verdict_of(family)
+    if verdict.refused is not None:
+        raise UnsupportedPipeline(verdict.refused)
+    return obeying(made(family, **more), verdict)
+
+
+def refuse(family: Family) -> None:
+    """Say what the check said of what it does not allow.
+
+    Raises:
+        UnsupportedPipeline: always.
+    """
+    raise UnsupportedPipeline("; ".join(verdict_of(family).notes))
 
 
 def starts(sampler: Any, seeds: tuple[int, ...]) -> list[Particle]:
@@ -114,14 +145,23 @@ def starts(sampler: Any, seeds: tuple[int, ...]) -> list[Particle]:
 
 
 def whole(sampler: Any, *seeds: int) -> Tensor:
-    """Clean states of the seeds, in one batch and without a cut."""
+    """Clean states of the seeds, without a cut, in one batch where that is allowed."""
+    if sampler.most_at_once == 1 and len(seeds) > 1:
+        return torch.cat([whole(sampler, seed) for seed in seeds])
     return carry(starts(sampler, seeds), sampler, sampler.noise(seeds), None, sampler.schedule.steps)[0]
 
 
-def decoded(sampler: Any, x: Tensor) -> Tensor:
-    """Images of clean states, and of a video all of its frames: (batch, [frames,] 3, height, width)."""
-    images = sampler.decode(x)
+def decoded(sampler: Any, x: Tensor, *seeds: int) -> Tensor:
+    """Images of the seeds' clean states, and of a video all of its frames: (batch, [frames,] 3, height, width)."""
+    if sampler.most_at_once == 1 and len(seeds) > 1:
+        return torch.cat([decoded(sampler, x[n : n + 1], seed) for n, seed in enumerate(seeds)])
+    images = sampler.decode(x, **origins_of(starts(sampler, seeds), sampler))
     return sampler.take_film().float() / 255 if hasattr(sampler, "take_film") else images
+
+
+def images_of(sampler: Any, *seeds: int) -> Tensor:
+    """The images of seeds, made without a cut."""
+    return decoded(sampler, whole(sampler, *seeds), *seeds)
 
 
 def kept(state: Any) -> Any:
@@ -133,7 +173,11 @@ def kept(state: Any) -> Any:
 
 
 def same(found: Tensor, expected: Tensor, what: str) -> None:
-    """Images alike but for a rounding."""
+    """Nothing, for images that are alike but for a rounding.
+
+    Raises:
+        AssertionError: for others.
+    """
     assert found.shape == expected.shape, f"{what}: {tuple(found.shape)}, not {tuple(expected.shape)}"
     worst = float((found - expected).abs().max())
     assert worst <= ONE_STEP_OF_A_PNG, f"{what}: {worst * 255:.0f}/255 off"
@@ -143,7 +187,7 @@ def parity(family: Family) -> None:
     """Noise, steps and decode give the plain pipeline's image; the pipeline itself is as it was."""
     before = plain(family, SEED)
     sampler = sampler_of(family)
-    same(decoded(sampler, whole(sampler, SEED)), before, "the image")
+    same(images_of(sampler, SEED), before, "the image")
     same(pictures_of(plain_call(family, SEED)), before, "the plain image afterwards")
     assert float((plain(family, OTHERS[0]) - before).abs().max()) > 4 / 255, "the seed does not matter"
 
@@ -151,26 +195,32 @@ def parity(family: Family) -> None:
 def splits(family: Family) -> None:
     """Every way that is cut in two, with what a run keeps in between, ends as the whole one does."""
     sampler = sampler_of(family)
-    last, seeds = sampler.schedule.steps, (SEED, OTHERS[0])
-    expected = decoded(sampler, whole(sampler, *seeds))
+    if not sampler.can_split:
+        refuse(family)
+    last, seeds = sampler.schedule.steps, (SEED, OTHERS[0])[: sampler.most_at_once]
+    expected = images_of(sampler, *seeds)
     for cut in range(1, last):
         begun = starts(sampler, seeds)
         half = kept(carry(begun, sampler, sampler.noise(seeds), None, cut))
         there = [Particle("denoise", (one,), {"to": cut}, cut, last) for one in begun]
-        same(decoded(sampler, carry(there, sampler, *half, last)[0]), expected, f"cut at {cut} of {last}")
+        same(decoded(sampler, carry(there, sampler, *half, last)[0], *seeds), expected, f"cut at {cut} of {last}")
 
 
 def batch(family: Family) -> None:
     """An image does not depend on its batch mates nor on its place among them."""
     sampler = sampler_of(family)
-    alone = decoded(sampler, whole(sampler, SEED))
+    if sampler.most_at_once == 1:
+        refuse(family)
+    alone = images_of(sampler, SEED)
     for place, seeds in ((0, (SEED, *OTHERS)), (2, (*OTHERS, SEED))):
-        same(decoded(sampler, whole(sampler, *seeds))[place : place + 1], alone, f"at place {place} of 3")
+        same(images_of(sampler, *seeds)[place : place + 1], alone, f"at place {place} of 3")
 
 
 def previews(family: Family) -> str | None:
     """Clean estimates on the way are those of the pipeline's own scheduler."""
     sampler = sampler_of(family)
+    if not sampler.can_split:
+        refuse(family)
     own = own_estimates(family)
     if not own:
         return NOTHING
@@ -178,12 +228,15 @@ def previews(family: Family) -> str | None:
         return NOTHING
     last = sampler.schedule.steps
     assert len(own) == last, f"{len(own)} estimates of the scheduler's in {last} steps"
-    begun = starts(sampler, (SEED,))
+    begun, off = starts(sampler, (SEED,)), {}
     for index in range(last):
         x, _ = carry(begun, sampler, sampler.noise((SEED,)), None, index)
-        found = clipped(sampler.predict(x, index), pipe_of(family).scheduler)
-        off = float((found - own[index][: len(found)].reshape(found.shape)).abs().max() / own[index].std())
-        assert off <= ROUNDING, f"the estimate at {index} of {last}: {off:.2g} deviations off"
+        there = [Particle("denoise", (one,), {"to": index}, index, last) for one in begun] if index else begun
+        found = clipped(predicted(there, sampler, x, index), pipe_of(family).scheduler)
+        apart = (found - own[index][: len(found)].reshape(found.shape)).abs().max()
+        off[index] = float(apart / own[index].std())
+    wrong = ", ".join(f"{one:.2g} deviations at {index}" for index, one in off.items() if one > ROUNDING)
+    assert not wrong, f"estimates off by {wrong} of {last}"
     return None
 
 
@@ -245,8 +298,8 @@ def reproducible(family: Family) -> None:
     torch.manual_seed(1)
     before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
     first, second = (sampler_of(family) for _ in range(2))
-    found = decoded(first, whole(first, SEED)), decoded(first, whole(first, SEED))
-    again = decoded(second, whole(second, SEED))
+    found = images_of(first, SEED), images_of(first, SEED)
+    again = images_of(second, SEED)
     after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
     assert torch.equal(found[0], found[1]), "the same seed, another image"
     assert torch.equal(found[0], again), "the same seed in another sampler, another image"
@@ -339,7 +392,7 @@ def outcome(family: Family, cell: str, place: Path) -> str:
     except ValueError as error:
         where = traceback.extract_tb(error.__traceback__)[-1].filename
         text = str(error).replace(str(place), "RUN")
-        if "noisewright" not in Path(where).parts:
+        if Path(where) != Path(__file__) and Path(nw.__file__).parent not in Path(where).parents:
             raise AssertionError(f"{type(error).__name__} of {Path(where).name}: {text[:200]}") from error
         if "\n" in text:
             raise AssertionError(f"a refusal of several lines: {text}") from error

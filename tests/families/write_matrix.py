@@ -53,20 +53,23 @@ def main(names: list[str]) -> None:
     warnings.filterwarnings("ignore")
     diffusers.utils.logging.set_verbosity_error()
     transformers.utils.logging.set_verbosity_error()
-    before = {one["name"]: one for one in json.loads(MATRIX.read_text())["families"]} if MATRIX.exists() else {}
-    rows = []
     for family in families():
         if family.there() and (not names or family.name in names):
             row = row_of(family, KNOWN)
             print(family.name, *(f"{cell}: {text};" for cell, text in row["cells"].items()), flush=True)
-        elif family.name in before:
-            row = before[family.name]
-        else:
-            continue
-        rows.append(row)
-    release = ".".join(diffusers.__version__.split(".")[:2])
-    MATRIX.write_text(json.dumps({"diffusers": release, "families": rows}, indent=1) + "\n", encoding="utf-8")
+            put(row, [one.name for one in families()])
     write()
+
+
+def put(row: dict[str, Any], order: list[str]) -> None:
+    """Write a family's row in its place; rows of families that are no more go."""
+    import diffusers
+
+    rows = json.loads(MATRIX.read_text(encoding="utf-8"))["families"] if MATRIX.exists() else []
+    held = {**{one["name"]: one for one in rows}, row["name"]: row}
+    release = ".".join(diffusers.__version__.split(".")[:2])
+    found = {"diffusers": release, "families": [held[name] for name in order if name in held]}
+    MATRIX.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
