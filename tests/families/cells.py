@@ -174,6 +174,8 @@ def previews(family: Family) -> str | None:
     own = own_estimates(family)
     if not own:
         return NOTHING
+    if own[0][:1].numel() != sampler.noise((SEED,)).numel():  # its scheduler sees a part of the state
+        return NOTHING
     last = sampler.schedule.steps
     assert len(own) == last, f"{len(own)} estimates of the scheduler's in {last} steps"
     begun = starts(sampler, (SEED,))
@@ -194,6 +196,9 @@ def own_estimates(family: Family) -> list[Tensor]:
     def noting(prediction: Tensor, time: Any, sample: Tensor, *args: Any, return_dict: bool = True, **more: Any) -> Any:
         after = own(prediction, time, sample, *args, return_dict=True, **more)
         clean = getattr(after, "pred_original_sample", getattr(after, "denoised", None))
+        if isinstance(after, tuple):  # whatever is asked for, as CogVideoX's does it in its first step
+            found.append(after[1].detach().float())
+            return after
         if type(scheduler).__name__ == "FlowMatchEulerDiscreteScheduler":
             clean = sample.float() - scheduler.sigmas[scheduler.step_index - 1] * prediction.float()
         elif clean is None and scheduler.config.get("algorithm_type") in ("dpmsolver++", "sde-dpmsolver++"):

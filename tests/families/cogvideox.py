@@ -29,6 +29,7 @@ def _make(scheduler: str) -> Any:
     own = getattr(diffusers, scheduler)(
         beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, prediction_type="v_prediction",
         rescale_betas_zero_snr=True, snr_shift_scale=3.0, set_alpha_to_one=True, timestep_spacing="trailing",
+        clip_sample=False,
     )  # fmt: skip
     return diffusers.CogVideoXPipeline(
         tokenizer=byte_tokenizer(), text_encoder=t5(), vae=vae, transformer=stirred(network), scheduler=own

@@ -13,7 +13,7 @@ from families.family import Family
 SIDE, FRAMES = 32, 9
 
 
-def _parts() -> dict[str, Any]:
+def _parts(conditioned: bool = False) -> dict[str, Any]:
     from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler, LTXVideoTransformer3DModel
 
     torch.manual_seed(0)
@@ -22,7 +22,7 @@ def _parts() -> dict[str, Any]:
         decoder_block_out_channels=(8, 8, 8, 8), layers_per_block=(1, 1, 1, 1, 1),
         decoder_layers_per_block=(1, 1, 1, 1, 1), spatio_temporal_scaling=(True, True, False, False),
         decoder_spatio_temporal_scaling=(True, True, False, False), decoder_inject_noise=(False,) * 5,
-        upsample_residual=(False,) * 4, upsample_factor=(1,) * 4, timestep_conditioning=False, patch_size=1,
+        upsample_residual=(False,) * 4, upsample_factor=(1,) * 4, timestep_conditioning=conditioned, patch_size=1,
         patch_size_t=1, encoder_causal=True, decoder_causal=False,
     ).eval()  # fmt: skip
     network = LTXVideoTransformer3DModel(
@@ -45,6 +45,13 @@ def make() -> Any:
     return LTXPipeline(**_parts())
 
 
+def make_conditioned() -> Any:
+    """From 0.9.1 on: the decoder takes a last step, with noise of its own."""
+    from diffusers import LTXPipeline
+
+    return LTXPipeline(**_parts(conditioned=True))
+
+
 def make_image_to_video() -> Any:
     from diffusers import LTXImageToVideoPipeline
 
@@ -62,8 +69,16 @@ def call_with_image() -> dict[str, Any]:
     return {**call(), "image": Image.linear_gradient("L").resize((SIDE, SIDE)).convert("RGB")}
 
 
+def call_conditioned() -> dict[str, Any]:
+    return {**call(), "decode_timestep": 0.05, "decode_noise_scale": 0.1}
+
+
 FAMILIES = (
     Family("ltx", "LTX-Video", ("LTXPipeline",), make, call=call, models=("Lightricks/LTX-Video",)),
+    Family(
+        "ltx-noisy-decoder", "LTX-Video 0.9.1 and later", ("LTXPipeline",), make_conditioned, call=call_conditioned,
+        models=("Lightricks/LTX-Video-0.9.5",),
+    ),
     Family(
         "ltx-image-to-video", "LTX-Video (image to video)", ("LTXImageToVideoPipeline",), make_image_to_video,
         call=call_with_image, models=("Lightricks/LTX-Video",),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, wraps
 from types import SimpleNamespace
@@ -77,6 +77,7 @@ class VideoSampler(PipelineSampler):
         self.frames_shown = count_of(choice)
         self.frame_rate = _rate(pipe, given)
         self._choice = choice
+        self._films: list[Tensor] = []
         settings["entered"] = _entered(pipe, choice)
         super().__init__(pipe, prompt, **settings)
         if not can_encode():
@@ -88,10 +89,21 @@ class VideoSampler(PipelineSampler):
         found["frames"] = self._choice
         return found
 
+    def decode(self, x: Tensor, origins: Sequence[int | None] | None = None) -> Tensor:
+        films = self.pipe.__dict__.get("films")
+        if films is not None:  # a row of those that are decoded one by one
+            return super().decode(x, origins)
+        self._films = []
+        object.__setattr__(self.pipe, "films", self._films if can_encode() else [])
+        try:
+            return super().decode(x, origins)
+        finally:
+            self.pipe.__dict__.pop("films", None)
+
     def take_film(self) -> Tensor | None:
         """All frames of what was decoded last, (batch, frames, 3, height, width) uint8; None where it was taken."""
-        found: Tensor | None = self.pipe.__dict__.pop("film", None)
-        return found
+        films, self._films = self._films, []
+        return torch.cat(films) if films else None
 
 
 def video(pipe: Any, prompt: str | None, *, frames: Choice | None = None, **settings: Any) -> PipelineSampler:
@@ -173,7 +185,7 @@ def _as_images(kind: Any) -> Any:
         return strip(pictures[:, chosen(self.shown, pictures.shape[1])])
 
     def __reduce__(self: Any) -> Any:
-        return _made_again, (kind, {name: one for name, one in self.__dict__.items() if name != "film"})
+        return _made_again, (kind, {name: one for name, one in self.__dict__.items() if name != "films"})
 
     own = {"__call__": call, "plain_arguments": plain_arguments, "shown_as_here": shown_as_here}
     own["__reduce__"] = __reduce__
@@ -184,6 +196,7 @@ def _as_images(kind: Any) -> Any:
 def _giving_strips(inner: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(inner)
     def __call__(self: Any, *args: Any, **given: Any) -> Any:
+        _draw_again(self, given)
         with _all_frames(self):
             output = inner(self, *args, **_for_each(self, given))
         frames = getattr(output, "frames", None)
@@ -195,9 +208,10 @@ def _giving_strips(inner: Callable[..., Any]) -> Callable[..., Any]:
         if frames.ndim != 5 or frames.shape[2] != 3:
             wanted = "frames (batch, frames, 3, height, width)"
             raise UnsupportedPipeline(f"expected {wanted}, got {tuple(frames.shape)} from {type(self).__name__}")
-        if not frames.requires_grad and can_encode():
+        films = self.__dict__.get("films")
+        if films is not None:
             whole = torch.nan_to_num(frames.detach().float()).clamp(0, 1) * 255
-            object.__setattr__(self, "film", whole.round().to("cpu", torch.uint8))
+            films.append(whole.round().to("cpu", torch.uint8))
         return SimpleNamespace(images=self.shown_as_here(frames))
 
     return __call__
@@ -223,6 +237,16 @@ def _for_each(pipe: Any, given: dict[str, Any]) -> dict[str, Any]:
         elif not isinstance(image, list) or len(image) == 1:
             found["image"] = (image if isinstance(image, list) else [image]) * len(prompts)
     return found
+
+
+def _draw_again(pipe: Any, given: dict[str, Any]) -> None:
+    """Take the generators of clean states past their starting noise: decoders with noise of their own go on there."""
+    states, generators = given.get("latents"), given.get("generator")
+    if given.get("output_type") == "latent" or states is None or not isinstance(generators, list):
+        return
+    if pipe.vae.config.get("timestep_conditioning", False):
+        for row, generator in zip(states, generators, strict=True):
+            torch.randn(tuple(row.shape), generator=generator, device=generator.device)
 
 
 @contextmanager
