@@ -30,6 +30,7 @@ from noisewright.run.particle import Particle, from_lineage, noise_particle
 from noisewright.run.reading import read_journal
 from noisewright.run.store import Store
 from noisewright.run.verbs import Run
+from noisewright.samplers.optional import draws_inside
 from noisewright.verifiers.pixels import Brightness
 
 NOTHING = "-"
@@ -118,9 +119,9 @@ def whole(sampler: Any, *seeds: int) -> Tensor:
     return carry(starts(sampler, seeds), sampler, sampler.noise(seeds), None, sampler.schedule.steps)[0]
 
 
-def decoded(sampler: Any, x: Tensor) -> Tensor:
-    """Images of clean states, and of a video all of its frames: (batch, [frames,] 3, height, width)."""
-    images = sampler.decode(x)
+def decoded(sampler: Any, x: Tensor, *seeds: int) -> Tensor:
+    """Images of clean states of seeds, and of a video all of its frames: (batch, [frames,] 3, height, width)."""
+    images = sampler.decode(x, **({"origins": list(seeds)} if draws_inside(sampler) else {}))
     return sampler.take_film().float() / 255 if hasattr(sampler, "take_film") else images
 
 
@@ -143,7 +144,7 @@ def parity(family: Family) -> None:
     """Noise, steps and decode give the plain pipeline's image; the pipeline itself is as it was."""
     before = plain(family, SEED)
     sampler = sampler_of(family)
-    same(decoded(sampler, whole(sampler, SEED)), before, "the image")
+    same(decoded(sampler, whole(sampler, SEED), SEED), before, "the image")
     same(pictures_of(plain_call(family, SEED)), before, "the plain image afterwards")
     assert float((plain(family, OTHERS[0]) - before).abs().max()) > 4 / 255, "the seed does not matter"
 
@@ -152,20 +153,20 @@ def splits(family: Family) -> None:
     """Every way that is cut in two, with what a run keeps in between, ends as the whole one does."""
     sampler = sampler_of(family)
     last, seeds = sampler.schedule.steps, (SEED, OTHERS[0])
-    expected = decoded(sampler, whole(sampler, *seeds))
+    expected = decoded(sampler, whole(sampler, *seeds), *seeds)
     for cut in range(1, last):
         begun = starts(sampler, seeds)
         half = kept(carry(begun, sampler, sampler.noise(seeds), None, cut))
         there = [Particle("denoise", (one,), {"to": cut}, cut, last) for one in begun]
-        same(decoded(sampler, carry(there, sampler, *half, last)[0]), expected, f"cut at {cut} of {last}")
+        same(decoded(sampler, carry(there, sampler, *half, last)[0], *seeds), expected, f"cut at {cut} of {last}")
 
 
 def batch(family: Family) -> None:
     """An image does not depend on its batch mates nor on its place among them."""
     sampler = sampler_of(family)
-    alone = decoded(sampler, whole(sampler, SEED))
+    alone = decoded(sampler, whole(sampler, SEED), SEED)
     for place, seeds in ((0, (SEED, *OTHERS)), (2, (*OTHERS, SEED))):
-        same(decoded(sampler, whole(sampler, *seeds))[place : place + 1], alone, f"at place {place} of 3")
+        same(decoded(sampler, whole(sampler, *seeds), *seeds)[place : place + 1], alone, f"at place {place} of 3")
 
 
 def previews(family: Family) -> str | None:
@@ -245,8 +246,8 @@ def reproducible(family: Family) -> None:
     torch.manual_seed(1)
     before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
     first, second = (sampler_of(family) for _ in range(2))
-    found = decoded(first, whole(first, SEED)), decoded(first, whole(first, SEED))
-    again = decoded(second, whole(second, SEED))
+    found = decoded(first, whole(first, SEED), SEED), decoded(first, whole(first, SEED), SEED)
+    again = decoded(second, whole(second, SEED), SEED)
     after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
     assert torch.equal(found[0], found[1]), "the same seed, another image"
     assert torch.equal(found[0], again), "the same seed in another sampler, another image"
