@@ -23,6 +23,7 @@ from _gpu_pipelines import MODELS, Model
 from gpu import write
 from noisewright import registry
 from noisewright.api import planned
+from noisewright.checking import check
 from noisewright.errors import out_of_memory
 from noisewright.execute import execute
 from noisewright.run.reading import read_journal
@@ -35,6 +36,7 @@ PROMPT = "a prompt that stands for the embeddings"
 BATCHES_EACH = 2
 REPEATS = 2
 BY_HAND = 4
+CHECKED_STEPS = 4
 LARGEST_OF_OTHERS = 8
 
 
@@ -105,7 +107,7 @@ class Measured:
     def ours(self, count: int, batch: int) -> dict[str, Any]:
         plan = planned(
             self.model.pipe, PROMPT, verifier=self.verifier, judge="none", budget=count, batch_size=batch,
-            num_inference_steps=self.model.steps, **self.model.given,
+            num_inference_steps=self.model.steps, no_check=True, **self.model.given,
         )  # fmt: skip
         with tempfile.TemporaryDirectory() as directory:
             with self.clock() as found:
@@ -170,6 +172,12 @@ class Measured:
             sampler.denoise(x, 0, self.model.steps)
         return {"milliseconds_a_step": 1000 * found["seconds"] / self.model.steps, **found}
 
+    def checked(self) -> dict[str, Any]:
+        """What the pipeline is held to, and how long that takes."""
+        with self.clock() as found:
+            said = check(self.model.pipe, PROMPT, seconds=0, num_inference_steps=CHECKED_STEPS, **self.model.given)
+        return {**found, "said": said.to_json()}
+
     def first_call(self, batch: int) -> dict[str, Any]:
         return {"first_seconds": self.bare(batch, batch)["seconds"]}
 
@@ -188,6 +196,7 @@ def measure(measured: Measured) -> None:
     if fastest and hand:
         measured.add("search over by hand", lambda: {"ratio": fastest / hand})
     other = min(largest, LARGEST_OF_OTHERS)
+    measured.add("check", measured.checked)
     measured.add("one segment", lambda: measured.whole(other), batch=other)
     measured.add("a segment a step, states kept", lambda: measured.step_by_step(other, True), batch=other)
     measured.add("a segment a step, states moved", lambda: measured.step_by_step(other, False), batch=other)

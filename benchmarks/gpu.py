@@ -153,7 +153,8 @@ def show(name: str, found: dict[str, Any]) -> None:
         print("  " + ", ".join(f"{found[kind]} {kind}" for kind in ("passed", "failed", "error", "skipped")))
         print("".join(f"  {one}\n" for one in found["not_passed"]), end="")
     for row in found.get("rows", []):
-        cells = [f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()]
+        cells = [f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()
+                 if not isinstance(value, dict)]  # fmt: skip
         print("  " + ", ".join(cells))
     if name == "training":
         for one in TRAINED:

@@ -42,6 +42,7 @@ def search(
     height: int | None = None,
     width: int | None = None,
     frames: int | str | None = None,
+    states: str | None = None,
     solver: str | None = None,
     eta: float | None = None,
     schedule: str | None = None,
@@ -83,6 +84,8 @@ def search(
             baseline and the final rendering are paid from it.
         target: stop as soon as a candidate scores this; with several verifiers a mapping from name to score.
         num_inference_steps, guidance_scale, negative_prompt, height, width: as in diffusers.
+        states: where the pipeline works in half precision: ``model`` (the default) gives its own images to the bit;
+            ``float32`` keeps states in float32 between the steps of our solvers, which can go on from a preview.
         frames: of a video, which frames verifiers see and the PNG shows: a number, spread evenly from the first to the
             last (by default 4), ``"first"``, ``"middle"`` or ``"last"``; the score is the mean over them.
         search_steps: search with this many steps and render the winner with ``num_inference_steps``.

@@ -38,7 +38,7 @@ from noisewright.schemas.typed import as_files
 
 NOT_SETTINGS = (
     "model", "pipeline", "fingerprint", "prompt", "num_inference_steps", "solver", "eta", "schedule", "levels", "dtype",
-    "device", "none", "step_noise", *SOURCE,
+    "device", "none", "step_noise", "states", "lower_order_final", *SOURCE,
 )  # fmt: skip
 """What of a sampler's description is no argument of the pipeline's call."""
 
@@ -206,6 +206,8 @@ def rebuild(
     for solver in solvers:
         steps, model_name = made["num_inference_steps"], made["model"]
         given = {"num_inference_steps": steps, "solver": solver, "schedule": levels, "model": model_name, **named}
+        if made["dtype"] in ("bfloat16", "float16"):
+            given["states"] = made.get("states", "float32")
         sampler = registry.make_sampler(pipe, made["prompt"], {**given, "pipe_kwargs": settings})
         rebuilt = {key: sampler.description[key] for key in ("solver", "eta", "schedule")}
         if all(rebuilt[key] == made[key] for key in rebuilt):

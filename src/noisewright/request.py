@@ -45,6 +45,7 @@ from noisewright.schemas.request import (
     Name,
     Negative,
     Real,
+    States,
     Weights,
     Whole,
     check_prompt,
@@ -203,6 +204,7 @@ class Request(BaseModel):
         "a schedule as a name or a file"
     )
     force: Flag = is_("force as True or False", False)
+    states: States | None = is_("states model or float32")
     no_check: Flag = is_("no_check as True or False", False)
     seed: Whole = is_("a seed in [0, 2**63 - 2**32)", 0, ge=0, le=LARGEST_SEED - 2**32)
     ensemble: Name | Weights = is_("an ensemble as a name, or a weight for each verifier by name", "rank")
@@ -342,6 +344,8 @@ def _of_before(value: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("verifier", "judge", "budget"):
         if found.get(name) == []:
             found[name] = None
+    if "states" not in found and found.get("dtype") in ("bfloat16", "float16"):
+        found["states"] = "float32"  # as solvers of ours kept them whatever the model's precision
     return found
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from diffusers import DDIMScheduler
 
 import misbehaving
 import noisewright as nw
@@ -66,8 +67,9 @@ def test_no_check_is_recorded_and_said(tmp_path):
     assert "checked" not in held
 
 
-def test_resume_believes_what_the_run_has_checked(tmp_path):
-    pipe = quiet(misbehaving.made(misbehaving.OwnLoop, misbehaving.unequal()))
+def test_resume_believes_what_the_run_has_checked(tmp_path, monkeypatch):
+    monkeypatch.setattr(DDIMScheduler, "step", misbehaving.other_step)
+    pipe = quiet(tiny.sd())
     search(pipe, out=tmp_path / "run")
     verdicts.forget()
     for file in (tmp_path / "cache" / "noisewright" / "verdicts").iterdir():
@@ -107,16 +109,15 @@ def test_a_pipeline_that_leaks_in_the_batch_makes_one_image_at_a_time():
     made = plan(pipe, batch_size=8)
     assert made.batch_size == made.spec["batch_size"] == 1
     assert any("one image at a time" in text for text in made.warnings)
-    counted = passes(pipe)
     found = search(pipe)
-    assert set(counted) == {2}  # guidance's two
     generator = torch.Generator("cpu").manual_seed(0)
     alone = pipe(PROMPT, num_inference_steps=4, generator=generator).images[0]
     assert list(found.baseline.image.getdata()) == list(alone.getdata())
 
 
-def test_a_scheduler_that_our_solver_does_not_equal_takes_its_own_steps(tmp_path):
-    pipe = misbehaving.made(misbehaving.OwnLoop, misbehaving.unequal())
+def test_a_scheduler_that_our_solver_does_not_equal_takes_its_own_steps(monkeypatch):
+    monkeypatch.setattr(DDIMScheduler, "step", misbehaving.other_step)
+    pipe = quiet(tiny.sd())
     made = plan(pipe)
     assert made.sampler.solver is None
     assert made.spec["sampler"]["solver"] == "DDIMScheduler"
@@ -148,7 +149,7 @@ def test_samplers_split_where_nothing_says_otherwise():
 
 
 def test_a_plain_call_that_fails_is_the_persons():
-    with pytest.raises(ValueError, match="a plain call that fails: LookupError: the moon"):
+    with pytest.raises(ValueError, match="LookupError: the moon"):
         search(misbehaving.made(misbehaving.Fails))
 
 

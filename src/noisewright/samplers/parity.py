@@ -101,7 +101,7 @@ def on_its_own(sampler: PipelineSampler, steps: int, solver: Any = None) -> Pipe
     other = copy.copy(sampler)
     caller = replace(sampler._caller, meter=Meter(), drawing={}, warnings=[], flags=[], reached=None)
     other._caller, other.meter, other.warnings, other.flagged = caller, caller.meter, caller.warnings, []
-    other._given_schedule = None
+    other._given_schedule, other._native, other.resident = None, False, False
     other._prepare(steps, solver)
     return other
 
@@ -117,9 +117,7 @@ def few_steps(sampler: PipelineSampler, solver: Any = None, least: int = STEPS) 
     for steps in numbers:
         try:
             found = on_its_own(sampler, steps, solver)
-        except UnsupportedPipeline:
-            raise
-        except ValueError:
+        except ValueError:  # too few of them for a part, say
             continue
         if found.schedule.steps >= least:
             return found
@@ -182,6 +180,7 @@ class _Proof:
     images: int = 0
     apart: dict[Way, float] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
+    failed: dict[Way, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def verdict(self) -> Verdict:
@@ -194,12 +193,17 @@ class _Proof:
                 raise
             self.trial, self.compared = few_steps(self.sampler, self.sampler.given_solver), False
             self.notes.append(f"the plain image of {self.kind} was not compared: {first_line(error, 200)}")
-        self.marks = marks_of(self.trial.schedule.steps)
+        self.marks = marks_of(self.trial.schedule.steps) if self.trial.can_split else []
+        if not self.trial.can_split:
+            self.notes.append(
+                f"{self.kind} is run from start to end only: its own parts (a cache, guidance with momentum) keep what "
+                "no state holds from step to step; searches that change states on their way are refused"
+            )
         self.scheduler = type(self.sampler._found.scheduler).__name__
         self.native = None if self.trial.solver is not None else self.trial
         self.plain = self._reference()
         own = self.trial.solver is None
-        first = Way(native=own, batch=True, split=bool(self.marks))
+        first = Way(native=own, batch=True, split=bool(self.marks) and self.trial.can_split)
         if self._try(first) <= EQUAL:
             return self._ended(first)
         return self._diagnosed(first)
@@ -248,7 +252,8 @@ class _Proof:
         except (KeyboardInterrupt, PipelineBusy):
             raise
         except Exception as error:
-            self.said.append("out of memory" if out_of_memory(error) else _said(error))
+            self.failed[way] = "out of memory" if out_of_memory(error) else _said(error)
+            self.said.append(self.failed[way])
         return self.apart[way]
 
     def _natively(self) -> PipelineSampler:
@@ -267,7 +272,7 @@ class _Proof:
             for batch, split, whole in WAYS:
                 if whole and self.trial.entry.whole:
                     continue
-                way = Way(native, batch, split and bool(self.marks), whole)
+                way = Way(native, batch, split and bool(self.marks) and self.trial.can_split, whole)
                 if self._try(way) <= near:
                     return self._ended(way, near)
         return self._ended(None, near, refused=self._why_refused())
@@ -352,8 +357,8 @@ class _Proof:
             self._explain(way)
         return Verdict(
             solver=ours, solver_apart=self._best(False), native_apart=self._best(True), tolerance=near,
-            split=held.split or not self.marks, batch=held.batch, native=held.native and ours is not None,
-            whole=held.whole,
+            split=trial.can_split and (held.split or not self.marks), batch=held.batch,
+            native=held.native and ours is not None, whole=held.whole,
             stochastic=trial.stochastic, notes=tuple(dict.fromkeys(self.notes)),
             ran={
                 "steps": trial.schedule.steps, "split_at": list(self.marks), "images": self.images,
@@ -374,22 +379,21 @@ class _Proof:
 
         def off(other: Way) -> str:
             apart = self.apart.get(other, OUTCOME_UNKNOWN)
-            return f"{apart:g}/255 off" if math.isfinite(apart) else self.said[0] if self.said else "which failed"
+            if math.isfinite(apart):
+                return f"its image is {apart:g}/255 off"
+            return f"none is made ({self.failed[other]})" if other in self.failed else "none is made"
 
         if way.native and ours:
             self.notes.append(
-                f"{self.kind} is run with its own {self.scheduler}: with solver {ours} of noisewright's its image is "
-                f"{off(Way(False, False, False))}"
+                f"{self.kind} is run with its own {self.scheduler}: with solver {ours} of noisewright's "
+                f"{off(next((one for one in self.apart if not one.native), Way(False, False, False)))}"
             )
         if not way.split and self.marks:
-            self.notes.append(
-                f"{self.kind} is run from start to end only: cut on its way its image is "
-                f"{off(replace(way, split=True))}; searches that change states on their way are refused"
-            )
+            why = f"cut on its way {off(replace(way, split=True))}"
+            why = why if self.trial.can_split else "something in it goes on from step to step"
+            self.notes.append(f"{self.kind} is run from start to end only: {why}; searches that need more are refused")
         if not way.batch:
-            self.notes.append(
-                f"{self.kind} makes one image at a time: beside another its image is {off(replace(way, batch=True))}"
-            )
+            self.notes.append(f"{self.kind} makes one image at a time: beside another {off(replace(way, batch=True))}")
 
 
 def _said(error: BaseException) -> str:

@@ -14,7 +14,6 @@ For one public ``pipe(...)`` call, ``pipe.scheduler`` is swapped for a probe: a 
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -24,17 +23,18 @@ import torch
 from torch import Tensor
 
 from noisewright.diffusion.schedule import KINDS, Schedule
-from noisewright.diffusion.schedules import Rule, rule_of
-from noisewright.diffusion.solvers import AnySolver, advance, asks_once, eta_of, memory, nfe
+from noisewright.diffusion.schedules import Rule
+from noisewright.diffusion.solvers import AnySolver, advance, asks_once, memory, nfe
 from noisewright.errors import NotDifferentiable, UnsupportedPipeline
 from noisewright.outside.messages import short
 from noisewright.samplers import alone, segments
 from noisewright.samplers.calling import Caller
 from noisewright.samplers.condition import check_call, condition_of
+from noisewright.samplers.described import steps_described
 from noisewright.samplers.entry import Entry
 from noisewright.samplers.fingerprint import Fingerprint, fingerprint
 from noisewright.samplers.identity import canonical, copied
-from noisewright.samplers.levels import begins_anywhere, has_midpoints, step_arguments
+from noisewright.samplers.levels import begins_anywhere, has_midpoints
 from noisewright.samplers.load import best_device as best_device
 from noisewright.samplers.load import load_pipeline as load_pipeline
 from noisewright.samplers.lora import source_recorded
@@ -97,45 +97,25 @@ class PipelineSampler:
     """
 
     def __init__(
-        self,
-        pipe: Any,
-        prompt: str | None = None,
-        *,
-        num_inference_steps: int,
-        class_label: str | int | None = None,
-        guidance_scale: float | None = None,
-        negative_prompt: str | None = None,
-        prompt_embeds: Tensor | None = None,
-        pooled_prompt_embeds: Tensor | None = None,
-        negative_prompt_embeds: Tensor | None = None,
-        negative_pooled_prompt_embeds: Tensor | None = None,
-        height: int | None = None,
-        width: int | None = None,
-        solver: AnySolver | None = None,
-        schedule: Schedule | Rule | str | None = None,
-        model: str | None = None,
-        pipe_kwargs: dict[str, Any] | None = None,
-        entered: Any = None,
-        states: str = "model",
-        native: bool = False,
-    ) -> None:
+        self, pipe: Any, prompt: str | None = None, *, num_inference_steps: int, class_label: str | int | None = None,
+        guidance_scale: float | None = None, negative_prompt: str | None = None, prompt_embeds: Tensor | None = None,
+        pooled_prompt_embeds: Tensor | None = None, negative_prompt_embeds: Tensor | None = None,
+        negative_pooled_prompt_embeds: Tensor | None = None, height: int | None = None, width: int | None = None,
+        solver: AnySolver | None = None, schedule: Schedule | Rule | str | None = None, model: str | None = None,
+        pipe_kwargs: dict[str, Any] | None = None, entered: Any = None, states: str = "model", native: bool = False,
+    ) -> None:  # fmt: skip
         self._found = pipe
         self.pipe = _with_scheduler(pipe if entered is None else entered)
         self.prompt, self.class_label = condition_of(pipe, prompt, class_label)
         embeds = {
-            "prompt_embeds": prompt_embeds,
-            "pooled_prompt_embeds": pooled_prompt_embeds,
+            "prompt_embeds": prompt_embeds, "pooled_prompt_embeds": pooled_prompt_embeds,
             "negative_prompt_embeds": negative_prompt_embeds,
             "negative_pooled_prompt_embeds": negative_pooled_prompt_embeds,
-        }
+        }  # fmt: skip
         settings = {
-            "guidance_scale": guidance_scale,
-            "negative_prompt": negative_prompt,
-            "height": height,
-            "width": width,
-            **{name: one for name, one in embeds.items() if one is not None},
-            **(pipe_kwargs or {}),
-        }
+            "guidance_scale": guidance_scale, "negative_prompt": negative_prompt, "height": height, "width": width,
+            **{name: one for name, one in embeds.items() if one is not None}, **(pipe_kwargs or {}),
+        }  # fmt: skip
         explicit, kind = tuple(pipe_kwargs or {}), type(pipe).__name__
         check_call(self.pipe, kind, settings, explicit)
         self._recorded = {key: canonical(value, key) for key, value in settings.items()}
@@ -210,14 +190,18 @@ class PipelineSampler:
 
     @property
     def differentiable(self) -> bool:
-        able = self.solver is not None and not self.solver.stochastic
         inside = self.entry.composes or swaps_processors(self.pipe) or remembers_inside(self.pipe)
-        return able and not inside
+        return self.solver is not None and not self.solver.stochastic and not inside
 
     @property
     def entry(self) -> Entry:
         """How states get into the pipeline's call and out of it."""
         return self._prepared.entry
+
+    @property
+    def rounds(self) -> bool:
+        """Whether the pipeline's own loop keeps its states in half precision."""
+        return self.entry.rounds(self.pipe.dtype)
 
     @property
     def draws_inside(self) -> bool:
@@ -237,9 +221,6 @@ class PipelineSampler:
         if self._fingerprint is None:
             self._fingerprint = fingerprint(self._found)
         label = {} if self.class_label is None else {"class_label": self.class_label}
-        given = self._given_schedule
-        held = given.to_json() if isinstance(given, Schedule) else None if given is None else rule_of(given).name
-        levels = {} if held is None else {"levels": held}
         found = {
             "model": self._model,
             "pipeline": type(self._found).__name__,
@@ -247,16 +228,7 @@ class PipelineSampler:
             "prompt": self.prompt,
             **label,
             **copied(self._recorded),
-            "num_inference_steps": self._prepared.steps,
-            "solver": self.solver.name if self.solver is not None else type(self.pipe.scheduler).__name__,
-            "eta": self._eta,
-            "schedule": self.schedule.digest,
-            **levels,
-            **self._unlike_before(),
-            **self._source,
-            "dtype": str(self.pipe.dtype).removeprefix("torch."),
-            **self._rounding(),
-            "device": str(self.device),
+            **steps_described(self._caller, self._prepared, self._given_schedule, self._source),
         }
         about = Description(found)
         own = {key: value for key, value in self._caller.settings.items() if key not in _AFTER_SETTINGS}
@@ -267,27 +239,6 @@ class PipelineSampler:
     def _between(self) -> torch.device:
         """Where states are between calls."""
         return self.device if self.resident else CPU
-
-    def _rounding(self) -> dict[str, Any]:
-        """What records say of the precision of states; nothing where it makes no difference, or is as it always was."""
-        half = self.entry.rounds(self.pipe.dtype)
-        return {"states": "model"} if half and self.solver is not None and self._states == "model" else {}
-
-    @property
-    def _eta(self) -> float | None:
-        """The solver's, or what the pipeline passes to a scheduler whose own default is another."""
-        if self.solver is not None:
-            return eta_of(self.solver)
-        return step_arguments(self._prepared.scheduler, self._prepared.passed).get("eta")
-
-    def _unlike_before(self) -> dict[str, Any]:
-        """What tells a run from one of version 0.1 that was recorded with the same words and did something else."""
-        accepted, settings = inspect.signature(type(self.pipe).__call__).parameters, self._caller.settings
-        explicit = self._caller.explicit
-        none = [name for name in explicit if settings[name] is None and accepted[name].default is not None]
-        chance = self._prepared.chance
-        late = self.solver is None and chance.matters and not chance.from_start
-        return {**({"none": none} if none else {}), **({"step_noise": "seeded"} if late else {})}
 
     # The same on other levels
 
@@ -354,9 +305,7 @@ class PipelineSampler:
                 return segments.denoise_natively(
                     self._caller, self._prepared, x, start, stop, state, noise, seeds, origins, self._between
                 )
-            return segments.denoise(
-                self._caller, self._prepared, x, start, stop, state, noise, origins, self._between
-            )
+            return segments.denoise(self._caller, self._prepared, x, start, stop, state, noise, origins, self._between)
 
         self.reached = self._caller.reached = None
         try:
@@ -395,8 +344,7 @@ class PipelineSampler:
         drawn = None if noise is None else lambda at: noise(at).to(x.device)
         clean, state = clean.to(x.device), there(state, x.device)
         x, state = advance(self.solver, self.schedule, x, index, clean, state, drawn)
-        dtype = self.entry.dtype or self.pipe.dtype
-        return (x if self._states == "float32" else x.to(dtype).float()), state
+        return self._prepared.rounded(x, self.entry.dtype or self.pipe.dtype), state
 
     def predict(self, x: Tensor, index: int, origins: Sequence[int | None] | None = None) -> Tensor:
         self._check_split(index, index + 1)

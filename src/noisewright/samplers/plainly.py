@@ -15,6 +15,7 @@ from torch import Tensor
 from noisewright.samplers import chance
 from noisewright.samplers.arguments import call_parameters
 from noisewright.samplers.calling import Caller
+from noisewright.samplers.condition import placed_embeds
 from noisewright.samplers.identity import copied
 from noisewright.samplers.optional import KnowsPlainCall, ShowsOtherwise
 from noisewright.samplers.protocol import quantise
@@ -41,7 +42,7 @@ def plain_images(
         Exception: whatever the pipeline raises.
     """
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-    given = plain_arguments(pipe, caller, len(seeds))
+    given = plain_arguments(pipe, entered, caller, len(seeds))
     given |= {
         "generator": generators[0] if len(seeds) == 1 else generators, "num_inference_steps": steps,
         "output_type": output_type,
@@ -60,12 +61,13 @@ def plain_images(
     return (found.float().cpu() if output_type == "latent" else quantise(found.cpu())), any(map(bool, flags))
 
 
-def plain_arguments(pipe: Any, caller: Caller, count: int) -> dict[str, Any]:
+def plain_arguments(pipe: Any, entered: Any, caller: Caller, count: int) -> dict[str, Any]:
     """The arguments of a plain call for ``count`` images, but for steps, generators and the kind of output."""
     accepted = {one.name for one in call_parameters(pipe)}
     given: dict[str, Any] = {
         key: copied(value) for key, value in caller.settings.items() if value is not None or key in caller.explicit
     }
+    given.update(placed_embeds(given, caller.device, entered.dtype))
     embedded = given.get("prompt_embeds") is not None
     if caller.class_label is not None:
         given["class_labels"] = [caller.class_label] * count

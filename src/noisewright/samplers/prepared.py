@@ -61,9 +61,9 @@ class Prepared:
     skipped: int = 0
     states: str = "model"
 
-    def rounded(self, now: torch.Tensor, sample: torch.Tensor) -> torch.Tensor:
+    def rounded(self, now: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """States after a step as the loop has them, in its own precision, where they are not to be kept in float32."""
-        return now if self.states == "float32" else now.to(sample.dtype).float()
+        return now if self.states == "float32" else now.to(dtype).float()
 
     def seam(self, pipe: Any, start: int, stop: int, on_step: Any, by_index: Sequence[Sequence[float]] = ()) -> Seam:
         """A seam whose loop takes the steps from index ``start`` to ``stop``, and no others.
@@ -86,7 +86,7 @@ class Prepared:
         if not self.entry.whole:
             return Seam(pipe.scheduler, own[first:last], on_step)
         seam = self.loop(pipe, on_step)
-        if not self.entry.composes:
+        if self.solver is not None and self.places == len(self.scheduler.timesteps) and not self.entry.composes:
             seam.times = own
         seam.first, seam.last = first, last
         return seam
@@ -131,7 +131,8 @@ def prepare(
     rounds = states == "model" and entry.rounds(caller.pipe.dtype)
     own = native or (rounds and schedule is None)  # to the bit, where each step is rounded
     rule = solver or (None if own else equal_solver(levels, seam.prepared, passed, seam.scales))
-    if entry.composes or entry.edits:
+    part = found.places < len(seam.prepared.timesteps)
+    if entry.composes or entry.edits or part:
         rule = _within(caller, entry, levels, rule, solver, schedule)
     if schedule is not None and rule is None:
         raise ValueError(
@@ -158,6 +159,7 @@ def _within(
         UnsupportedPipeline: where another solver or schedule was asked for than can go there.
     """
     what = "composes its starting state of an image and noise" if entry.composes else "changes states between steps"
+    what = what if entry.composes or entry.edits else "leaves out a part of its schedule"
     if schedule is not None:
         raise UnsupportedPipeline(f"expected no schedule for {caller.kind}, which {what} at its own levels")
     own = levels.schedule.alpha == levels.native.alpha and levels.schedule.t == levels.native.t

@@ -52,7 +52,9 @@ def check_components(pipe: Any, kind: str, settings: Mapping[str, Any]) -> None:
     parts = getattr(pipe, "components", {})
     if isinstance(pipe, HasBlocks):  # whose blocks are of more kinds of call than one
         parts = {name: one for name, one in parts.items() if name in OF_EVERY_CALL}
-    optional = {*getattr(pipe, "_optional_components", ()), *MAY_BE_LEFT_OUT}
+    made_with = inspect.signature(type(pipe).__init__).parameters.values()
+    left_out = [one.name for one in made_with if one.default is None]
+    optional = {*getattr(pipe, "_optional_components", ()), *left_out, *MAY_BE_LEFT_OUT}
     encoded = settings.get("prompt_embeds") is not None
     texts = [name for name in parts if name.startswith("text_encoder")]
     if texts and all(parts[name] is None for name in texts):

@@ -107,13 +107,14 @@ class Seam:
     def calls_back(self, place: int) -> bool:
         """Whether a function of the person's is called after the step at a place.
 
-        Each segment is one loop, and a state is what its last step gave: the function sees it in the segment that goes
-        on from there, or in the one that decodes it, so once in all.
+        A state is what a segment's last step gave: the function sees it in the segment that goes on from there, or in
+        the loop that decodes it. What comes before a segment is gone through again, since the function may have changed
+        more than the state. A way in one piece calls it once for each step.
         """
         if self.walked:
             return False
-        last = self.last if self.last == self.first else self.last - 1
-        return self.first - 1 <= place < last
+        decodes = self.first == self.last
+        return place == self.last - 1 if decodes else place < self.last - 1
 
     def prepare(self, device: Any, given: dict[str, Any]) -> None:
         """Run ``set_timesteps`` on a copy of the scheduler, as the call asked for it."""

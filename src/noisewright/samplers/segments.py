@@ -46,12 +46,12 @@ def starting_noise(caller: Caller, prepared: Prepared, generators: list[torch.Ge
         return x.detach().float().cpu()
     scale = seam.init_scale
     seam = prepared.loop(caller.pipe, None)
-    begun(caller, seam, generators)
+    first = begun(caller, seam, generators)
     if entry.composes and seam.draws is not None:
         return seam.draws.noise(entry.place)
-    if seam.begun is None:
-        raise UnsupportedPipeline(f"{caller.kind} has no prepare_latents, where its noise could be read")
-    return (entry.scale * scale * seam.begun).detach().float().cpu()
+    x = entry.scale * seam.begun if first is None and seam.begun is not None else first
+    assert x is not None  # noqa: S101 - one of the two was there
+    return (scale * x).detach().float().cpu()
 
 
 def decoded(caller: Caller, prepared: Prepared, x: Tensor, seeds: Seeds = None, *, traced: bool = False) -> Tensor:
@@ -135,7 +135,7 @@ def denoise(
             seen = step.send(found)
         except StopIteration as done:
             now, state = done.value
-            seen = now = prepared.rounded(now, sample)
+            seen = now = prepared.rounded(now, sample.dtype)
             step = None
             index += 1
             caller.reached = index, now, _joined(unit, state)  # at once, whatever comes between

@@ -28,6 +28,10 @@ OF_IMAGE_TO_IMAGE = ("strength", "denoising_start")
 class HasBars(Protocol):
     """A block with a loop, which shows a progress bar."""
 
+    def plain_arguments(self, given: dict[str, Any]) -> dict[str, Any]:
+        """What the modular pipeline itself is called with for the same images."""
+        return {**given, "output": "images"}
+
     def set_progress_bar_config(self, **config: Any) -> None: ...
 
 

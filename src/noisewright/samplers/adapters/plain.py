@@ -49,6 +49,7 @@ def plain(
     negative_prompt_embeds: Tensor | None = None,
     negative_pooled_prompt_embeds: Tensor | None = None,
     entered: Any = None,
+    states: str | None = None,
     made: Callable[..., PipelineSampler] = PipelineSampler,
 ) -> PipelineSampler:
     """The :class:`~.PipelineSampler` of a pipeline; without a number of steps it takes the pipeline's own.
@@ -66,7 +67,8 @@ def plain(
         sampler = made(
             pipe, prompt, num_inference_steps=steps, class_label=class_label, guidance_scale=guidance_scale,
             negative_prompt=negative_prompt, height=height, width=width, solver=solver, schedule=schedule, model=model,
-            pipe_kwargs=pipe_kwargs, entered=entered, **{name: one for name, one in embeds.items() if one is not None},
+            pipe_kwargs=pipe_kwargs, entered=entered, states=states or "model",
+            **{name: one for name, one in embeds.items() if one is not None},
         )  # fmt: skip
     except ValueError as error:
         found = said_of_size(error, type(pipe).__name__, height, width)

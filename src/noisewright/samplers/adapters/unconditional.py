@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import wraps
 from inspect import signature
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from diffusers import ConsistencyModelPipeline, DDIMPipeline, DDPMPipeline, DiffusionPipeline, LDMPipeline, PNDMPipeline
@@ -20,7 +20,7 @@ from torch import Tensor
 from noisewright.samplers.adapters.plain import plain
 from noisewright.samplers.pipeline import PipelineSampler
 
-Generators = torch.Generator | list[torch.Generator] | None
+Generators: TypeAlias = torch.Generator | list[torch.Generator] | None
 
 
 def _loop(
