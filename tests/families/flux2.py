@@ -8,6 +8,7 @@ import torch
 from diffusers import (
     AutoencoderKLFlux2,
     FlowMatchEulerDiscreteScheduler,
+    Flux2KleinKVPipeline,
     Flux2KleinPipeline,
     Flux2Pipeline,
     Flux2Transformer2DModel,
@@ -55,6 +56,12 @@ def klein() -> Flux2KleinPipeline:
     return Flux2KleinPipeline(text_encoder=text_encoder, tokenizer=letters(CHAT), **parts(False))
 
 
+def klein_kv() -> Flux2KleinKVPipeline:
+    """It reads the image in its first step and remembers what it read."""
+    parts = {name: one for name, one in klein().components.items() if name != "is_distilled"}
+    return Flux2KleinKVPipeline(**parts)
+
+
 def call(**more: Any) -> dict[str, Any]:
     return {"height": 32, "width": 32, "text_encoder_out_layers": LAYERS, **more}
 
@@ -65,6 +72,10 @@ def call_dev() -> dict[str, Any]:
 
 def call_klein() -> dict[str, Any]:
     return call(guidance_scale=4.0, max_sequence_length=64)
+
+
+def call_kv() -> dict[str, Any]:
+    return call(max_sequence_length=64, image=picture(64))
 
 
 def call_edit() -> dict[str, Any]:
@@ -78,6 +89,10 @@ FAMILIES = (
     Family(
         "flux2-klein", "FLUX.2 klein", ("Flux2KleinPipeline",), klein, call=call_klein,
         models=("black-forest-labs/FLUX.2-klein-4B", "black-forest-labs/FLUX.2-klein-9B"),
+    ),
+    Family(
+        "flux2-klein-kv", "FLUX.2 klein that remembers an image", ("Flux2KleinKVPipeline",), klein_kv, call=call_kv,
+        models=("black-forest-labs/FLUX.2-klein-9b-kv",),
     ),
     Family("flux2-klein-edit", "FLUX.2 klein with an image", ("Flux2KleinPipeline",), klein, call=call_edit),
 )  # fmt: skip

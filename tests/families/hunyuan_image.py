@@ -56,7 +56,7 @@ def call() -> dict[str, Any]:
 
 
 def call_distilled() -> dict[str, Any]:
-    return {"height": 32, "width": 32, "distilled_guidance_scale": 3.25}
+    return {"height": 32, "width": 32}
 
 
 FAMILIES = (

@@ -114,7 +114,8 @@ def test_steps_beside_levels_one_by_one():
     pipe = tiny.sd(EulerDiscreteScheduler.from_config(tiny.sd().scheduler.config))
     levels = {"sigmas": [14.0, 2.0, 0.5]}
     assert [one for one in warned(pipe, **levels) if one.startswith("num_inference_steps has no effect")]
-    assert warned(pipe, num_inference_steps=None, **levels) == []
+    said = warned(pipe, num_inference_steps=None, **levels)  # it ends in noise, which the decoder makes much of
+    assert [one for one in said if "is run with its own EulerDiscreteScheduler" not in one] == []
     with pytest.raises(ValueError, match="beside sigmas"):
         warned(pipe, num_inference_steps=None, search_steps=2, **levels)
 

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 def check(
     first: Annotated[
         str | None,
-        typer.Argument(metavar="[MODEL]", help="As --model takes it, unless that is given.", show_default=False),
+        typer.Argument(metavar="MODEL", help="As --model takes it, unless that is given.", show_default=False),
     ] = None,
     second: Annotated[
         str | None,
-        typer.Argument(metavar="[PROMPT]", help="By default some prompt, or class 0.", show_default=False),
+        typer.Argument(metavar="PROMPT", help="By default some prompt, or class 0.", show_default=False),
     ] = None,
     model: Annotated[
         str | None,

@@ -148,7 +148,7 @@ class Caller:
             given["class_labels"] = [self.class_label] * count
         elif "num_images_per_prompt" in accepted:
             given["num_images_per_prompt"] = count
-            given.update({} if "prompt_embeds" in embeds else {"prompt": self.prompt})
+            given.update({"prompt": self.prompt} if "prompt" in accepted and "prompt_embeds" not in embeds else {})
         else:
             given.update({name: _repeated(value, count) for name, value in embeds.items()})
             given.update({} if "prompt_embeds" in embeds else {"prompt": [self.prompt] * count})

@@ -19,9 +19,10 @@ def is_class_conditional(pipe: Any) -> bool:
 
 
 def is_unconditional(pipe: Any) -> bool:
-    """Whether a pipeline is told nothing but how many images to make."""
+    """Whether a pipeline is told nothing but how many images to make, or by embeddings of an image alone."""
     accepted = inspect.signature(type(pipe).__call__).parameters
-    return "batch_size" in accepted and "prompt" not in accepted and not is_class_conditional(pipe)
+    told = "prompt" in accepted or is_class_conditional(pipe)
+    return not told and ("batch_size" in accepted or "image_embeds" in accepted)
 
 
 def labels_of(pipe: Any, card: Sequence[str] | Mapping[str, int] | None = None) -> dict[str, int]:

@@ -87,7 +87,7 @@ def check_call(pipe: Any, kind: str, settings: Mapping[str, Any], explicit: Sequ
     check_components(pipe, kind, settings)
     check_images(pipe, kind, settings)
     missing = [name for name in NEEDED if name not in accepted]
-    if not {"prompt", "class_labels"} & set(accepted):
+    if not {"prompt", "class_labels", "image_embeds"} & set(accepted):
         missing.insert(0, "prompt")
     if "latents" not in accepted and not hasattr(pipe, "prepare_latents"):
         missing.insert(0, "latents")

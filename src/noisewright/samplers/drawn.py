@@ -58,6 +58,13 @@ class Draws(TorchFunctionMode):
         """Whether all generators drew as often."""
         return len({len(row) for row in self.drawn}) < 2
 
+    def more_than_one(self, generator: torch.Generator) -> bool:
+        """Whether the first generator, which began with the seed 0, drew more than one noise here and elsewhere."""
+        again = torch.Generator("cpu").manual_seed(0)
+        for one in self.drawn[0]:
+            torch.randn(one.shape, generator=again, dtype=one.dtype)
+        return len(self.drawn[0]) > 1 or not torch.equal(again.get_state(), generator.get_state())
+
     def noise(self, place: int) -> Tensor:
         """What was drawn at a place, (batch, ...), float32 on the CPU."""
         return torch.cat([row[place] for row in self.drawn]).detach().float().cpu()

@@ -28,7 +28,16 @@ WALKED = ("strength", "denoising_start", "denoising_end")
 """Arguments of a call that let its loop take a part of the schedule only."""
 
 OURS = ("diffusers.", "noisewright.")
-"""Packages whose pipelines' loops are known not to look at a step's place, where no argument makes them."""
+"""Packages whose pipelines are known by the names of their classes."""
+
+PLACE_FREE = (
+    "StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline", "FluxPipeline", "ChromaPipeline",
+    "PixArtAlphaPipeline", "PixArtSigmaPipeline", "SanaPipeline", "AuraFlowPipeline", "QwenImagePipeline",
+    "CogView4Pipeline", "HunyuanDiTPipeline", "DiTPipeline", "LatentDiTPipeline", "ClassConditionalFlowPipeline",
+    "WanPipeline", "LTXPipeline", "CogVideoXPipeline",
+)  # fmt: skip
+"""Pipelines whose loops do not look at a step's place where no argument makes them (``tests/families``): a segment can
+be a loop of its own, which is a little cheaper."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,7 @@ class Entry:
 
     def rounds(self, dtype: torch.dtype) -> bool:
         """Whether the loop of a pipeline of a precision keeps its states in less than float32."""
-        return torch.finfo(self.dtype or dtype).bits < 32
+        return min(torch.finfo(one).bits for one in (self.dtype or dtype, dtype)) < 32  # steps are in the network's
 
     @property
     def composes(self) -> bool:
@@ -80,6 +89,7 @@ class Walk:
         latents: what the call gave for ``output_type="latent"``.
         drawn: the place of the first generator's last draw of the starting noise; None where it drew none.
         alike: whether all generators drew as often.
+        draws: whether they drew more than the starting noise.
     """
 
     times: list[float] = field(default_factory=list)
@@ -88,6 +98,7 @@ class Walk:
     latents: Tensor | None = None
     drawn: int | None = None
     alike: bool = True
+    draws: bool = False
 
     @property
     def edits(self) -> bool:
@@ -120,7 +131,8 @@ def ratio_of(one: Tensor, other: Tensor) -> float | None:
 
 def keeps_place(kind: type, explicit: Sequence[str]) -> bool:
     """Whether a step of a pipeline's loop may depend on where it stands in it."""
-    return not kind.__module__.startswith(OURS) or any(name not in INNOCENT for name in explicit)
+    known = kind.__module__.startswith(OURS) and kind.__name__ in PLACE_FREE
+    return not known or any(name not in INNOCENT for name in explicit)
 
 
 def must_walk(accepted: Sequence[str], settings: dict[str, Any], kind: type) -> bool:

@@ -62,27 +62,34 @@ def _by_no_step(caller: Caller, steps: int) -> Found:
     latents = _called(caller, seam, [torch.Generator("cpu").manual_seed(0)], steps, "read")
     levels = _levels_of(caller, seam, steps)
     entry = _entry(caller, seam.begun, latents)
-    if seam.begun is not None and not _taken_as_given(caller, seam.begun):
-        entry = replace(entry, by="prepared")
+    if seam.begun is not None:
+        taken, draws = _taken_as_given(caller, seam.begun)
+        entry = replace(entry, by="latents" if taken else "prepared", draws=draws)
     return Found(seam, levels, entry, len(seam.prepared.timesteps))
 
 
-def _taken_as_given(caller: Caller, begun: Tensor) -> bool:
-    """Whether a call that is given as ``latents`` what it prepared itself begins with the same."""
-    seam = Seam(caller.pipe.scheduler, torch.empty(0), None)
+def _taken_as_given(caller: Caller, begun: Tensor) -> tuple[bool, bool]:
+    """Whether a call that is given as ``latents`` what it prepared itself begins with the same, and draws all the same.
+
+    Where it does not begin with the same, nothing is known of what it draws.
+    """
+    seam, generator = Seam(caller.pipe.scheduler, torch.empty(0), None), torch.Generator("cpu").manual_seed(0)
+    fresh = generator.get_state()
     caller.entry = replace(caller.entry, by="latents", dtype=begun.dtype, scale=1.0)
     try:
-        caller.alone(lambda: caller.call(seam, begun), "enter")
+        caller.alone(lambda: caller.call(seam, begun, generators=[generator]), "enter")
     except (ValueError, RuntimeError, *WRONG_SETTINGS):
-        return False
-    return seam.begun is not None and torch.equal(seam.begun, begun)
+        return False, True
+    if seam.begun is None or not torch.equal(seam.begun, begun):
+        return False, True
+    return True, not torch.equal(fresh, generator.get_state())
 
 
 def _entry(caller: Caller, begun: Tensor | None, latents: Tensor) -> Entry:
     """What holds for all that enter as latents."""
     known = begun if begun is not None else latents
     place = keeps_place(type(caller.pipe), caller.explicit)
-    return Entry(whole=place or caller.whole, draws=place, dtype=known.dtype)
+    return Entry(whole=place or caller.whole, dtype=known.dtype)
 
 
 def _by_walk(caller: Caller, steps: int, accepted: list[str]) -> Found:
@@ -104,7 +111,7 @@ def _by_walk(caller: Caller, steps: int, accepted: list[str]) -> Found:
     elif scale is None:
         raise UnsupportedPipeline(f"{caller.kind} changes its starting noise before the first step in a way of its own")
     else:
-        entry = replace(entry, scale=scale)
+        entry = replace(entry, scale=scale, draws=walk.draws)
     times = seam.prepared.timesteps.detach().float().cpu().tolist()
     skipped = _first_place(times, walk.times)
     if skipped is None:
@@ -154,6 +161,7 @@ def _walked(caller: Caller, steps: int, count: int = 2) -> tuple[Seam, Walk]:
         caller.meter.forwards = before
     if not walk.times:
         raise UnsupportedPipeline(f"{caller.kind} never calls scheduler.step")
+    walk.draws = draws.more_than_one(generators[0])
     return seam, walk
 
 

@@ -56,13 +56,13 @@ def _listener(tokenizer: Any, heard: list[Read], thread: int) -> Any:
     """A copy of a tokenizer that notes what it cuts; the tokenizer itself where it cannot be copied."""
     kind = type(tokenizer)
 
-    def __call__(self: Any, text: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
+        text = args[0] if args else kwargs.get("text")
         if threading.get_ident() == thread and kwargs.get("truncation") and isinstance(text, (str, list, tuple)):
             for one in [text] if isinstance(text, str) else text:
                 if isinstance(one, str):
                     heard.extend(_cut(tokenizer, one, kwargs.get("max_length")))
-        given = args if text is None else (text, *args)
-        return kind.__call__(self, *given, **kwargs)
+        return kind.__call__(self, *args, **kwargs)
 
     try:
         found = copy.copy(tokenizer)
@@ -148,7 +148,7 @@ def guidance(pipe: Any, given: Mapping[str, Any]) -> tuple[bool | None, str]:
         except (AttributeError, TypeError):
             return None, how
     if name not in accepted:
-        return False, how
+        return (None if getattr(pipe, "guider", None) is not None else False), how
     return (scale > 1 if isinstance(scale, (int, float)) else None), how
 
 

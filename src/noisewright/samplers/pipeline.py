@@ -47,7 +47,7 @@ from noisewright.samplers.protocol import Meter, StepNoise, quantise
 from noisewright.samplers.seam import checkpointed
 from noisewright.samplers.settings import Description, older_settings
 from noisewright.samplers.source import name_of
-from noisewright.samplers.turns import remembers_inside, swaps_processors, turn
+from noisewright.samplers.turns import cuts_gradient, remembers_inside, turn
 
 STATES = ("model", "float32")
 """What precision states are kept in between steps."""
@@ -190,7 +190,7 @@ class PipelineSampler:
 
     @property
     def differentiable(self) -> bool:
-        inside = self.entry.composes or swaps_processors(self.pipe) or remembers_inside(self.pipe)
+        inside = self.entry.composes or cuts_gradient(self.pipe) or remembers_inside(self.pipe)
         return self.solver is not None and not self.solver.stochastic and not inside
 
     @property
@@ -296,6 +296,7 @@ class PipelineSampler:
         if not 0 <= start < stop <= self.schedule.steps:
             raise ValueError(f"expected 0 <= start < stop <= {self.schedule.steps}, got {start} to {stop}")
         self._check_split(start, stop)
+        self._check_origins(origins)
         if self.entry.alone and len(x) > 1:
             self.reached = None
             return alone.denoised(self, x, start, stop, state, noise, seeds, origins)
@@ -323,6 +324,13 @@ class PipelineSampler:
                 f"got the steps from {start} to {stop} of {self.schedule.steps}"
             )
 
+    def _check_origins(self, origins: Sequence[int | None] | None) -> None:
+        if self.entry.draws and origins is None:
+            raise ValueError(
+                f"expected the origins of states, the seeds of the noises that they come from, for "
+                f"{type(self.pipe).__name__}, which draws more than its starting noise, got none"
+            )
+
     def _entered(self, work: Callable[[], Any], verb: str) -> Any:
         """Do ``work``; once more where the loop turns out to change states, after a walk that shows how."""
         try:
@@ -348,6 +356,7 @@ class PipelineSampler:
 
     def predict(self, x: Tensor, index: int, origins: Sequence[int | None] | None = None) -> Tensor:
         self._check_split(index, index + 1)
+        self._check_origins(origins)
         if self.entry.alone and len(x) > 1:
             return alone.predicted(self, x, index, origins)
 
@@ -357,6 +366,7 @@ class PipelineSampler:
         return self._caller.alone(work, "predict", "denoise")
 
     def decode(self, x: Tensor, origins: Sequence[int | None] | None = None) -> Tensor:
+        self._check_origins(origins)
         if self.entry.alone and len(x) > 1:
             images, self.flagged = alone.decoded(self, x, origins)
             return images

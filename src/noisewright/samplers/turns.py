@@ -45,9 +45,17 @@ def remembers_inside(pipe: Any) -> bool:
     return cached or any(getattr(one, "adaptive_projected_guidance_momentum", None) is not None for one in guiders)
 
 
-def swaps_processors(pipe: Any) -> bool:
-    """Whether a call has other attention processors than those that are there when its backward pass runs (PAG)."""
-    return getattr(pipe, "pag_applied_layers", None) is not None
+GRADIENT_CUT = ("HiDreamImagePipeline",)
+"""Pipelines whose networks work without a gradient in a part of them (HiDream's experts)."""
+
+
+def cuts_gradient(pipe: Any) -> bool:
+    """Whether a gradient through a pipeline would be another one.
+
+    So it is where a call has other attention processors than those that are there when its backward pass runs (PAG),
+    and where a part of the network works without a gradient.
+    """
+    return getattr(pipe, "pag_applied_layers", None) is not None or type(pipe).__name__ in GRADIENT_CUT
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noisewright.samplers.optional import can_preview
+from noisewright.samplers.optional import can_preview, draws_inside
 from noisewright.samplers.protocol import Sampler
 
 SEEDS = (3, 0, 7)
@@ -40,7 +40,7 @@ def check_sampler(sampler: Sampler, *, tolerance: float = 1e-4, plain: Callable[
         _same(whole, _denoised(sampler, x, (0, middle, steps)), tolerance, f"states split at step {middle}")
     rows = [_denoised(sampler, x[n : n + 1], (0, steps), SEEDS[n : n + 1]) for n in range(len(SEEDS))]
     _same(whole, torch.cat(rows), tolerance, "states denoised one by one")
-    images = sampler.decode(whole)
+    images = sampler.decode(whole, **_origins(sampler, SEEDS))
     assert images.shape[:2] == (len(SEEDS), 3), f"expected images (3, 3, height, width), got {tuple(images.shape)}"
     _same(images, (images.clamp(0, 1) * 255).round() / 255, 1e-6, "images in [0, 1] in steps of 1/255")
     if plain is not None:
@@ -62,7 +62,7 @@ def _check_counts(sampler: Sampler, x: Tensor, steps: int) -> None:
 
 def _check_previews(sampler: Sampler, x: Tensor, tolerance: float) -> None:
     before = sampler.meter.nfe
-    clean = sampler.predict(x, 0)
+    clean = sampler.predict(x, 0, **_origins(sampler, SEEDS))
     assert sampler.meter.nfe - before == len(x), "a preview does not cost one NFE for each state"
     assert clean.shape == x.shape, f"clean estimates are {tuple(clean.shape)}, states {tuple(x.shape)}"
     if sampler.can_advance:
@@ -75,8 +75,13 @@ def _check_previews(sampler: Sampler, x: Tensor, tolerance: float) -> None:
 def _denoised(sampler: Sampler, x: Tensor, stops: tuple[int, ...], seeds: tuple[int, ...] = SEEDS) -> Tensor:
     state: Any = None
     for start, stop in pairwise(stops):
-        x, state = sampler.denoise(x, start, stop, state, _noise_like(x, seeds), list(seeds))
+        x, state = sampler.denoise(x, start, stop, state, _noise_like(x, seeds), list(seeds), **_origins(sampler, seeds))
     return x
+
+
+def _origins(sampler: Sampler, seeds: tuple[int, ...]) -> dict[str, Any]:
+    """What a sampler takes besides that draws more than starting noises."""
+    return {"origins": list(seeds)} if draws_inside(sampler) else {}
 
 
 def _noise_like(x: Tensor, seeds: tuple[int, ...]) -> Callable[[int], Tensor]:

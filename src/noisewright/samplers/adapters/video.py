@@ -244,7 +244,8 @@ def _draw_again(pipe: Any, given: dict[str, Any]) -> None:
     states, generators = given.get("latents"), given.get("generator")
     if given.get("output_type") == "latent" or states is None or not isinstance(generators, list):
         return
-    if pipe.vae.config.get("timestep_conditioning", False):
+    config = getattr(getattr(pipe, "vae", None), "config", None) or {}
+    if config.get("timestep_conditioning", False):
         for row, generator in zip(states, generators, strict=True):
             torch.randn(tuple(row.shape), generator=generator, device=generator.device)
 
@@ -278,7 +279,7 @@ def _all_frames(pipe: Any) -> Iterator[None]:
         rest = pipe._unpack_latents(after, *size, *patches)[:, :, 1:]
         return SimpleNamespace(prev_sample=rest) if return_dict else (rest,)
 
-    around = object.__new__(type(kind.__name__, (kind,), {"step": step}))
+    around: Any = object.__new__(type(kind.__name__, (kind,), {"step": step}))
     around.__dict__ = own.__dict__
     mine = pipe.__dict__.get("prepare_latents")
     object.__setattr__(pipe, "scheduler", around)
