@@ -25,7 +25,7 @@ from noisewright.samplers.optional import ShowsOtherwise
 from noisewright.samplers.pipeline import PipelineSampler
 from noisewright.samplers.plainly import as_it_was, plain_images
 from noisewright.samplers.protocol import Meter
-from noisewright.samplers.trials import distance, marks_of, seeded_noise, through
+from noisewright.samplers.trials import distance, marks_of, origins_of, seeded_noise, through
 from noisewright.samplers.turns import turn
 from noisewright.samplers.verdict import Verdict
 

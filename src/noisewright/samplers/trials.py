@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from noisewright.samplers.optional import draws_inside
 from noisewright.samplers.pipeline import PipelineSampler
 from noisewright.samplers.protocol import StepNoise
 
