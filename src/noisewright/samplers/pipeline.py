@@ -190,7 +190,7 @@ class PipelineSampler:
 
     @property
     def differentiable(self) -> bool:
-        inside = self.entry.composes or cuts_gradient(self.pipe) or remembers_inside(self.pipe)
+        inside = self.entry.composes or cuts_gradient(self.pipe) or not self.can_split
         return self.solver is not None and not self.solver.stochastic and not inside
 
     @property
