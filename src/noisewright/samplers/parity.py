@@ -22,7 +22,7 @@ from torch import Tensor
 from noisewright.errors import PipelineBusy, UnsupportedPipeline, out_of_memory
 from noisewright.outside.messages import cut, first_line
 from noisewright.samplers import chance
-from noisewright.samplers.optional import draws_inside
+from noisewright.samplers.optional import ShowsOtherwise, draws_inside
 from noisewright.samplers.pipeline import PipelineSampler
 from noisewright.samplers.plainly import as_it_was, plain_images
 from noisewright.samplers.protocol import Meter, StepNoise
@@ -216,8 +216,9 @@ class _Proof:
             return through(self.trial, [SEED])
         return self._plain([SEED])
 
-    def _plain(self, seeds: Sequence[int], output_type: str = "pt") -> Tensor:
-        """The plain images, which the person's own call makes."""
+    def _plain(self, seeds: Sequence[int]) -> Tensor:
+        """The plain images, which the person's own call makes: as arrays, which is what its pictures are made of."""
+        output_type = "pt" if isinstance(self.sampler.pipe, ShowsOtherwise) else "np"
         self.images += len(seeds)
         caller, steps = self.sampler._caller, self.trial._prepared.steps
         try:
