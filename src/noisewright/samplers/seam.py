@@ -123,7 +123,9 @@ class Seam:
         if any(key not in accepted for key in ("timesteps", "sigmas") if key in given):
             raise ValueError(f"{base.__name__} takes no custom timesteps or sigmas")
         self.prepared = private(self.scheduler)
-        self.prepared.set_timesteps(device=device, **given)
+        where = {} if device is None else {"device": device}
+        steps = [given.pop("num_inference_steps")] if "num_inference_steps" in given else []  # whatever its name there
+        self.prepared.set_timesteps(*steps, **where, **given)
         self.mu = given.get("mu")
 
     def pass_on(self, time: Any, sample: Tensor) -> Tensor | None:
@@ -299,10 +301,11 @@ def _beginning(pipe: Any, seam: Seam) -> Iterator[None]:
         with seam.draws or nullcontext():
             found = prepare(*args, **kwargs)
         several = isinstance(found, (tuple, list))
-        seam.begun = found[0] if several else found
-        if seam.ends_there:
+        first = found[0] if several and found else found
+        seam.begun = first if isinstance(first, Tensor) else None  # a dictionary, say: the first step tells
+        if seam.ends_there and seam.begun is not None:
             raise Begun
-        if seam.in_place is None:
+        if seam.in_place is None or seam.begun is None:
             return found
         state = seam.in_place.to(seam.begun)
         return (state, *found[1:]) if several else state
