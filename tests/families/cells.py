@@ -72,7 +72,8 @@ def plain_call(family: Family, seed: int, **more: Any) -> Any:
 
 def pictures_of(output: Any) -> Tensor:
     """The pictures of an output for one prompt: (1, 3, height, width), of a video (1, frames, 3, height, width)."""
-    found = torch.as_tensor(np.asarray(output.images if hasattr(output, "images") else output.frames))
+    found = next(getattr(output, name) for name in ("images", "frames", "image") if hasattr(output, name))
+    found = torch.as_tensor(np.asarray(found))
     return (found.movedim(-1, -3).float().clamp(0, 1) * 255).round() / 255
 
 

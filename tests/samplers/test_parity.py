@@ -18,8 +18,9 @@ from PIL import Image
 import misbehaving
 import tiny
 from noisewright import registry
-from noisewright.samplers.parity import EQUAL, SEED, distance, few_steps, obeying, prove, through
+from noisewright.samplers.parity import EQUAL, SEED, few_steps, obeying, prove
 from noisewright.samplers.plainly import pictures_of
+from noisewright.samplers.trials import distance, through
 from noisewright.samplers.verdict import Verdict
 
 PROMPT = "two red circles"

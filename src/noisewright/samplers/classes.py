@@ -21,8 +21,8 @@ def is_class_conditional(pipe: Any) -> bool:
 def is_unconditional(pipe: Any) -> bool:
     """Whether a pipeline is told nothing but how many images to make, or by embeddings of an image alone."""
     accepted = inspect.signature(type(pipe).__call__).parameters
-    told = "prompt" in accepted or is_class_conditional(pipe)
-    return not told and ("batch_size" in accepted or "image_embeds" in accepted)
+    conditional = "prompt" in accepted or is_class_conditional(pipe)
+    return not conditional and ("batch_size" in accepted or "image_embeds" in accepted)
 
 
 def labels_of(pipe: Any, card: Sequence[str] | Mapping[str, int] | None = None) -> dict[str, int]:

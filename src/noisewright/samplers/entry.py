@@ -31,10 +31,10 @@ OURS = ("diffusers.", "noisewright.")
 """Packages whose pipelines are known by the names of their classes."""
 
 PLACE_FREE = (
-    "StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline", "FluxPipeline", "ChromaPipeline",
-    "PixArtAlphaPipeline", "PixArtSigmaPipeline", "SanaPipeline", "AuraFlowPipeline", "QwenImagePipeline",
-    "CogView4Pipeline", "HunyuanDiTPipeline", "DiTPipeline", "LatentDiTPipeline", "ClassConditionalFlowPipeline",
-    "WanPipeline", "LTXPipeline", "CogVideoXPipeline",
+    "StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline", "FluxPipeline",
+    "ChromaPipeline", "PixArtAlphaPipeline", "PixArtSigmaPipeline", "SanaPipeline", "AuraFlowPipeline",
+    "QwenImagePipeline", "CogView4Pipeline", "HunyuanDiTPipeline", "DiTPipeline", "LatentDiTPipeline",
+    "ClassConditionalFlowPipeline", "WanPipeline", "LTXPipeline", "CogVideoXPipeline",
 )  # fmt: skip
 """Pipelines whose loops do not look at a step's place where no argument makes them (``tests/families``): a segment can
 be a loop of its own, which is a little cheaper."""

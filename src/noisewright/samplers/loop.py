@@ -162,6 +162,8 @@ def _walked(caller: Caller, steps: int, count: int = 2) -> tuple[Seam, Walk]:
     if not walk.times:
         raise _no_step(caller, steps)
     walk.draws = draws.more_than_one(generators[0])
+    states = [one.get_state() for one in generators]  # they began alike
+    walk.alike = walk.alike and all(torch.equal(one, states[0]) for one in states)
     return seam, walk
 
 

@@ -17,19 +17,10 @@ from torch import Tensor
 
 from noisewright.errors import UnsupportedPipeline, out_of_memory
 from noisewright.outside.messages import first_line
-from noisewright.samplers.parity import (
-    OTHER,
-    SEED,
-    distance,
-    few_steps,
-    marks_of,
-    obeying,
-    on_its_own,
-    origins_of,
-    seeded_noise,
-)
+from noisewright.samplers.parity import OTHER, SEED, few_steps, obeying, on_its_own
 from noisewright.samplers.pipeline import PipelineSampler
 from noisewright.samplers.plainly import as_it_was, plain_images
+from noisewright.samplers.trials import distance, marks_of, origins_of, seeded_noise
 from noisewright.samplers.turns import turn
 from noisewright.samplers.verdict import Verdict
 

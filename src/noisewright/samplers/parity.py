@@ -13,7 +13,6 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -22,10 +21,11 @@ from torch import Tensor
 from noisewright.errors import PipelineBusy, UnsupportedPipeline, out_of_memory
 from noisewright.outside.messages import cut, first_line
 from noisewright.samplers import chance
-from noisewright.samplers.optional import draws_inside
+from noisewright.samplers.optional import ShowsOtherwise
 from noisewright.samplers.pipeline import PipelineSampler
 from noisewright.samplers.plainly import as_it_was, plain_images
-from noisewright.samplers.protocol import Meter, StepNoise
+from noisewright.samplers.protocol import Meter
+from noisewright.samplers.trials import distance, marks_of, origins_of, seeded_noise, through
 from noisewright.samplers.turns import turn
 from noisewright.samplers.verdict import Verdict
 
@@ -61,7 +61,12 @@ WAYS = (
     (True, True, False), (True, True, True), (False, True, False), (False, True, True), (True, False, False),
     (False, False, False),
 )  # fmt: skip
-"""In a batch or alone, cut or not, in loops of full length or not: from what allows most to what allows least."""
+"""In a batch or not, cut or not, in loops of full length or not: from what allows most to what allows least."""
+
+KEEPS_INSIDE = (
+    "is run from start to end only: its own parts (a cache, guidance with momentum) keep what no state holds from step "
+    "to step; searches that change states on their way are refused"
+)
 
 OUTCOME_UNKNOWN = math.inf
 """The distance of an image that could not be made."""
@@ -124,54 +129,6 @@ def few_steps(sampler: PipelineSampler, solver: Any = None, least: int = STEPS) 
     return on_its_own(sampler, most, solver)
 
 
-def marks_of(steps: int, cuts: int = 3) -> list[int]:
-    """Where a way of ``steps`` is cut: ``cuts`` places inside it, as far as there are so many."""
-    inside = {round(steps * (one + 1) / (cuts + 1)) for one in range(cuts)}
-    return sorted(inside & set(range(1, steps)))
-
-
-def through(sampler: PipelineSampler, seeds: Sequence[int], marks: Sequence[int] = ()) -> Tensor:
-    """The images of seeds as a search makes them: noise, steps in segments, decode.
-
-    Args:
-        sampler: of any solver.
-        seeds: one an image.
-        marks: the indices at which the way is cut.
-    """
-    x, state, more = sampler.noise(seeds), None, origins_of(sampler, seeds)
-    noise = seeded_noise(seeds, x.shape[1:]) if sampler.stochastic else None
-    for start, stop in pairwise([0, *marks, sampler.schedule.steps]):
-        x, state = sampler.denoise(x, start, stop, state, noise, list(seeds) if start == 0 else None, **more)
-    return sampler.decode(x, **more)
-
-
-def origins_of(sampler: PipelineSampler, seeds: Sequence[int]) -> dict[str, Any]:
-    """The argument of the seeds that states come from, where the sampler's calls draw more than the starting noise."""
-    return {"origins": list(seeds)} if draws_inside(sampler) else {}
-
-
-def seeded_noise(seeds: Sequence[int], shape: Sequence[int]) -> StepNoise:
-    """The step noise of seeds, as plain diffusers draws it: each generator goes on where the starting noise ended."""
-    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-    drawn = [[torch.randn(tuple(shape), generator=one)] for one in generators]
-
-    def noise(index: int) -> Tensor:
-        for generator, row in zip(generators, drawn, strict=True):
-            while len(row) <= index + 1:
-                row.append(torch.randn(tuple(shape), generator=generator))
-        return torch.stack([row[index + 1] for row in drawn])
-
-    return noise
-
-
-def distance(one: Tensor, other: Tensor) -> float:
-    """The largest difference of two images in steps of 1/255; infinite where they are not of one size."""
-    if one.numel() != other.numel():
-        return math.inf
-    apart = one.nan_to_num().double().reshape(-1) - other.nan_to_num().double().reshape(-1)
-    return round(float(apart.abs().max()) * 255, 3) if apart.numel() else 0.0
-
-
 @dataclass
 class _Proof:
     """One proof: what was made so far, and what came of it."""
@@ -195,10 +152,7 @@ class _Proof:
             self.notes.append(f"the plain image of {self.kind} was not compared: {first_line(error, 200)}")
         self.marks = marks_of(self.trial.schedule.steps) if self.trial.can_split else []
         if not self.trial.can_split:
-            self.notes.append(
-                f"{self.kind} is run from start to end only: its own parts (a cache, guidance with momentum) keep what "
-                "no state holds from step to step; searches that change states on their way are refused"
-            )
+            self.notes.append(f"{self.kind} {KEEPS_INSIDE}")
         self.scheduler = type(self.sampler._found.scheduler).__name__
         self.native = None if self.trial.solver is not None else self.trial
         self.plain = self._reference()
@@ -216,8 +170,9 @@ class _Proof:
             return through(self.trial, [SEED])
         return self._plain([SEED])
 
-    def _plain(self, seeds: Sequence[int], output_type: str = "pt") -> Tensor:
-        """The plain images, which the person's own call makes."""
+    def _plain(self, seeds: Sequence[int]) -> Tensor:
+        """The plain images, which the person's own call makes: as arrays, which is what its pictures are made of."""
+        output_type = "pt" if isinstance(self.sampler.pipe, ShowsOtherwise) else "np"
         self.images += len(seeds)
         caller, steps = self.sampler._caller, self.trial._prepared.steps
         try:

@@ -44,6 +44,7 @@ from noisewright.samplers.places import CPU, home, there
 from noisewright.samplers.prepared import LEVELS as LEVELS
 from noisewright.samplers.prepared import Prepared, prepare
 from noisewright.samplers.protocol import Meter, StepNoise, quantise
+from noisewright.samplers.restrictions import check_origins, check_split
 from noisewright.samplers.seam import checkpointed
 from noisewright.samplers.settings import Description, older_settings
 from noisewright.samplers.source import name_of
@@ -190,7 +191,7 @@ class PipelineSampler:
 
     @property
     def differentiable(self) -> bool:
-        inside = self.entry.composes or cuts_gradient(self.pipe) or remembers_inside(self.pipe)
+        inside = self.entry.composes or cuts_gradient(self.pipe) or not self.can_split
         return self.solver is not None and not self.solver.stochastic and not inside
 
     @property
@@ -295,8 +296,8 @@ class PipelineSampler:
         """See :meth:`~.Sampler.denoise`, and :class:`~.DrawsInside` of ``origins``."""
         if not 0 <= start < stop <= self.schedule.steps:
             raise ValueError(f"expected 0 <= start < stop <= {self.schedule.steps}, got {start} to {stop}")
-        self._check_split(start, stop)
-        self._check_origins(origins)
+        check_split(self, start, stop)
+        check_origins(self, origins)
         if self.entry.alone and len(x) > 1:
             self.reached = None
             return alone.denoised(self, x, start, stop, state, noise, seeds, origins)
@@ -316,20 +317,6 @@ class PipelineSampler:
                 index, now, after = self._caller.reached
                 self.reached = index, now.cpu(), home(after)
             raise
-
-    def _check_split(self, start: int, stop: int) -> None:
-        if not self.can_split and (start, stop) != (0, self.schedule.steps):
-            raise UnsupportedPipeline(
-                f"expected the way of {type(self.pipe).__name__} from start to end, since a part of it is another one, "
-                f"got the steps from {start} to {stop} of {self.schedule.steps}"
-            )
-
-    def _check_origins(self, origins: Sequence[int | None] | None) -> None:
-        if self.entry.draws and origins is None:
-            raise ValueError(
-                f"expected the origins of states, the seeds of the noises that they come from, for "
-                f"{type(self.pipe).__name__}, which draws more than its starting noise, got none"
-            )
 
     def _entered(self, work: Callable[[], Any], verb: str) -> Any:
         """Do ``work``; once more where the loop turns out to change states, after a walk that shows how."""
@@ -355,8 +342,8 @@ class PipelineSampler:
         return self._prepared.rounded(x, self.entry.dtype or self.pipe.dtype), state
 
     def predict(self, x: Tensor, index: int, origins: Sequence[int | None] | None = None) -> Tensor:
-        self._check_split(index, index + 1)
-        self._check_origins(origins)
+        check_split(self, index, index + 1)
+        check_origins(self, origins)
         if self.entry.alone and len(x) > 1:
             return alone.predicted(self, x, index, origins)
 
@@ -366,7 +353,7 @@ class PipelineSampler:
         return self._caller.alone(work, "predict", "denoise")
 
     def decode(self, x: Tensor, origins: Sequence[int | None] | None = None) -> Tensor:
-        self._check_origins(origins)
+        check_origins(self, origins)
         if self.entry.alone and len(x) > 1:
             images, self.flagged = alone.decoded(self, x, origins)
             return images

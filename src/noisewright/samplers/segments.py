@@ -54,6 +54,10 @@ def starting_noise(caller: Caller, prepared: Prepared, generators: list[torch.Ge
     return (scale * x).detach().float().cpu()
 
 
+ARRAYS = ("diffusers.pipelines.kandinsky2_2", "diffusers.pipelines.kandinsky.")
+"""Pipelines whose images as tensors are in [-1, 1], and as arrays in [0, 1]."""
+
+
 def decoded(caller: Caller, prepared: Prepared, x: Tensor, seeds: Seeds = None, *, traced: bool = False) -> Tensor:
     """What the pipeline makes of clean states, (batch, 3, height, width): by a call that takes no step."""
     entry = prepared.entry
@@ -62,7 +66,8 @@ def decoded(caller: Caller, prepared: Prepared, x: Tensor, seeds: Seeds = None, 
     else:  # through the loop, with all networks asleep
         seam = prepared.loop(caller.pipe, None)
         seam.first = seam.last = prepared.places
-    return caller.call(seam, x, output_type="pt", seeds=seeds, traced=traced)
+    pixels = "np" if type(caller.pipe).__module__.startswith(ARRAYS) and not traced else "pt"
+    return caller.call(seam, x, output_type=pixels, seeds=seeds, traced=traced)
 
 
 def clean_estimate(
@@ -79,7 +84,8 @@ def clean_estimate(
         its = None
         if prepared.solver is None:
             its = own_estimate(prepared.scheduler, prediction.float(), index + prepared.skipped, state)
-        one = estimate(prediction.float(), state, schedule.alpha[index], schedule.sigma[index], prepared.kind)
+        mean = mean_of(prediction, state).float()
+        one = estimate(mean, state, schedule.alpha[index], schedule.sigma[index], prepared.kind)
         found.append(one.clean if its is None else its)
         return sample
 
@@ -88,7 +94,7 @@ def clean_estimate(
         seam.own_input = scaled_input(resumed(prepared.scheduler, None, index + prepared.skipped))
     caller.call(seam, x, seeds=seeds)
     _check_taken(caller, len(found), 1)
-    return found[0].to(between)
+    return found[0].to(between).contiguous()
 
 
 # With a solver of ours
@@ -149,9 +155,14 @@ def denoise(
     return _left(now, _joined(unit, state), between)
 
 
+def mean_of(prediction: Tensor, x: Tensor) -> Tensor:
+    """What a network predicts of the states ``x``, without the variances that some learned beside it."""
+    return prediction[:, : x.shape[1]] if prediction.shape[1] == 2 * x.shape[1] else prediction
+
+
 def _understood(caller: Caller, prediction: Tensor, x: Tensor, level: Level, kind: str, seam: Seam) -> Estimate:
     """What the network said of ``x``; for splitting solvers also what it says without guidance."""
-    found = estimate(prediction.float(), x, level.alpha, level.sigma, kind)
+    found = estimate(mean_of(prediction, x).float(), x, level.alpha, level.sigma, kind)
     if seam.branches is None:
         return found
     outputs, seam.branches[:] = list(seam.branches), []
@@ -348,7 +359,11 @@ def _joined(unit: Tensor | None, state: Any) -> Any:
 
 
 def _left(now: Tensor, state: Any, between: torch.device) -> tuple[Tensor, Any]:
-    """States and the solver's where they are to be between calls."""
+    """States and the solver's where they are to be between calls, laid out as a file gives them back.
+
+    Networks round otherwise where their input lies otherwise in memory.
+    """
+    now = now.contiguous()
     if between.type == "cpu":
         x, after = home((now, state))
         return x, after

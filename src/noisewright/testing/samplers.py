@@ -75,7 +75,8 @@ def _check_previews(sampler: Sampler, x: Tensor, tolerance: float) -> None:
 def _denoised(sampler: Sampler, x: Tensor, stops: tuple[int, ...], seeds: tuple[int, ...] = SEEDS) -> Tensor:
     state: Any = None
     for start, stop in pairwise(stops):
-        x, state = sampler.denoise(x, start, stop, state, _noise_like(x, seeds), list(seeds), **_origins(sampler, seeds))
+        more = _origins(sampler, seeds)
+        x, state = sampler.denoise(x, start, stop, state, _noise_like(x, seeds), list(seeds), **more)
     return x
 
 
