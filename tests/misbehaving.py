@@ -86,6 +86,13 @@ class CountsOtherwise(DDIMScheduler):
         super().set_timesteps(count)
 
 
+class StepsOtherwise(DDIMScheduler):
+    """A scheduler whose step calls its arguments otherwise."""
+
+    def step(self, found, time, x, return_dict=True):
+        return super().step(found, time, x, return_dict=return_dict)
+
+
 class DrawsGlobally(OwnLoop):
     def guided(self, i, found, generator):
         return found + torch.randn_like(found)

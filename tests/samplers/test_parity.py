@@ -18,6 +18,7 @@ from PIL import Image
 import misbehaving
 import tiny
 from noisewright import registry
+from noisewright.errors import UnsupportedPipeline
 from noisewright.samplers.parity import EQUAL, SEED, few_steps, obeying, prove
 from noisewright.samplers.plainly import pictures_of
 from noisewright.samplers.trials import distance, through
@@ -160,6 +161,12 @@ def test_what_is_written_in_its_own_way_is_entered_all_the_same(make):
     assert (verdict.refused, verdict.split, verdict.batch, verdict.notes) == (None, True, True, ())
     images = through(obeying(few_steps(sampler), verdict), [1, SEED], [1, 3])
     assert distance(images[-1], plain(pipe, 4)[0]) <= EQUAL
+
+
+def test_a_scheduler_whose_step_is_called_otherwise_is_refused():
+    pipe = misbehaving.made(misbehaving.OwnLoop, misbehaving.StepsOtherwise(**tiny.SD_SCHEDULER))
+    with pytest.raises(UnsupportedPipeline, match="of StepsOtherwise, got step"):
+        sampler_of(pipe)
 
 
 def test_a_batch_that_leaks_is_made_one_by_one():

@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from noisewright.errors import UnsupportedPipeline
 from noisewright.samplers.asleep import Answers, rows_of, sleeping
 from noisewright.samplers.drawn import Draws
-from noisewright.samplers.native import private
+from noisewright.samplers.native import ASKED, private
 from noisewright.samplers.prompts import remembering
 from noisewright.samplers.protocol import Meter
 from noisewright.samplers.turns import networks_of, reserved
@@ -158,12 +158,16 @@ def _step(seam: Seam, base: type) -> Callable[..., Any]:
     """The ``step`` of a stand-in, with the signature of its own."""
     parameters = inspect.signature(base.step)  # type: ignore[attr-defined]
     rest = [one.name for one in parameters.parameters.values() if one.kind is one.VAR_KEYWORD]
+    missing = [name for name in ASKED if name not in parameters.parameters]
 
     def step(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if missing and not rest:
+            found = ", ".join(list(parameters.parameters)[1:])
+            raise UnsupportedPipeline(f"expected step({', '.join(ASKED)}) of {base.__name__}, got step({found})")
         given = dict(parameters.bind(self, *args, **kwargs).arguments)
         for name in rest:
             given.update(given.pop(name, {}))
-        prediction, time, sample = (given.pop(name, None) for name in ("model_output", "timestep", "sample"))
+        prediction, time, sample = (given.pop(name, None) for name in ASKED)
         as_dict = given.get("return_dict", True)
         after = seam.pass_on(time, sample)
         if seam.whole and "_step_index" in vars(self):  # what it adds noise by, after the first step
