@@ -24,7 +24,7 @@ class OwnLoop(StableDiffusionPipeline):
         texts = torch.cat([free, texts])
         self.scheduler.set_timesteps(num_inference_steps)
         side = self.unet.config.sample_size * self.vae_scale_factor
-        x = self.prepare_latents(count, 4, side, side, self.unet.dtype, self.device, generator, latents)
+        x = self.begun(self.prepare_latents(count, 4, side, side, self.unet.dtype, self.device, generator, latents))
         for i, time in enumerate(self.progress_bar(self.scheduler.timesteps)):
             given = self.scheduler.scale_model_input(torch.cat([x, x]), time)
             free, wanted = self.unet(given, time, encoder_hidden_states=texts).sample.chunk(2)
@@ -34,6 +34,9 @@ class OwnLoop(StableDiffusionPipeline):
         if output_type != "latent":
             images = self.image_processor.postprocess(images, output_type=output_type)
         return StableDiffusionPipelineOutput(images=images, nsfw_content_detected=None)
+
+    def begun(self, prepared):
+        return prepared
 
     def guided(self, i, found, generator):
         return found
@@ -58,6 +61,36 @@ class Remembers(OwnLoop):
 class EditsStates(OwnLoop):
     def stepped(self, i, x):
         return 0.8 * x
+
+
+class Averages(OwnLoop):
+    """A mean over the states, which shows where they change, and lies in the pipeline."""
+
+    def stepped(self, i, x):
+        self.mean = x if i == 0 else 0.5 * self.mean + 0.5 * x
+        return x + 0.3 * (self.mean - x)
+
+
+class PreparesADictionary(OwnLoop):
+    def prepare_latents(self, *args):
+        return {"ids": torch.arange(3), "latents": super().prepare_latents(*args)}
+
+    def begun(self, prepared):
+        return prepared["latents"]
+
+
+class CountsOtherwise(DDIMScheduler):
+    """A scheduler of a person's own, whose number of steps has another name, and which knows no device."""
+
+    def set_timesteps(self, count):
+        super().set_timesteps(count)
+
+
+class StepsOtherwise(DDIMScheduler):
+    """A scheduler whose step calls its arguments otherwise."""
+
+    def step(self, found, time, x, return_dict=True):
+        return super().step(found, time, x, return_dict=return_dict)
 
 
 class DrawsGlobally(OwnLoop):

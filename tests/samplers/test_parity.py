@@ -6,11 +6,19 @@ import random
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler, PNDMScheduler
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    PNDMScheduler,
+    StableDiffusionImg2ImgPipeline,
+)
+from PIL import Image
 
 import misbehaving
 import tiny
 from noisewright import registry
+from noisewright.errors import UnsupportedPipeline
 from noisewright.samplers.parity import EQUAL, SEED, few_steps, obeying, prove
 from noisewright.samplers.plainly import pictures_of
 from noisewright.samplers.trials import distance, through
@@ -104,7 +112,9 @@ def test_fewer_steps_than_four_are_as_many_as_the_run_has():
     assert prove(sampler_of(with_scheduler(PNDMScheduler))).ran["steps"] == 13
 
 
-@pytest.mark.parametrize("kind", [misbehaving.UsesThePlace, misbehaving.EditsStates, misbehaving.Remembers])
+@pytest.mark.parametrize(
+    "kind", [misbehaving.UsesThePlace, misbehaving.EditsStates, misbehaving.Remembers, misbehaving.Averages]
+)
 def test_what_is_allowed_makes_the_plain_image(kind):
     """Whatever the seam can do with such a loop: what the verdict lets a search do is right, or nothing is."""
     pipe = misbehaving.made(kind)
@@ -128,6 +138,35 @@ def test_a_loop_that_remembers_is_not_split():
     (note,) = verdict.notes
     assert note.startswith("Remembers is run from start to end only: cut on its way its image is ")
     assert "/255 off" in note
+
+
+def test_a_loop_whose_edits_depend_on_its_past_is_refused():
+    verdict = prove(sampler_of(misbehaving.made(misbehaving.Averages)))
+    assert "needs an adapter" in verdict.refused
+    assert verdict.refused.count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: misbehaving.made(misbehaving.PreparesADictionary),
+        lambda: misbehaving.made(misbehaving.OwnLoop, misbehaving.CountsOtherwise(**tiny.SD_SCHEDULER)),
+    ],
+    ids=["a dictionary", "a scheduler"],
+)
+def test_what_is_written_in_its_own_way_is_entered_all_the_same(make):
+    pipe = make()
+    sampler = sampler_of(pipe)
+    verdict = prove(sampler)
+    assert (verdict.refused, verdict.split, verdict.batch, verdict.notes) == (None, True, True, ())
+    images = through(obeying(few_steps(sampler), verdict), [1, SEED], [1, 3])
+    assert distance(images[-1], plain(pipe, 4)[0]) <= EQUAL
+
+
+def test_a_scheduler_whose_step_is_called_otherwise_is_refused():
+    pipe = misbehaving.made(misbehaving.OwnLoop, misbehaving.StepsOtherwise(**tiny.SD_SCHEDULER))
+    with pytest.raises(UnsupportedPipeline, match="of StepsOtherwise, got step"):
+        sampler_of(pipe)
 
 
 def test_a_batch_that_leaks_is_made_one_by_one():
@@ -195,3 +234,14 @@ def test_half_precision_hides_no_wrong_image():
 def test_a_verdict_is_json():
     verdict = prove(sampler_of(misbehaving.made(misbehaving.Remembers)))
     assert Verdict.from_json(verdict.to_json()) == verdict
+
+
+@pytest.mark.parametrize(
+    ("given", "steps", "said"),
+    [({"strength": 0.0}, 8, "0 of 8 steps"), ({"strength": 0.01}, 8, "0.01 of 8 steps"), ({}, 1, "0.8 of 1 steps")],
+)
+def test_a_strength_with_no_step_is_named(given, steps, said):
+    parts = {**tiny.sd().components, "requires_safety_checker": False}
+    pipe, image = StableDiffusionImg2ImgPipeline(**parts), Image.new("RGB", (32, 32))
+    with pytest.raises(ValueError, match=f"^expected a strength .* got {said}, which leaves none"):
+        sampler_of(pipe, steps=steps, pipe_kwargs={"image": image, **given})

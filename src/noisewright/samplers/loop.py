@@ -14,7 +14,7 @@ from noisewright.errors import UnsupportedPipeline
 from noisewright.outside.messages import cut, first_line
 from noisewright.samplers.calling import Caller, NoStepToTake
 from noisewright.samplers.drawn import Draws
-from noisewright.samplers.entry import CHAINED, Entry, Walk, keeps_place, must_walk, ratio_of
+from noisewright.samplers.entry import CHAINED, WALKED, Entry, Walk, keeps_place, must_walk, ratio_of
 from noisewright.samplers.levels import Levels, read_levels
 from noisewright.samplers.seam import Seam
 
@@ -160,11 +160,25 @@ def _walked(caller: Caller, steps: int, count: int = 2) -> tuple[Seam, Walk]:
     finally:
         caller.meter.forwards = before
     if not walk.times:
-        raise UnsupportedPipeline(f"{caller.kind} never calls scheduler.step")
+        raise _no_step(caller, steps)
     walk.draws = draws.more_than_one(generators[0])
     states = [one.get_state() for one in generators]  # they began alike
     walk.alike = walk.alike and all(torch.equal(one, states[0]) for one in states)
     return seam, walk
+
+
+def _no_step(caller: Caller, steps: int) -> Exception:
+    """What to say of a loop that takes no step."""
+    defaults = {name: one.default for name, one in inspect.signature(type(caller.pipe).__call__).parameters.items()}
+    for name in WALKED:
+        value = caller.settings.get(name)
+        value = defaults.get(name) if value is None else value
+        if isinstance(value, (int, float)):
+            return ValueError(
+                f"expected a {name} with which {caller.kind} takes a step or more, got {value:g} of {steps} steps, "
+                "which leaves none: there is nothing to search"
+            )
+    return UnsupportedPipeline(f"{caller.kind} never calls scheduler.step")
 
 
 def _accepted(caller: Caller) -> list[str]:

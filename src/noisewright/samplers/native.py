@@ -36,6 +36,10 @@ class Chance:
     draws: bool = False
 
 
+ASKED = ("model_output", "timestep", "sample")
+"""Arguments by which the ``step`` of every scheduler is called."""
+
+
 def takes_generator(scheduler: Any) -> bool:
     """Whether a scheduler's step can be given a generator."""
     return "generator" in inspect.signature(scheduler.step).parameters

@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from noisewright.errors import UnsupportedPipeline
 from noisewright.samplers.asleep import Answers, rows_of, sleeping
 from noisewright.samplers.drawn import Draws
-from noisewright.samplers.native import private
+from noisewright.samplers.native import ASKED, private
 from noisewright.samplers.prompts import remembering
 from noisewright.samplers.protocol import Meter
 from noisewright.samplers.turns import networks_of, reserved
@@ -123,7 +123,9 @@ class Seam:
         if any(key not in accepted for key in ("timesteps", "sigmas") if key in given):
             raise ValueError(f"{base.__name__} takes no custom timesteps or sigmas")
         self.prepared = private(self.scheduler)
-        self.prepared.set_timesteps(device=device, **given)
+        where = {} if device is None else {"device": device}
+        steps = [given.pop("num_inference_steps")] if "num_inference_steps" in given else []  # whatever its name there
+        self.prepared.set_timesteps(*steps, **where, **given)
         self.mu = given.get("mu")
 
     def pass_on(self, time: Any, sample: Tensor) -> Tensor | None:
@@ -156,12 +158,16 @@ def _step(seam: Seam, base: type) -> Callable[..., Any]:
     """The ``step`` of a stand-in, with the signature of its own."""
     parameters = inspect.signature(base.step)  # type: ignore[attr-defined]
     rest = [one.name for one in parameters.parameters.values() if one.kind is one.VAR_KEYWORD]
+    missing = [name for name in ASKED if name not in parameters.parameters]
 
     def step(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if missing and not rest:
+            found = ", ".join(list(parameters.parameters)[1:])
+            raise UnsupportedPipeline(f"expected step({', '.join(ASKED)}) of {base.__name__}, got step({found})")
         given = dict(parameters.bind(self, *args, **kwargs).arguments)
         for name in rest:
             given.update(given.pop(name, {}))
-        prediction, time, sample = (given.pop(name, None) for name in ("model_output", "timestep", "sample"))
+        prediction, time, sample = (given.pop(name, None) for name in ASKED)
         as_dict = given.get("return_dict", True)
         after = seam.pass_on(time, sample)
         if seam.whole and "_step_index" in vars(self):  # what it adds noise by, after the first step
@@ -299,10 +305,11 @@ def _beginning(pipe: Any, seam: Seam) -> Iterator[None]:
         with seam.draws or nullcontext():
             found = prepare(*args, **kwargs)
         several = isinstance(found, (tuple, list))
-        seam.begun = found[0] if several else found
-        if seam.ends_there:
+        first = found[0] if several and found else found
+        seam.begun = first if isinstance(first, Tensor) else None  # a dictionary, say: the first step tells
+        if seam.ends_there and seam.begun is not None:
             raise Begun
-        if seam.in_place is None:
+        if seam.in_place is None or seam.begun is None:
             return found
         state = seam.in_place.to(seam.begun)
         return (state, *found[1:]) if several else state
