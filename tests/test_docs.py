@@ -66,7 +66,7 @@ STAND_INS = [
 """What examples name that is not in the box, and what stands in for it."""
 
 TINY = {
-    "black-forest-labs/FLUX.1-dev": "flux",
+    "black-forest-labs/FLUX.1-dev": "flux-dev",
     "stable-diffusion-v1-5/stable-diffusion-v1-5": "stable-diffusion",
     "lllyasviel/control_v11p_sd15_canny": "sd-controlnet",
     "Wan-AI/Wan2.1-T2V-1.3B-Diffusers": "wan-unipc",
@@ -77,7 +77,7 @@ SIZES = [
     (r"\b(height|width)=\d+", r"\1=32"), (r"\bnum_frames=\d+", "num_frames=5"),
     (r'"(\d+) images"', lambda found: f'"{3 if int(found[1]) > 64 else 2} images"'),
     (r'"\d+ s"', lambda found: '"2 images"'), (r'"\d+ nfe"', lambda found: '"4 nfe"'),
-    (r"num_inference_steps=\d+", lambda found: "num_inference_steps=2"), (r"--steps \d+", lambda found: "--steps 2"),
+    (r"num_inference_steps=\d+", "num_inference_steps=4"), (r"--steps \d+", lambda found: "--steps 2"),
     (r"--(count|samples|evaluations|teacher-steps) \d+", lambda found: f"--{found[1]} {SMALLEST[found[1]]}"),
     (r"\bsamples=\d+, teacher_steps=\d+", "samples=2, teacher_steps=4"),
 ]  # fmt: skip
