@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import platform
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -181,7 +182,7 @@ def _checked(
         model=_shown_name(pipe, request), pipeline=type(pipe).__name__,
         refused=None if refused is None else clean(refused, 2000),
         verdict=None if verdict is None else verdict.to_json(), measured=found, about=_harmless(about),
-        versions=versions_of_libraries(), machine=_machine(), warnings=tuple(clean(one, 1000) for one in warnings),
+        versions=versions_of_libraries(), machine=_machine(), warnings=tuple(_untold(one) for one in warnings),
     )  # fmt: skip
 
 
@@ -260,3 +261,8 @@ def _held(
     parts = [] if apart is None else [f"{apart:g}{unit} {what}"]
     parts += [f"by {found[key]}" if key == "by" else found[key] for key in ("by", "why", "note") if key in found]
     return holds, ", ".join(parts) or no
+
+
+def _untold(warning: str) -> str:
+    """A warning without the words of a prompt that it quotes."""
+    return clean(re.sub(r"(the text's end): .*", r"\1", warning, flags=re.DOTALL), 1000)

@@ -56,6 +56,12 @@ def test_it_holds_no_texts_directories_or_keys(model, capsys, monkeypatch):
             assert secret not in out
 
 
+def test_a_text_that_is_too_long_is_not_told():
+    found = checked(tiny.sd(), "a cat " * 20 + "privately", num_inference_steps=2)
+    assert any("text's end" in one for one in found.warnings)
+    assert "privately" not in str(found.to_json())
+
+
 def test_the_table(model, capsys):
     out = done(capsys, ["check", model, "--steps", 4, "--seconds", 0])
     for part in ("parity", "split", "batch", "previews", "gradients", "stochastic", "repeatable", "step", "memory",
