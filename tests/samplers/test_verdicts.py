@@ -46,8 +46,10 @@ def test_a_verdict_is_proved_once_for_all_processes():
     calls.clear()
     verdicts.forget()  # as another process
     assert verdicts.verdict_of(sampler) == first
-    assert verdicts.known_verdict(sampler_of(tiny.sd(seed=7), "another prompt", negative_prompt="blue")) is None
-    assert verdicts.known_verdict(sampler_of(tiny.sd(seed=7), "another prompt")) == first  # other weights, another text
+    other = tiny.sd(seed=7)
+    counted(other)
+    assert verdicts.known_verdict(sampler_of(other, "another prompt", negative_prompt="blue")) is None
+    assert verdicts.known_verdict(sampler_of(other, "another prompt")) == first  # other weights, another text
     assert calls == []
 
 
@@ -121,6 +123,34 @@ def test_keys_tell_what_a_verdict_depends_on():
     same = [sampler_of(tiny.sd(seed=3)), sampler_of(tiny.sd(), "a cat"), sampler_of(tiny.sd(), steps=50)]
     same += [sampler_of(tiny.sd(), solver=registry.make_solver("heun", None))]
     assert {verdicts.key_of(one) for one in same} == {found["plain"]}
+
+
+def in_place_of(method, factor):
+    """A function as caches and patches put it in a network's or a scheduler's place."""
+
+    def changed(*given, **more):
+        return method(*given, **more) if factor else None
+
+    return changed
+
+
+def test_keys_tell_what_a_person_put_in_the_place_of_a_method():
+    def key(change):
+        pipe = tiny.sd()
+        change(pipe)
+        return verdicts.key_of(sampler_of(pipe))
+
+    changes = (
+        lambda pipe: None,
+        lambda pipe: setattr(pipe.unet, "forward", in_place_of(pipe.unet.forward, 1)),
+        lambda pipe: setattr(pipe.unet, "forward", in_place_of(pipe.unet.forward, 2)),
+        lambda pipe: setattr(pipe.unet.mid_block, "forward", in_place_of(pipe.unet.mid_block.forward, 1)),
+        lambda pipe: setattr(pipe.scheduler, "step", in_place_of(pipe.scheduler.step, 1)),
+        lambda pipe: object.__setattr__(pipe, "prepare_latents", in_place_of(pipe.prepare_latents, 1)),
+        lambda pipe: pipe.unet.register_forward_hook(in_place_of(print, 0)),
+    )
+    assert len({key(change) for change in changes}) == len(changes)
+    assert [key(change) for change in changes[:3]] == [key(change) for change in changes[:3]]
 
 
 def test_keys_hold_no_texts_and_hashes_of_images():

@@ -17,8 +17,9 @@ from noisewright.samplers.turns import networks_of
 BESIDE = ("controlnet", "brushnet", "motion_adapter")
 """Where pipelines keep networks that a step asks beside the denoiser."""
 
-Answers = dict[int, tuple[Any, int]]
-"""By the id of a network: what its outputs look like, :class:`Shape` for a tensor, and for how many rows."""
+Answers = dict[int, tuple[Any, int, bool]]
+"""By the id of a network: what its outputs look like, :class:`Shape` for a tensor; for how many rows; and whether it
+was given a list of a tensor a row."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def sleeping(pipe: Any, asleep: Callable[[], bool], answers: Answers) -> Iterato
                 return _zeros(*answers[key], rows)
             found = forward(*args, **kwargs)
             if key not in answers:
-                answers[key] = (pytree.tree_map(_shape, found), rows)
+                answers[key] = (pytree.tree_map(_shape, found), rows, not isinstance(_batch_of(args, kwargs), Tensor))
             return found
 
         return answer
@@ -79,24 +80,29 @@ def sleeping(pipe: Any, asleep: Callable[[], bool], answers: Answers) -> Iterato
 
 def rows_of(args: tuple, kwargs: dict) -> int:
     """How many rows a network's call works on."""
+    return len(_batch_of(args, kwargs))
+
+
+def _batch_of(args: tuple, kwargs: dict) -> Any:
+    """What a network's call works on: a tensor (rows, ...), or a list of a tensor a row; empty where there is none."""
     for value in (*args, kwargs.get("sample"), kwargs.get("hidden_states"), *kwargs.values()):
         if isinstance(value, Tensor) and value.ndim > 1:
-            return int(value.shape[0])
+            return value
         if isinstance(value, (list, tuple)) and value and isinstance(value[0], Tensor):
-            return len(value)
-    return 0
+            return value
+    return ()
 
 
 def _shape(value: Any) -> Any:
     return Shape(tuple(value.shape), value.dtype, value.device) if isinstance(value, Tensor) else value
 
 
-def _zeros(answer: Any, before: int, rows: int) -> Any:
+def _zeros(answer: Any, before: int, by_row: bool, rows: int) -> Any:
     """An answer's like for another number of rows: lists of a tensor a row grow, the first size of tensors does."""
 
     def a_row_each(value: Any) -> bool:
         listed = isinstance(value, list) and len(value) == before and all(isinstance(one, Shape) for one in value)
-        return listed and not any(one.sizes[:1] == (before,) for one in value)
+        return listed and (by_row or not any(one.sizes[:1] == (before,) for one in value))
 
     def one(value: Any) -> Any:
         if a_row_each(value):

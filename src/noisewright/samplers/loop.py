@@ -64,7 +64,8 @@ def _by_no_step(caller: Caller, steps: int) -> Found:
     entry = _entry(caller, seam.begun, latents)
     if seam.begun is not None:
         taken, draws = _taken_as_given(caller, seam.begun)
-        entry = replace(entry, by="latents" if taken else "prepared", draws=draws)
+        at_the_end = "decode_noise_scale" in _accepted(caller)  # LTX-Video, whose decoder may be given noise
+        entry = replace(entry, by="latents" if taken else "prepared", draws=draws or at_the_end)
     return Found(seam, levels, entry, len(seam.prepared.timesteps))
 
 

@@ -16,7 +16,7 @@ import os
 import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -136,6 +136,7 @@ def about_pipeline(sampler: PipelineSampler) -> dict[str, Any]:
         "entered": _class(type(entered)),
         "components": {name: _component(one) for name, one in sorted(held.items())},
         "config": {key: one for key, one in config_of(pipe).items() if key not in held},
+        "replaced": _replaced(pipe),
         "call": call_of(sampler),
         "steps": min(STEPS, sampler._prepared.steps),
         "dtype": str(pipe.dtype).removeprefix("torch."),
@@ -171,12 +172,45 @@ def _component(one: Any) -> Any:
     about: dict[str, Any] = {
         "class": _class(type(inner)), "config": config_of(one),
         "compiled": inner is not one or getattr(one, "_compiled_call_impl", None) is not None,
+        "replaced": _replaced(inner),
     }  # fmt: skip
     if isinstance(one, torch.nn.Module):
+        parts = {key: {**_replaced(part), **_hooked(part)} for key, part in inner.named_modules()}
+        about["replaced"] = {key: found for key, found in parts.items() if found}
         about |= {"state": switches_of(one), "training": one.training, "dtypes": _dtypes(one)}
         about["processors"] = sorted({type(part.processor).__qualname__ for part in one.modules()
                                       if getattr(part, "processor", None) is not None})  # fmt: skip
     return about
+
+
+def _replaced(one: Any) -> dict[str, Any]:
+    """Methods of an object, and of it alone, in whose place a person put a function (a cache's), by their code."""
+    held = getattr(one, "__dict__", {})
+    return {name: _function(own) for name, own in held.items() if callable(getattr(type(one), name, None))}
+
+
+def _hooked(part: torch.nn.Module) -> dict[str, Any]:
+    """What is called before and after a part of a network."""
+    hooks = [*vars(part).get("_forward_pre_hooks", {}).values(), *vars(part).get("_forward_hooks", {}).values()]
+    return {"hooks": [_function(one) for one in hooks]} if hooks else {}
+
+
+def _function(one: Any) -> list[Any]:
+    """What tells a function from others: its name, its code, and the plain values that it was made with."""
+    while not hasattr(one, "__code__") and hasattr(one, "func" if isinstance(one, partial) else "__func__"):
+        one = one.func if isinstance(one, partial) else one.__func__
+    cells = [cell.cell_contents for cell in getattr(one, "__closure__", None) or () if not _empty(cell)]
+    held = [value for value in (*cells, *(getattr(one, "__defaults__", None) or ())) if _plain(value)]
+    code = digest_of(list(_codes(getattr(one, "__code__", None))))
+    return [getattr(one, "__qualname__", type(one).__qualname__), code, held]
+
+
+def _empty(cell: Any) -> bool:
+    try:
+        _ = cell.cell_contents
+    except ValueError:
+        return True
+    return False
 
 
 def _dtypes(module: torch.nn.Module) -> list[str]:
