@@ -34,6 +34,10 @@ def networks_of(pipe: Any) -> list[torch.nn.Module]:
     return [net for net in found if isinstance(net, torch.nn.Module)]
 
 
+KEEPS_KEYS = ("Flux2KleinKVPipeline",)
+"""Pipelines whose networks keep what they made of the text, or of an image, in the first step for the others."""
+
+
 def remembers_inside(pipe: Any) -> bool:
     """Whether a pipeline's own parts carry something from step to step that no state holds.
 
@@ -42,7 +46,9 @@ def remembers_inside(pipe: Any) -> bool:
     """
     cached = any(bool(getattr(net, "is_cache_enabled", False)) for net in networks_of(pipe))
     guiders = [getattr(pipe, name, None) for name in ("guider", "ocr_guider")]
-    return cached or any(getattr(one, "adaptive_projected_guidance_momentum", None) is not None for one in guiders)
+    if cached or type(pipe).__name__ in KEEPS_KEYS:
+        return True
+    return any(getattr(one, "adaptive_projected_guidance_momentum", None) is not None for one in guiders)
 
 
 GRADIENT_CUT = ("HiDreamImagePipeline",)
