@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler
+from torch.nn.modules.module import register_module_forward_hook
 
 import misbehaving
 import noisewright as nw
@@ -148,9 +149,12 @@ def test_the_pipeline_is_left_as_it_was_and_the_proof_is_kept():
     assert torch.equal(state, torch.get_rng_state())
     assert not pipe.unet._forward_hooks
     counted = []
-    pipe.unet.register_forward_hook(lambda *given: counted.append(1))
-    nw.plan(nw.Request(prompt="a cat", verifier="brightness"), pipe=pipe)
-    assert counted == []
+    hook = register_module_forward_hook(lambda module, *given: counted.append(module is pipe.unet))
+    try:
+        nw.plan(nw.Request(prompt="a cat", verifier="brightness"), pipe=pipe)
+    finally:
+        hook.remove()
+    assert not any(counted)
 
 
 def test_a_plain_call_that_fails_is_the_persons():
