@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from diffusers import DDIMScheduler
+from torch.nn.modules.module import register_module_forward_hook
 
 import misbehaving
 import noisewright as nw
@@ -27,9 +28,25 @@ def _fresh(tmp_path, monkeypatch):
     verdicts.forget()
 
 
+HOOKS = []
+
+
+@pytest.fixture(autouse=True)
+def _no_hooks_left():
+    yield
+    while HOOKS:
+        HOOKS.pop().remove()
+
+
 def passes(pipe):
+    """The rows of each pass of the network from now on; no hook of its own, which would make it another pipeline."""
     counted = []
-    pipe.unet.register_forward_hook(lambda module, given, output: counted.append(len(output[0])))
+
+    def count(module, given, output):
+        if module is pipe.unet:
+            counted.append(len(output[0]))
+
+    HOOKS.append(register_module_forward_hook(count))
     return counted
 
 

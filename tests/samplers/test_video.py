@@ -117,7 +117,7 @@ class TestEveryFamily:
 
     def test_it_can_be_sent_to_another_process(self, name):
         sampler = sampler_of(name)
-        sampler.decode(sampler.noise([0]))
+        shown(sampler, sampler.noise(SEEDS[:1]))
         again = pickle.loads(pickle.dumps(sampler))
         x = sampler.noise(SEEDS[:1])
         found, wanted = (shown(one, walked(one, x, 0, one.schedule.steps)[0]) for one in (again, sampler))
@@ -128,7 +128,8 @@ class TestEveryFamily:
         pipe = pipeline(name)
         before = dict(pipe.__dict__)
         sampler = sampler_of(name)
-        preview = sampler.decode(sampler.predict(sampler.noise(SEEDS[:2]), 1))
+        clean = sampler.predict(sampler.noise(SEEDS[:2]), 1, **origins(sampler, 2))
+        preview = shown(sampler, clean)
         assert preview.shape == (2, 3, 32, 4 * 32)
         assert pipe.__dict__ == before
 

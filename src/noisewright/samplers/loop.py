@@ -64,8 +64,7 @@ def _by_no_step(caller: Caller, steps: int) -> Found:
     entry = _entry(caller, seam.begun, latents)
     if seam.begun is not None:
         taken, draws = _taken_as_given(caller, seam.begun)
-        at_the_end = "decode_noise_scale" in _accepted(caller)  # LTX-Video, whose decoder may be given noise
-        entry = replace(entry, by="latents" if taken else "prepared", draws=draws or at_the_end)
+        entry = replace(entry, by="latents" if taken else "prepared", draws=draws or _decodes_noise(caller))
     return Found(seam, levels, entry, len(seam.prepared.timesteps))
 
 
@@ -180,6 +179,12 @@ def _no_step(caller: Caller, steps: int) -> Exception:
                 "which leaves none: there is nothing to search"
             )
     return UnsupportedPipeline(f"{caller.kind} never calls scheduler.step")
+
+
+def _decodes_noise(caller: Caller) -> bool:
+    """Whether the decoder is given noise, which no call of zero steps that gives latents shows (LTX-Video 0.9.1)."""
+    config = getattr(getattr(caller.pipe, "vae", None), "config", None) or {}
+    return "decode_noise_scale" in _accepted(caller) and bool(config.get("timestep_conditioning"))
 
 
 def _accepted(caller: Caller) -> list[str]:
