@@ -17,7 +17,8 @@ from noisewright.diffusion.schedule import Schedule, estimate
 from noisewright.diffusion.solvers import Ddim, StagedSolver, levels_asked, nfe
 from noisewright.errors import UnsupportedPipeline
 from noisewright.samplers.levels import read_levels
-from noisewright.samplers.pipeline import PipelineSampler, placed
+from noisewright.samplers.pipeline import PipelineSampler
+from noisewright.samplers.places import there
 from noisewright.samplers.protocol import Sampler
 from noisewright.samplers.seam import without_guidance
 from solving import trajectory
@@ -249,8 +250,8 @@ def test_equals_the_plain_pipeline(name, kind):
 
 
 def test_a_solvers_state_goes_where_the_model_is():
-    state = {"x": torch.ones(2), "clean": [torch.ones(2), torch.ones(2)], "order": 2, "none": None}
-    found = placed(state, torch.device("meta"))
+    state = {"x": torch.ones(2, 1), "clean": [torch.ones(2, 1), torch.ones(2, 1)], "order": 2, "none": None}
+    found = there(state, torch.device("meta"))
     assert [one.device.type for one in (found["x"], *found["clean"])] == ["meta"] * 3
     assert (found["order"], found["none"]) == (2, None)
 
