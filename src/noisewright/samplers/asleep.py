@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from noisewright.samplers.turns import networks_of
+from noisewright.samplers.turns import networks_of, replaced
 
 BESIDE = ("controlnet", "brushnet", "motion_adapter")
 """Where pipelines keep networks that a step asks beside the denoiser."""
@@ -48,8 +49,6 @@ def sleeping(pipe: Any, asleep: Callable[[], bool], answers: Answers) -> Iterato
         asleep: whether they need not work now.
         answers: what their outputs look like, which is added to.
     """
-    networks = {id(net): net for net in sleepers_of(pipe)}
-    own = {key: net.__dict__.get("forward") for key, net in networks.items()}
     thread = threading.get_ident()
 
     def drowsy(key: int, forward: Callable[..., Any]) -> Callable[..., Any]:
@@ -66,16 +65,10 @@ def sleeping(pipe: Any, asleep: Callable[[], bool], answers: Answers) -> Iterato
 
         return answer
 
-    for key, net in networks.items():
-        object.__setattr__(net, "forward", drowsy(key, net.forward))
-    try:
+    with ExitStack() as stack:
+        for key, net in {id(net): net for net in sleepers_of(pipe)}.items():
+            stack.enter_context(replaced(net, "forward", partial(drowsy, key)))
         yield
-    finally:
-        for key, net in networks.items():
-            if own[key] is None:
-                net.__dict__.pop("forward", None)
-            else:
-                object.__setattr__(net, "forward", own[key])
 
 
 def rows_of(args: tuple, kwargs: dict) -> int:

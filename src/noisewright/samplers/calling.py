@@ -44,7 +44,7 @@ class Caller:
         drawing: by verb, whether it draws from the process's own generators, where that was proved not to matter.
         warnings: what the user should know; may grow.
         flags: for each image of the last call, whether a safety checker blacked it out; empty without one.
-        entry: how states get in and out; None until it is known.
+        entry: how states get in and out; as most pipelines have it until it was read.
         whole: whether segments are run in loops of full length, whatever the loop looks like.
         walks: whether the loop is to be walked through before it is entered, whatever it looks like.
         answers: what the networks' outputs look like, once they were asked.

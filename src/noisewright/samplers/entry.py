@@ -27,6 +27,9 @@ INNOCENT = (
 WALKED = ("strength", "denoising_start", "denoising_end")
 """Arguments of a call that let its loop take a part of the schedule only."""
 
+CHAINED = ("callback_on_step_end", "callback")
+"""Functions of the person's that a pipeline calls after each step, which may change its state."""
+
 OURS = ("diffusers.", "noisewright.")
 """Packages whose pipelines are known by the names of their classes."""
 
@@ -141,7 +144,3 @@ def must_walk(accepted: Sequence[str], settings: dict[str, Any], kind: type) -> 
         return True
     foreign = not kind.__module__.startswith(OURS)
     return foreign or any(settings.get(name) is not None for name in (*WALKED, *CHAINED))
-
-
-CHAINED = ("callback_on_step_end", "callback")
-"""Functions of the person's that a pipeline calls after each step, which may change its state."""

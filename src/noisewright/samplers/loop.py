@@ -30,14 +30,14 @@ class Found:
         seam: of the call, with the scheduler after ``set_timesteps``.
         levels: that the loop visits.
         entry: how states get in and out.
-        places: how many steps the pipeline's own loop takes.
+        loop_steps: how many steps the pipeline's own loop takes.
         skipped: how many times of the scheduler the loop leaves out before its first.
     """
 
     seam: Seam
     levels: Levels
     entry: Entry
-    places: int
+    loop_steps: int
     skipped: int = 0
 
 
@@ -220,7 +220,11 @@ def _called(
 def _levels_of(caller: Caller, seam: Seam, steps: int) -> Levels:
     """The levels of the scheduler that the call prepared."""
     if seam.prepared is None:
-        raise UnsupportedPipeline(f"{caller.kind} never calls scheduler.set_timesteps")
+        parts = {name: one for name, one in vars(caller.pipe).items() if not name.startswith("prior")}
+        inner = [name for name, one in parts.items() if callable(one) and hasattr(one, "scheduler")]
+        names = " or ".join(f"pipe.{name}" for name in inner)
+        instead = f": its steps are those of {names}, search that" if inner else ""
+        raise UnsupportedPipeline(f"{caller.kind} never calls scheduler.set_timesteps{instead}")
     try:
         return read_levels(seam.prepared, seam.mu)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""A pipeline's real schedule, read from a call of zero steps, and what is made of it: levels, solver, what it draws."""
+"""What a pipeline will do in a number of steps: how it is entered, levels, solver, what its steps draw."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Prepared:
         extra: the same with its generator.
         chance: what the steps draw.
         entry: how states get in and out.
-        places: how many steps the pipeline's own loop takes.
+        loop_steps: how many steps the pipeline's own loop takes.
         skipped: how many times of the scheduler the loop leaves out before its first.
         states: ``model``: states are rounded to the loop's precision after each step, as the pipeline's are;
             ``float32``: those of our solvers are not.
@@ -57,7 +57,7 @@ class Prepared:
     extra: dict[str, Any]
     chance: Chance
     entry: Entry
-    places: int
+    loop_steps: int
     skipped: int = 0
     states: str = "model"
 
@@ -76,17 +76,17 @@ class Prepared:
                 there to the next; by default its own time alone.
         """
         if self.solver is None:
-            places = [1] * self.schedule.steps
+            questions = [1] * self.schedule.steps
             own = self.scheduler.timesteps[self.skipped : self.skipped + self.schedule.steps].clone()
         else:
             times = by_index or [[time] for time in self.schedule.t]
-            places = [len(some) for some in times]
+            questions = [len(some) for some in times]
             own = self._times([time for some in times for time in some])
-        first, last = sum(places[:start]), sum(places[:stop])
+        first, last = sum(questions[:start]), sum(questions[:stop])
         if not self.entry.whole:
             return Seam(pipe.scheduler, own[first:last], on_step)
         seam = self.loop(pipe, on_step)
-        if self.solver is not None and self.places == len(self.scheduler.timesteps) and not self.entry.composes:
+        if self.solver is not None and self.loop_steps == len(self.scheduler.timesteps) and not self.entry.composes:
             seam.times = own
         seam.first, seam.last = first, last
         return seam
@@ -117,6 +117,7 @@ def prepare(
         solver: one of ours, or None for the pipeline's own.
         schedule: levels, or a rule, or its name, in place of the pipeline's; None for its own.
         native: whether the pipeline's own scheduler takes the steps, also where a solver of ours takes the same.
+        states: as :class:`Prepared` has it.
 
     Raises:
         ValueError: in one line, on what does not go together.
@@ -131,7 +132,7 @@ def prepare(
     rounds = states == "model" and entry.rounds(caller.pipe.dtype)
     own = native or (rounds and schedule is None)  # to the bit, where each step is rounded
     rule = solver or (None if own else equal_solver(levels, seam.prepared, passed, seam.scales))
-    part = found.places < len(seam.prepared.timesteps)
+    part = found.loop_steps < len(seam.prepared.timesteps)
     if entry.composes or entry.edits or part:
         rule = _within(caller, entry, levels, rule, solver, schedule)
     if schedule is not None and rule is None:
@@ -145,8 +146,8 @@ def prepare(
         check_step(seam.prepared)
     chance = tried(seam.prepared, passed) if rule is None else Chance(rule.stochastic)
     return Prepared(
-        steps, seam.prepared, visited, levels.kind, rule, solver, passed, dict(seam.extra), chance, entry, found.places,
-        found.skipped, states,
+        steps, seam.prepared, visited, levels.kind, rule, solver, passed, dict(seam.extra), chance, entry,
+        found.loop_steps, found.skipped, states,
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import inspect
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from itertools import islice
 from typing import Any
 
@@ -24,7 +24,7 @@ from noisewright.samplers.drawn import Draws
 from noisewright.samplers.native import ASKED, private
 from noisewright.samplers.prompts import remembering
 from noisewright.samplers.protocol import Meter
-from noisewright.samplers.turns import networks_of, reserved
+from noisewright.samplers.turns import networks_of, replaced, reserved
 
 CLOSE = 0.02
 """Relative error within which a guided prediction is recognised: the halves are rounded to the model's dtype."""
@@ -250,7 +250,6 @@ def entered(
     seam.restart()
     thread, probe, branches = threading.get_ident(), make_probe(seam), seam.branches
     scheduler, bar = pipe.scheduler, getattr(pipe, "_progress_bar_config", None)
-    encode, own_encode = getattr(pipe, "encode_prompt", None), pipe.__dict__.get("encode_prompt")
 
     def count(module: Any, args: tuple, kwargs: dict) -> None:
         if threading.get_ident() != thread:  # another pipeline may have the same network, in another thread
@@ -267,14 +266,13 @@ def entered(
 
     extra = seam.extra if seam.times is None or seam.whole else None
     dozing = sleeping(pipe, lambda: seam.asleep, answers) if seam.whole else nullcontext()
-    with reserved(pipe) as call, _noted(pipe, extra), _beginning(pipe, seam), dozing:
+    remembered = replaced(pipe, "encode_prompt", lambda own: remembering(pipe, own, encoded, meter))
+    with reserved(pipe) as call, remembered, _noted(pipe, extra), _beginning(pipe, seam), dozing:
         hooks = [net.register_forward_pre_hook(count, with_kwargs=True) for net in networks]
         if branches is not None:
             hooks += [net.register_forward_hook(keep) for net in networks]
         # Past DiffusionPipeline.__setattr__, which would write the probe's class into the pipeline's config.
         object.__setattr__(pipe, "scheduler", probe)
-        if encode is not None:
-            object.__setattr__(pipe, "encode_prompt", remembering(pipe, encode, encoded, meter))
         pipe.set_progress_bar_config(disable=True)
         try:
             yield call
@@ -282,10 +280,6 @@ def entered(
             for hook in hooks:
                 hook.remove()
             object.__setattr__(pipe, "scheduler", scheduler)
-            if own_encode is not None:
-                object.__setattr__(pipe, "encode_prompt", own_encode)
-            elif encode is not None:
-                pipe.__dict__.pop("encode_prompt", None)
             if bar is None:
                 pipe.__dict__.pop("_progress_bar_config", None)
             else:
@@ -295,56 +289,48 @@ def entered(
 @contextmanager
 def _beginning(pipe: Any, seam: Seam) -> Iterator[None]:
     """The pipeline's ``prepare_latents``, watched: what it draws and gives, or another state in place of that."""
-    prepare, own = getattr(pipe, "prepare_latents", None), pipe.__dict__.get("prepare_latents")
-    if prepare is None:
+    if getattr(pipe, "prepare_latents", None) is None:
         with seam.draws or nullcontext():
             yield
         return
 
-    def begin(*args: Any, **kwargs: Any) -> Any:
-        with seam.draws or nullcontext():
-            found = prepare(*args, **kwargs)
-        several = isinstance(found, (tuple, list))
-        first = found[0] if several and found else found
-        seam.begun = first if isinstance(first, Tensor) else None  # a dictionary, say: the first step tells
-        if seam.ends_there and seam.begun is not None:
-            raise Begun
-        if seam.in_place is None or seam.begun is None:
-            return found
-        state = seam.in_place.to(seam.begun)
-        return (state, *found[1:]) if several else state
+    def watched(prepare: Callable[..., Any]) -> Callable[..., Any]:
+        def begin(*args: Any, **kwargs: Any) -> Any:
+            with seam.draws or nullcontext():
+                found = prepare(*args, **kwargs)
+            several = isinstance(found, (tuple, list))
+            first = found[0] if several and found else found
+            seam.begun = first if isinstance(first, Tensor) else None  # a dictionary, say: the first step tells
+            if seam.ends_there and seam.begun is not None:
+                raise Begun
+            if seam.in_place is None or seam.begun is None:
+                return found
+            state = seam.in_place.to(seam.begun)
+            return (state, *found[1:]) if several else state
 
-    object.__setattr__(pipe, "prepare_latents", begin)
-    try:
+        return begin
+
+    with replaced(pipe, "prepare_latents", watched):
         yield
-    finally:
-        if own is not None:
-            object.__setattr__(pipe, "prepare_latents", own)
-        else:
-            pipe.__dict__.pop("prepare_latents", None)
 
 
 @contextmanager
 def _noted(pipe: Any, extra: dict[str, Any] | None) -> Iterator[None]:
     """Writes into ``extra`` what the pipeline prepares to pass to its scheduler's step."""
-    prepare, own = getattr(pipe, "prepare_extra_step_kwargs", None), pipe.__dict__.get("prepare_extra_step_kwargs")
-    if extra is None or prepare is None:
+    if extra is None:
         yield
         return
 
-    def noting(*args: Any, **kwargs: Any) -> Any:
-        found = prepare(*args, **kwargs)
-        extra.update(found)
-        return found
+    def noting(prepare: Callable[..., Any]) -> Callable[..., Any]:
+        def prepared(*args: Any, **kwargs: Any) -> Any:
+            found = prepare(*args, **kwargs)
+            extra.update(found)
+            return found
 
-    object.__setattr__(pipe, "prepare_extra_step_kwargs", noting)
-    try:
+        return prepared
+
+    with replaced(pipe, "prepare_extra_step_kwargs", noting):
         yield
-    finally:
-        if own is not None:
-            object.__setattr__(pipe, "prepare_extra_step_kwargs", own)
-        else:
-            pipe.__dict__.pop("prepare_extra_step_kwargs", None)
 
 
 def without_guidance(prediction: Tensor, outputs: Sequence[Tensor], scale: float) -> Tensor | None:
@@ -378,22 +364,13 @@ def without_guidance(prediction: Tensor, outputs: Sequence[Tensor], scale: float
 @contextmanager
 def checkpointed(pipe: Any) -> Iterator[None]:
     """The pipeline's network with gradient checkpointing: only its inputs are held, its activations made again."""
-    networks = networks_of(pipe)
-    own = [net.__dict__.get("forward") for net in networks]
-
-    def wrapped(forward: Callable[..., Any]) -> Callable[..., Any]:
-        def again(*args: Any, **kwargs: Any) -> Any:
+    def again(forward: Callable[..., Any]) -> Callable[..., Any]:
+        def checkpointing(*args: Any, **kwargs: Any) -> Any:
             return checkpoint(forward, *args, use_reentrant=False, **kwargs)
 
-        return again
+        return checkpointing
 
-    for net in networks:
-        object.__setattr__(net, "forward", wrapped(net.forward))
-    try:
+    with ExitStack() as stack:
+        for net in networks_of(pipe):
+            stack.enter_context(replaced(net, "forward", again))
         yield
-    finally:
-        for net, before in zip(networks, own, strict=True):
-            if before is None:
-                net.__dict__.pop("forward", None)
-            else:
-                object.__setattr__(net, "forward", before)

@@ -65,7 +65,7 @@ def decoded(caller: Caller, prepared: Prepared, x: Tensor, seeds: Seeds = None, 
         seam = Seam(caller.pipe.scheduler, torch.empty(0), None)
     else:  # through the loop, with all networks asleep
         seam = prepared.loop(caller.pipe, None)
-        seam.first = seam.last = prepared.places
+        seam.first = seam.last = prepared.loop_steps
     pixels = "np" if type(caller.pipe).__module__.startswith(ARRAYS) and not traced else "pt"
     return caller.call(seam, x, output_type=pixels, seeds=seeds, traced=traced)
 
@@ -81,12 +81,13 @@ def clean_estimate(
         caller.count(prediction, x)
         made = prepared.entry.edits or (prepared.entry.composes and index == 0)  # by the pipeline, of what it was given
         state = sample.float() if made else x.to(prediction.device)
-        its = None
+        clean = None
         if prepared.solver is None:
-            its = own_estimate(prepared.scheduler, prediction.float(), index + prepared.skipped, state)
-        mean = mean_of(prediction, state).float()
-        one = estimate(mean, state, schedule.alpha[index], schedule.sigma[index], prepared.kind)
-        found.append(one.clean if its is None else its)
+            clean = own_estimate(prepared.scheduler, prediction.float(), index + prepared.skipped, state)
+        if clean is None:
+            mean = mean_of(prediction, state).float()
+            clean = estimate(mean, state, schedule.alpha[index], schedule.sigma[index], prepared.kind).clean
+        found.append(clean)
         return sample
 
     seam = prepared.seam(caller.pipe, index, index + 1, on_step)

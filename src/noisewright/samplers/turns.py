@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache, wraps
 from types import FrameType
@@ -137,3 +137,20 @@ def _calls(frame: FrameType, pipe: Any) -> bool:
 
 def _thread_name(thread: int) -> str:
     return next((one.name for one in threading.enumerate() if one.ident == thread), str(thread))
+
+
+@contextmanager
+def replaced(whose: Any, name: str, other: Callable[[Any], Any]) -> Iterator[None]:
+    """A method of a pipeline or network object with ``other(own)`` in its place, where it has one; then as it was."""
+    own, held = getattr(whose, name, None), whose.__dict__.get(name)
+    if own is None:
+        yield
+        return
+    object.__setattr__(whose, name, other(own))  # past DiffusionPipeline.__setattr__
+    try:
+        yield
+    finally:
+        if held is not None:
+            object.__setattr__(whose, name, held)
+        else:
+            whose.__dict__.pop(name, None)
