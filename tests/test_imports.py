@@ -35,6 +35,7 @@ LAYERS = [
     | {"trajectory.measure_model"},
     {"many"},
     {"replay", "recipes"},
+    {"benchmark"},
     {"cli"},
     {"__main__"},
 ]
