@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NotRequired, TypedDict
 
 
-class Shown(TypedDict):
+class ShownCandidate(TypedDict):
     """A candidate of a cell's row."""
 
     id: str
@@ -44,8 +44,8 @@ class CellRow(TypedDict):
     stopped: NotRequired[str]
     verifiers: NotRequired[list[str]]
     judges: NotRequired[list[str]]
-    best: NotRequired[Shown]
-    baseline: NotRequired[Shown]
+    best: NotRequired[ShownCandidate]
+    baseline: NotRequired[ShownCandidate]
     curve: NotRequired[list[list[float | None]]]
     """Best so far, a point where it rose: images, NFE, seconds, the value that is sorted by (within the run)."""
     diversity: NotRequired[float | None]
