@@ -17,6 +17,7 @@ from noisewright.benchmark.sharing import Task, checked_cells, tasks_of
 from noisewright.benchmark.spec import Spec
 from noisewright.benchmark.store import Results, Store, opened
 from noisewright.benchmark.work import Ended, Made, Workshop
+from noisewright.benchmark.workers import Crew
 from noisewright.progress import Show
 
 MOST_WORKERS = 1024
@@ -84,6 +85,9 @@ def _made(
     Raises:
         Ended: where it was ended before all were made.
     """
+    if workers > 1 and len(tasks) > 1:
+        yield from Crew(root, tasks, workers, pictures, display, ending).made()
+        return
     shop = Workshop(root, ending, pictures)
     for task in tasks:
         if ending.is_set():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, replace
 
 from noisewright.benchmark.cells import Cell
 from noisewright.request import LOADED_BY, Request
@@ -25,6 +25,11 @@ class Task:
     def loads(self) -> str:
         """What its pipeline is loaded by."""
         return loads_of(self.cells[0].request)
+
+    def without(self, made: Container[str]) -> Task | None:
+        """What is left of it when cells were ``made``, by their digests; None where nothing is."""
+        left = tuple(cell for cell in self.cells if cell.digest not in made)
+        return replace(self, cells=left) if left else None
 
 
 def loads_of(request: Request) -> str:
