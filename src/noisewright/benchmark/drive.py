@@ -60,7 +60,7 @@ def run_benchmark(
     cells = checked_cells(cells_of(spec))
     with opened(spec, out) as store, ended_gently() as ending:
         kept = {key for key in store.rows if not retry_failed or store.is_done(key)}
-        tasks = tasks_of([one for one in cells if one.digest not in kept])
+        tasks = tasks_of(cells, kept)
         display = Display(show, tasks, len(cells), workers)
         status = "interrupted"
         try:
