@@ -8,7 +8,7 @@ import pytest
 from scipy.optimize import minimize
 
 from noisewright.benchmark import votes
-from noisewright.benchmark.votes import Vote, agreement, read_votes, strengths, wilson
+from noisewright.benchmark.votes import Vote, agreement, read_votes, strengths
 
 CLOSE = 1e-6
 """Two ways of solving for the same strengths."""
@@ -26,7 +26,8 @@ def written(path, name, text):
         ("v.tsv", "winner\tloser\tprompt\none.png\ttwo.png\ta cat, sitting\nthree\tfour\t\n"),
         ("v.csv", 'prompt,A,B,Choice\n"a cat, sitting",two.png,one.png,B\n\n,three,four,left\n'),
         ("v.csv", 'prompt,image_a,image_b,vote\n"a cat, sitting",one.png,two.png,1\n,three,four,a\n'),
-        ("v.jsonl", '{"prompt":"a cat, sitting","winner":"one.png","loser":"two.png"}\n\n{"winner":"three","loser":"four"}'),
+        ("v.jsonl", '{"prompt":"a cat, sitting","winner":"one.png","loser":"two.png"}\n\n'
+                    '{"winner":"three","loser":"four"}'),
         ("v.json", '[{"prompt":"a cat, sitting","a":"one.png","b":"two.png","choice":"a"},'
                    '{"winner":"three","loser":"four"}]'),
     ],
@@ -87,14 +88,6 @@ def test_agreement_counts_what_was_said():
     nothing = agreement([(1, 2, True)])
     assert math.isnan(nothing.rate)
     assert math.isnan(nothing.low)
-
-
-def test_wilsons_interval_is_that_of_scipy():
-    from scipy.stats import binomtest
-
-    for successes, trials in ((0, 5), (5, 5), (3, 10), (61, 100)):
-        expected = binomtest(successes, trials).proportion_ci(method="wilson")
-        assert wilson(successes, trials) == pytest.approx((expected.low, expected.high), abs=1e-9)
 
 
 def drawn(values, count, seed=0):

@@ -10,10 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 
 import numpy as np
 
-RESAMPLES = 10_000
+from noisewright.measures.bootstrap import intervals
+from noisewright.measures.paired import kendall, means, spearman
+
 SPLITS = 100
 """Random halves of the candidates."""
 
@@ -31,42 +34,16 @@ def complete(scores: np.ndarray) -> np.ndarray:
 # Means and intervals
 
 
-def means(values: np.ndarray) -> np.ndarray:
-    """The mean over prompts (axis 0) of what is a number; NaN of none."""
-    there = np.isfinite(values)
-    count = there.sum(0)
-    total = np.where(there, values, 0.0).sum(0)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+def averaged(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Means over prompts (axis 0) with the ends of their 95 % intervals, (...) each.
 
-
-def intervals(values: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """The 95 % percentile bootstrap intervals of :func:`means`: prompts are drawn, the same ones for all columns.
-
-    Args:
-        values: (prompts, ...); what is no number is left out of the resamples that draw it.
-        resamples: draws.
-        seed: of the draws.
-
-    Returns:
-        Lower and upper ends, (...); NaN of fewer than two prompts.
+    What is no number is left out; of one prompt there is no interval.
     """
-    shape, flat = values.shape[1:], values.reshape(len(values), -1)
-    there = np.isfinite(flat)
-    if len(flat) < 2:
-        return np.full(shape, np.nan), np.full(shape, np.nan)
-    generator, block = np.random.default_rng(seed), max(1, AT_ONCE // max(len(flat), flat.shape[1]))
-    drawn = []
-    for done in range(0, resamples, block):
-        count = min(block, resamples - done)
-        weights = generator.multinomial(len(flat), np.full(len(flat), 1 / len(flat)), count).astype(np.float64)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            drawn.append(weights @ np.where(there, flat, 0.0) / (weights @ there))
-    every = np.concatenate(drawn)
-    low, high = np.full(flat.shape[1], np.nan), np.full(flat.shape[1], np.nan)
-    enough = there.sum(0) > 1
-    if enough.any():
-        low[enough], high[enough] = np.nanpercentile(every[:, enough], [2.5, 97.5], axis=0)
-    return low.reshape(shape), high.reshape(shape)
+    flat = values.reshape(len(values), -1)
+    low, high = intervals(flat)
+    alone = np.isfinite(flat).sum(0) < 2
+    ends = [np.where(alone, np.nan, one).reshape(values.shape[1:]) for one in (low, high)]
+    return means(flat).reshape(values.shape[1:]), ends[0], ends[1]
 
 
 # Agreement
@@ -75,31 +52,19 @@ def intervals(values: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) 
 def correlations(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Spearman's rho and Kendall's tau-b of each two scorers, within each prompt.
 
-    Both are cosines of signs of differences: tau-b of the signs themselves, rho of their sums, which are mid-ranks.
-
     Args:
         scores: (prompts, candidates, scorers), complete.
 
     Returns:
         Two arrays (prompts, scorers, scorers); NaN where a scorer scores all candidates alike, or there is only one.
     """
-    prompts, count, width = scores.shape
+    prompts, _, width = scores.shape
     rho, tau = np.full((prompts, width, width), np.nan), np.full((prompts, width, width), np.nan)
-    for number, rows in enumerate(scores):
-        kept = rows[np.isfinite(rows).all(1)]  # (m, scorers)
-        if len(kept) > 1:
-            signs = np.sign(kept[:, None] - kept[None])  # (m, m, scorers)
-            rho[number] = _cosines(signs.sum(1))
-            tau[number] = _cosines(signs.reshape(-1, width))
+    columns = [scores[:, :, k].T for k in range(width)]  # (candidates, prompts)
+    for one, other in combinations_with_replacement(range(width), 2):
+        for found, measure in ((rho, spearman), (tau, kendall)):
+            found[:, one, other] = found[:, other, one] = measure(columns[one], columns[other])
     return rho, tau
-
-
-def _cosines(vectors: np.ndarray) -> np.ndarray:
-    """(n, n) cosines of the columns of (m, n)."""
-    products = vectors.T @ vectors
-    size = np.sqrt(np.diag(products))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return products / size[:, None] / size[None]
 
 
 # Picks
@@ -108,7 +73,7 @@ def _cosines(vectors: np.ndarray) -> np.ndarray:
 def chances(chosen: np.ndarray, count: int) -> np.ndarray:
     """How likely each candidate is picked as the best of ``count`` that are drawn of all, without replacement.
 
-    Of the group with equal scores each is as likely, as a person would have to toss a coin. With L candidates below and E
+    Of a group with equal scores each is as likely: a person would have to toss a coin. With L candidates below and E
     alike (itself among them) of M it is (C(L + E, n) - C(L, n)) / C(M, n) / E.
 
     Args:
@@ -176,10 +141,10 @@ class Stability:
     """What another set of seeds would have said: candidates are cut in two halves at random, :data:`SPLITS` times.
 
     Attributes:
-        prompts: for each scorer Spearman's correlation over prompts of its mean score in one half with that in the other,
-            in the mean over splits: whether its order of prompts is more than luck; NaN below three prompts.
-        same_best: in what share of the splits both halves name the same picker as the best; 0.5 for each half of a tie.
-            By chance it is one of the number of pickers.
+        prompts: for each scorer Spearman's correlation over prompts of its mean score in one half with that in the
+            other, in the mean over splits: whether its order of prompts is more than luck; NaN below three prompts.
+        same_best: in what share of the splits both halves name the same picker as the best; by chance it would be one
+            of the number of pickers.
         order: Kendall's tau of the pickers' order in one half with that in the other, in the mean over splits.
         best: for each picker, in what share of the halves it is the best one.
     """
@@ -196,8 +161,8 @@ def stability(scores: np.ndarray, pickers: Sequence[int], panel: np.ndarray, *, 
     Args:
         scores: (prompts, candidates, scorers), complete.
         pickers: which of the scorers are compared as those who pick.
-        panel: (pickers, scorers) weights: who counts, and how much, for what a picker's pick is worth, which is in standard
-            deviations of the whole prompt. Each row's sum is 1, or NaN where nobody else is there.
+        panel: (pickers, scorers) weights: who counts, and how much, for what a picker's pick is worth, which is in
+            standard deviations of the whole prompt. Each row's sum is 1, or NaN where nobody else is there.
         seed: of the splits.
     """
     generator = np.random.default_rng(seed)
@@ -210,16 +175,16 @@ def stability(scores: np.ndarray, pickers: Sequence[int], panel: np.ndarray, *, 
         half = np.argsort(np.argsort(keys, 1), 1) % 2 == 0  # every second in a random order
         parts = [np.where(one[:, :, None], scores, np.nan) for one in (half, ~half)]
         averages = [spreads(one)[0] for one in parts]
-        along.append(np.array([_spearman(averages[0][:, k], averages[1][:, k]) for k in range(width)]))
+        along.append(spearman(*averages) if prompts > 2 else np.full(width, np.nan))
         worth.append(np.stack([_worth(one, deviations, pickers, panel) for one in parts]))
     every = np.stack(worth)  # (splits, 2, pickers)
     top = every >= np.nanmax(every, 2, keepdims=True) if np.isfinite(every).any() else np.zeros(every.shape, bool)
     share = top / np.maximum(top.sum(2, keepdims=True), 1)
-    orders = [_kendall(one[0], one[1]) for one in every]
+    orders = np.array([_order(one[0], one[1]) for one in every])
     return Stability(
         tuple(float(one) for one in means(np.stack(along))),
         float((share[:, 0] * share[:, 1]).sum(1).mean()) if top.any() else math.nan,
-        float(means(np.array(orders)[:, None])[0]),
+        float(means(orders[:, None])[0]),
         tuple(float(one) for one in share.mean((0, 1))),
     )
 
@@ -232,24 +197,12 @@ def _worth(part: np.ndarray, deviations: np.ndarray, pickers: Sequence[int], pan
         rows = counts == count
         some = part[rows]
         worth[rows] = judged(some, [some[:, :, k] for k in pickers], int(count)) - spreads(some)[0][:, None]
-    gains = means(in_deviations(worth, deviations))
+    apart = in_deviations(worth, deviations)
+    gains = means(apart.reshape(len(apart), -1)).reshape(apart.shape[1:])
     weighed: np.ndarray = (gains * panel).sum(1)
     return weighed
 
 
-def _spearman(one: np.ndarray, other: np.ndarray) -> float:
-    """Of two rows of numbers; NaN below three, or where all of one are alike."""
-    there = np.isfinite(one) & np.isfinite(other)
-    if there.sum() < 3:
-        return math.nan
-    ranks = [np.sign(values[:, None] - values[None]).sum(1) for values in (one[there], other[there])]
-    return float(_cosines(np.stack(ranks, 1))[0, 1])
-
-
-def _kendall(one: np.ndarray, other: np.ndarray) -> float:
-    """Kendall's tau-b of two rows of numbers; NaN below two."""
-    there = np.isfinite(one) & np.isfinite(other)
-    if there.sum() < 2:
-        return math.nan
-    signs = [np.sign(values[:, None] - values[None]).ravel() for values in (one[there], other[there])]
-    return float(_cosines(np.stack(signs, 1))[0, 1])
+def _order(one: np.ndarray, other: np.ndarray) -> float:
+    """Kendall's tau-b of two rows of numbers."""
+    return float(kendall(one[:, None], other[:, None])[0])

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from noisewright.measures.paired import wilson
 from noisewright.outside.messages import short
 from noisewright.outside.reading import read_text, shown
 from noisewright.schemas.reading import parse_json
@@ -33,9 +34,6 @@ STEPS, CLOSE = 100, 1e-10
 """Newton's: the most there are, and how small the last one is."""
 
 RESAMPLES = 1_000
-Z = 1.959963984540054
-"""The normal distribution's 97.5 % point."""
-
 CHOICES = {
     "a": "a", "b": "b", "tie": "tie", "1": "a", "2": "b", "left": "a", "right": "b", "equal": "tie", "both": "tie",
     "neither": "tie", "draw": "tie",
@@ -172,7 +170,8 @@ def _vote(row: Mapping[str, Any], where: str) -> Vote:
 
 def _text(value: Any, what: str, where: str) -> str:
     if not isinstance(value, str) or not value.strip() or len(value) > LONGEST_NAME:
-        raise ValueError(f"expected {'an' if what[0] in 'aeiou' else 'a'} {what} as text in {where}, got {short(value)}")
+        article = "an" if what[0] in "aeiou" else "a"
+        raise ValueError(f"expected {article} {what} as text in {where}, got {short(value)}")
     return value.strip()
 
 
@@ -202,7 +201,7 @@ class Agreement:
 
 
 def agreed(votes: Sequence[tuple[float, float, bool]]) -> np.ndarray:
-    """(n,): for each (score of the winner, score of the loser, tie) 1 agrees, 0 does not, 0.5 both alike, NaN no say."""
+    """(n,): of each (score of the winner, of the loser, tie) 1 agrees, 0 does not, 0.5 both alike, NaN no say."""
     found = np.full(len(votes), np.nan)
     for place, (winner, loser, tie) in enumerate(votes):
         if not tie and math.isfinite(winner) and math.isfinite(loser):
@@ -220,23 +219,9 @@ def agreement(votes: Sequence[tuple[float, float, bool]]) -> Agreement:
     said = each[np.isfinite(each)]
     ties = sum(tie for _, _, tie in votes)
     rate = float(said.mean()) if len(said) else math.nan
-    low, high = wilson(float(said.sum()), len(said))
-    return Agreement(rate, low, high, len(said), int((said == 0.5).sum()), ties, len(votes) - ties - len(said))
-
-
-def wilson(successes: float, trials: int) -> tuple[float, float]:
-    """The 95 % score interval of a share (Wilson 1927); NaN of no trials. Halves are taken as they are.
-
-    Args:
-        successes: in [0, trials].
-        trials: how many there were.
-    """
-    if not trials:
-        return math.nan, math.nan
-    share, square = successes / trials, Z * Z
-    middle = (share + square / (2 * trials)) / (1 + square / trials)
-    half = Z / (1 + square / trials) * math.sqrt(share * (1 - share) / trials + square / (4 * trials * trials))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    low, high = wilson(said.sum(), len(said))
+    undecided, missing = int((said == 0.5).sum()), len(votes) - ties - len(said)
+    return Agreement(rate, float(low), float(high), len(said), undecided, ties, missing)
 
 
 # Strengths
@@ -245,10 +230,10 @@ def wilson(successes: float, trials: int) -> tuple[float, float]:
 def strengths(votes: Sequence[Vote], *, resamples: int = RESAMPLES, seed: int = 0) -> list[Strength]:
     """Log strengths of the items of some choices, strongest first (Bradley and Terry 1952).
 
-    The largest of the likelihood with :data:`PRIOR` wins and losses of each item against one of strength 0; a tie is half
-    a win for both (the usual shortcut; Davidson 1970 has a parameter for it). Items that no chain of choices joins, such
-    as images of two prompts, are solved for apart: their strengths are not to be compared. Intervals: choices of a piece
-    are drawn with replacement.
+    The largest of the likelihood with :data:`PRIOR` wins and losses of each item against one of strength 0; a tie is
+    half a win for both (the usual shortcut; Davidson 1970 has a parameter for it). Items that no chain of choices
+    joins, such as images of two prompts, are solved for apart: their strengths are not to be compared. Intervals:
+    choices of a piece are drawn with replacement.
 
     Args:
         votes: the choices.
@@ -269,8 +254,10 @@ def strengths(votes: Sequence[Vote], *, resamples: int = RESAMPLES, seed: int = 
         low, high = np.percentile(drawn, [2.5, 97.5], axis=0) if resamples else (values, values)
         wins = np.bincount(first, won, len(items)) + np.bincount(second, 1 - won, len(items))
         seen = np.bincount(first, minlength=len(items)) + np.bincount(second, minlength=len(items))
-        rows = zip(items, values, low, high, wins, seen, strict=True)
-        found += [Strength(one, *map(float, numbers), int(count)) for one, *numbers, count in rows]
+        found += [
+            Strength(item, float(values[k]), float(low[k]), float(high[k]), float(wins[k]), int(seen[k]))
+            for k, item in enumerate(items)
+        ]
     return sorted(found, key=lambda one: (-one.value, one.item))
 
 
