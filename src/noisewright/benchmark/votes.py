@@ -34,6 +34,9 @@ STEPS, CLOSE = 100, 1e-10
 """Newton's: the most there are, and how small the last one is."""
 
 RESAMPLES = 1_000
+AT_ONCE = 2**20
+"""Numbers of a block of draws."""
+
 CHOICES = {
     "a": "a", "b": "b", "tie": "tie", "1": "a", "2": "b", "left": "a", "right": "b", "equal": "tie", "both": "tie",
     "neither": "tie", "draw": "tie",
@@ -70,7 +73,7 @@ class Strength:
         item: its name.
         value: Bradley and Terry's log strength; 0 is the mean of a piece's items, nearly (see :func:`strengths`). The
             odds of one against another are ``exp`` of the difference.
-        low, high: the 95 % percentile interval of resampled choices.
+        low, high: the 95 % percentile interval of choices drawn anew.
         wins: how often it was preferred, ties as a half.
         choices: how often it was looked at.
     """
@@ -232,8 +235,9 @@ def strengths(votes: Sequence[Vote], *, resamples: int = RESAMPLES, seed: int = 
 
     The largest of the likelihood with :data:`PRIOR` wins and losses of each item against one of strength 0; a tie is
     half a win for both (the usual shortcut; Davidson 1970 has a parameter for it). Items that no chain of choices
-    joins, such as images of two prompts, are solved for apart: their strengths are not to be compared. Intervals:
-    choices of a piece are drawn with replacement.
+    joins, such as images of two prompts, are solved for apart: their strengths are not to be compared. Intervals: a
+    parametric bootstrap, in which the same pairs are chosen from anew by the strengths that were found (ties stay
+    ties), since of a single choice drawing with replacement knows no doubt.
 
     Args:
         votes: the choices.
@@ -243,16 +247,15 @@ def strengths(votes: Sequence[Vote], *, resamples: int = RESAMPLES, seed: int = 
     Raises:
         ValueError: where more than :data:`MOST_ITEMS` items hang together.
     """
-    found: list[Strength] = []
+    generator, found = np.random.default_rng(seed), []
     for items, some in _pieces(votes):
         place = {item: number for number, item in enumerate(items)}
         first = np.array([place[one.winner] for one in some])
         second = np.array([place[one.loser] for one in some])
-        won = np.array([0.5 if one.tie else 1.0 for one in some])
-        values = _solved(_table_of(first, second, won, len(items)))
-        drawn = _resampled(first, second, won, len(items), resamples, seed)
-        low, high = np.percentile(drawn, [2.5, 97.5], axis=0) if resamples else (values, values)
-        wins = np.bincount(first, won, len(items)) + np.bincount(second, 1 - won, len(items))
+        won = np.array([[0.5 if one.tie else 1.0 for one in some]])
+        values = _solved(_tables(first, second, won, len(items)))[0]
+        low, high = _ends(values, first, second, won[0] == 0.5, resamples, generator)
+        wins = np.bincount(first, won[0], len(items)) + np.bincount(second, 1 - won[0], len(items))
         seen = np.bincount(first, minlength=len(items)) + np.bincount(second, minlength=len(items))
         found += [
             Strength(item, float(values[k]), float(low[k]), float(high[k]), float(wins[k]), int(seen[k]))
@@ -286,40 +289,50 @@ def _pieces(votes: Sequence[Vote]) -> list[tuple[list[str], list[Vote]]]:
     return [(items[key], some[key]) for key in items]
 
 
-def _table_of(first: np.ndarray, second: np.ndarray, won: np.ndarray, count: int) -> np.ndarray:
-    """(count, count): how often the row was preferred to the column."""
-    wins = np.zeros((count, count))
-    np.add.at(wins, (first, second), won)
-    np.add.at(wins, (second, first), 1 - won)
-    return wins
+def _tables(first: np.ndarray, second: np.ndarray, won: np.ndarray, count: int) -> np.ndarray:
+    """(draws, count, count): how often the row was preferred to the column, of (draws, choices) wins of the first."""
+    draws = len(won)
+    offset = np.arange(draws)[:, None] * count * count
+    places = np.concatenate([offset + first * count + second, offset + second * count + first], 1)
+    weights = np.concatenate([won, 1 - won], 1)
+    return np.bincount(places.ravel(), weights.ravel(), draws * count * count).reshape(draws, count, count)
 
 
-def _resampled(
-    first: np.ndarray, second: np.ndarray, won: np.ndarray, count: int, resamples: int, seed: int
-) -> np.ndarray:
-    """(resamples, count): strengths of choices that are drawn with replacement."""
-    generator = np.random.default_rng(seed)
-    found = np.empty((resamples, count))
-    for row in range(resamples):
-        drawn = generator.integers(0, len(first), len(first))
-        found[row] = _solved(_table_of(first[drawn], second[drawn], won[drawn], count))
-    return found
+def _ends(
+    values: np.ndarray, first: np.ndarray, second: np.ndarray, ties: np.ndarray, resamples: int,
+    generator: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Lower and upper ends of strengths; NaN without draws."""
+    if not resamples:
+        return np.full(len(values), np.nan), np.full(len(values), np.nan)
+    chance = 1 / (1 + np.exp(values[second] - values[first]))
+    drawn, block = [], max(1, AT_ONCE // max(len(values) ** 2, len(first)))
+    for done in range(0, resamples, block):
+        won = generator.random((min(block, resamples - done), len(first))) < chance
+        drawn.append(_solved(_tables(first, second, np.where(ties, 0.5, won), len(values))))
+    low, high = np.percentile(np.concatenate(drawn), [2.5, 97.5], axis=0)
+    return low, high
 
 
 def _solved(wins: np.ndarray) -> np.ndarray:
-    """(n,): the strengths that make a table of wins most likely, by Newton's method; it is concave with the prior."""
-    both = wins + wins.T
-    target = wins.sum(1) + PRIOR
-    values = np.zeros(len(wins))
+    """(draws, n): the strengths that make tables of wins most likely, by Newton's method; with the prior it is concave.
+
+    Args:
+        wins: (draws, n, n).
+    """
+    both = wins + wins.transpose(0, 2, 1)
+    target = wins.sum(2) + PRIOR
+    values = np.zeros(target.shape)
+    places = np.arange(wins.shape[1])
     for _ in range(STEPS):
-        chance = 1 / (1 + np.exp(values[None] - values[:, None]))  # of the row against the column
+        chance = 1 / (1 + np.exp(values[:, None] - values[:, :, None]))  # of the row against the column
         alone = 1 / (1 + np.exp(-values))  # against an item of strength 0
-        gradient = target - (both * chance).sum(1) - 2 * PRIOR * alone
-        weights = both * chance * (1 - chance)
-        hessian = np.diag(weights.sum(1) + 2 * PRIOR * alone * (1 - alone)) - weights
-        step = np.linalg.solve(hessian, gradient)
-        step *= min(1.0, 2.0 / max(1e-300, float(np.abs(step).max())))  # far from the top a whole step may overshoot
-        values += step
-        if float(np.abs(step).max()) < CLOSE:
+        gradient = target - (both * chance).sum(2) - 2 * PRIOR * alone
+        hessian = -both * chance * (1 - chance)
+        hessian[:, places, places] += 2 * PRIOR * alone * (1 - alone) - hessian.sum(2)
+        step = np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
+        largest = np.abs(step).max(1, keepdims=True)
+        values += step * np.minimum(1.0, 2.0 / np.maximum(largest, 1e-300))  # far away a whole step may overshoot
+        if float(largest.max()) < CLOSE:
             break
     return values
