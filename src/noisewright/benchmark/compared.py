@@ -241,7 +241,8 @@ class WallCell:
 
     Attributes:
         point: the number of its point.
-        which: ``largest gain``, ``median``, ``largest loss``; ``smallest gain`` where nothing was lost.
+        which: ``largest gain``, ``median``, ``largest loss``; ``smallest gain`` where nothing was lost, ``smallest
+            loss`` where nothing was gained, ``no change`` of one that is 0.
         score: the name of the score that this goes by: the first judge, else the first verifier.
         gain: by that score.
         prompt: the text.
