@@ -116,7 +116,7 @@ def test_a_plot_has_a_title_a_description_and_named_axes():
     assert "random: 0.200 [0.150, 0.250] at 160" in said
     assert "zero-order" in said
     assert "baseline: 0.1" in said
-    assert {"score", "NFE (log scale)"} <= {one.text for one in svg.iter("text")}
+    assert {"score", "NFE, log scale"} <= {one.text for one in svg.iter("text")}
 
 
 def test_points_stand_where_their_numbers_say():

@@ -22,11 +22,13 @@ nav a{color:inherit}
 .scroll{max-width:100%}
 th,td{padding:.25rem .6rem;white-space:nowrap}
 thead th{vertical-align:bottom;border-bottom-width:2px}
-td.text,th.text{white-space:normal;min-width:9rem}
+td.text,th.text{white-space:normal;min-width:8rem;max-width:22rem;overflow-wrap:break-word}
+td.text{max-width:44rem;overflow-wrap:anywhere}
 tbody th{font-weight:normal}
-td.wide{min-width:14rem;width:60%}
-table.facts th{min-width:7rem;width:9rem;font-weight:bold;vertical-align:top}
+td.wide{min-width:12rem;width:36%}
 tr.reference>*{background:var(--quiet)}
+small{font-size:.85rem;opacity:.8;margin-left:.5em}
+.mark{display:inline-block;min-width:1.2em;text-align:left;margin-left:.25em}
 .interval{display:block}
 .bar{display:block;width:100%}
 .zero{stroke:currentColor;stroke-opacity:.7;stroke-dasharray:2 2}
@@ -45,7 +47,7 @@ figcaption{font-weight:600;margin:.2rem 0}
 .legend li{display:flex;align-items:center;gap:.4rem;min-width:0}
 .swatch{flex:none}
 .multiples{font-weight:600}
-.wall{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,25rem),1fr));gap:1.2rem}
+.wall{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,21rem),1fr));gap:1.2rem}
 .pair{border:1px solid var(--edge);border-radius:6px;padding:.7rem}
 .pair .two{display:grid;grid-template-columns:1fr 1fr;gap:.7rem;margin:.5rem 0}
 .pair img{width:100%;max-width:256px}

@@ -55,11 +55,13 @@ class Line:
         name: in the legend.
         points: at least one.
         hollow: markers are rims only (judges beside verifiers).
+        joined: whether there is a line from each point to the next.
     """
 
     name: str
     points: tuple[Point, ...]
     hollow: bool = False
+    joined: bool = True
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,12 @@ def plot_figures(plots: Sequence[Plot]) -> str:
     return f'<div class="plots">{figures}</div>{legend(drawn[0])}'
 
 
+def single(plot: Plot) -> str:
+    """One plot with a legend of its own, for several side by side whose lines differ."""
+    svg = plot_svg(plot)
+    return _figure(html.escape(clean(plot.title)), f"{svg}{legend(plot)}")
+
+
 def _figure(caption: str, svg: str, kind: str = "plot") -> str:
     return f'<figure class="{kind}"><figcaption>{caption}</figcaption><div class="scroll">{svg}</div></figure>'
 
@@ -141,7 +149,7 @@ def plot_svg(plot: Plot) -> str:
         raise ValueError(f"expected at most {MOST_LINES} lines in a plot, got {len(plot.lines)}")
     frame = _frame(plot, 420, 300, count=5)
     parts = [*_grid(frame), *_names(frame, plot), *_level(frame, plot)]
-    banded = len(plot.lines) <= MOST_BANDS and all(len(line.points) > 1 for line in plot.lines)
+    banded = len(plot.lines) <= MOST_BANDS and all(len(line.points) > 1 and line.joined for line in plot.lines)
     if banded:
         parts += [_band(frame, line, style) for line, style in zip(plot.lines, STYLES, strict=False)]
     for number, (line, style) in enumerate(zip(plot.lines, STYLES, strict=False)):
@@ -205,7 +213,7 @@ def _grid(frame: Frame) -> list[str]:
 
 def _names(frame: Frame, plot: Plot) -> list[str]:
     most = int(frame.width / (frame.font * LETTER)) - 2
-    across = plot.x_name + (" (log scale)" if frame.across.log else "")
+    across = plot.x_name + (", log scale" if frame.across.log else "")
     middle = (frame.left + frame.width - frame.right) / 2
     # A long name is not centred below the axis: it would stick out at the right.
     half = min(len(across), most) * frame.font * LETTER / 2
@@ -250,7 +258,7 @@ def _line(frame: Frame, line: Line, style: Style, *, aside: float = 0.0, whisker
 
 
 def _way(frame: Frame, line: Line, colour: str, dash: str, aside: float, more: str = "") -> str:
-    if len(line.points) < 2:
+    if len(line.points) < 2 or not line.joined:
         return ""
     way = "L".join(f"{frame.x(one.x) + aside:.1f} {frame.y(one.y):.1f}" for one in line.points)
     pattern = f' stroke-dasharray="{dash}"' if dash else ""
