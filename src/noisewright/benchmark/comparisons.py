@@ -41,9 +41,9 @@ def compared(results: HasRows) -> Compared:
     """What may be said of the rows that are there; seconds for ten thousand cells."""
     spec, rows = results.spec, results.rows
     found = gathered(spec, rows)
-    there = np.asarray(found.places >= 0)
-    alive = there.any(0)
-    common = there[:, alive].all(1)
+    there = found.places >= 0
+    alive = np.any(there, axis=0)
+    common = np.all(there[:, alive], axis=1)
     kept = only(found, common)
     varied = tuple(axis.name for axis in spec.axes if len(axis.values) > 1)
     references = _references(spec, found.labels, alive)
@@ -84,7 +84,7 @@ def differences(
     found = gathered(results.spec, results.rows)
     named = [(_place(found, first), _place(found, second)) for first, second in pairs]
     all_of = sorted({place for pair in named for place in pair})
-    kept = only(found, np.asarray(found.places[:, all_of] >= 0).all(1))
+    kept = only(found, np.all(found.places[:, all_of] >= 0, axis=1))
     values = kept.best.get(score, kept.costs.get(score))
     if values is None:
         raise ValueError(unknown("score", score, [*kept.best, *COSTS]))

@@ -17,6 +17,7 @@ from noisewright.benchmark.sharing import Task, checked_cells, tasks_of
 from noisewright.benchmark.spec import Spec
 from noisewright.benchmark.store import Results, Store, opened
 from noisewright.benchmark.work import Ended, Made, Workshop
+from noisewright.benchmark.workers import Crew
 from noisewright.progress import Show
 
 MOST_WORKERS = 1024
@@ -59,7 +60,7 @@ def run_benchmark(
     cells = checked_cells(cells_of(spec))
     with opened(spec, out) as store, ended_gently() as ending:
         kept = {key for key in store.rows if not retry_failed or store.is_done(key)}
-        tasks = tasks_of([one for one in cells if one.digest not in kept])
+        tasks = tasks_of(cells, kept)
         display = Display(show, tasks, len(cells), workers)
         status = "interrupted"
         try:
@@ -84,6 +85,9 @@ def _made(
     Raises:
         Ended: where it was ended before all were made.
     """
+    if workers > 1 and len(tasks) > 1:
+        yield from Crew(root, tasks, workers, pictures, display, ending).made()
+        return
     shop = Workshop(root, ending, pictures)
     for task in tasks:
         if ending.is_set():

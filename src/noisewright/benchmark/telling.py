@@ -13,12 +13,17 @@ import numpy as np
 
 from noisewright.benchmark.cells import Cell
 from noisewright.benchmark.rows import CandidateRow, CellRow, ShownCandidate
+from noisewright.benchmark.sharing import budget_of
 from noisewright.images.reading import read_image
 from noisewright.outside.inside import inside
 from noisewright.outside.texts import clean
-from noisewright.run.follow import Watch
+from noisewright.run.ledger import Ledger, recovery
 from noisewright.run.particle import Candidate
 from noisewright.run.ranking import Ranking
+from noisewright.run.reading import read_journal, read_run
+from noisewright.run.scores import failures_in
+from noisewright.schemas.files import check_shown
+from noisewright.schemas.journal import check_record
 
 FINALISTS = 8
 """How many of the best are compared for the diversity."""
@@ -36,21 +41,25 @@ class Run:
     Attributes:
         root: the directory.
         name: ``cells/DIGEST``.
-        watch: its journal, added up.
+        run: ``run.json``.
+        records: the lines of its journal.
+        ledger: their sum.
         ranking: how it sorts.
         drafts: steps of the search's own renderings.
     """
 
     root: Path
     name: str
-    watch: Watch
+    run: Mapping[str, Any]
+    records: Sequence[Mapping[str, Any]]
+    ledger: Ledger
     ranking: Ranking
     drafts: int
 
     @property
     def summary(self) -> Mapping[str, Any]:
         """What ``run.json`` says came of it."""
-        found: Mapping[str, Any] = self.watch.run["summary"]
+        found: Mapping[str, Any] = self.run["summary"]
         return found
 
 
@@ -60,11 +69,16 @@ def read_run_of(benchmark: Path, name: str) -> Run:
     Raises:
         ValueError: in one line, where it cannot be read.
     """
-    watch = Watch(benchmark / name)
-    watch.look()
-    spec = watch.run["spec"]
+    root = benchmark / name
+    run, ledger = read_run(root), Ledger(recovery(root))
+    spec = check_shown(run, str(root / "run.json"))
+    where = str(root / "journal.jsonl")
+    records = [check_record(one, f"line {n} of {where}") for n, one in enumerate(read_journal(root), start=1)]
+    for record in records:
+        ledger.apply(record)
+    ledger.forget([key for key in ledger.unknown if key in ledger.images])
     ranking = Ranking(tuple(one["name"] for one in spec["verifiers"]), spec["ensemble"])
-    return Run(benchmark / name, name, watch, ranking, spec.get("search_steps_taken", spec["search_steps"]))
+    return Run(root, name, run, records, ledger, ranking, spec.get("search_steps_taken", spec["search_steps"]))
 
 
 def head_of(cell: Cell) -> dict[str, Any]:
@@ -84,7 +98,7 @@ def failed(cell: Cell, error: BaseException | str) -> CellRow:
 
 def told(cell: Cell, run: Run) -> tuple[CellRow, list[CandidateRow]]:
     """The rows of a cell that is a run of its own."""
-    ledger, summary = run.watch.ledger, run.summary
+    ledger, summary = run.ledger, run.summary
     pool = list(ledger.candidates.values())
     full = [one for one in pool if one.particle.steps != run.drafts]
     short = [one for one in pool if one.particle.steps == run.drafts]
@@ -101,10 +115,46 @@ def told(cell: Cell, run: Run) -> tuple[CellRow, list[CandidateRow]]:
     return row, [candidate_row(cell, run, one) for one in every]
 
 
+def told_off(
+    cell: Cell, run: Run, ledger: Ledger, ranking: Ranking, judges: Sequence[str], more: Sequence[str]
+) -> tuple[CellRow, list[CandidateRow]]:
+    """The rows of a cell that was read off a run.
+
+    Args:
+        cell: the cell.
+        run: of which the cell is a part.
+        ledger: what the cell's own journal would say, its judges' scores included.
+        ranking: how the cell sorts.
+        judges: their names.
+        more: what else the person should know.
+    """
+    every = ledger.scored(run.drafts)
+    best = [one for one, _ in ranking.best_first([row[0] for row in every])]
+    closing = max(0.0, run.summary["seconds"]["total"] - run.ledger.spent.seconds)  # what came after the last line
+    seconds = {**{name: round(value, 4) for name, value in ledger.seconds.items()},
+               "total": round(ledger.spent.seconds + closing, 4)}  # fmt: skip
+    others = set(failures_in(run.ledger, run.ranking.names))
+    warnings = [one for one in run.summary["warnings"] if one not in others]
+    row: Any = {
+        **head_of(cell), "status": "done", "run": run.name, "shared": True, "images": ledger.spent.images,
+        "nfe": ledger.spent.nfe, "forwards": ledger.spent.forwards, "seconds": seconds,
+        "stopped": f"budget: {budget_of(cell.request)}", "verifiers": list(ranking.names), "judges": list(judges),
+        "best": _of(run, ledger, best[0]), "baseline": _of(run, ledger, every[0][0]), "curve": curve(ranking, every),
+        "diversity": diversity([run.root / one.file for one in best]),
+        "warnings": [*warnings, *failures_in(ledger, ranking.names), *more],
+    }  # fmt: skip
+    return row, [candidate_row(cell, run, one) for one in every]
+
+
+def _of(run: Run, ledger: Ledger, one: Candidate) -> ShownCandidate:
+    scores = numbers({**one.scores, **ledger.judged.get(one.id, {})})
+    return {"id": one.id, "seed": ledger.images[one.id].seed, "scores": scores, "file": f"{run.name}/{one.file}"}
+
+
 def candidate_row(cell: Cell, run: Run, scored: Scored) -> CandidateRow:
     """The row of a candidate."""
     one, _, nfe, seconds = scored
-    made = run.watch.ledger.images[one.id]
+    made = run.ledger.images[one.id]
     return {
         "cell": cell.digest, "id": one.id, "seed": made.seed, "order": one.order, "steps": made.steps, "nfe": nfe,
         "seconds": seconds, "scores": numbers(one.scores), "file": f"{run.name}/{one.file}",

@@ -25,6 +25,7 @@ from noisewright.schemas.checked import (
     matching,
     whole,
 )
+from noisewright.schemas.journal import Column, Ids
 
 MOST_ROW = 2**22
 """Bytes of one line: a curve of a thousand points takes a hundredth of it."""
@@ -121,6 +122,17 @@ class CandidateRowJson(TypedDict):
     seconds: Seconds
     scores: Scores
     file: PictureOfBenchmark
+
+
+class OpinionJson(TypedDict):
+    """What a verifier said of images of a run that was not its own."""
+
+    __pydantic_config__ = CLOSED  # type: ignore[misc]
+    verifier: Name
+    fingerprint: Text
+    ids: Ids
+    scores: Column
+    seconds: Seconds
 
 
 class BenchmarkJson(TypedDict):
