@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,29 +12,8 @@ import numpy as np
 
 from noisewright.benchmark.rows import CandidateRow, CellRow
 from noisewright.benchmark.spec import Axis, SetPrompt, Spec, Value
-
-
-@dataclass(frozen=True)
-class Results:
-    """As ``noisewright.benchmark.store`` gives them."""
-
-    root: Path
-    spec: Spec
-    rows: tuple[CellRow, ...]
-
-    @property
-    def done(self) -> tuple[CellRow, ...]:
-        return tuple(row for row in self.rows if row["status"] == "done")
-
-    @property
-    def failed(self) -> tuple[CellRow, ...]:
-        return tuple(row for row in self.rows if row["status"] == "failed")
-
-    def candidates(self) -> Iterator[CandidateRow]:
-        path = self.root / "candidates.jsonl"
-        if path.exists():
-            with path.open(encoding="utf-8") as file:
-                yield from map(json.loads, file)
+from noisewright.benchmark.store import CANDIDATES, Results
+from noisewright.run.journal import seal
 
 
 def made_spec(
@@ -147,10 +124,8 @@ def made_results(
                 rows.append(made_row(labels, prompt, repeat, best, baseline, judges=judges, images=count))
     if candidates:
         root.mkdir(parents=True, exist_ok=True)
-        with (root / "candidates.jsonl").open("w", encoding="utf-8") as file:
-            for row in rows:
-                for one in made_candidates(row, candidates, generator):
-                    file.write(json.dumps(one) + "\n")
+        with (root / CANDIDATES).open("wb") as file:
+            file.writelines(seal(dict(one)) for row in rows for one in made_candidates(row, candidates, generator))
     return Results(root, spec, tuple(rows))
 
 

@@ -50,7 +50,11 @@ figcaption{font-weight:600;margin:.2rem 0}
 .wall{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,21rem),1fr));gap:1.2rem}
 .pair{border:1px solid var(--edge);border-radius:6px;padding:.7rem}
 .pair .two{display:grid;grid-template-columns:1fr 1fr;gap:.7rem;margin:.5rem 0}
-.pair img{width:100%;max-width:256px}
+.pair .two>*{min-width:0}
+.pair img,.pair .gone{width:100%;max-width:256px}
+.pair .which{margin:0}
+.long{max-height:36rem;overflow-y:auto}
+.long thead th{position:sticky;top:0;background:Canvas}
 img{display:block;max-width:100%;height:auto}
 .pair figcaption,.scores{font-size:.88rem;font-weight:normal}
 .scores{display:grid;gap:0}

@@ -83,7 +83,7 @@ def _grid(root: Path, sheets: Sheets) -> list[Block]:
 def _final(compared: Compared, scores: Sequence[str]) -> list[Block]:
     if not scores:
         return []
-    said = "Mean of the best candidate; ▲ ▼: differs from the plain image, after Holm's correction. Click to sort."
+    said = "Mean of the best candidate; ▲ ▼: differs from the plain image, after Holm's correction."
     more = len(compared.scores) - len(scores)
     extra = [Said(f"{more} more scores are in cells.csv.", faint=True)] if more > 0 else []
     return [*score_table(compared, scores), Said(said, faint=True), *extra]

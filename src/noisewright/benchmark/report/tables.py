@@ -41,7 +41,7 @@ def left_out(rows: Sequence[object], what: str = "points", most: int = MOST_ROWS
 def named(compared: Compared, point: Point) -> Entry:
     """A row's name: its place in the grid is what it is sorted by."""
     reference = any(one.reference == point.number for one in compared.points)
-    return Entry(point.label or compared.title, float(point.number), "reference" if reference else "")
+    return Entry(point.label or compared.title, float(point.number), "(reference)" if reference else "")
 
 
 # Final scores
@@ -52,19 +52,19 @@ def score_table(compared: Compared, scores: Sequence[str]) -> list[Block]:
     places = {score: places_of(one for point in compared.points if (measured := point.scores.get(score))
                                for one in (measured.best, measured.baseline)) for score in scores}  # fmt: skip
     costs = [name for name in ("nfe", "seconds") if any(name in point.costs for point in compared.points)]
-    heads = ("", *(titled(compared, score) for score in scores), "",
-             *({"nfe": "NFE", "seconds": "seconds"}[name] for name in costs), "pairs")  # fmt: skip
+    names = [titled(compared, score) for score in scores]
+    heads = ("", names[0], "", *names[1:], *({"nfe": "NFE", "seconds": "seconds"}[name] for name in costs), "pairs")
     rows = []
     plain = {score: common_baseline(compared, score) for score in scores}
     bars = _bars(compared, scores[0], plain[scores[0]])
     if any(plain.values()):
         cells = [_mean(plain[score], places[score]) for score in scores]
-        rows.append((Entry("plain image (baseline)", -1.0), *cells, Entry("", drawing=bars[-1]),
+        rows.append((Entry("plain image (baseline)", -1.0), cells[0], Entry("", drawing=bars[-1]), *cells[1:],
                      *(Entry("") for _ in costs), Entry("")))  # fmt: skip
     for point in compared.points[:MOST_ROWS]:
         cells = [_score(compared, point, score, places[score]) for score in scores]
         spent = [Entry(cost_text(name, point.costs.get(name)), _cost(point, name)) for name in costs]
-        rows.append((named(compared, point), *cells, Entry("", drawing=bars[point.number]), *spent,
+        rows.append((named(compared, point), cells[0], Entry("", drawing=bars[point.number]), *cells[1:], *spent,
                      Entry(str(point.compared), point.compared)))  # fmt: skip
     shaded = frozenset({0} if any(plain.values()) else ())
     return [Table(heads, tuple(rows), shaded=shaded), *left_out(compared.points)]

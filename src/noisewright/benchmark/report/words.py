@@ -146,12 +146,12 @@ def reading(compared: Compared) -> list[str]:
     """How to read the figures: what each column and mark is."""
     tests = next((one.gain.tests for point in compared.points for one in point.scores.values() if one.gain), 0)
     over = "prompts, a prompt's seeds drawn together" if compared.over == "prompts" else "the seeds of its one prompt"
+    correction = f" after Holm's correction over the {tests} points tested of that score" if tests > 1 else ""
     found = [
-        "A figure is the mean over cells, a cell being one prompt and seed; below it stands its 95 % interval, "
+        "A figure is the mean over cells, a cell being one prompt and seed; beside it stands its 95 % interval, "
         f"a percentile bootstrap over {over}.",
         f"{HIGHER} and {LOWER} mark differences that stand: a sign-flip permutation test of the pairs gives "
-        f"p < {LEVEL} after Holm's correction over the {plural(tests, 'point')} tested of that score. Without a mark "
-        "nothing is claimed, even where an interval leaves out zero.",
+        f"p < {LEVEL}{correction}. Without a mark nothing is claimed, even where an interval leaves out zero.",
         "The plain image (baseline) is what the pipeline gives for the same prompt and seed without a search. A gain "
         "is the best candidate's score less that image's.",
         "A verifier is what the search optimised; a judge never took part, so believe judges.",
@@ -159,7 +159,8 @@ def reading(compared: Compared) -> list[str]:
         "verifiers and leave out loading; what was read off another run counts as a run of its own would.",
         "Diversity is the mean distance of a run's eight best images (root mean square, in [0, 1]).",
         "Shared cells were read off the run of another that did the same work and more: best-of-8 off best-of-64.",
-        "Every cell is a row of cells.csv (and .parquet), every candidate one of candidates.csv.",
+        "Every cell is a row of cells.csv (and .parquet), every candidate one of candidates.csv. Columns of tables "
+        "are sorted by a click on their names.",
     ]
     if any(len({point.scores[name].role for point in compared.points if name in point.scores}) > 1
            for name in compared.scores):  # fmt: skip

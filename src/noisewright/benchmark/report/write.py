@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from noisewright.benchmark.compared import Compared
 from noisewright.benchmark.report.blocks import Section, html_of, markdown_of, marked_down
@@ -13,11 +13,9 @@ from noisewright.benchmark.report.look import page
 from noisewright.benchmark.report.sections import GRID, sections_of
 from noisewright.benchmark.report.sheets import sheets_of
 from noisewright.benchmark.report.words import amiss
+from noisewright.benchmark.store import Results, read_benchmark
 from noisewright.evaluate.page import escaped
 from noisewright.outside.files import write_atomically, write_picture
-
-if TYPE_CHECKING:
-    from noisewright.benchmark.store import Results
 
 HTML, MARKDOWN = "report.html", "report.md"
 
@@ -49,7 +47,7 @@ def write_report(results: Results, compared: Compared, out: str | Path) -> list[
         write_picture(grid_picture(root, title, sheets.sheets), out / GRID)
         written.append(out / GRID)
     sections = sections_of(root, spec, results.rows, compared, sheets, held=_held(root), command=_command(spec.name))
-    wrong, verdicts = amiss(compared, getattr(results, "warnings", ())), _verdicts(compared)
+    wrong, verdicts = amiss(compared, results.warnings), _verdicts(compared)
     text = page(compared.title, _html(compared, wrong, verdicts, sections))
     write_atomically(out / HTML, text.encode(), sync=False)
     write_atomically(out / MARKDOWN, _markdown(compared, wrong, verdicts, sections).encode(), sync=False)
@@ -57,7 +55,11 @@ def write_report(results: Results, compared: Compared, out: str | Path) -> list[
 
 
 def _held(root: Path) -> Mapping[str, Any]:
-    return {}
+    """``benchmark.json``, as far as it can be read: a report needs only the rows."""
+    try:
+        return read_benchmark(root)[0]
+    except (ValueError, OSError):
+        return {}
 
 
 def _verdicts(compared: Compared) -> Sequence[str]:
