@@ -96,6 +96,5 @@ def concluded(results: Results, *, logs: Sequence[str] = ()) -> Concluded:
     found = compared(results)
     tables = write_tables(results)
     files = [*tables.files, *write_report(results, found, results.root)]
-    if logs:
-        log_results(results, found, logs)
-    return Concluded(results, found, tuple(files), tables.notes)
+    failed = log_results(results, found, logs) if logs else ()
+    return Concluded(results, found, tuple(files), (*tables.notes, *failed))
