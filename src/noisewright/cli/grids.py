@@ -124,9 +124,9 @@ def print_points(found: Concluded) -> None:
     compared = found.compared
     names = _scores(compared)
     places = {name: _places(compared, name) for name in names}
-    rows = []
+    rows, referred = [], _is_referred(compared)
     for one in compared.points[:MOST_ROWS]:
-        cells = [_measured(one.scores.get(name), places[name]) for name in names]
+        cells = [_measured(one.scores.get(name), places[name], referred) for name in names]
         costs = [_mean(one.costs.get(name)) for name in ("images", "nfe", "seconds")]
         rows.append([one.label or found.compared.title, *cells, *costs, f"{one.compared}"])
     roles = [f"{name} (judge)" if name in compared.judges else name for name in names]
@@ -139,9 +139,13 @@ def print_points(found: Concluded) -> None:
         output.print_line(f"{left} more points are in the report")
 
 
+def _is_referred(compared: Compared) -> bool:
+    """Whether points are compared with one of them, and not with the plain image."""
+    return any(one.reference is not None for one in compared.points)
+
+
 def _legend(compared: Compared) -> str:
-    against = any(one.reference is not None for one in compared.points)
-    change = "the reference" if against else "the plain image of the same prompt and seed"
+    change = "the reference" if _is_referred(compared) else "the plain image of the same prompt and seed"
     over = "prompts" if compared.over == "prompts" else "seeds"
     return (f"means with 95 % intervals over {over}; in brackets the change against {change}, * where it stands after "
             "Holm's correction")  # fmt: skip
@@ -159,12 +163,12 @@ def _places(compared: Compared, name: str) -> int:
     return decimals(value for one in every for value in (one.best.mean, one.best.low, one.best.high))
 
 
-def _measured(one: Measured | None, places: int) -> str:
+def _measured(one: Measured | None, places: int, referred: bool) -> str:
     from noisewright.evaluate.numbers import gained
 
     if one is None:
         return ""
-    change = one.against or one.gain
+    change = one.against if referred else one.gain
     text = interval_text(one.best, places)
     if change is None:
         return text
