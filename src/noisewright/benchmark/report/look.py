@@ -22,7 +22,7 @@ nav a{color:inherit}
 .scroll{max-width:100%}
 th,td{padding:.25rem .6rem;white-space:nowrap}
 thead th{vertical-align:bottom;border-bottom-width:2px}
-td.text,th.text{white-space:normal;min-width:8rem;max-width:22rem;overflow-wrap:break-word}
+td.text,th.text{white-space:normal;min-width:min(13rem,36vw);max-width:22rem;overflow-wrap:break-word}
 td.text{max-width:44rem;overflow-wrap:anywhere}
 tbody th{font-weight:normal}
 td.wide{min-width:12rem;width:36%}
@@ -60,12 +60,14 @@ img{display:block;max-width:100%;height:auto}
 .scores{display:grid;gap:0}
 .scores div{display:flex;justify-content:space-between;gap:.5rem;line-height:1.35}
 .scores span{opacity:.8;overflow-wrap:anywhere}
-.scores b{font-variant-numeric:tabular-nums}
+.scores b{font-variant-numeric:tabular-nums;white-space:nowrap;flex:none}
 td{font-variant-numeric:tabular-nums}
 table.pictures th,table.pictures td{border:0;vertical-align:top;text-align:left;padding:.3rem .4rem;white-space:normal}
 table.pictures tbody th{vertical-align:middle;min-width:5rem;max-width:10rem;font-weight:600}
 table.pictures thead th:not(:first-child){text-align:center}
 table.pictures img{max-width:none}
+table.pictures .scores{width:12rem}
+table.pictures .scores span{overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
 .gone{display:grid;place-items:center;width:192px;max-width:100%;aspect-ratio:1;background:var(--quiet);
 border:1px dashed var(--edge)}
 code,pre{font:13px/1.5 ui-monospace,monospace}

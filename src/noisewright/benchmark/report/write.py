@@ -12,7 +12,7 @@ from noisewright.benchmark.report.grid_picture import grid_picture
 from noisewright.benchmark.report.look import page
 from noisewright.benchmark.report.sections import GRID, sections_of
 from noisewright.benchmark.report.sheets import sheets_of
-from noisewright.benchmark.report.words import amiss
+from noisewright.benchmark.report.words import amiss, first_words
 from noisewright.benchmark.store import Results, read_benchmark
 from noisewright.evaluate.page import escaped
 from noisewright.outside.files import write_atomically, write_picture
@@ -47,7 +47,7 @@ def write_report(results: Results, compared: Compared, out: str | Path) -> list[
         write_picture(grid_picture(root, title, sheets.sheets), out / GRID)
         written.append(out / GRID)
     sections = sections_of(root, spec, results.rows, compared, sheets, held=_held(root), command=_command(spec.name))
-    wrong, verdicts = amiss(compared, results.warnings), _verdicts(compared)
+    wrong, verdicts = amiss(compared, results.warnings), first_words(compared)
     text = page(compared.title, _html(compared, wrong, verdicts, sections))
     write_atomically(out / HTML, text.encode(), sync=False)
     write_atomically(out / MARKDOWN, _markdown(compared, wrong, verdicts, sections).encode(), sync=False)
@@ -60,10 +60,6 @@ def _held(root: Path) -> Mapping[str, Any]:
         return read_benchmark(root)[0]
     except (ValueError, OSError):
         return {}
-
-
-def _verdicts(compared: Compared) -> Sequence[str]:
-    return ()
 
 
 def _command(name: str) -> str:
