@@ -131,6 +131,17 @@ def test_a_new_directory_is_made_in_runs(saved, here, capsys):
     assert (made / "grid.png").is_file()
 
 
+def test_a_dry_run_counts_and_makes_nothing(finished, saved, here, capsys):
+    found = json.loads(done(capsys, words(saved, "--dry-run", "--json")))
+    assert (found["dry_run"], found["cells"], found["runs"], found["images"], found["nfe"]) == (True, 4, 4, 8, 8)
+    assert found["seconds"] > 0
+    root, _ = finished
+    out = done(capsys, words(saved, "--dry-run", "--out", root, "--seeds", 2))
+    assert "made already" in out
+    assert out.splitlines()[-1] == "dry run: nothing was generated"
+    assert not (here / "runs").exists()
+
+
 def test_built_in_specs_are_listed(capsys):
     assert "quick" in done(capsys, ["benchmark", "--list"])
     found = json.loads(done(capsys, ["benchmark", "--list", "--json"]))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from noisewright.cli import grids, options, output
+from noisewright.cli import grids, options
 from noisewright.cli.exits import Ended
 from noisewright.cli.libraries import hush_libraries, is_watched
 
@@ -105,7 +105,7 @@ def benchmark(
         made = grid_spec(axes, base, chosen[0], chosen[1], seeds=seeds or 1, seed=seed or 0)  # type: ignore[index]
     warnings = [] if chosen is None else chosen[2]
     if dry_run:
-        _dry_run(made, out, workers, warnings, json)
+        grids.print_estimate(made, out, workers, warnings, json)
         return None
     return _run(made, out, workers, log or (), warnings, json)
 
@@ -185,19 +185,3 @@ def _print(found: Concluded, where: Path, shown: Path, as_json: bool) -> None:
     grids.print_points(found)
     grids.print_verdicts(found.verdicts)
     grids.print_files(found.files, where, shown, "report.html")
-
-
-def _dry_run(spec: Spec, out: Path | None, workers: int, warnings: Sequence[str], as_json: bool) -> None:
-    """Print what a grid will cost; nothing is made but one timed step for each kind of cell."""
-    from noisewright.benchmark.estimate import estimate
-    from noisewright.cli import progress, terminal
-
-    where = out or Path("runs")
-    grids.said(warnings, where, where)
-    with progress.shown(as_json) as show:
-        found = estimate(spec, out=out, workers=workers, show=show)
-    if as_json:
-        terminal.print_json(found.to_json())
-        return
-    for name, text in found.lines:
-        output.print_line(f"{name:<9}{terminal.one_line(text)}")

@@ -62,6 +62,24 @@ def run(spec: Spec, where: Path, workers: int, as_json: bool) -> Results:
         return run_benchmark(spec, where, workers=workers, show=show)
 
 
+def print_estimate(spec: Spec, out: Path | None, workers: int, warnings: Sequence[str], as_json: bool) -> None:
+    """Print what a grid will cost; nothing is made but one timed step for each kind of run."""
+    from noisewright.benchmark.estimate import estimate
+    from noisewright.cli import progress, terminal
+
+    for text in warnings:
+        warn(text)
+    hush_libraries()
+    with progress.shown(as_json) as show:
+        found = estimate(spec, out=out, workers=workers, show=show)
+    if as_json:
+        terminal.print_json(found.to_json())
+        return
+    for name, text in found.lines:
+        output.print_line(f"{name:<9}{terminal.one_line(text)}")
+    output.print_line("dry run: nothing was generated")
+
+
 def ended(found: Concluded, shown: Path, again: str = "the same command") -> Ended | None:
     """How the command ends: all done, cells that failed, or interrupted.
 
