@@ -10,7 +10,7 @@ import typer
 
 from noisewright.cli import grids, options
 from noisewright.cli.exits import Ended
-from noisewright.cli.libraries import hush_libraries, is_watched
+from noisewright.cli.libraries import hush_libraries, is_watched, warn
 
 if TYPE_CHECKING:
     from noisewright.benchmark.concluded import Concluded
@@ -80,7 +80,7 @@ def benchmark(
     if list_:
         _list(json)
         return None
-    axes = [one for one in (x, y, z) if one is not None]
+    axes = {name: one for name, one in (("--x", x), ("--y", y), ("--z", z)) if one is not None}
     given = {"SPEC": spec is not None, "--x": bool(axes), "--report": report is not None}
     named = [name for name, there in given.items() if there]
     if len(named) != 1:
@@ -92,17 +92,17 @@ def benchmark(
     choice = {"column": column, "category": category, "limit": limit, "sample": sample}
     chosen = _prompts(prompt, prompt_file, prompts, choice, seed or 0, needed=spec is None)
     changes = grids.settings_of(set)
-    numbers = {"seeds": seeds, "seed": seed, "limit": limit if chosen is None else None}
-    from noisewright.benchmark.grid import grid_spec
+    numbers: dict[str, Any] = {"seeds": seeds, "seed": seed, "limit": limit if chosen is None else None}
     from noisewright.benchmark.spec_files import read_spec
+    from noisewright.benchmark.typed_axes import grid_spec
 
     hush_libraries()
     if spec is not None:
         some = None if chosen is None else chosen[:2]
-        made = read_spec(spec, model=model, changes=changes, prompts=some, **numbers)
+        made = read_spec(spec, model=model, overrides=changes, prompts=some, tell=warn, **numbers)
     else:
         base = {"model": model or "noisewright/shapes", **changes}
-        made = grid_spec(axes, base, chosen[0], chosen[1], seeds=seeds or 1, seed=seed or 0)  # type: ignore[index]
+        made = grid_spec(axes, base, chosen[0], chosen[1], seeds=seeds or 1, seed=seed or 0)
     warnings = [] if chosen is None else chosen[2]
     if dry_run:
         grids.print_estimate(made, out, workers, warnings, json)

@@ -114,7 +114,8 @@ def settings_of(texts: Sequence[str] | None, **given: Any) -> dict[str, Any]:
     Raises:
         ValueError, TypeError: in one line, where a field is unknown, given twice, or its value wrong.
     """
-    from noisewright.benchmark.axes import fields_as_typed, typed_value
+    from noisewright.benchmark.axes import fields_as_typed
+    from noisewright.benchmark.typed_axes import typed_value
     from noisewright.outside.messages import short, unknown
 
     found = {name: value for name, value in given.items() if value is not None}
