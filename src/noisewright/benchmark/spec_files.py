@@ -127,8 +127,9 @@ def read_spec(
     problems.move({(key,): None for key in given})
     spec = _spec(name, {**value, **given}, home, prompts, problems)
     problems.raise_any()
-    for one in problems.warnings if tell is not None else ():
-        tell(one)
+    if tell is not None:
+        for one in problems.warnings:
+            tell(one)
     return spec
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -15,11 +16,13 @@ from noisewright.benchmark.rows import CandidateRow, CellRow
 from noisewright.benchmark.sharing import Task, alike, budget_of, host_of, images_in, loads_of
 from noisewright.benchmark.store import CELLS
 from noisewright.benchmark.telling import Run, failed, read_run_of, told
+from noisewright.errors import RunMismatch
 from noisewright.execute import execute
 from noisewright.planning import Plan, load_requested, plan_on, recordable
 from noisewright.planning.conditions import condition_of
 from noisewright.planning.verifiers import choose_verifiers
 from noisewright.request import Request
+from noisewright.run.locks import is_being_written
 from noisewright.run.reading import is_concluded, is_run
 from noisewright.samplers.optional import frames_shown
 from noisewright.samplers.quiet import quiet
@@ -97,7 +100,12 @@ class Workshop:
                 tell(0.0, "loading the model")
             plan = self.plan(request)
             tell(0.0, "")
-            self._execute(plan, self.root / name, tell)
+            try:
+                self._execute(plan, self.root / name, tell)
+            except RunMismatch:
+                if not _set_aside(self.root / name):
+                    raise
+                self._execute(plan, self.root / name, tell)
         return read_run_of(self.root, name)
 
     def _is_there(self, request: Request) -> bool:
@@ -106,9 +114,9 @@ class Workshop:
 
     def _execute(self, plan: Plan, root: Path, tell: Tell) -> None:
         def after_batch(run: Verbs) -> None:
+            tell(_portion(run), _words(run))
             if self.ending.is_set():
                 run.stop()
-            tell(_portion(run), _words(run))
 
         if execute(plan, root, after_batch, pictures=self._pictures).interrupted:
             raise Ended
@@ -209,6 +217,19 @@ class Workshop:
         if isinstance(found, Exception):
             raise ValueError(str(found)) from found
         return found
+
+
+def _set_aside(root: Path) -> bool:
+    """Put a run that is not concluded, and is another now, out of the way: a verifier of one's own was mended, say.
+
+    Returns:
+        Whether that was it, and not that somebody is working on it.
+    """
+    if is_being_written(root) is not False:
+        return False
+    number = next(n for n in itertools.count(1) if not (root.parent / f"{root.name}.{n}").exists())
+    root.rename(root.parent / f"{root.name}.{number}")
+    return True
 
 
 def _first_of_each(pool: Sequence[Cell], count: Callable[[Cell], int]) -> set[str]:
