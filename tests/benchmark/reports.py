@@ -17,7 +17,8 @@ BUDGETS = ("16 images", "64 images", "256 images")
 IMAGES = {"16 images": 16, "64 images": 64, "256 images": 256}
 EFFECTS = {
     "random": {"clip": 0.10, "oracle": 0.08}, "zero-order": {"clip": 0.14, "oracle": 0.10},
-    "paths": {"clip": 0.20, "oracle": -0.06}, "64 images": {"clip": 0.08}, "256 images": {"clip": 0.16, "oracle": -0.04},
+    "paths": {"clip": 0.20, "oracle": -0.06}, "64 images": {"clip": 0.08},
+    "256 images": {"clip": 0.16, "oracle": -0.04},
 }  # fmt: skip
 
 
@@ -62,7 +63,8 @@ def pictures(root, *labels, prompts=1):
 
 def hostile(root):
     """Every text that comes from outside is :data:`EVIL`: prompts, labels, categories, axes, scores, errors, notes."""
-    spec = made_spec({"search": ("random", EVIL), "budget": BUDGETS[:2]}, prompts=4, categories=(EVIL,), across="budget")
+    axes = {"search": ("random", EVIL), "budget": BUDGETS[:2]}
+    spec = made_spec(axes, prompts=4, categories=(EVIL,), across="budget")
     prompts = tuple(SetPrompt(f"{EVIL} {one.number}", one.number, EVIL) for one in spec.prompts)
     axes = (Axis(EVIL, tuple(Value(one.label, {"search": "random"}) for one in spec.axes[0].values)), spec.axes[1])
     base = {"model": EVIL, "negative_prompt": EVIL}

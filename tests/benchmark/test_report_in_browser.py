@@ -1,4 +1,4 @@
-"""The report in a real browser: no error, no request, sorted by a click, readable in light and dark and on a telephone."""
+"""The report in a real browser: no error, no request, sorted by a click, readable in light, dark and small."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What ``training/shapes/clip.py``, ``clip_further.py`` and ``generated.py`` compute, on small cases done by hand."""
+"""What the trainings of the verifier in ``training/shapes`` compute, on small cases done by hand."""
 
 import importlib
 import math
@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import CLIPModel, CLIPTokenizer
 
 import noisewright.models
 from noisewright.shapes.oracle import grade
-from noisewright.shapes.prompts import KINDS, kind, load_prompts, parse, sample_prompt
+from noisewright.shapes.prompts import KINDS, RELATIONS, kind, load_prompts, parse, sample_prompt
+from noisewright.shapes.scene import COLOURS, SHAPES
 
 FOLDER = Path(__file__).parents[2] / "training" / "shapes"
 MODELS = Path(next(iter(noisewright.models.__path__)))
@@ -109,6 +111,78 @@ def test_a_size_is_given_where_none_is_named(training):
     state = rng.bit_generator.state
     assert [sized(rng, prompt, 0) for prompt in prompts] == prompts
     assert rng.bit_generator.state == state, "older data is drawn as before"
+
+
+def test_what_a_text_tower_is_asked(training):
+    reading = training("reading")
+    prompt = parse("a red circle left of a large blue square")
+    stands, counts, sizes = np.split(reading.answers(prompt), np.cumsum(reading.ANSWERS)[:2])
+    red, blue, circle, square = COLOURS.index("red"), COLOURS.index("blue"), *map(SHAPES.index, ("circle", "square"))
+    wanted = np.zeros((13, 2))
+    wanted[[red, 8 + circle]] = [-1, 0]
+    wanted[[blue, 8 + square]] = [1, 0]
+    assert stands.reshape(13, 2).tolist() == wanted.tolist()
+    assert {tuple(slot) for slot in np.argwhere(counts.reshape(8, 5))} == {(red, circle), (blue, square)}
+    assert {int(slot): sizes[slot] for slot in np.flatnonzero(sizes)} == {blue: 1, 8 + square: 1}
+    backwards = reading.answers(parse("a large blue square right of a red circle"))
+    assert backwards.tolist() == reading.answers(prompt).tolist(), "the same scene"
+    three = reading.answers(parse("three small red stars"))
+    assert three[reading.ANSWERS[0] :].reshape(-1)[red * 5 + SHAPES.index("star")] == 3
+    assert not three[: reading.ANSWERS[0]].any()
+
+
+def test_halfway_each_group_is_asked_where_it_can_be_known(training):
+    reading, tokenizer = training("reading"), CLIPTokenizer.from_pretrained(MODELS / "shapes-clip")
+    for relation in RELATIONS:
+        prompt = parse(f"a small red circle {relation} an orange star")
+        places, stands = reading.halves(prompt)
+        tokens = [tokenizer.decode(one).strip() for one in tokenizer(prompt.text).input_ids]
+        assert [tokens[place] for place in places] == [relation.split()[-1], "star"]
+        assert stands.sum(axis=0).tolist() == reading.answers(prompt)[: reading.ANSWERS[0]].tolist()
+
+
+def test_the_loss_of_answers_by_hand(training):
+    reading = training("reading")
+    wanted = torch.zeros(2, sum(reading.ANSWERS))
+    said = wanted.clone()
+    said[0, 0], said[0, reading.ANSWERS[0]], said[1, -1] = 2.0, 1.0, 3.0
+    directions, counts, sizes = reading.WEIGHTS
+    expected = (4 * directions + counts + 9 * sizes) / 2
+    assert reading.answers_loss(said, wanted).item() == pytest.approx(expected, abs=SUM)
+
+
+@pytest.mark.slow
+def test_the_text_tower_learns_and_goes_on_after_a_kill(training, monkeypatch, tmp_path):
+    reading, model = training("reading"), MODELS / "shapes-clip"
+    monkeypatch.setattr(reading, "BATCH_SIZE", 16)
+    words = CLIPTokenizer.from_pretrained(model)
+
+    def fit(folder, **further):
+        folder.mkdir(exist_ok=True)
+        tower = CLIPModel.from_pretrained(model, dtype=torch.float32).text_model
+        return reading.fit(folder, tower, words, "cpu", **further)
+
+    whole = fit(tmp_path / "whole", steps=4).state_dict()
+    loss, calls = reading.answers_loss, []
+
+    def killed(*some):
+        calls.append(some)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return loss(*some)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(reading, "answers_loss", killed)
+        patched.setattr(training("loop"), "CHECKPOINT_SECONDS", 0)
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path / "parts", steps=4)
+    parts = fit(tmp_path / "parts", steps=4).state_dict()
+    assert all(torch.equal(value, parts[name]) for name, value in whole.items())
+    start = CLIPModel.from_pretrained(model, dtype=torch.float32).text_model.state_dict()
+    changed = [name for name, value in start.items() if not torch.equal(value, whole[f"tower.{name}"])]
+    assert len(changed) > 0.9 * len(start)
+    again = fit(tmp_path / "whole", steps=4).state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in whole.items()), "it is finished"
 
 
 @pytest.mark.slow

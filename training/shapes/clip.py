@@ -68,13 +68,13 @@ def build(tokenizer: CLIPTokenizer) -> CLIPModel:
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=128))
 
 
-def logits_of(clip: CLIPModel, pixels: Tensor, ids: Tensor) -> tuple[Tensor, Any]:
-    """Scaled cosines (images, texts) in float32, and the vision tower's output."""
+def logits_of(clip: CLIPModel, pixels: Tensor, ids: Tensor) -> tuple[Tensor, Any, Any]:
+    """Scaled cosines (images, texts) in float32, and the outputs of the vision and the text tower."""
     seen = clip.vision_model(pixel_values=pixels)
     read = clip.text_model(input_ids=ids)
     image = F.normalize(clip.visual_projection(seen.pooler_output).float(), dim=-1)
     text = F.normalize(clip.text_projection(read.pooler_output).float(), dim=-1)
-    return clip.logit_scale.exp().clamp(max=100) * image @ text.T, seen
+    return clip.logit_scale.exp().clamp(max=100) * image @ text.T, seen, read
 
 
 def contrast(logits: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -115,8 +115,12 @@ class Learner(nn.Module):
 
     def forward(self, pixels: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits (images, texts), patch predictions (images, 64, 16) and scene predictions (images, 66)."""
-        logits, seen = logits_of(self.clip, pixels, ids)
-        return logits, self.patch_head(seen.last_hidden_state[:, 1:]), self.scene_head(seen.pooler_output)
+        logits, seen, _ = logits_of(self.clip, pixels, ids)
+        return logits, *self.told(seen)
+
+    def told(self, seen: Any) -> tuple[Tensor, Tensor]:
+        """What the heads say of the vision tower's output."""
+        return self.patch_head(seen.last_hidden_state[:, 1:]), self.scene_head(seen.pooler_output)
 
 
 def helper_loss(patches: Tensor, scene: Tensor, things: Tensor) -> Tensor:

@@ -83,7 +83,7 @@ def write_shapes(pipe: Any, folder: Path) -> None:
 
 def train_clip(work: Path, models: Path, device: str, further: dict[str, Any]) -> tuple[Any, int]:
     words = CLIPTokenizer.from_pretrained(models / "shapes-clip")
-    model = clip_further.fit(work, models, words, device, MANY, further)
+    model = clip_further.fit(work, models, words, device, MANY, further, reads=True)
     return model.cpu(), clip_further.BATCH_GROUPS * clip.GROUP_SIZE
 
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from evaluate import GUIDANCE, generate, grades_of, load_pipe, version_of
 from noisewright.shapes.prompts import load_prompts, sample_prompt
 
-PARTS = 60
+PARTS = 25
 PROMPTS = 40  # of a part
 SEEDS = 8  # pictures of a prompt
 BATCH_PROMPTS = 4

@@ -16,6 +16,7 @@ import clip
 import clip_further
 import data
 import layout
+import reading
 import tokenizer
 import torch
 from diffusers import AutoencoderKL
@@ -116,6 +117,7 @@ def main() -> None:
         clip.save(clip_further.fit(work, options.models, words, device), work / "tokenizer", verifier)
         load_float32(verifier)
         forget_places(verifier)
+        card.note_training(work, "clip-text", reading.BATCH_SIZE)
         card.note_training(work, "clip-further", clip_further.BATCH_GROUPS * clip.GROUP_SIZE)
     if "card" in stages:
         card.write(work, options.models)

@@ -18,6 +18,7 @@ from noisewright.benchmark.chosen import Chosen, Index, Scores, chosen_by
 from noisewright.benchmark.compare import AXIS, Between, compare_spec, compared_in_pairs, equal_cost, read_searches
 from noisewright.benchmark.concluded import Concluded, concluded
 from noisewright.benchmark.drive import run_benchmark
+from noisewright.benchmark.fitting import one_unit
 from noisewright.benchmark.given import given_prompts, judges_for
 from noisewright.benchmark.spec import Spec
 from noisewright.benchmark.spec_files import read_spec
@@ -214,7 +215,7 @@ def comparison_asked(
         ValueError, TypeError: in one line.
     """
     asked = read_searches(searches, arguments)
-    parse_budget(budget)
+    one_unit(parse_budget(budget))
     some, name, warnings = given_prompts(prompts, **choice)
     request = Request(**base, prompt=some[0].text, seed=seed).located()
     check_names(request)

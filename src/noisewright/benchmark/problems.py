@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from noisewright.benchmark.toml_lines import Lines
+from collections.abc import Mapping
+
+from noisewright.benchmark.toml_lines import Lines, Path
 
 MOST_SHOWN = 50
 
@@ -24,38 +26,53 @@ class Problems:
     """Collects what is wrong.
 
     Args:
-        name: of the file, as it is shown; "" where nothing was read from one.
-        lines: where its keys stand; None where it has none.
+        name: of the file, or of the option; "" where there is none to name.
+        lines: where the file's keys stand; None where there is no file.
 
     Attributes:
         warnings: what a person should know besides.
-        standing_in: whether what a bundled model needs stands in for what the file says first.
     """
 
     def __init__(self, name: str = "", lines: Lines | None = None) -> None:
         self._name = name
         self._lines = lines
         self._found: list[tuple[int, str]] = []
+        self._moved: dict[Path, Path | None] = {}
         self.warnings: list[str] = []
-        self.standing_in = ""
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def move(self, where: Mapping[Path, Path | None]) -> None:
+        """Say where values stand that are looked at in another place: None is outside of the file."""
+        self._moved.update(where)
 
     def add(self, text: str, *path: str | int) -> None:
-        """A problem with what stands at a path."""
-        line = self._lines(*path) if self._lines is not None and path else 0
-        where = f"line {line} of {self._name}: " if line else f"{self._name}: " if self._name else ""
+        """A problem with what stands at a path; without one, with the whole."""
+        at = self._place(path)
+        line = self._lines(*at) if self._lines is not None and at else 0
+        where = f"line {line} of {self._name}: " if line else f"{self._name}: " if self._name and at is not None else ""
         one = (line, f"{where}{text}")
         if one not in self._found:
             self._found.append(one)
 
-    def stands_in(self, key: str) -> None:
-        """Say that values of this table stand in for others, so that problems with them are looked for there."""
-        self.standing_in = key
+    def _place(self, path: Path) -> Path | None:
+        for length in range(len(path), 0, -1):
+            if path[:length] in self._moved:
+                place = self._moved[path[:length]]
+                return None if place is None else (*place, *path[length:])
+        return path
+
+    @property
+    def found(self) -> list[str]:
+        """The problems, in the order of the lines."""
+        return [text for _, text in sorted(self._found, key=lambda one: one[0])]
 
     def raise_any(self) -> None:
-        """Raise what was found, in the order of the lines.
+        """Raise what was found.
 
         Raises:
             SpecError: where something was.
         """
         if self._found:
-            raise SpecError([text for _, text in sorted(self._found, key=lambda one: one[0])])
+            raise SpecError(self.found)

@@ -7,7 +7,7 @@
     seed = 0                                # the first prompt's first
     seed_step = 1000                        # from one prompt to the next; 0: all prompts share them
     across = "budget"                       # the axis along which curves are drawn
-    reference = { search = "random" }       # what the other points are compared with
+    reference = { search = "random" }       # what the other points are compared with: an axis's label
     notes = ["What the source says."]       # paragraphs for the report
 
     [base]                                  # any field of a request, by its name in Python
@@ -15,9 +15,10 @@
     num_inference_steps = 10
     verifier = ["shapes-clip"]
 
-    [prompts]                               # one of set, file, texts; and what is taken of it
+    [prompts]                               # one of set, file and texts; and what is taken of it
     set = "noisewright/shapes/test"         # or file = "prompts.csv" (beside the spec), or texts = ["...", "..."]
-    limit = 20                              # also: category, sample (with sample_seed), column, category_column
+    limit = 20                              # also: category, every, sample (drawn by seed), column, category_column;
+                                            # source: where a file is to be had, for who lacks it
 
     [axes]                                  # the grid is their product
     budget = ["8 images", "32 images"]      # a field: its values
@@ -26,37 +27,54 @@
       { label = "zero-order, 4", search = "zero-order", search_args = { neighbours = 4 } },
     ]
 
-    [bundled]                               # what stands in where the model is one in the box: names for names
-    names = { clip = "shapes-clip" }        # of verifiers and judges, wherever they stand
+    [bundled]                               # what stands in where the model is this one, in the package
+    model = "noisewright/shapes"
+    names = { clip = "shapes-clip" }        # of verifiers and judges, wherever a field names them
+    drop = ["dtype"]                        # keys of [base] and [axes]
+    base = { num_inference_steps = 10 }     # put into [base]; axes = { ... } likewise
     prompts = { set = "noisewright/shapes/test", limit = 4 }
-    base = { num_inference_steps = 10 }     # added to [base]; a key of [axes] there replaces that axis
+    seeds = 4
+
+An axis has a field's name, or any other where all its values are tables. A field stands on one axis. What ``[base]``
+says of it is for those values that do not set it: where all do, that is a contradiction, and refused.
 """
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from noisewright.benchmark.axes import axis_of, check_axes, check_fields
-from noisewright.benchmark.problems import Problems
-from noisewright.benchmark.prompt_sets import numbered, read_prompt_set
-from noisewright.benchmark.spec import SetPrompt, Spec
+from noisewright.benchmark.cells import MOST_CELLS, count_cells
+from noisewright.benchmark.problems import Problems, SpecError
+from noisewright.benchmark.prompt_sets import BUNDLED, numbered, read_prompt_set
+from noisewright.benchmark.spec import Axis, SetPrompt, Spec
+from noisewright.benchmark.standing_in import for_model, table_of
+from noisewright.benchmark.together import check_together
 from noisewright.benchmark.toml_lines import Lines
-from noisewright.outside.bounds import MOST_PROMPTS
-from noisewright.outside.bundled import is_own
+from noisewright.outside.bounds import MOST_PROMPTS, no_more
 from noisewright.outside.messages import short, unknown
 from noisewright.outside.reading import read_text, shown
+from noisewright.schemas.reading import exists
 
 MOST_BYTES = 2**22
 MOST_SEEDS = 10_000
 MOST_NOTES = 1000
+LONGEST_LINE = 1000
+LONGEST_NOTE = 20_000
 
 KEYS = ("title", "seeds", "seed", "seed_step", "across", "reference", "notes", "base", "prompts", "axes", "bundled")
-PROMPT_KEYS = ("set", "file", "texts", "column", "category_column", "category", "limit", "sample", "sample_seed")
-BUNDLED_KEYS = ("names", "prompts", "base", "axes", "drop")
+CHOICES = ("column", "category_column", "category", "every", "limit", "sample", "seed")
+"""Keys of ``[prompts]`` that :func:`~noisewright.benchmark.prompt_sets.read_prompt_set` takes."""
+
+PROMPT_KEYS = ("set", "file", "texts", "source", *CHOICES)
+SETTINGS = ("seeds", "seed", "seed_step", "limit")
+FILES = ("model", "schedule", "config")
+"""Fields whose files are looked for beside the spec first."""
 
 
 def builtin_specs() -> dict[str, str]:
@@ -74,8 +92,9 @@ def read_spec(
     source: str | Path,
     *,
     model: str | None = None,
-    changes: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | None = None,
     prompts: tuple[Sequence[SetPrompt], str] | None = None,
+    tell: Callable[[str], None] | None = None,
     **settings: Any,
 ) -> Spec:
     """The spec of a file, or of a built-in's name.
@@ -83,22 +102,34 @@ def read_spec(
     Args:
         source: ``FILE.toml``, or a name of :func:`builtin_specs`.
         model: in place of the spec's; where it is a bundled one, what the spec says under ``bundled`` is done.
-        changes: fields of the request in place of those of ``base``.
+        overrides: fields of the request in place of those of ``base``.
         prompts: in place of the spec's, and what they were read from.
-        settings: ``seeds``, ``seed``, ``seed_step``, ``limit`` (of prompts) in place of the spec's.
+        tell: is told what a person should know besides, such as prompts that stand in a file twice.
+        settings: ``seeds``, ``seed``, ``seed_step``, ``limit`` (of prompts) in place of the spec's; None keeps it.
 
     Raises:
-        SpecError: with a line for each problem.
-        ValueError: in one line, where there is no such spec.
+        SpecError: a ValueError with a line for each problem.
+        ValueError: in one line, where there is no such spec, or its file cannot be read.
+        TypeError: on another setting.
     """
+    for key in settings:
+        if key not in SETTINGS:
+            raise TypeError(unknown("setting of a spec", key, SETTINGS))
     name, text, home = _text(source)
-    value, lines = _toml(text, shown(str(source)))
-    problems = Problems(shown(str(source)), lines)
-    value = _replaced(value, model, problems)
-    if changes:
-        value["base"] = {**_table(value, "base", problems), **changes}
-    spec = _spec(name, value, home, prompts, settings, problems)
+    value, lines = _toml(text, shown(source))
+    problems = Problems(shown(source), lines)
+    _known(value, KEYS, "key of a spec", problems)
+    value = for_model(value, model, problems)
+    if overrides:
+        value["base"] = {**value["base"], **overrides}
+        problems.move({("base", key): None for key in overrides})
+    given = {key: one for key, one in settings.items() if one is not None}
+    problems.move({(key,): None for key in given})
+    spec = _spec(name, {**value, **given}, home, prompts, problems)
     problems.raise_any()
+    if tell is not None:
+        for one in problems.warnings:
+            tell(one)
     return spec
 
 
@@ -109,26 +140,26 @@ def _text(source: str | Path) -> tuple[str, str, Path]:
         file = resources.files("noisewright.benchmark") / "builtin" / f"{name}.toml"
         return name, file.read_text(encoding="utf-8"), Path()
     path = Path(name)
-    if not name.endswith(".toml") and not path.exists():
+    if not name.endswith(".toml") and not exists(path):
         raise ValueError(f"{unknown('benchmark', name, list(builtin_specs()))}; or a spec as FILE.toml")
-    return path.stem, read_text(path, "a spec as a TOML file", most=MOST_BYTES), path.parent
+    return shown(path.stem)[:100], read_text(path, "a spec as a TOML file", most=MOST_BYTES), path.parent
 
 
 def _toml(text: str, name: str) -> tuple[dict[str, Any], Lines]:
     try:
         return tomllib.loads(text), Lines(text)
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"expected TOML in {name}, got {short(str(error), 200)[1:-1]}") from None
+        said = str(error)
     except RecursionError:
-        raise ValueError(f"expected TOML in {name}, got lists or tables nested too deeply") from None
-
-
-def _table(value: Mapping[str, Any], key: str, problems: Problems) -> dict[str, Any]:
-    found = value.get(key, {})
-    if not isinstance(found, dict):
-        problems.add(f"expected a table as {key}, got {short(found)}", key)
-        return {}
-    return found
+        raise SpecError([f"{name}: expected TOML, got lists or tables nested too deeply"]) from None
+    except ValueError as error:  # such as a number of ten thousand digits
+        said = str(error)
+    found = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", said)
+    line = text.count("\n") + 1 if found is None or found[1] is None else int(found[1])
+    what = said[: found.start()] if found is not None else said
+    where = f"line {line} of {name}" if found is not None else name
+    column = f" in column {found[2]}" if found is not None and found[2] is not None else ""
+    raise SpecError([f"{where}: expected TOML, got {short(what, 150)[1:-1]}{column}"])
 
 
 def _known(table: Mapping[str, Any], known: Sequence[str], kind: str, problems: Problems, *path: str) -> None:
@@ -137,66 +168,50 @@ def _known(table: Mapping[str, Any], known: Sequence[str], kind: str, problems: 
             problems.add(unknown(kind, key, list(known)), *path, key)
 
 
-def _replaced(value: dict[str, Any], model: str | None, problems: Problems) -> dict[str, Any]:
-    """The spec for another model; one in the box has prompts and verifiers of its own."""
-    value = dict(value)
-    bundled = _table(value, "bundled", problems)
-    _known(bundled, BUNDLED_KEYS, "key of [bundled]", problems, "bundled")
-    base, axes = _table(value, "base", problems), _table(value, "axes", problems)
-    if model is not None:
-        base = {**base, "model": model}
-    if is_own(str(base.get("model", ""))) and bundled:
-        names = {one: other for one, other in _table(bundled, "names", problems).items() if isinstance(other, str)}
-        drop = bundled.get("drop", [])
-        kept = {key: one for key, one in base.items() if not (isinstance(drop, list) and key in drop)}
-        base = {**_renamed(kept, names), **_table(bundled, "base", problems)}
-        axes = {**_renamed(axes, names), **_table(bundled, "axes", problems)}
-        value["prompts"] = bundled.get("prompts", value.get("prompts"))
-        problems.stands_in("bundled")
-    value.pop("bundled", None)
-    return {**value, "base": base, "axes": axes}
-
-
-def _renamed(value: Any, names: Mapping[str, str]) -> Any:
-    """Names of verifiers, at any depth, as keys too (weights of an ensemble)."""
-    if isinstance(value, dict):
-        return {names.get(key, key): _renamed(one, names) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_renamed(one, names) for one in value]
-    return names.get(value, value) if isinstance(value, str) else value
-
-
 def _spec(
-    name: str, value: Mapping[str, Any], home: Path, prompts: tuple[Sequence[SetPrompt], str] | None,
-    settings: Mapping[str, Any], problems: Problems,
-) -> Spec:  # fmt: skip
-    _known(value, KEYS, "key of a spec", problems)
-    base = check_fields(_table(value, "base", problems), problems, "base")
-    axes = tuple(
-        axis for key, given in _table(value, "axes", problems).items()
-        if (axis := axis_of(key, given, base, problems, "axes")) is not None
-    )  # fmt: skip
-    check_axes(axes, problems, "axes")
-    numbers = {**value, **{key: one for key, one in settings.items() if key != "limit" and one is not None}}
-    found, prompt_set = _prompts(value, home, prompts, settings.get("limit"), problems)
-    return Spec(
+    name: str, value: dict[str, Any], home: Path, prompts: tuple[Sequence[SetPrompt], str] | None, problems: Problems
+) -> Spec:
+    table = {key: _beside(home, key, one) for key, one in value["base"].items()}
+    base = check_fields(table, problems, "base")
+    lists = {key: _beside(home, key, one) for key, one in value["axes"].items()}
+    found = [axis_of(key, given, base, problems, "axes") for key, given in lists.items()]
+    axes = tuple(axis for axis in found if axis is not None)
+    check_axes(axes, base, problems)
+    if len(base) == len(table) and len(axes) == len(lists):
+        check_together(axes, base, problems)
+    some, prompt_set = _prompts(value, home, prompts, problems)
+    spec = Spec(
         name=name,
-        title=_words(numbers.get("title", name), "title", problems),
+        title=_words(value.get("title", name), "title", problems),
         base=base,
         axes=axes,
-        prompts=found,
+        prompts=some,
         prompt_set=prompt_set,
-        seeds=_count(numbers, "seeds", 1, 1, MOST_SEEDS, problems),
-        seed=_count(numbers, "seed", 0, 0, 2**62, problems),
-        seed_step=_count(numbers, "seed_step", 1000, 0, 2**40, problems),
+        seeds=_count(value, "seeds", 1, 1, MOST_SEEDS, problems),
+        seed=_count(value, "seed", 0, 0, 2**62, problems),
+        seed_step=_count(value, "seed_step", 1000, 0, 2**40, problems),
         reference=_reference(value, axes, problems),
         across=_across(value, axes, problems),
         notes=_notes(value, problems),
     )
+    if (cells := count_cells(spec)) > MOST_CELLS:
+        problems.add(f"expected a grid of at most {MOST_CELLS} cells, got {cells}")
+    return spec
+
+
+def _beside(home: Path, key: str, value: Any) -> Any:
+    """A field's or an axis's values, with files that lie beside the spec by their paths from here."""
+    if isinstance(value, list):
+        return [_beside(home, key, one) for one in value]
+    if isinstance(value, dict):
+        return {field: _beside(home, field, one) if field in FILES else one for field, one in value.items()}
+    if key not in FILES or not isinstance(value, str) or not value or home == Path() or not exists(home / value):
+        return value
+    return str(home / value)
 
 
 def _words(given: Any, key: str, problems: Problems) -> str:
-    if not isinstance(given, str) or "\n" in given or len(given) > 1000:
+    if not isinstance(given, str) or not given.isprintable() or len(given) > LONGEST_LINE:
         problems.add(f"expected one line of text as {key}, got {short(given)}", key)
         return ""
     return given
@@ -210,27 +225,27 @@ def _count(value: Mapping[str, Any], key: str, usual: int, least: int, most: int
     return given
 
 
-def _reference(value: Mapping[str, Any], axes: Sequence[Any], problems: Problems) -> dict[str, str]:
+def _reference(value: Mapping[str, Any], axes: Sequence[Axis], problems: Problems) -> dict[str, str]:
     found = {}
     labels = {axis.name: [one.label for one in axis.values] for axis in axes}
-    named = list(_table(value, "axes", problems))
-    for key, label in _table(value, "reference", problems).items():
+    named = list(value["axes"])
+    for key, label in table_of(value, "reference", problems).items():
         if key not in named:
             problems.add(unknown("axis", key, named), "reference", key)
         elif key not in labels:
             continue  # what is wrong with the axis itself is said
         elif not isinstance(label, str) or label not in labels[key]:
-            problems.add(unknown(f"label of axis {key}", str(label), labels[key]), "reference", key)
+            problems.add(unknown(f"label of axis {short(key)}", str(label), labels[key][:20]), "reference", key)
         else:
             found[key] = label
     return found
 
 
-def _across(value: Mapping[str, Any], axes: Sequence[Any], problems: Problems) -> str | None:
+def _across(value: Mapping[str, Any], axes: Sequence[Axis], problems: Problems) -> str | None:
     given = value.get("across")
-    names = list(_table(value, "axes", problems))
+    names = list(value["axes"])
     if given is None:
-        return next((name for name in ("budget", "num_inference_steps") if name in names), None)
+        return next((axis.name for axis in axes if axis.name in ("budget", "num_inference_steps")), None)
     if given not in names:
         problems.add(unknown("axis", str(given), names), "across")
         return None
@@ -239,50 +254,61 @@ def _across(value: Mapping[str, Any], axes: Sequence[Any], problems: Problems) -
 
 def _notes(value: Mapping[str, Any], problems: Problems) -> tuple[str, ...]:
     given = value.get("notes", [])
-    if not isinstance(given, list) or not all(isinstance(one, str) for one in given) or len(given) > MOST_NOTES:
-        problems.add(f"expected notes as a list of texts, got {short(given)}", "notes")
+    if not isinstance(given, list) or len(given) > MOST_NOTES:
+        problems.add(f"expected notes as a list of at most {MOST_NOTES} texts, got {short(given)}", "notes")
         return ()
-    return tuple(given)
+    for place, one in enumerate(given):
+        if not isinstance(one, str) or not " ".join(one.split()).isprintable() or len(one) > LONGEST_NOTE:
+            said = f"expected a note as a text of at most {LONGEST_NOTE} characters, got {short(one)}"
+            problems.add(said, "notes", place)
+            return ()
+    return tuple(" ".join(one.split()) for one in given)
 
 
 def _prompts(
-    value: Mapping[str, Any], home: Path, given: tuple[Sequence[SetPrompt], str] | None, limit: int | None,
-    problems: Problems,
-) -> tuple[tuple[SetPrompt, ...], str]:  # fmt: skip
+    value: Mapping[str, Any], home: Path, given: tuple[Sequence[SetPrompt], str] | None, problems: Problems
+) -> tuple[tuple[SetPrompt, ...], str]:
+    limit = _count(value, "limit", MOST_PROMPTS, 1, MOST_PROMPTS, problems)
     if given is not None:
         return tuple(given[0])[:limit], given[1]
-    table = dict(_table(value, "prompts", problems))
-    where = "bundled" if problems.standing_in else "prompts"
-    _known(table, PROMPT_KEYS, "key of [prompts]", problems, where)
+    table = table_of(value, "prompts", problems)
+    _known(table, PROMPT_KEYS, "key of [prompts]", problems, "prompts")
     named = [key for key in ("set", "file", "texts") if key in table]
     if len(named) != 1:
-        got = " and ".join(named) or "none"
-        problems.add(f"expected one of set, file and texts in [prompts], got {got}", where)
+        got = f"got {' and '.join(named)}" if named else f"got none: a set is one of {', '.join(BUNDLED)}"
+        problems.add(f"expected one of set, file and texts in [prompts], {got}", "prompts", *named[1:2])
         return (), ""
     try:
         found, prompt_set, warnings = _read_prompts(table, home)
     except (ValueError, TypeError) as error:
-        problems.add(str(error), where, named[0])
+        key = next((one for one in CHOICES if one in table and f"expected {one}" in str(error)), named[0])
+        problems.add(str(error), "prompts", key)
         return (), ""
     problems.warnings.extend(warnings)
     return found[:limit], prompt_set
 
 
 def _read_prompts(table: Mapping[str, Any], home: Path) -> tuple[tuple[SetPrompt, ...], str, list[str]]:
-    texts = table.get("texts")
-    options = {key: table[key] for key in PROMPT_KEYS[3:8] if key in table}
-    if texts is not None:
-        if not isinstance(texts, list) or len(texts) > MOST_PROMPTS:
+    options = {key: table[key] for key in CHOICES if key in table}
+    source = table.get("source", "")
+    if not isinstance(source, str) or not source.isprintable():
+        raise ValueError(f"expected source as an address, got {short(source)}")
+    if "texts" in table:
+        texts = table["texts"]
+        if not isinstance(texts, list):
             raise ValueError(f"expected texts as a list, got {short(texts)}")
+        no_more(MOST_PROMPTS, "texts", texts)
         if options:
-            raise ValueError(f"expected no {next(iter(options))} beside texts")
+            raise ValueError(f"expected {next(iter(options))} with a set or a file, got it beside texts")
         return numbered(texts), "", []
-    source = table.get("set", table.get("file"))
-    for key in ("column", "category_column", "category"):
-        if key in options and not isinstance(options[key], str):
-            raise ValueError(f"expected {key} as text, got {short(options[key])}")
-    if not isinstance(source, str):
-        raise ValueError(f"expected a set or file as text, got {short(source)}")
-    path: str | Path = source if "set" in table else home / source
-    found, warnings = read_prompt_set(path, seed=table.get("sample_seed", 0), **options)
-    return found, source if "set" in table else Path(source).name, warnings
+    key = "set" if "set" in table else "file"
+    given = table[key]
+    if not isinstance(given, str) or not given:
+        raise ValueError(f"expected {key} as text, got {short(given)}")
+    if key == "set" and given not in BUNDLED:
+        raise ValueError(f"{unknown('set of prompts', given, list(BUNDLED))}; a file is file = ...")
+    path = home / given if key == "file" else given
+    if key == "file" and not exists(path) and source:
+        raise ValueError(f"expected a file of prompts, got {shown(path)}, which does not exist: get it from {source}")
+    found, warnings = read_prompt_set(path, **options)
+    return found, BUNDLED[given] if key == "set" else shown(Path(given).name), warnings

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
+from bisect import bisect_left
 from collections import Counter
 
 Path = tuple[str | int, ...]
@@ -18,6 +20,7 @@ class Lines:
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
+        self._ends = [at for at, one in enumerate(text) if one == "\n"]
         self._found: dict[Path, int] = {}
         self._counts: Counter[Path] = Counter()
         self._read()
@@ -31,7 +34,7 @@ class Lines:
 
     @property
     def _line(self) -> int:
-        return self._text.count("\n", 0, self._at) + 1
+        return bisect_left(self._ends, self._at) + 1
 
     def _read(self) -> None:
         table: Path = ()
@@ -84,7 +87,9 @@ class Lines:
         while True:
             self._skip(" \t")
             if self._text[self._at] in "\"'":
-                found.append(self._string())
+                begin = self._at
+                self._string()
+                found.append(next(iter(tomllib.loads(f"{self._text[begin : self._at]} = 0"))))
             else:
                 begin = self._at
                 while self._text[self._at].isalnum() or self._text[self._at] in "_-":
@@ -95,16 +100,15 @@ class Lines:
                 return found
             self._at += 1
 
-    def _string(self) -> str:
+    def _string(self) -> None:
         text, quote = self._text, self._text[self._at]
         mark = quote * 3 if text.startswith(quote * 3, self._at) else quote
-        begin = at = self._at + len(mark)
+        at = self._at + len(mark)
         while not text.startswith(mark, at):
             at += 2 if text[at] == "\\" and quote == '"' else 1
         while len(mark) == 3 and text.startswith(quote, at + 3):  # quotes right before the closing ones
             at += 1
         self._at = at + len(mark)
-        return text[begin:at]
 
     def _value(self, path: Path) -> None:
         self._skip(" \t\n")

@@ -33,6 +33,7 @@ def audit(
     out: options.GridOut = None,
     workers: options.Workers = 1,
     device: options.Device = None,
+    dry_run: options.DryRun = False,
     json: options.Json = False,
 ) -> Ended | None:
     """Find out which verifier to trust on your prompts.
@@ -56,6 +57,9 @@ def audit(
         spec, count, warnings = fronts.audit_asked(
             prompts, verifier, judge or None, candidates, model, seed or 0, choice, settings
         )
+    if dry_run:
+        grids.print_estimate(spec, out, workers, warnings, json)
+        return None
     with grids.directory(out, "audit") as (where, shown):
         grids.said(warnings, where, shown)
         results = grids.run(spec, where, workers, json)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from noisewright.cli import grids, options, output
+from noisewright.cli import grids, options
 from noisewright.cli.exits import Ended
-from noisewright.cli.libraries import hush_libraries, is_watched
+from noisewright.cli.libraries import hush_libraries, is_watched, warn
 
 if TYPE_CHECKING:
     from noisewright.benchmark.concluded import Concluded
@@ -80,7 +80,7 @@ def benchmark(
     if list_:
         _list(json)
         return None
-    axes = [one for one in (x, y, z) if one is not None]
+    axes = {name: one for name, one in (("--x", x), ("--y", y), ("--z", z)) if one is not None}
     given = {"SPEC": spec is not None, "--x": bool(axes), "--report": report is not None}
     named = [name for name, there in given.items() if there]
     if len(named) != 1:
@@ -92,20 +92,20 @@ def benchmark(
     choice = {"column": column, "category": category, "limit": limit, "sample": sample}
     chosen = _prompts(prompt, prompt_file, prompts, choice, seed or 0, needed=spec is None)
     changes = grids.settings_of(set)
-    numbers = {"seeds": seeds, "seed": seed, "limit": limit if chosen is None else None}
-    from noisewright.benchmark.grid import grid_spec
+    numbers: dict[str, Any] = {"seeds": seeds, "seed": seed, "limit": limit if chosen is None else None}
     from noisewright.benchmark.spec_files import read_spec
+    from noisewright.benchmark.typed_axes import grid_spec
 
     hush_libraries()
     if spec is not None:
         some = None if chosen is None else chosen[:2]
-        made = read_spec(spec, model=model, changes=changes, prompts=some, **numbers)
+        made = read_spec(spec, model=model, overrides=changes, prompts=some, tell=warn, **numbers)
     else:
         base = {"model": model or "noisewright/shapes", **changes}
-        made = grid_spec(axes, base, chosen[0], chosen[1], seeds=seeds or 1, seed=seed or 0)  # type: ignore[index]
+        made = grid_spec(axes, base, chosen[0], chosen[1], seeds=seeds or 1, seed=seed or 0)
     warnings = [] if chosen is None else chosen[2]
     if dry_run:
-        _dry_run(made, out, workers, warnings, json)
+        grids.print_estimate(made, out, workers, warnings, json)
         return None
     return _run(made, out, workers, log or (), warnings, json)
 
@@ -185,19 +185,3 @@ def _print(found: Concluded, where: Path, shown: Path, as_json: bool) -> None:
     grids.print_points(found)
     grids.print_verdicts(found.verdicts)
     grids.print_files(found.files, where, shown, "report.html")
-
-
-def _dry_run(spec: Spec, out: Path | None, workers: int, warnings: Sequence[str], as_json: bool) -> None:
-    """Print what a grid will cost; nothing is made but one timed step for each kind of cell."""
-    from noisewright.benchmark.estimate import estimate
-    from noisewright.cli import progress, terminal
-
-    where = out or Path("runs")
-    grids.said(warnings, where, where)
-    with progress.shown(as_json) as show:
-        found = estimate(spec, out=out, workers=workers, show=show)
-    if as_json:
-        terminal.print_json(found.to_json())
-        return
-    for name, text in found.lines:
-        output.print_line(f"{name:<9}{terminal.one_line(text)}")

@@ -31,6 +31,7 @@ def compare(
     workers: options.Workers = 1,
     log: options.Log = None,
     device: options.Device = None,
+    dry_run: options.DryRun = False,
     json: options.Json = False,
 ) -> Ended | None:
     """Compare searches at equal NFE or seconds: paired, with a verdict.
@@ -55,6 +56,9 @@ def compare(
         )
     if "second" in str(spec.base["budget"]) and workers > 1:
         warnings.append(f"{workers} workers share the processor: their seconds are not those of one alone")
+    if dry_run:
+        grids.print_estimate(spec, out, workers, warnings, json)
+        return None
     with grids.directory(out, "compare") as (where, shown):
         grids.said(warnings, where, shown)
         found = fronts.comparison_of(grids.run(spec, where, workers, json), log or ())

@@ -62,6 +62,24 @@ def run(spec: Spec, where: Path, workers: int, as_json: bool) -> Results:
         return run_benchmark(spec, where, workers=workers, show=show)
 
 
+def print_estimate(spec: Spec, out: Path | None, workers: int, warnings: Sequence[str], as_json: bool) -> None:
+    """Print what a grid will cost; nothing is made but one timed step for each kind of run."""
+    from noisewright.benchmark.estimate import estimate
+    from noisewright.cli import progress, terminal
+
+    for text in warnings:
+        warn(text)
+    hush_libraries()
+    with progress.shown(as_json) as show:
+        found = estimate(spec, out=out, workers=workers, show=show)
+    if as_json:
+        terminal.print_json(found.to_json())
+        return
+    for name, text in found.lines:
+        output.print_line(f"{name:<9}{terminal.one_line(text)}")
+    output.print_line("dry run: nothing was generated")
+
+
 def ended(found: Concluded, shown: Path, again: str = "the same command") -> Ended | None:
     """How the command ends: all done, cells that failed, or interrupted.
 
@@ -96,7 +114,8 @@ def settings_of(texts: Sequence[str] | None, **given: Any) -> dict[str, Any]:
     Raises:
         ValueError, TypeError: in one line, where a field is unknown, given twice, or its value wrong.
     """
-    from noisewright.benchmark.axes import fields_as_typed, typed_value
+    from noisewright.benchmark.axes import fields_as_typed
+    from noisewright.benchmark.typed_axes import typed_value
     from noisewright.outside.messages import short, unknown
 
     found = {name: value for name, value in given.items() if value is not None}
@@ -124,9 +143,9 @@ def print_points(found: Concluded) -> None:
     compared = found.compared
     names = _scores(compared)
     places = {name: _places(compared, name) for name in names}
-    rows = []
+    rows, referred = [], _is_referred(compared)
     for one in compared.points[:MOST_ROWS]:
-        cells = [_measured(one.scores.get(name), places[name]) for name in names]
+        cells = [_measured(one.scores.get(name), places[name], referred) for name in names]
         costs = [_mean(one.costs.get(name)) for name in ("images", "nfe", "seconds")]
         rows.append([one.label or found.compared.title, *cells, *costs, f"{one.compared}"])
     roles = [f"{name} (judge)" if name in compared.judges else name for name in names]
@@ -139,9 +158,13 @@ def print_points(found: Concluded) -> None:
         output.print_line(f"{left} more points are in the report")
 
 
+def _is_referred(compared: Compared) -> bool:
+    """Whether points are compared with one of them, and not with the plain image."""
+    return any(one.reference is not None for one in compared.points)
+
+
 def _legend(compared: Compared) -> str:
-    against = any(one.reference is not None for one in compared.points)
-    change = "the reference" if against else "the plain image of the same prompt and seed"
+    change = "the reference" if _is_referred(compared) else "the plain image of the same prompt and seed"
     over = "prompts" if compared.over == "prompts" else "seeds"
     return (f"means with 95 % intervals over {over}; in brackets the change against {change}, * where it stands after "
             "Holm's correction")  # fmt: skip
@@ -159,12 +182,12 @@ def _places(compared: Compared, name: str) -> int:
     return decimals(value for one in every for value in (one.best.mean, one.best.low, one.best.high))
 
 
-def _measured(one: Measured | None, places: int) -> str:
+def _measured(one: Measured | None, places: int, referred: bool) -> str:
     from noisewright.evaluate.numbers import gained
 
     if one is None:
         return ""
-    change = one.against or one.gain
+    change = one.against if referred else one.gain
     text = interval_text(one.best, places)
     if change is None:
         return text

@@ -19,7 +19,12 @@ nav a{color:inherit}
 .verdict{margin:1rem 0;padding:.6rem 1rem;border-left:4px solid #2271d1;background:var(--quiet);max-width:60rem}
 .verdict p{margin:.3rem 0}
 .alarm{margin:1rem 0;padding:.6rem 1rem;border-left:4px solid #d9480f;background:var(--quiet);max-width:60rem}
-.scroll{max-width:100%}
+.scroll{max-width:100%;background:linear-gradient(to right,Canvas 40%,transparent),
+linear-gradient(to left,Canvas 40%,transparent) 100% 0,
+radial-gradient(farthest-side at 0 50%,rgba(128,128,128,.6),transparent),
+radial-gradient(farthest-side at 100% 50%,rgba(128,128,128,.6),transparent) 100% 0;
+background-repeat:no-repeat;background-size:40px 100%,40px 100%,14px 100%,14px 100%;
+background-attachment:local,local,scroll,scroll}
 th,td{padding:.25rem .6rem;white-space:nowrap}
 thead th{vertical-align:bottom;border-bottom-width:2px}
 td.text,th.text{white-space:normal;min-width:min(13rem,36vw);max-width:22rem;overflow-wrap:break-word}
@@ -59,6 +64,7 @@ img{display:block;max-width:100%;height:auto}
 .pair figcaption,.scores{font-size:.88rem;font-weight:normal}
 .scores{display:grid;gap:0}
 .scores div{display:flex;justify-content:space-between;gap:.5rem;line-height:1.35}
+.scores div,.scores span{min-width:0}
 .scores span{opacity:.8;overflow-wrap:anywhere}
 .scores b{font-variant-numeric:tabular-nums;white-space:nowrap;flex:none}
 td{font-variant-numeric:tabular-nums}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -23,8 +24,9 @@ MOST_LABELS = 40
 """Of an axis that are spelled out."""
 
 MOST_WARNINGS = 10
-MOST_VERDICTS, MOST_PARTED = 6, 3
-"""Sentences at the top of a report: about points, and about verifiers and judges that part."""
+MOST_VERDICTS, LEAST_VERDICTS, MOST_PARTED = 6, 3, 3
+"""Sentences at the top of a report: about points (fewer where most say that nothing is seen), and about verifiers and
+judges that part."""
 
 UNITS = {"images": "images", "image": "images", "nfe": "NFE", "s": "seconds", "seconds": "seconds", "second": "seconds"}
 
@@ -98,8 +100,8 @@ def _seeds(spec: Spec) -> str:
 
 def _paired(spec: Spec, compared: Compared) -> str:
     same = "the same prompts and seeds for all"
-    told = ", ".join(f"{name} {label}" for name, label in spec.reference.items())
-    other = f", and with {told}" if told else ""
+    labels = ", ".join(f"{name} {label}" for name, label in spec.reference.items())
+    other = f", and with {labels}" if labels else ""
     return f"{same}: {plural(compared.pairs, 'pair')} at each point, with the plain image of each{other}"
 
 
@@ -149,17 +151,34 @@ def first_words(compared: Compared) -> list[str]:
     score = compared.deciding
     if score is None or compared.pairs < 2:
         return []
-    points = [point for point in compared.points if score in point.scores and point.scores[score].gain]
+    points = [point for point in compared.points if score in point.scores and point.scores[score].gain
+              and math.isfinite(point.scores[score].best.mean)]  # fmt: skip
     marks = Counter(mark_of(point.scores[score].gain) for point in points)
     high = max(points, key=lambda point: point.scores[score].best.mean, default=None)
     if high is None:
         return []
     said = [_headline(compared, score, high, marks, len(points))]
     parted = [text for one in compared.over_optimised if (text := over_optimised_sentence(one, compared))]
-    said += [f"{text}." for text in parted[:MOST_PARTED]]
+    said += [_full(text) for text in parted[:MOST_PARTED]]
     ends = {curve.points[-1] for curve in compared.curves} or {point.number for point in compared.points}
-    sentences = [_sentence(compared, compared.points[number], score) for number in sorted(ends)]
-    return [*said, *[f"{text}." for text in sentences if text][:MOST_VERDICTS]]
+    # What stands comes first, the largest first.
+    order = sorted(ends, key=lambda number: (-_standing(compared.points[number], score), number))
+    sentences = [text for number in order if (text := _sentence(compared, compared.points[number], score))]
+    standing = sum(_standing(compared.points[number], score) > 0 for number in ends)
+    most = MOST_VERDICTS if len(sentences) <= MOST_VERDICTS else max(LEAST_VERDICTS, min(MOST_VERDICTS, standing))
+    return [*said, *map(_full, sentences[:most])]
+
+
+def _full(text: str) -> str:
+    """A sentence that stands by itself."""
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _standing(point: Point, score: str) -> float:
+    """How large the difference is that is said of a point; 0 where it does not stand."""
+    measured = point.scores.get(score)
+    difference = None if measured is None else measured.gain if point.reference is None else measured.against
+    return abs(difference.mean) if difference is not None and difference.stands else 0.0
 
 
 def _headline(compared: Compared, score: str, high: Point, marks: Counter[str], count: int) -> str:
@@ -167,14 +186,15 @@ def _headline(compared: Compared, score: str, high: Point, marks: Counter[str], 
     where = f" ({high.label})" if high.label else ""
     role = "the judge " if high.scores[score].role == "judge" else ""
     return (f"By {role}{score}, {marks[HIGHER]} of {plural(count, 'point')} {'is' if marks[HIGHER] == 1 else 'are'} "
-            f"better than the plain image, {marks[LOWER]} worse, and of {marks['']} nothing is proved. The highest "
+            f"better than the plain image, {marks[LOWER]} worse, {marks['']} not told apart from it. The highest "
             f"mean is {with_interval(best.mean, best.low, best.high, signed=False)}{where}.")  # fmt: skip
 
 
 def _sentence(compared: Compared, point: Point, score: str) -> str:
     """One point against its reference, or against the plain image; nothing of the reference itself."""
     measured = point.scores.get(score)
-    if measured is None or (point.reference is None and any(one.reference == point.number for one in compared.points)):
+    is_reference = any(one.reference == point.number for one in compared.points)
+    if measured is None or not measured.n or (point.reference is None and is_reference):
         return ""
     if point.reference is not None and measured.against is not None:
         first, second = told_apart(compared, point, compared.points[point.reference])
@@ -196,7 +216,8 @@ def reading(compared: Compared) -> list[str]:
         "A figure is the mean over cells, a cell being one prompt and seed; beside it stands its 95 % interval, "
         f"a percentile bootstrap over {over}.",
         f"{HIGHER} and {LOWER} mark differences that stand: a sign-flip permutation test of the pairs gives "
-        f"p < {LEVEL}{correction}. Without a mark nothing is claimed, even where an interval leaves out zero.",
+        f"p < {LEVEL}{correction}. Without a mark nothing is claimed, even where an interval leaves out zero. "
+        "Pairs tell more than two means: a difference may stand where their intervals overlap.",
         "The plain image (baseline) is what the pipeline gives for the same prompt and seed without a search. A gain "
         "is the best candidate's score less that image's.",
         "A verifier is what the search optimised; a judge never took part, so believe judges.",

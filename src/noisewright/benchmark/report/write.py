@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from noisewright.outside.files import write_atomically, write_picture
 HTML, MARKDOWN = "report.html", "report.md"
 
 
-def write_report(results: Results, compared: Compared, out: str | Path) -> list[Path]:
+def write_report(
+    results: Results, compared: Compared, out: str | Path, *, command: str | None = None
+) -> list[Path]:
     """Write ``report.html``, ``report.md`` and, for few axes and prompts, ``grid.png``.
 
     The HTML holds everything: no request leaves it. Its size is bounded (see the ``MOST_`` of each module), and what is
@@ -31,6 +34,7 @@ def write_report(results: Results, compared: Compared, out: str | Path) -> list[
             to be.
         compared: what came of them.
         out: the directory to write to, which is there: as a rule the benchmark's own.
+        command: what makes the benchmark again; by default the spec by its name.
 
     Returns:
         The files, in this order.
@@ -46,7 +50,8 @@ def write_report(results: Results, compared: Compared, out: str | Path) -> list[
         title = spec.prompts[0].text if len(spec.prompts) == 1 else spec.title
         write_picture(grid_picture(root, title, sheets.sheets), out / GRID)
         written.append(out / GRID)
-    sections = sections_of(root, spec, results.rows, compared, sheets, held=_held(root), command=_command(spec.name))
+    command = command or f"noisewright benchmark {shlex.quote(spec.name)} --out DIR"
+    sections = sections_of(root, spec, results.rows, compared, sheets, held=_held(root), command=command)
     wrong, verdicts = amiss(compared, results.warnings), first_words(compared)
     text = page(compared.title, _html(compared, wrong, verdicts, sections))
     write_atomically(out / HTML, text.encode(), sync=False)
@@ -60,10 +65,6 @@ def _held(root: Path) -> Mapping[str, Any]:
         return read_benchmark(root)[0]
     except (ValueError, OSError):
         return {}
-
-
-def _command(name: str) -> str:
-    return f"noisewright benchmark {name} --out DIR"
 
 
 def _html(compared: Compared, wrong: Sequence[str], verdicts: Sequence[str], sections: Sequence[Section]) -> str:
