@@ -108,7 +108,7 @@ def _as_far(sums: np.ndarray, flips: Any) -> np.ndarray:
 
 
 def holm(p: Any) -> np.ndarray:
-    """P adjusted by Holm's step-down correction (Holm 1979): those below 0.05 hold with all errors at 5 % together.
+    """Adjusts p by Holm's step-down correction (Holm 1979): of those below 0.05 any is wrong in 5 % of cases at most.
 
     Args:
         p: (tests,); NaN stays NaN and is no test.
