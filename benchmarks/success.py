@@ -2,6 +2,9 @@
 
 For each prompt the baseline is the plain image of the seed, the best is what the verifier picked, and the oracle, which
 the search never saw, says which scenes are right. Intervals: paired bootstrap over prompts, 95 %.
+
+With ``--pictures`` the candidates are kept, and a verifier measured later picks among the same ones: which noises best
+of N tries depends on the seed alone.
 """
 
 from __future__ import annotations
@@ -12,8 +15,10 @@ import os
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,9 +31,32 @@ from noisewright.shapes.oracle import grade
 from noisewright.shapes.prompts import KINDS, kind, load_prompts, parse
 
 
-def right(file: Path, prompt: str) -> bool:
-    array, _ = read_image(file)
-    return grade(torch.from_numpy(array).permute(2, 0, 1)[None].float() / 255, prompt)[0].right
+def right(pictures: np.ndarray, prompt: str) -> list[bool]:
+    """Which of some pictures, uint8 (count, height, width, 3), show exactly the prompt's scene."""
+    return [one.right for one in grade(tensor(pictures), prompt)]
+
+
+def tensor(pictures: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
+
+
+@cache
+def pipeline() -> Any:
+    return nw.load()
+
+
+def searched(
+    number: int, prompt: str, verifier: Any, given: argparse.Namespace, directory: str
+) -> tuple[np.ndarray, int, int]:
+    """Best of N: the candidates' pictures, the baseline's first; which of them is the best; and the NFE."""
+    result = nw.search(
+        pipeline(), prompt, verifier=verifier, judge=[], budget=given.n, num_inference_steps=given.steps,
+        seed=given.seed + 1000 * number, out=directory, pictures=False,
+    )  # fmt: skip
+    ids = [one.id for one in result.candidates]
+    assert ids[0] == result.baseline.id, "candidate 0 is the plain image"
+    pictures = np.stack([read_image(result.run / one.file)[0] for one in result.candidates])
+    return pictures, ids.index(result.best.id), result.nfe
 
 
 def measure(job: tuple[list[tuple[int, str]], argparse.Namespace]) -> list[dict]:
@@ -36,26 +64,34 @@ def measure(job: tuple[list[tuple[int, str]], argparse.Namespace]) -> list[dict]
     some, given = job
     if given.workers > 1:
         torch.set_num_threads(1)  # two processes of one thread outrun one of two
-    pipe, verifier = nw.load(), registry.make_verifier(given.verifier)
+    verifier = registry.make_verifier(given.verifier)
     rows = []
     for number, prompt in some:
-        with tempfile.TemporaryDirectory() as directory:
-            result = nw.search(
-                pipe, prompt, verifier=verifier, judge=[], budget=given.n, num_inference_steps=given.steps,
-                seed=given.seed + 1000 * number, out=directory, pictures=False,
-            )  # fmt: skip
-            made = [right(result.run / one.file, prompt) for one in result.candidates]
-            rows.append(
-                {
-                    "prompt": prompt,
-                    "kind": kind(parse(prompt)),
-                    "baseline": right(result.baseline.file, prompt),
-                    "best": right(result.best.file, prompt),
-                    "oracle": any(made),
-                    "mean": float(np.mean(made)),
-                    "nfe": result.nfe,
-                }
-            )
+        name = f"{given.prompts}-{given.n}-{given.steps}-{given.seed}-{number:03}.npz"
+        kept = None if given.pictures is None else given.pictures / name
+        if kept is not None and kept.exists():
+            with np.load(kept) as file:
+                pictures, nfe = file["pictures"], int(file["nfe"])
+            best = int(np.argmax(list(verifier(tensor(pictures), prompt))))
+        else:
+            with tempfile.TemporaryDirectory() as directory:
+                pictures, best, nfe = searched(number, prompt, verifier, given, directory)
+            if kept is not None:
+                part = kept.with_suffix(".part.npz")
+                np.savez(part, pictures=pictures, nfe=nfe)
+                part.rename(kept)
+        made = right(pictures, prompt)
+        rows.append(
+            {
+                "prompt": prompt,
+                "kind": kind(parse(prompt)),
+                "baseline": made[0],
+                "best": made[best],
+                "oracle": any(made),
+                "mean": float(np.mean(made)),
+                "nfe": nfe,
+            }
+        )
     return rows
 
 
@@ -69,7 +105,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, default=None, help="write the rows there")
+    parser.add_argument("--pictures", type=Path, default=None, help="keep the candidates' pictures there, and use them")
     given = parser.parse_args()
+    if given.pictures is not None:
+        given.pictures.mkdir(parents=True, exist_ok=True)
 
     numbered = list(enumerate(load_prompts(given.prompts)))[:: given.every]
     parts = [numbered[k : k + 5] for k in range(0, len(numbered), 5)]

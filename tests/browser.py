@@ -1,6 +1,8 @@
-"""A real browser for the tests of pages: Debian's chromium, headless, one for all tests of a process.
+"""A real browser for the tests of pages: Debian's chromium, headless, one for all tests of a file.
 
-    def test_page(browser, tmp_path): with opened(browser, path, width=390, scheme="dark") as page: ...
+A folder whose tests use it imports its fixture into its ``conftest.py``; a test says
+
+    def test_page(browser, tmp_path): with opened(browser, path, width=PHONE, scheme="dark") as page: ...
 
 Where there is none, the tests are skipped and say why.
 """
@@ -16,9 +18,13 @@ WIDE, PHONE = 1280, 390
 """Pixels of a window: a screen, a telephone."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    """One browser; a test opens pages of its own in it with :func:`opened`."""
+    """One browser; a test opens pages of its own in it with :func:`opened`.
+
+    It ends with the file: as long as it is there an event loop runs in this thread, which tests with loops of their own
+    cannot have.
+    """
     place = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM)), None)
     if place is None:
         pytest.skip("no chromium here (apt-get install chromium)")
@@ -81,7 +87,7 @@ CONTRASTS = f"""() => {{{LUMINANCE}
     let alpha = isText ? 1 : Number(style.strokeOpacity);
     for (let up = one; up; up = up.parentElement) alpha *= Number(getComputedStyle(up).opacity);
     const [r, g, b, own = 1] = channels(colour);
-    found.push({{kind: isText ? "text" : "line", of: one.outerHTML.slice(0, 120), colour, alpha: alpha * own,
+    found.push({{kind: isText ? "text" : "line", of: one.outerHTML.slice(0, 300), colour, alpha: alpha * own,
                 value: against(mixed([r, g, b], alpha * own), paper)}});
   }}
   return found;

@@ -91,6 +91,10 @@ def test_whole_numbers_have_whole_ticks():
     assert scale_of([1, 3], whole=True).ticks == (1, 2, 3)
 
 
+def test_numbers_that_rounding_told_apart_are_one():
+    assert tick_texts(scale_of([0.1, 0.1 + 1e-16])) == ["0.090", "0.095", "0.100", "0.105", "0.110"]
+
+
 def test_no_number_makes_an_axis_too():
     assert scale_of([math.nan, math.inf]).ticks
 

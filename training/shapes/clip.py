@@ -16,7 +16,7 @@ from autoencoder import to_tensor
 from data import KIND_WEIGHTS
 from diffusers import AutoencoderKL
 from loop import train
-from negatives import EDITS, group, key
+from negatives import EDITS, group, key, sized
 from tokenizer import MAX_TOKENS, tokens_of
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -68,6 +68,41 @@ def build(tokenizer: CLIPTokenizer) -> CLIPModel:
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=128))
 
 
+def logits_of(clip: CLIPModel, pixels: Tensor, ids: Tensor) -> tuple[Tensor, Any, Any]:
+    """Scaled cosines (images, texts) in float32, and the outputs of the vision and the text tower."""
+    seen = clip.vision_model(pixel_values=pixels)
+    read = clip.text_model(input_ids=ids)
+    image = F.normalize(clip.visual_projection(seen.pooler_output).float(), dim=-1)
+    text = F.normalize(clip.text_projection(read.pooler_output).float(), dim=-1)
+    return clip.logit_scale.exp().clamp(max=100) * image @ text.T, seen, read
+
+
+def contrast(logits: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """How badly prompts and pictures find each other.
+
+    Args:
+        logits: (pictures, prompts), group by group.
+        keys: a number for what each prompt names (``key``). Prompts that name the same things may hold for each
+            other's pictures, unless they are of one group.
+
+    Returns:
+        Cross entropy over all and over the own group alone, both the mean of the two directions, and the share of
+        prompts whose own picture is their best of the group.
+    """
+    target = torch.arange(len(logits), device=logits.device)
+    own = target[:, None] // GROUP_SIZE == target[None] // GROUP_SIZE
+    allowed = own | (keys[:, None] != keys[None]).to(own.device)
+    everyone, within = logits.masked_fill(~allowed, -1e4), logits.masked_fill(~own, -1e4)
+    both = [(F.cross_entropy(some, target) + F.cross_entropy(some.T, target)) / 2 for some in (everyone, within)]
+    return both[0], both[1], (within.T.argmax(dim=1) == target).float().mean()
+
+
+def spoilt_a_little(images: Tensor, exposure: float, noise: float) -> Tensor:
+    """Pictures (batch, 64, 64, 3) in 0 to 255 with another exposure and noise: generated ones are less clean."""
+    images = images + torch.randn(len(images), 1, 1, 1) * exposure
+    return images + torch.randn_like(images) * noise * torch.rand(())
+
+
 class Learner(nn.Module):
     """The model with the heads that help it learn."""
 
@@ -80,12 +115,12 @@ class Learner(nn.Module):
 
     def forward(self, pixels: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits (images, texts), patch predictions (images, 64, 16) and scene predictions (images, 66)."""
-        seen = self.clip.vision_model(pixel_values=pixels)
-        read = self.clip.text_model(input_ids=ids)
-        image = F.normalize(self.clip.visual_projection(seen.pooler_output).float(), dim=-1)
-        text = F.normalize(self.clip.text_projection(read.pooler_output).float(), dim=-1)
-        logits = self.clip.logit_scale.exp().clamp(max=100) * image @ text.T
-        return logits, self.patch_head(seen.last_hidden_state[:, 1:]), self.scene_head(seen.pooler_output)
+        logits, seen, _ = logits_of(self.clip, pixels, ids)
+        return logits, *self.told(seen)
+
+    def told(self, seen: Any) -> tuple[Tensor, Tensor]:
+        """What the heads say of the vision tower's output."""
+        return self.patch_head(seen.last_hidden_state[:, 1:]), self.scene_head(seen.pooler_output)
 
 
 def helper_loss(patches: Tensor, scene: Tensor, things: Tensor) -> Tensor:
@@ -127,21 +162,33 @@ def _row(things: tuple[SceneObject, ...]) -> list[list[float]]:
     return rows + [[-1.0] * 5] * (MOST_THINGS - len(rows))
 
 
-def _chunk(seed: int) -> tuple[list[str], list[str], np.ndarray, np.ndarray]:
+def _chunk(seed: int, weights: dict[str, float] | None = None, sizes: float = 0) -> tuple[
+    list[str], list[str], np.ndarray, np.ndarray
+]:  # fmt: skip
     rng = np.random.default_rng(seed)
-    kinds, odds = list(KIND_WEIGHTS), list(KIND_WEIGHTS.values())
+    weights = weights or KIND_WEIGHTS
+    kinds, odds = list(weights), list(weights.values())
     members = [
         member
         for _ in range(CHUNK)
-        for member in group(rng, sample_prompt(rng, str(rng.choice(kinds, p=odds))), GROUP_SIZE)
+        for member in group(rng, sized(rng, sample_prompt(rng, str(rng.choice(kinds, p=odds))), sizes), GROUP_SIZE)
     ]
     pictures = np.stack([render(scene) for _, scene, _ in members])
     things = np.array([_row(scene.things) for _, scene, _ in members], np.float32)
     return [prompt.text for prompt, _, _ in members], [edit for _, _, edit in members], things, pictures
 
 
-def groups_of(work: Path, count: int, seed: int) -> tuple[list[str], list[str], Tensor, np.ndarray]:
+def groups_of(
+    work: Path, count: int, seed: int, weights: dict[str, float] | None = None, sizes: float = 0
+) -> tuple[list[str], list[str], Tensor, np.ndarray]:
     """Groups of hard negatives, made once and kept in ``work``.
+
+    Args:
+        work: folder that keeps them, by count and seed.
+        count: groups.
+        seed: of all of them.
+        weights: of the kinds of prompts; None takes ``KIND_WEIGHTS``.
+        sizes: share of the prompts without a size and a relation that get a size.
 
     Returns:
         Prompts and edits (count * 4 each, group by group), things as ``helper_loss`` takes them, and pictures as
@@ -156,7 +203,8 @@ def groups_of(work: Path, count: int, seed: int) -> tuple[list[str], list[str], 
         rows = []
         with ProcessPoolExecutor() as pool:
             seeds = [seed * 1_000_000 + i for i in range(count // CHUNK)]
-            for i, (texts, kinds, things, chunk) in enumerate(pool.map(_chunk, seeds)):
+            made = pool.map(_chunk, seeds, [weights] * len(seeds), [sizes] * len(seeds))
+            for i, (texts, kinds, things, chunk) in enumerate(made):
                 pictures[i * len(chunk) : (i + 1) * len(chunk)] = chunk
                 prompts += texts
                 edits += kinds
@@ -196,6 +244,12 @@ def reconstruct(
     return np.concatenate(parts)
 
 
+def keys_of(prompts: list[str]) -> Tensor:
+    """A number for what each prompt names, (prompts,): the same where ``key`` is."""
+    names: dict[object, int] = {}
+    return torch.tensor([names.setdefault(key(parse(prompt)), len(names)) for prompt in prompts])
+
+
 def _seen(work: Path, vae: AutoencoderKL, pictures: np.ndarray, device: str) -> np.ndarray:
     """The training pictures, the first ``RECONSTRUCTED`` of them as the autoencoder returns them."""
     count = int(RECONSTRUCTED * len(pictures)) // GROUP_SIZE * GROUP_SIZE
@@ -219,8 +273,6 @@ def fit(
     tokenizer: CLIPTokenizer,
     device: str,
     steps: int = STEPS,
-    start: CLIPModel | None = None,
-    further: dict[str, Any] | None = None,
 ) -> CLIPModel:
     """Trains the verifier.
 
@@ -231,45 +283,30 @@ def fit(
         tokenizer: of the prompts.
         device: "cpu" or "cuda".
         steps: optimiser steps.
-        start: the verifier to go on from, instead; the heads that help it begin anew.
-        further: arguments of the loop in place of the usual ones.
     """
     prompts, _, things, pictures = groups_of(work, GROUPS, SEED)
     through = _seen(work, vae, pictures, device)
     tokens = tokens_of(tokenizer, prompts).short()
-    names: dict[object, int] = {}
-    keys = torch.tensor([names.setdefault(key(parse(prompt)), len(names)) for prompt in prompts])
-    model = start if start is not None else build(tokenizer)
-    if start is None:
-        model.text_model.load_state_dict(text_encoder.state_dict())
+    keys = keys_of(prompts)
+    model = build(tokenizer)
+    model.text_model.load_state_dict(text_encoder.state_dict())
     learner = Learner(model).to(device)
-    own = torch.block_diag(*[torch.ones(GROUP_SIZE, GROUP_SIZE)] * BATCH_GROUPS).bool()
 
     def loss_of(indices: np.ndarray, step: int) -> tuple[Tensor, dict[str, float]]:
         members = (indices[:, None] * GROUP_SIZE + np.arange(GROUP_SIZE)).ravel()
         chosen = np.stack([through[i] if i < len(through) else pictures[i] for i in members])
-        images = torch.from_numpy(chosen).float()
-        # Exposure and noise: generated pictures are less clean than renders.
-        images = images + torch.randn(len(images), 1, 1, 1) * 4 + torch.randn_like(images) * 4 * torch.rand(())
+        images = spoilt_a_little(torch.from_numpy(chosen).float(), exposure=4, noise=4)
         with torch.autocast(device, torch.bfloat16):
             logits, patches, scene = learner(normalise(images).to(device), tokens[members].long().to(device))
         helpers = helper_loss(patches, scene, things[members].to(device))
-        # Prompts that name the same things may hold for each other's pictures, unless they are of one group.
-        same = keys[members][:, None] == keys[members][None]
-        allowed = own | ~same
-        logits = logits.masked_fill(~allowed.to(device), -1e4)
-        target = torch.arange(len(logits), device=device)
-        within = logits.masked_fill(~own.to(device), -1e4)
-        everyone = F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)
-        group_only = F.cross_entropy(within, target) + F.cross_entropy(within.T, target)
-        right = (within.T.argmax(dim=1) == target).float().mean()
-        loss = (everyone + group_only) / 4 + HELPER_WEIGHT * helpers
-        figures = {"all": everyone / 2, "group": group_only / 2, "right": right, "helpers": helpers}
+        everyone, group_only, right = contrast(logits, keys[members])
+        loss = (everyone + group_only) / 2 + HELPER_WEIGHT * helpers
+        figures = {"all": everyone, "group": group_only, "right": right, "helpers": helpers}
         return loss, {name: value.item() for name, value in figures.items()}
 
-    usual = {"steps": steps, "rate": RATE, "checkpoint": work / "clip.pt", "weight_decay": 0.05}
     average = train(
-        learner, loss_of, count=GROUPS, batch_size=BATCH_GROUPS, seed=SEED, **{**usual, **(further or {})}
+        learner, loss_of, count=GROUPS, batch_size=BATCH_GROUPS, steps=steps, rate=RATE, checkpoint=work / "clip.pt",
+        seed=SEED, weight_decay=0.05,
     )  # fmt: skip
     return average.clip
 

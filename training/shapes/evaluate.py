@@ -149,14 +149,18 @@ def _part(job: tuple[Path, tuple[str, ...], int, int, Path]) -> None:
     path.with_suffix(".part.npy").rename(path)
 
 
+def version_of(folder: Path) -> str:
+    """The name of a model's weights: 12 digits of their hash."""
+    weights = b"".join(path.read_bytes() for path in sorted(folder.rglob("*.safetensors")))
+    return hashlib.sha256(weights).hexdigest()[:12]
+
+
 def candidates(work: Path, folder: Path, split: str, count: int, steps: int, workers: int) -> np.ndarray:
     """Pictures with seeds 0 to ``count`` - 1 for each prompt of a set: uint8 (200, count, 3, 64, 64).
 
     Made once for each version of the weights, ten prompts a file, so that a stopped measurement goes on.
     """
-    weights = b"".join(path.read_bytes() for path in sorted(folder.rglob("*.safetensors")))
-    version = hashlib.sha256(weights).hexdigest()[:12]
-    cache = work / f"candidates-{version}"
+    cache = work / f"candidates-{version_of(folder)}"
     cache.mkdir(exist_ok=True)
     prompts = load_prompts(split)
     paths = [cache / f"{split}-{count}-{steps}-{GUIDANCE:g}-{start:03}.npy" for start in range(0, len(prompts), 10)]

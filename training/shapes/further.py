@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import clip
+import clip_further
 import data
+import generated
 import numpy as np
 import reward
 import torch
@@ -47,12 +49,16 @@ def make_tiny() -> None:
     """Sizes with which everything runs in seconds and nothing is learned."""
     data.CHUNK, diffusion.PICTURES, diffusion.BATCH_SIZE = 20, 40, 4
     clip.CHUNK, clip.GROUPS, clip.BATCH_GROUPS = 10, 20, 2
+    clip_further.GROUPS, clip_further.BATCH_GROUPS = 20, 2
+    generated.PARTS, generated.PROMPTS, generated.SEEDS, generated.BATCH_PROMPTS = 1, 4, 2, 4
+    generated.FEW_STEPS = generated.STEPS = 2
     reward.GROUPS, reward.BATCH_GROUPS = range(0, 8), 2
 
 
 def make_small() -> None:
     """As much data as shows how fast training is, made in seconds."""
     diffusion.PICTURES, clip.GROUPS, reward.GROUPS = 4 * data.CHUNK, 4 * clip.CHUNK, range(0, clip.CHUNK)
+    clip_further.GROUPS, generated.PARTS = 4 * clip.CHUNK, 2
 
 
 # Training
@@ -76,10 +82,9 @@ def write_shapes(pipe: Any, folder: Path) -> None:
 
 
 def train_clip(work: Path, models: Path, device: str, further: dict[str, Any]) -> tuple[Any, int]:
-    start = CLIPModel.from_pretrained(models / "shapes-clip", dtype=torch.float32)
     words = CLIPTokenizer.from_pretrained(models / "shapes-clip")
-    model = clip.fit(work, _vae(models, device), start.text_model, words, device, MANY, start, further)
-    return model.cpu(), clip.BATCH_GROUPS * clip.GROUP_SIZE
+    model = clip_further.fit(work, models, words, device, MANY, further, reads=True)
+    return model.cpu(), clip_further.BATCH_GROUPS * clip.GROUP_SIZE
 
 
 def train_reward(work: Path, models: Path, device: str, further: dict[str, Any]) -> tuple[Any, int]:

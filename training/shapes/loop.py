@@ -38,6 +38,7 @@ def train(
     checkpoint: Path,
     seed: int,
     warm_up: int = 200,
+    decay_from: float = 0.5,
     ema: float = 0.999,
     weight_decay: float = 0.01,
     log_every: int = 50,
@@ -58,6 +59,7 @@ def train(
         checkpoint: file of the running state.
         seed: of batches and noise.
         warm_up: steps of linear warm-up.
+        decay_from: share of the steps after which the rate falls.
         ema: decay of the moving average.
         weight_decay: AdamW's.
         log_every: steps between lines of the log.
@@ -93,7 +95,7 @@ def train(
         share = None if minutes is None else (time.monotonic() - begun) / (60 * minutes)
         whole = steps if share is None else min(steps, step / max(share, 1e-3) + 1)
         for group in optimiser.param_groups:
-            group["lr"] = rate * rate_at(step, whole, warm_up)
+            group["lr"] = rate * rate_at(step, whole, warm_up, decay_from)
         loss, values = loss_of(next(indices), step)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()

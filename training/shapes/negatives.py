@@ -134,6 +134,19 @@ def edit_pair(rng: np.random.Generator, prompt: Prompt, scene: Scene, edit: str)
     return after, changed
 
 
+def sized(rng: np.random.Generator, prompt: Prompt, share: float) -> Prompt:
+    """The prompt, one of whose groups gets a size with probability ``share``, where none has and no relation is told.
+
+    Without it sizes are asked about seldom: "size" is an edit of prompts that name one.
+    """
+    if prompt.relation or any(group.size for group in prompt.groups) or not share or rng.random() >= share:
+        return prompt
+    groups = list(prompt.groups)
+    i = int(rng.integers(len(groups)))
+    groups[i] = replace(groups[i], size=SIZES[rng.integers(2)])
+    return Prompt(tuple(groups))
+
+
 def group(rng: np.random.Generator, prompt: Prompt, size: int) -> list[tuple[Prompt, Scene, str]]:
     """A prompt with its scene and ``size - 1`` edits of both, each the others' hard negative.
 

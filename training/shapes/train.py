@@ -2,7 +2,8 @@
 
     python training/shapes/train.py all --device cpu --work runs/training
 
-Each stage goes on from its checkpoint in ``--work``; a finished stage only writes its files again.
+Each stage goes on from its checkpoint in ``--work``; a finished stage only writes its files again. ``clip-further``
+begins with the verifier in ``--models``, which ``clip`` wrote there.
 """
 
 import argparse
@@ -12,8 +13,10 @@ from pathlib import Path
 import autoencoder
 import card
 import clip
+import clip_further
 import data
 import layout
+import reading
 import tokenizer
 import torch
 from diffusers import AutoencoderKL
@@ -23,7 +26,7 @@ import diffusion
 from evaluate import GUIDANCE, MODELS, STEPS
 from noisewright.shapes.prompts import WORDS
 
-STAGES = ("prompts", "tokenizer", "autoencoder", "diffusion", "clip", "card")
+STAGES = ("prompts", "tokenizer", "autoencoder", "diffusion", "clip", "clip-further", "card")
 MANIFEST = {
     "name": "noisewright/shapes",
     "version": 1,
@@ -103,12 +106,19 @@ def main() -> None:
         write_pipeline(work, options.models, options.step)
         card.note_training(work, "layout", layout.BATCH_SIZE)
         card.note_training(work, "diffusion", diffusion.BATCH_SIZE, options.step)
+    verifier = options.models / "shapes-clip"
     if "clip" in stages:
         vae = AutoencoderKL.from_pretrained(work / "vae").to(device)
         text_encoder = CLIPTextModel.from_pretrained(options.models / "shapes" / "text_encoder")
-        clip.save(clip.fit(work, vae, text_encoder, words, device), work / "tokenizer", options.models / "shapes-clip")
-        load_float32(options.models / "shapes-clip")
+        clip.save(clip.fit(work, vae, text_encoder, words, device), work / "tokenizer", verifier)
+        load_float32(verifier)
         card.note_training(work, "clip", clip.BATCH_GROUPS * clip.GROUP_SIZE)
+    if "clip-further" in stages:
+        clip.save(clip_further.fit(work, options.models, words, device), work / "tokenizer", verifier)
+        load_float32(verifier)
+        forget_places(verifier)
+        card.note_training(work, "clip-text", reading.BATCH_SIZE)
+        card.note_training(work, "clip-further", clip_further.BATCH_GROUPS * clip.GROUP_SIZE)
     if "card" in stages:
         card.write(work, options.models)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,6 +142,7 @@ class Audit:
         chosen: what a person's votes say, or None.
         picks: of each prompt, those first where the picks are worth the most different.
         warnings: what limits the rest.
+        files: what was written.
     """
 
     root: Path
@@ -160,11 +161,14 @@ class Audit:
     stability: scorers.Stability
     chosen: Chosen | None
     picks: tuple[Picks, ...]
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Everything, JSON-ready but for NaN."""
-        return {**asdict(self), "root": str(self.root)}
+        found = asdict(self)
+        found["directory"], found["files"] = str(found.pop("root")), [str(one) for one in self.files]
+        return found
 
 
 def audit_spec(

@@ -50,14 +50,15 @@ class Display:
         self._failed = 0
         self._workers = max(1, workers)
         self._in: dict[int, _Worker] = {}
-        self._waiting = Counter(_kind(task) for task in tasks)
+        self._kinds = {task.number: _kind(task) for task in tasks}
+        self._waiting = Counter(self._kinds.values())
         self._weights = {_kind(task): _weight(task) for task in tasks}
         self._took: dict[str, tuple[int, float]] = {}
         self._ended = 0.0
 
     def begin(self, worker: int, task: Task) -> None:
         """A worker takes a task."""
-        self._waiting[_kind(task)] -= 1
+        self._waiting[self._kind(task)] -= 1
         self._in[worker] = _Worker(task, self._now())
         self._tell()
 
@@ -80,15 +81,15 @@ class Display:
         """A worker is through with its task."""
         one = self._in.pop(worker, None)
         if one is not None:
-            count, took = self._took.get(_kind(one.task), (0, 0.0))
-            self._took[_kind(one.task)] = count + 1, took + self._now() - one.began
-            self._ended += self._weights[_kind(one.task)]
+            count, took = self._took.get(self._kind(one.task), (0, 0.0))
+            self._took[self._kind(one.task)] = count + 1, took + self._now() - one.began
+            self._ended += self._weights[self._kind(one.task)]
 
     def again(self, worker: int) -> None:
         """A worker died: what it was in is waited for anew."""
         one = self._in.pop(worker, None)
         if one is not None:
-            self._waiting[_kind(one.task)] += 1
+            self._waiting[self._kind(one.task)] += 1
 
     def left(self) -> float | None:
         """Seconds that are left, or None where nothing was timed yet."""
@@ -102,12 +103,16 @@ class Display:
             return took / count if count else rate * self._weights[kind]
 
         waiting = sum(count * each(kind) for kind, count in self._waiting.items() if count)
-        inside = sum(each(_kind(one.task)) * (1 - one.done) for one in self._in.values())
+        inside = sum(each(self._kind(one.task)) * (1 - one.done) for one in self._in.values())
         return (waiting + inside) / self._workers
+
+    def _kind(self, task: Task) -> str:
+        """Of a whole task, whatever part of it is left."""
+        return self._kinds[task.number]
 
     def _portion(self) -> float:
         every = self._ended + sum(self._weights[kind] * count for kind, count in self._waiting.items())
-        inside = [(self._weights[_kind(one.task)], one.done) for one in self._in.values()]
+        inside = [(self._weights[self._kind(one.task)], one.done) for one in self._in.values()]
         every += sum(weight for weight, _ in inside)
         made = self._ended + sum(weight * done for weight, done in inside)
         return made / every if every else 1.0

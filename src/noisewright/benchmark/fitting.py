@@ -58,6 +58,16 @@ SIZES: dict[str, Size] = {
 """By search; those that are not named here, plug-ins among them, are taken as they are."""
 
 
+def one_unit(budget: Budget) -> None:
+    """Refuse a budget in several units, or none.
+
+    Raises:
+        ValueError: in one line.
+    """
+    if sum(one is not None for one in (budget.images, budget.nfe, budget.seconds)) != 1:
+        raise ValueError(f"expected a budget in one unit, got {budget}")
+
+
 def worth(plan: Plan, budget: Budget) -> int:
     """A budget in NFE: images as so many plain images, seconds by one timed step (:func:`forecast`).
 
@@ -68,9 +78,7 @@ def worth(plan: Plan, budget: Budget) -> int:
     Raises:
         ValueError: on a budget in several units, or none.
     """
-    units = [one for one in (budget.images, budget.nfe, budget.seconds) if one is not None]
-    if len(units) != 1:
-        raise ValueError(f"expected a budget in one unit, got {budget}")
+    one_unit(budget)
     each = plan.final.nfe(0, plan.final.schedule.steps)
     if budget.images is not None:
         return budget.images * each

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,6 +20,10 @@ MOST_BYTES = 2**36
 
 SCHEMA = 2
 """Of a journal whose every line is sealed."""
+
+CELL = b'{"cell":"'
+CELL_DIGITS = slice(len(CELL), len(CELL) + 16)
+"""How a row begins, and where its cell's digest stands."""
 
 
 class Rows:
@@ -60,13 +64,6 @@ class Rows:
             else:
                 yield row
 
-    def keys(self, key: str) -> Iterator[tuple[int, Any]]:
-        """Where each row that holds begins, in bytes, and what it says under ``key``."""
-        for offset, line in self._lines():
-            row = self._row(line)
-            if row is not None:
-                yield offset, row[key]
-
     def _lines(self) -> Iterator[tuple[int, bytes]]:
         """Whole lines without their ends, each with where it begins; one that is too long comes in pieces."""
         if not os.path.lexists(self.path):
@@ -91,21 +88,29 @@ class Rows:
 
     # Who writes holds the benchmark's lock
 
-    def open(self) -> int:
+    def open(self, kept: Container[str] | None = None) -> int:
         """Open it for adding rows: a torn last line is cut off, damaged ones are set aside in ``NAME.bad``.
+
+        Args:
+            kept: cells, by their digests; rows at the end that are of another one are let go of. By default all stay.
 
         Returns:
             How many were damaged.
         """
         inside(self.root, f"{self.name}.bad")
-        end = damaged = 0
+        end = begin = damaged = 0
+        cell = b""
         for offset, line in self._lines():
+            if line[: len(CELL)] == CELL:  # as it is written: no need to read what nobody asks for yet
+                begin, cell = (begin, cell) if line[CELL_DIGITS] == cell else (offset, line[CELL_DIGITS])
             end = offset + len(line) + 1
-            damaged += self._row(line) is None
+            damaged += not journal.holds(line, SCHEMA)
+        if cell and kept is not None and cell.decode(errors="replace") not in kept:
+            end = begin
+        if os.path.lexists(self.path) and self.path.stat().st_size > end:
+            self.cut(end)
         if damaged:
             self._set_aside()
-        elif os.path.lexists(self.path) and self.path.stat().st_size > end:
-            self.cut(end)
         self._file = self.path.open("ab")
         return damaged
 
@@ -114,7 +119,7 @@ class Rows:
         mended = self.root / f".{self.name}.mended"
         with mended.open("wb") as good, (self.root / f"{self.name}.bad").open("ab") as bad:
             for _, line in self._lines():
-                (bad if self._row(line) is None else good).write(line + b"\n")
+                (good if journal.holds(line, SCHEMA) else bad).write(line + b"\n")
             for file in (bad, good):
                 file.flush()
                 os.fsync(file.fileno())

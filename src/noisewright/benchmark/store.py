@@ -161,21 +161,16 @@ class Store:
         (root / CELLS).mkdir(exist_ok=True)
         inside(root, CELLS)
         self._write()
-        for file, made in ((self._rows, "cells are made"), (self._candidates, "candidates are not made")):
-            damaged = file.open()
-            if damaged:
-                self.warnings.append(f"{damaged} damaged lines were set aside in {file.path}.bad; these {made} again")
+        damaged = self._rows.open()
         self.rows = {row["cell"]: row for row in self._rows.read()}
-        self._forget_uncounted()
+        self._say_damaged(self._rows, damaged + self._rows.damaged, "their cells are made again")
+        # Of a cell whose row was never written, which is told again: a row counts no candidate twice.
+        damaged = self._candidates.open({key for key in self.rows if self.is_done(key)})
+        self._say_damaged(self._candidates, damaged, "they are missing from now on")
 
-    def _forget_uncounted(self) -> None:
-        """Let go of the candidates of a cell whose row was never written: it is told again."""
-        begin, cell = 0, ""
-        for offset, key in self._candidates.keys("cell"):
-            begin, cell = (begin, cell) if key == cell else (offset, key)
-        if cell and not self.is_done(cell):
-            self._candidates.cut(begin)
-            self._candidates.open()
+    def _say_damaged(self, rows: Rows, count: int, what: str) -> None:
+        if count:
+            self.warnings.append(f"{count} damaged lines of {rows.path} were set aside; {what}")
 
     def is_done(self, cell: str) -> bool:
         """Whether a cell, by its digest, is done."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -10,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from noisewright import registry
 from noisewright.benchmark.cells import Cell
-from noisewright.benchmark.pooled import Asked, Pool
+from noisewright.benchmark.pooled import Pool, Scorers
 from noisewright.benchmark.rows import CandidateRow, CellRow
 from noisewright.benchmark.sharing import Task, alike, budget_of, host_of, images_in, loads_of
 from noisewright.benchmark.store import CELLS
-from noisewright.benchmark.telling import Run, failed, read_run_of, told
+from noisewright.benchmark.telling import Run, failed, read_run_of, rows_of
+from noisewright.errors import RunMismatch
 from noisewright.execute import execute
 from noisewright.planning import Plan, load_requested, plan_on, recordable
 from noisewright.planning.conditions import condition_of
 from noisewright.planning.verifiers import choose_verifiers
 from noisewright.request import Request
+from noisewright.run.locks import is_being_written
 from noisewright.run.reading import is_concluded, is_run
 from noisewright.samplers.optional import frames_shown
 from noisewright.samplers.quiet import quiet
@@ -45,12 +48,16 @@ class Workshop:
         root: the benchmark's directory.
         ending: set by who wants it to end after the micro-batch in flight.
         pictures: whether to draw pictures of each run.
+        proving: whether to compare a pipeline with its plain call where that was never done.
     """
 
-    def __init__(self, root: Path, ending: threading.Event, pictures: bool = False) -> None:
+    def __init__(
+        self, root: Path, ending: threading.Event, pictures: bool = False, proving: bool = True
+    ) -> None:
         self.root = root
         self.ending = ending
         self._pictures = pictures
+        self._proving = proving
         self._loaded: tuple[str, Any] = "", None
         self._known: dict[str, dict[str, Any]] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
@@ -80,7 +87,7 @@ class Workshop:
 
     def _own(self, cell: Cell, tell: Tell) -> Made:
         """A cell as a run of its own: made, gone on with, or read where it is there."""
-        return told(cell, self._run(cell.request, tell))
+        return rows_of(cell, self._run(cell.request, tell))
 
     def _run(self, request: Request, tell: Tell) -> Run:
         """The run of a request, concluded.
@@ -97,7 +104,12 @@ class Workshop:
                 tell(0.0, "loading the model")
             plan = self.plan(request)
             tell(0.0, "")
-            self._execute(plan, self.root / name, tell)
+            try:
+                self._execute(plan, self.root / name, tell)
+            except RunMismatch:
+                if not _set_aside(self.root / name):
+                    raise
+                self._execute(plan, self.root / name, tell)
         return read_run_of(self.root, name)
 
     def _is_there(self, request: Request) -> bool:
@@ -106,9 +118,9 @@ class Workshop:
 
     def _execute(self, plan: Plan, root: Path, tell: Tell) -> None:
         def after_batch(run: Verbs) -> None:
+            tell(_portion(run), _words(run))
             if self.ending.is_set():
                 run.stop()
-            tell(_portion(run), _words(run))
 
         if execute(plan, root, after_batch, pictures=self._pictures).interrupted:
             raise Ended
@@ -121,8 +133,8 @@ class Workshop:
             with quiet():
                 request = host_of(task.pool, self._images)
                 run = self._run(request, tell)
-                asked, frames = self._asked(request), self._frames(request)
-                return Pool(self.root, run, asked.verifiers, lambda: self._nfe_each(request), frames, self._check)
+                scorers, frames = self._scorers(request), self._frames(request)
+                return Pool(self.root, run, scorers.verifiers, lambda: self.nfe_each(request), frames, self._check)
         except (Ended, KeyboardInterrupt):
             raise
         except Exception:
@@ -134,7 +146,7 @@ class Workshop:
         if self._is_there(cell.request):
             return None
         try:
-            row, candidates = pool.tell(cell, self._asked(cell.request))
+            row, candidates = pool.tell(cell, self._scorers(cell.request))
         except (Ended, KeyboardInterrupt):
             raise
         except Exception:  # its own run says it in its own words
@@ -142,12 +154,12 @@ class Workshop:
             return None
         return row, candidates if with_candidates else []
 
-    def _asked(self, request: Request) -> Asked:
+    def _scorers(self, request: Request) -> Scorers:
         """The verifiers and judges of a request, checked as a plan checks them."""
         pipe = self.pipe(request)
         info = registry.card(getattr(pipe, "name_or_path", None))
         condition = condition_of(pipe, request.prompt, request.class_label, info)
-        return Asked(*choose_verifiers(request, None, None, condition[0], info, pipe, self._known_of(pipe)))
+        return Scorers(*choose_verifiers(request, None, None, condition[0], info, pipe, self._known_of(pipe)))
 
     def _check(self) -> None:
         if self.ending.is_set():
@@ -155,9 +167,10 @@ class Workshop:
 
     def _images(self, cell: Cell) -> int:
         """How many images a cell of a pool wants."""
-        return images_in(budget_of(cell.request), lambda: self._nfe_each(cell.request))
+        return images_in(budget_of(cell.request), lambda: self.nfe_each(cell.request))
 
-    def _nfe_each(self, request: Request) -> int:
+    def nfe_each(self, request: Request) -> int:
+        """What an image costs in NFE, for whatever prompt and seed."""
         return self._about(request)[0]
 
     def _frames(self, request: Request) -> int:
@@ -181,7 +194,7 @@ class Workshop:
         """
         recorded, live = recordable(request)
         pipe = self.pipe(recorded)
-        plan = plan_on(recorded, pipe, known=self._known_of(pipe), **live)
+        plan = plan_on(recorded, pipe, known=self._known_of(pipe), proving=self._proving, **live)
         self._sizes[alike(request)] = plan.final.nfe(0, plan.final.schedule.steps), frames_shown(plan.final)
         return plan
 
@@ -209,6 +222,19 @@ class Workshop:
         if isinstance(found, Exception):
             raise ValueError(str(found)) from found
         return found
+
+
+def _set_aside(root: Path) -> bool:
+    """Put a run that is not concluded, and is another now, out of the way: a verifier of one's own was mended, say.
+
+    Returns:
+        Whether that was it, and not that somebody is working on it.
+    """
+    if is_being_written(root) is not False:
+        return False
+    number = next(n for n in itertools.count(1) if not (root.parent / f"{root.name}.{n}").exists())
+    root.rename(root.parent / f"{root.name}.{number}")
+    return True
 
 
 def _first_of_each(pool: Sequence[Cell], count: Callable[[Cell], int]) -> set[str]:

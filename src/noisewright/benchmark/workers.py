@@ -205,8 +205,8 @@ class Crew:
                     'must call this under if __name__ == "__main__":)'
                 )
         if task is not None:
-            self._display.again(hand.place)
             left = self._put_back(task, hand.made)
+            (self._display.end if left is None else self._display.again)(hand.place)
             self._deaths[task.number] = self._deaths.get(task.number, 0) + 1
             if left is not None and self._deaths[task.number] >= MOST_DEATHS:
                 self._lines[task.loads].popleft()

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from noisewright.evaluate.page import escaped
 from noisewright.outside.texts import clean
 
-SPECIAL = re.compile(r"([\\`*_\[\]|~#])")
-"""What means something in a line of Markdown, besides what HTML says."""
+SPECIAL = re.compile(r"([\\`*_|~#]|\[(?![-+]?\d)|(?<!\d)\]|\](?=[(\[:]))")
+"""What means something in a line of Markdown, besides what HTML says. Brackets of intervals mean nothing."""
+
+LONG = 40
+"""Rows of a table that scrolls inside of itself: more would hide what comes after it."""
 
 LONGEST = 2000
 """Characters of a text of Markdown."""
@@ -132,7 +135,8 @@ def _html_table(table: Table) -> str:
         button = f"<button>{escaped(head)}</button>" if head and place not in table.texts else escaped(head)
         heads.append(f'<th scope="col"{" class=text" if text else ""}>{button}</th>')
     rows = "".join(_html_row(table, place) for place in range(len(table.rows)))
-    return (f'<div class="scroll"><table><thead><tr>{"".join(heads)}</tr></thead>'
+    long = " long" if len(table.rows) > LONG else ""
+    return (f'<div class="scroll{long}"><table><thead><tr>{"".join(heads)}</tr></thead>'
             f"<tbody>{rows}</tbody></table></div>")  # fmt: skip
 
 

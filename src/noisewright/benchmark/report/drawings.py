@@ -77,19 +77,24 @@ def score_plots(compared: Compared) -> list[Block]:
     if not compared.curves and not _costs_differ(compared):
         return []
     for place, score in enumerate(scores[:MOST_SCORES]):
-        drawn = []
-        for cost, x_name in AXES.items():
-            lines = lines_of(compared, score, cost)
-            level = common_baseline(compared, score)
-            plain = None if level is None else ("plain image (baseline)", level.mean)
-            title = f"{score} against {'NFE' if cost == 'nfe' else cost}"
-            drawn.append(plots.Plot(title, x_name, titled(compared, score), lines, plain))
-        found = plots.plot_figures(drawn)
-        if found and place < OPEN_SCORES:
-            blocks.append(Drawn(found))
-        elif found:
-            blocks.append(Folded(titled(compared, score), (Drawn(found),)))
+        drawn = [_score_plot(compared, score, cost) for cost in AXES]
+        # Of many lines the plots against seconds would take as much room again as those against NFE.
+        many = len(drawn[0].lines) > MOST_LINES
+        found = plots.plot_figures(drawn[:1] if many else drawn)
+        if not found:
+            continue
+        shown: tuple[Block, ...] = (Drawn(found),)
+        if many:
+            shown = (*shown, Folded(drawn[1].title, (Drawn(plots.plot_figures(drawn[1:])),)))
+        blocks += shown if place < OPEN_SCORES else (Folded(titled(compared, score), shown),)
     return [*blocks, *left_out(scores, "scores", MOST_SCORES)] if blocks else []
+
+
+def _score_plot(compared: Compared, score: str, cost: str) -> plots.Plot:
+    level = common_baseline(compared, score)
+    plain = None if level is None else ("plain image (baseline)", level.mean)
+    title = f"{score} against {'NFE' if cost == 'nfe' else cost}"
+    return plots.Plot(title, AXES[cost], titled(compared, score), lines_of(compared, score, cost), plain)
 
 
 def _costs_differ(compared: Compared) -> bool:

@@ -19,10 +19,15 @@ nav a{color:inherit}
 .verdict{margin:1rem 0;padding:.6rem 1rem;border-left:4px solid #2271d1;background:var(--quiet);max-width:60rem}
 .verdict p{margin:.3rem 0}
 .alarm{margin:1rem 0;padding:.6rem 1rem;border-left:4px solid #d9480f;background:var(--quiet);max-width:60rem}
-.scroll{max-width:100%}
+.scroll{max-width:100%;background:linear-gradient(to right,Canvas 40%,transparent),
+linear-gradient(to left,Canvas 40%,transparent) 100% 0,
+radial-gradient(farthest-side at 0 50%,rgba(128,128,128,.6),transparent),
+radial-gradient(farthest-side at 100% 50%,rgba(128,128,128,.6),transparent) 100% 0;
+background-repeat:no-repeat;background-size:40px 100%,40px 100%,14px 100%,14px 100%;
+background-attachment:local,local,scroll,scroll}
 th,td{padding:.25rem .6rem;white-space:nowrap}
 thead th{vertical-align:bottom;border-bottom-width:2px}
-td.text,th.text{white-space:normal;min-width:8rem;max-width:22rem;overflow-wrap:break-word}
+td.text,th.text{white-space:normal;min-width:min(13rem,36vw);max-width:22rem;overflow-wrap:break-word}
 td.text{max-width:44rem;overflow-wrap:anywhere}
 tbody th{font-weight:normal}
 td.wide{min-width:12rem;width:36%}
@@ -50,18 +55,25 @@ figcaption{font-weight:600;margin:.2rem 0}
 .wall{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,21rem),1fr));gap:1.2rem}
 .pair{border:1px solid var(--edge);border-radius:6px;padding:.7rem}
 .pair .two{display:grid;grid-template-columns:1fr 1fr;gap:.7rem;margin:.5rem 0}
-.pair img{width:100%;max-width:256px}
+.pair .two>*{min-width:0}
+.pair img,.pair .gone{width:100%;max-width:256px}
+.pair .which{margin:0}
+.long{max-height:36rem;overflow-y:auto}
+.long thead th{position:sticky;top:0;background:Canvas}
 img{display:block;max-width:100%;height:auto}
 .pair figcaption,.scores{font-size:.88rem;font-weight:normal}
 .scores{display:grid;gap:0}
 .scores div{display:flex;justify-content:space-between;gap:.5rem;line-height:1.35}
+.scores div,.scores span{min-width:0}
 .scores span{opacity:.8;overflow-wrap:anywhere}
-.scores b{font-variant-numeric:tabular-nums}
+.scores b{font-variant-numeric:tabular-nums;white-space:nowrap;flex:none}
 td{font-variant-numeric:tabular-nums}
 table.pictures th,table.pictures td{border:0;vertical-align:top;text-align:left;padding:.3rem .4rem;white-space:normal}
 table.pictures tbody th{vertical-align:middle;min-width:5rem;max-width:10rem;font-weight:600}
 table.pictures thead th:not(:first-child){text-align:center}
 table.pictures img{max-width:none}
+table.pictures .scores{width:12rem}
+table.pictures .scores span{overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
 .gone{display:grid;place-items:center;width:192px;max-width:100%;aspect-ratio:1;background:var(--quiet);
 border:1px dashed var(--edge)}
 code,pre{font:13px/1.5 ui-monospace,monospace}

@@ -11,6 +11,9 @@ from noisewright.evaluate.numbers import MOST_DECIMALS, decimals, written
 from noisewright.evaluate.words import duration
 
 NOTHING = "-"
+ALIKE = 1e-4
+"""Means of the same images, relative to their size: scores depend a little on who stood in a micro-batch."""
+
 HIGHER, LOWER = "▲", "▼"
 """Marks of a difference that stands."""
 
@@ -89,7 +92,7 @@ def titled(compared: Compared, score: str) -> str:
 def common_baseline(compared: Compared, score: str) -> Interval | None:
     """The plain images' mean where it is the same at all points, as it is unless points differ in more than search."""
     found = [one.baseline for point in compared.points if (one := point.scores.get(score)) and one.baseline]
-    same = found and all(math.isclose(one.mean, found[0].mean, rel_tol=1e-9, abs_tol=1e-12) for one in found)
+    same = found and all(math.isclose(one.mean, found[0].mean, rel_tol=ALIKE, abs_tol=ALIKE) for one in found)
     return found[0] if same and math.isfinite(found[0].mean) else None
 
 

@@ -240,7 +240,7 @@ def _band(frame: Frame, line: Line, style: Style) -> str:
         return ""
     upper = "L".join(f"{frame.x(x):.1f} {frame.y(high):.1f}" for x, _, high in ends)
     lower = "L".join(f"{frame.x(x):.1f} {frame.y(low):.1f}" for x, low, _ in reversed(ends))
-    return f'<path d="M{upper}L{lower}Z" fill="{style.colour}" fill-opacity=".17"/>'
+    return f'<path d="M{upper}L{lower}Z" fill="{style.colour}" fill-opacity=".2"/>'
 
 
 def _line(frame: Frame, line: Line, style: Style, *, aside: float = 0.0, whiskers: bool) -> list[str]:

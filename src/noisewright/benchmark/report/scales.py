@@ -10,6 +10,9 @@ from itertools import pairwise
 LOG_RATIO = 8.0
 """Numbers above 0 whose largest is so many times the smallest stand on a logarithmic axis, where that is allowed."""
 
+SAME = 1e-9
+"""Numbers that differ by no more of their size are one number, rounded otherwise."""
+
 MARGIN = 0.06
 """Of an axis' length, left free at both ends."""
 
@@ -54,7 +57,7 @@ def scale_of(values: Iterable[float], *, count: int = 5, log: bool = False, whol
     if log and low > 0 and high / low >= LOG_RATIO:
         pad = (high / low) ** MARGIN
         return Scale(low / pad, high * pad, True, _log_ticks(low / pad, high * pad, count))
-    if high == low:
+    if high - low <= SAME * max(abs(low), abs(high)):
         wide = abs(high) * 0.1 or 0.5
         low, high = low - wide, high + wide
     pad = (high - low) * MARGIN

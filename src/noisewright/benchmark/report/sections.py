@@ -45,17 +45,20 @@ def sections_of(
         command: what makes it again.
     """
     scores = ordered_scores(compared)[:MOST_SCORES]
-    told = " and ".join(f"{name} {label}" for name, label in spec.reference.items())
+    reference = " and ".join(f"{name} {label}" for name, label in spec.reference.items())
+    grid = Section("The grid", tuple(_grid(root, sheets)))
+    first = len(spec.prompts) == 1  # a grid of one prompt is made for its pictures
     found = [
         Section("What was compared", tuple(_facts(facts(spec, rows, compared, held)))),
-        Section("The grid", tuple(_grid(root, sheets))),
+        *([grid] if first else []),
         Section("Final scores", tuple(_final(compared, scores))),
         Section("Scores against cost", tuple(score_plots(compared))),
         Section("Gain over the plain image", tuple(difference_blocks(compared, scores, to="gain"))),
-        Section(f"Difference to {told}", tuple(difference_blocks(compared, scores, to="against"))),
+        Section(f"Difference to {reference}", tuple(difference_blocks(compared, scores, to="against"))),
         Section("Verifiers against judges", tuple(_optimised(compared))),
         Section("By category", tuple(category_blocks(compared, scores))),
         Section("Images", tuple(wall_blocks(root, compared))),
+        *([] if first else [grid]),
         Section("Diversity", tuple(diversity_plots(compared))),
         Section("Where the time went", tuple(time_blocks(compared))),
         Section("Costs", tuple(cost_table(compared)) if compared.points else ()),
@@ -83,7 +86,7 @@ def _grid(root: Path, sheets: Sheets) -> list[Block]:
 def _final(compared: Compared, scores: Sequence[str]) -> list[Block]:
     if not scores:
         return []
-    said = "Mean of the best candidate; ▲ ▼: differs from the plain image, after Holm's correction. Click to sort."
+    said = "Mean of the best candidate; ▲ ▼: differs from the plain image, after Holm's correction."
     more = len(compared.scores) - len(scores)
     extra = [Said(f"{more} more scores are in cells.csv.", faint=True)] if more > 0 else []
     return [*score_table(compared, scores), Said(said, faint=True), *extra]

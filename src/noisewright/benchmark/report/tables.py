@@ -41,7 +41,7 @@ def left_out(rows: Sequence[object], what: str = "points", most: int = MOST_ROWS
 def named(compared: Compared, point: Point) -> Entry:
     """A row's name: its place in the grid is what it is sorted by."""
     reference = any(one.reference == point.number for one in compared.points)
-    return Entry(point.label or compared.title, float(point.number), "reference" if reference else "")
+    return Entry(point.label or compared.title, float(point.number), "(reference)" if reference else "")
 
 
 # Final scores
@@ -49,22 +49,22 @@ def named(compared: Compared, point: Point) -> Entry:
 
 def score_table(compared: Compared, scores: Sequence[str]) -> list[Block]:
     """A row for each point, a column for each score: the mean of the best, its interval, and whether it stands."""
-    places = {score: places_of(one for point in compared.points if (measured := point.scores.get(score))
-                               for one in (measured.best, measured.baseline)) for score in scores}  # fmt: skip
+    places = {score: places_of(point.scores[score].best for point in compared.points if score in point.scores)
+              for score in scores}  # fmt: skip
     costs = [name for name in ("nfe", "seconds") if any(name in point.costs for point in compared.points)]
-    heads = ("", *(titled(compared, score) for score in scores), "",
-             *({"nfe": "NFE", "seconds": "seconds"}[name] for name in costs), "pairs")  # fmt: skip
+    names = [titled(compared, score) for score in scores]
+    heads = ("", names[0], "", *names[1:], *({"nfe": "NFE", "seconds": "seconds"}[name] for name in costs), "pairs")
     rows = []
     plain = {score: common_baseline(compared, score) for score in scores}
     bars = _bars(compared, scores[0], plain[scores[0]])
     if any(plain.values()):
         cells = [_mean(plain[score], places[score]) for score in scores]
-        rows.append((Entry("plain image (baseline)", -1.0), *cells, Entry("", drawing=bars[-1]),
+        rows.append((Entry("plain image (baseline)", -1.0), cells[0], Entry("", drawing=bars[-1]), *cells[1:],
                      *(Entry("") for _ in costs), Entry("")))  # fmt: skip
     for point in compared.points[:MOST_ROWS]:
         cells = [_score(compared, point, score, places[score]) for score in scores]
         spent = [Entry(cost_text(name, point.costs.get(name)), _cost(point, name)) for name in costs]
-        rows.append((named(compared, point), *cells, Entry("", drawing=bars[point.number]), *spent,
+        rows.append((named(compared, point), cells[0], Entry("", drawing=bars[point.number]), *cells[1:], *spent,
                      Entry(str(point.compared), point.compared)))  # fmt: skip
     shaded = frozenset({0} if any(plain.values()) else ())
     return [Table(heads, tuple(rows), shaded=shaded), *left_out(compared.points)]
@@ -76,6 +76,8 @@ def _bars(compared: Compared, score: str, plain: Interval | None) -> dict[int, s
     means = {number_: one.best for number_, one in found.items()} | ({} if plain is None else {-1: plain})
     scale = interval_scale([end for one in means.values() for end in (one.mean, one.low, one.high)])
     level = None if plain is None else plain.mean
+    if not any(math.isfinite(one.low) for one in means.values()):
+        means = {}
     bars = {number_: interval_bar(scale, one.mean, one.low, one.high, zero=level,
                                   strong=number_ in found and bool(mark_of(found[number_].gain)))
             for number_, one in means.items()}  # fmt: skip
@@ -156,7 +158,7 @@ def cost_table(compared: Compared) -> list[Block]:
     """What each point cost, how different its best candidates are, and why its cells stopped."""
     rows = []
     for point in compared.points[:MOST_ROWS]:
-        stopped = ", ".join(f"{why} {count}" for why, count in point.stopped.items())
+        stopped = ", ".join(f"{why} ({count})" for why, count in point.stopped.items())
         rows.append((
             named(compared, point), *(Entry(cost_text(name, point.costs.get(name)), _cost(point, name))
                                       for name in ("images", "nfe", "seconds", "diversity")),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from noisewright.benchmark.compared import Compared
 from noisewright.benchmark.report.blocks import Section, html_of, markdown_of, marked_down
@@ -12,17 +13,17 @@ from noisewright.benchmark.report.grid_picture import grid_picture
 from noisewright.benchmark.report.look import page
 from noisewright.benchmark.report.sections import GRID, sections_of
 from noisewright.benchmark.report.sheets import sheets_of
-from noisewright.benchmark.report.words import amiss
+from noisewright.benchmark.report.words import amiss, first_words
+from noisewright.benchmark.store import Results, read_benchmark
 from noisewright.evaluate.page import escaped
 from noisewright.outside.files import write_atomically, write_picture
-
-if TYPE_CHECKING:
-    from noisewright.benchmark.store import Results
 
 HTML, MARKDOWN = "report.html", "report.md"
 
 
-def write_report(results: Results, compared: Compared, out: str | Path) -> list[Path]:
+def write_report(
+    results: Results, compared: Compared, out: str | Path, *, command: str | None = None
+) -> list[Path]:
     """Write ``report.html``, ``report.md`` and, for few axes and prompts, ``grid.png``.
 
     The HTML holds everything: no request leaves it. Its size is bounded (see the ``MOST_`` of each module), and what is
@@ -33,6 +34,7 @@ def write_report(results: Results, compared: Compared, out: str | Path) -> list[
             to be.
         compared: what came of them.
         out: the directory to write to, which is there: as a rule the benchmark's own.
+        command: what makes the benchmark again; by default the spec by its name.
 
     Returns:
         The files, in this order.
@@ -48,8 +50,9 @@ def write_report(results: Results, compared: Compared, out: str | Path) -> list[
         title = spec.prompts[0].text if len(spec.prompts) == 1 else spec.title
         write_picture(grid_picture(root, title, sheets.sheets), out / GRID)
         written.append(out / GRID)
-    sections = sections_of(root, spec, results.rows, compared, sheets, held=_held(root), command=_command(spec.name))
-    wrong, verdicts = amiss(compared, getattr(results, "warnings", ())), _verdicts(compared)
+    command = command or f"noisewright benchmark {shlex.quote(spec.name)} --out DIR"
+    sections = sections_of(root, spec, results.rows, compared, sheets, held=_held(root), command=command)
+    wrong, verdicts = amiss(compared, results.warnings), first_words(compared)
     text = page(compared.title, _html(compared, wrong, verdicts, sections))
     write_atomically(out / HTML, text.encode(), sync=False)
     write_atomically(out / MARKDOWN, _markdown(compared, wrong, verdicts, sections).encode(), sync=False)
@@ -57,15 +60,11 @@ def write_report(results: Results, compared: Compared, out: str | Path) -> list[
 
 
 def _held(root: Path) -> Mapping[str, Any]:
-    return {}
-
-
-def _verdicts(compared: Compared) -> Sequence[str]:
-    return ()
-
-
-def _command(name: str) -> str:
-    return f"noisewright benchmark {name} --out DIR"
+    """``benchmark.json``, as far as it can be read: a report needs only the rows."""
+    try:
+        return read_benchmark(root)[0]
+    except (ValueError, OSError):
+        return {}
 
 
 def _html(compared: Compared, wrong: Sequence[str], verdicts: Sequence[str], sections: Sequence[Section]) -> str:
