@@ -137,7 +137,7 @@ def _value(name: str, given: Any, problems: Problems, *path: str | int) -> Value
 def _differ(axis: Axis, base: Mapping[str, Any], problems: Problems, *path: str | int) -> bool:
     """Whether no label stands on an axis twice, and no two values ask for the same."""
     labels: dict[str, int] = {}
-    asked: dict[str, int] = {}
+    digests: dict[str, int] = {}
     well = True
     for place, one in enumerate(axis.values):
         if labels.setdefault(one.label, place) != place:
@@ -148,7 +148,7 @@ def _differ(axis: Axis, base: Mapping[str, Any], problems: Problems, *path: str 
             digest = Request(**{**base, **one.changes}).digest
         except (ValueError, TypeError):
             continue  # what fields say of each other is looked at later
-        first = asked.setdefault(digest, place)
+        first = digests.setdefault(digest, place)
         if first != place:
             both = f"{short(axis.values[first].label)} and {short(one.label)}"
             problems.add(f"expected values of axis {axis.name} that differ, got {both}, which ask for the same", *path,
