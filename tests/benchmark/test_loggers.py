@@ -102,7 +102,7 @@ def test_wandb_writes_an_offline_run(results, monkeypatch, capfd):
             items = record.history.item
             history.append({one.key or "/".join(one.nested_key): json.loads(one.value_json) for one in items})
         elif record.WhichOneof("record_type") == "run":
-            config = {one.key: json.loads(one.value_json) for one in record.run.config.update}
+            config |= {one.key: json.loads(one.value_json) for one in record.run.config.update}
     assert config["axes"] == {"search": ["random", "paths"], "budget": ["8 images", "16 images"]}
     assert [one["_step"] for one in history] == [80, 160]
     point = found.at(search="paths", budget="16 images")
