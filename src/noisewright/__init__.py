@@ -15,13 +15,16 @@ from noisewright.outside.texts import guard_log as _guard_log
 
 __version__ = "0.1.0"
 __all__ = [
-    "Request", "Result", "__version__", "check", "compare_schedules", "fit_schedule", "load", "measure_schedule_errors",
-    "plan", "resume", "search", "search_many", "with_timeout",
+    "Request", "Result", "__version__", "audit", "benchmark", "check", "compare", "compare_schedules", "fit_schedule",
+    "load", "measure_schedule_errors", "plan", "resume", "search", "search_many", "with_timeout",
 ]  # fmt: skip
 
 if _typing.TYPE_CHECKING:
     from noisewright.api import resume as resume
     from noisewright.api import search as search
+    from noisewright.benchmark.fronts import audit as audit
+    from noisewright.benchmark.fronts import benchmark as benchmark
+    from noisewright.benchmark.fronts import compare as compare
     from noisewright.checking import check as check
     from noisewright.many import search_many as search_many
     from noisewright.planning import load as load
@@ -34,15 +37,16 @@ if _typing.TYPE_CHECKING:
     from noisewright.verifiers.timeout import with_timeout as with_timeout
 
 _WHERE = {
-    "check": "checking", "load": "planning", "plan": "planning", "Request": "request", "Result": "result",
-    "resume": "api", "search_many": "many", "with_timeout": "verifiers.timeout", "fit_schedule": "trajectory.fit",
+    "audit": "benchmark.fronts", "compare": "benchmark.fronts", "check": "checking", "load": "planning",
+    "plan": "planning", "Request": "request", "Result": "result", "resume": "api", "search_many": "many",
+    "with_timeout": "verifiers.timeout", "fit_schedule": "trajectory.fit",
     "compare_schedules": "trajectory.compare", "measure_schedule_errors": "trajectory.measure_model",
 }  # fmt: skip
-"""The modules of the names that are imported when they are first asked for, but for ``search``."""
+"""The modules of the names that are imported when they are first asked for, but for those of packages."""
 
 
 class _Package(_types.ModuleType):
-    """This package, in which ``search`` is the function, also once the package of that name was imported.
+    """This package, in which ``search`` and ``benchmark`` are functions, also once their packages were imported.
 
     Importing ``noisewright.search.random`` puts the package of algorithms under the name ``search`` of its parent, as
     importing does. Here that name stays the function's, with the algorithms as its attributes, so that
@@ -51,16 +55,29 @@ class _Package(_types.ModuleType):
 
     @property
     def search(self) -> _typing.Any:
-        function = _importlib.import_module("noisewright.api").search
-        package = _sys.modules.get("noisewright.search")
-        for name, module in ({} if package is None else vars(package)).items():
-            if isinstance(module, _types.ModuleType):
-                setattr(function, name, module)
-        return function
+        return _function("search", "api")
 
     @search.setter
     def search(self, package: _types.ModuleType) -> None:
         pass  # it is found in sys.modules
+
+    @property
+    def benchmark(self) -> _typing.Any:
+        return _function("benchmark", "benchmark.fronts")
+
+    @benchmark.setter
+    def benchmark(self, package: _types.ModuleType) -> None:
+        pass
+
+
+def _function(name: str, module: str) -> _typing.Any:
+    """A function that has the name of a package, with the package's modules as its attributes."""
+    function = getattr(_importlib.import_module(f"noisewright.{module}"), name)
+    package = _sys.modules.get(f"noisewright.{name}")
+    for inner, value in ({} if package is None else dict(vars(package))).items():
+        if isinstance(value, _types.ModuleType):
+            setattr(function, inner, value)
+    return function
 
 
 _sys.modules[__name__].__class__ = _Package

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 
 from noisewright.benchmark.spec import SetPrompt, Spec
+from noisewright.outside.messages import short
 from noisewright.request import Request
+
+MOST_CELLS = 1_000_000
+OWN = ("prompt", "seed", "given_pipeline")
+"""Fields that no base and no axis sets: prompts and seeds have places of their own."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +44,40 @@ def seed_of(spec: Spec, prompt: SetPrompt, repeat: int) -> int:
     return spec.seed + spec.seed_step * (prompt.number - 1) + repeat
 
 
+def count_cells(spec: Spec) -> int:
+    """How many cells a grid has."""
+    return len(spec.prompts) * spec.seeds * math.prod(len(axis.values) for axis in spec.axes)
+
+
 def cells_of(spec: Spec) -> Iterator[Cell]:
     """The cells, prompt by prompt: all of a prompt and seed stand together, since they share work.
+
+    A point of the axes is checked once, for all prompts and seeds.
 
     Raises:
         ValueError, TypeError: in one line, on a request that is wrong.
     """
+    if (count := count_cells(spec)) > MOST_CELLS:
+        raise ValueError(f"expected a grid of at most {MOST_CELLS} cells, got {count}")
+    points = list(points_of(spec))
     for prompt in spec.prompts:
         for repeat in range(spec.seeds):
-            first = Request(**spec.base, prompt=prompt.text, seed=seed_of(spec, prompt, repeat)).located()
-            for point in product(*(axis.values for axis in spec.axes)):
-                changes = {name: value for one in point for name, value in one.changes.items()}
-                labels = {axis.name: one.label for axis, one in zip(spec.axes, point, strict=True)}
-                yield Cell(first.changed(**changes).located(), labels, prompt, repeat)
+            own = Request(prompt=prompt.text, seed=seed_of(spec, prompt, repeat))
+            changes = {"prompt": own.prompt, "seed": own.seed}
+            for labels, request in points:
+                yield Cell(request.model_copy(update=changes), labels, prompt, repeat)
+
+
+def points_of(spec: Spec) -> Iterator[tuple[dict[str, str], Request]]:
+    """The points of the axes, by their labels: requests that lack their prompts.
+
+    Raises:
+        ValueError, TypeError: in one line, on a request that is wrong.
+    """
+    for point in product(*(axis.values for axis in spec.axes)):
+        changes = {name: value for one in point for name, value in one.changes.items()}
+        fields = {**spec.base, **changes}
+        if (own := next((name for name in OWN if name in fields), None)) is not None:
+            raise ValueError(f"expected no {own} in a grid's fields, got {short(fields[own])}")
+        labels = {axis.name: one.label for axis, one in zip(spec.axes, point, strict=True)}
+        yield labels, Request(**fields).located()

@@ -16,7 +16,10 @@ import typer
 from noisewright import __version__
 from noisewright.cli import output
 from noisewright.cli import schedule as schedules
+from noisewright.cli.audit import audit
+from noisewright.cli.benchmark import benchmark
 from noisewright.cli.check import check
+from noisewright.cli.compare import compare
 from noisewright.cli.exits import Ended, Failure, Interrupted
 from noisewright.cli.generate import generate
 from noisewright.cli.libraries import DEBUG, quiet_libraries
@@ -65,6 +68,9 @@ app.command()(stop)
 app.command()(check)
 app.command()(score)
 app.command()(evaluate)
+app.command()(benchmark)
+app.command()(compare)
+app.command()(audit)
 app.command("list")(list_names)
 app.add_typer(schedules.app, name="schedule")
 
@@ -134,7 +140,8 @@ def _explained(error: BaseException) -> int:
         _say(f"{error.format_message()}{_see_help(error)}")
         return 2
     if isinstance(error, (ValueError, TypeError)):
-        _say(str(error))
+        for line in getattr(error, "problems", None) or [str(error)]:  # of a spec all that is wrong
+            _say(line)
         return 1 if isinstance(error, VerifierFailed) else 2  # somebody's code failed: the command was right
     if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
         _say(f"expected a path, got {short(error.filename)}: {error.strerror}")

@@ -153,3 +153,72 @@ Trust = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the planned cost, generate nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 RunDirectory = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]
+
+# Of many runs
+
+Prompts = Annotated[
+    str,
+    typer.Argument(
+        metavar="PROMPTS", help="A file, the name of a bundled set, or a prompt of several words in quotes.",
+        show_default=False,
+    ),
+]
+Column = Annotated[
+    str | None, typer.Option(help="Where prompts are in a table; by default it is recognised.", metavar="NAME")
+]
+Category = Annotated[str | None, typer.Option(help="Only prompts that the set files under this.", metavar="NAME")]
+Limit = Annotated[int | None, typer.Option(help="Only the first N prompts.", min=1, metavar="N")]
+Sample = Annotated[int | None, typer.Option(help="Only N prompts, drawn by --seed.", min=1, metavar="N")]
+Seeds = Annotated[int | None, typer.Option(help="Starting seeds of each prompt; by default 1.", min=1, metavar="N")]
+FirstSeed = Annotated[
+    int | None, typer.Option(help="The first seed of the first prompt; by default 0.", min=0, metavar="S")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A field of all requests, as in `generate`, FIELD=VALUE; repeated.",
+                 metavar="FIELD=VALUE"),
+]
+Workers = Annotated[int, typer.Option(help="Processes that work at once.", min=1, metavar="N")]
+GridOut = Annotated[
+    Path | None,
+    typer.Option(
+        help="The benchmark's directory: new, empty, or one to go on with; by default one in runs/.", metavar="DIR"
+    ),
+]
+Log = Annotated[
+    list[str] | None,
+    typer.Option(help="Tell a logger as well: wandb, trackio or tensorboard; repeated.", metavar="NAME"),
+]
+Verifiers = Annotated[
+    list[str],
+    typer.Option(
+        "--verifier", help="A name from `list verifiers`; repeated.", metavar="NAME", show_default=False
+    ),
+]
+Searches = Annotated[
+    list[str],
+    typer.Option(
+        "--search", metavar="NAME[:KEY=VALUE,...]", show_default=False,
+        help="A name from `list searches`, with arguments; repeated. Plain best of N (random) is always compared.",
+    ),
+]
+SearchArgs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--search-arg", help="More arguments of one of the searches; repeated.", metavar="NAME:KEY=VALUE,..."
+    ),
+]
+EqualBudget = Annotated[
+    str,
+    typer.Option(
+        "--budget", help='"32 images" (as so many NFE), "320 nfe" or "30 s"; the same for all searches.',
+        metavar="AMOUNT",
+    ),
+]
+Candidates = Annotated[int, typer.Option(help="Of each prompt, made once.", min=2, metavar="N")]
+Votes = Annotated[
+    Path | None,
+    typer.Option(
+        help="A person's choices: CSV, TSV, JSONL or JSON with winner and loser, or a, b and choice.", metavar="FILE"
+    ),
+]

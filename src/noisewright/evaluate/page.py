@@ -122,18 +122,24 @@ def _cost(facts: Mapping[str, Any]) -> str:
     return f"{cost}; stopped: {facts['stopped']}" if facts.get("stopped") else cost
 
 
-def picture_inside(root: Path, file: str, side: int) -> str:
+def picture_inside(root: Path, file: str, side: int, alt: str = "") -> str:
     """An image of a run as an ``<img>``; nothing where it is gone, cannot be read, or lies outside of the run."""
     try:
         name = Path(file)
         place = inside(root, name.relative_to(root) if name.is_absolute() else name)
-        return picture(Image.fromarray(read_image(place)[0]), side)
+        return picture(Image.fromarray(read_image(place)[0]), side, alt)
     except ValueError:
         return ""
 
 
-def picture(image: Image.Image, side: int) -> str:
-    """An image as an ``<img>`` whose longer side is at most ``side`` pixels; a small one is shown enlarged."""
+def picture(image: Image.Image, side: int, alt: str = "") -> str:
+    """An image as an ``<img>`` whose longer side is at most ``side`` pixels; a small one is shown enlarged.
+
+    Args:
+        image: of any size.
+        side: pixels.
+        alt: what it shows, for those who do not see it; any text.
+    """
     exact = max(image.size) <= min(EXACT_SIDE, side)
     shown = image if max(image.size) <= side else fit(image, side)
     scale = max(1, math.floor(side / max(shown.size))) if exact else 1
@@ -150,7 +156,8 @@ def picture(image: Image.Image, side: int) -> str:
     data = base64.b64encode(buffer.getvalue()).decode()
     width, height = shown.width * scale, shown.height * scale
     mark = ' class="nw-exact"' if exact else ""
-    return f'<img{mark} width="{width}" height="{height}" alt="" src="data:image/{kind};base64,{data}">'
+    said = f'alt="{escaped(alt)}" src="data:image/{kind};base64,{data}"'
+    return f'<img{mark} width="{width}" height="{height}" {said}>'
 
 
 # The page

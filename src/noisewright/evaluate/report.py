@@ -94,7 +94,7 @@ def contact_sheet(
     if not ranked:
         raise ValueError("expected at least one candidate, got none")
     tiles = _tiles(ranked, ranking, baseline, judged or {})
-    first = fit(_read_inside(root, tiles[0].file), TILE)
+    first = fit(read_inside(root, tiles[0].file), TILE)
     width, height = max(first.width, TILE * 2 // 3), max(first.height, 24)
     columns = min(MOST_COLUMNS, math.ceil(math.sqrt(len(tiles))))
     rows = [tiles[n : n + columns] for n in range(0, len(tiles), columns)]
@@ -105,7 +105,7 @@ def contact_sheet(
         top = MARGIN + sum(heights[:number])
         for column, one in enumerate(row):
             left = MARGIN + column * (width + GAP)
-            tile = first if one is tiles[0] else fit(_read_inside(root, one.file), TILE)
+            tile = first if one is tiles[0] else fit(read_inside(root, one.file), TILE)
             sheet.paste(tile, (left + (width - tile.width) // 2, top + (height - tile.height) // 2))
             if one.mark:
                 ink = ACCENT if one.mark.startswith("best") else BASE
@@ -148,14 +148,15 @@ def _pair(
     draw: ImageDraw.ImageDraw, left: int, top: int, width: int, name: str, value: str, ink: str, strong: str
 ) -> None:
     """A name at the left, shortened where it must be, and its value at the right."""
-    font = _font(TEXT)
+    font = font_of(TEXT)
     room = width - (draw.textlength(value, font) + 8 if value else 0)
-    draw.text((left, top), _shortened(draw, name, room, font), fill=ink, font=font)
+    draw.text((left, top), shortened(draw, name, room, font), fill=ink, font=font)
     if value:
         draw.text((left + width, top), value, fill=strong, font=font, anchor="ra")
 
 
-def _shortened(draw: ImageDraw.ImageDraw, text: str, room: float, font: Any) -> str:
+def shortened(draw: ImageDraw.ImageDraw, text: str, room: float, font: Any) -> str:
+    """A text that takes at most ``room`` pixels, cut where it must be."""
     if draw.textlength(text, font) <= room:
         return text
     while text and draw.textlength(text + "...", font) > room:
@@ -182,7 +183,7 @@ def _read(path: Path) -> Image.Image:
         return Image.new("RGB", (TILE, TILE), LOST)
 
 
-def _read_inside(root: Path, name: str) -> Image.Image:
+def read_inside(root: Path, name: str) -> Image.Image:
     """As :func:`_read`, of a file that a run names: one outside of its directory is lost too."""
     try:
         return _read(inside(root, name))
@@ -190,7 +191,8 @@ def _read_inside(root: Path, name: str) -> Image.Image:
         return Image.new("RGB", (TILE, TILE), LOST)
 
 
-def _font(size: int) -> Any:
+def font_of(size: int) -> Any:
+    """The font of pictures for people, in pixels."""
     return ImageFont.load_default(size)
 
 
@@ -233,7 +235,7 @@ def before_after(
     pictures = [fit(_read(Path(path)), side) for path in (baseline, best)]
     width, height = max(one.width for one in pictures), max(one.height for one in pictures)
     size, gap = max(14, side // 22), max(16, side // 16)
-    font, step = _font(size), round(size * 1.35)
+    font, step = font_of(size), round(size * 1.35)
     probe = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     wide = max(10, int((2 * width + gap) / max(1.0, probe.textlength("n", font))))
     title = textwrap.wrap(prompt, wide)[:3]

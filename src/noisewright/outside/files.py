@@ -12,10 +12,10 @@ import io
 import os
 import secrets
 import stat
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 SYSTEM = ("/dev", "/proc", "/sys")
 """Where no file of ours belongs: names there stand for devices and for what a process has open (``/dev/stdout``)."""
@@ -40,13 +40,24 @@ def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
     Raises:
         OSError: where it cannot be written, or is a directory, a device, a pipe or a socket.
     """
+    with replacing(path, sync=sync) as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
+    """As :func:`write_atomically`, of what comes piece by piece: it stands at ``path`` when all of it is written.
+
+    Raises:
+        OSError: as there; then, and on any other error while it is written, what was there before stays.
+    """
     kind = _special(path)
     if kind is not None:
         raise OSError(errno.EINVAL, f"it is {kind}, no file", str(path))
     handle, temporary = _temporary(path)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             if sync:
                 file.flush()
                 os.fsync(file.fileno())

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from noisewright.errors import VerifierFailed
 from noisewright.executors.protocol import Executor, Outcome, ScoreJob
+from noisewright.run.ledger import Ledger
 from noisewright.run.particle import Particle
 from noisewright.run.recorder import Recorder
 from noisewright.run.reserve import Reserve
@@ -146,17 +147,7 @@ class Scores:
 
     def failures(self) -> list[str]:
         """A sentence for each verifier that gave NaN, however many processes it took."""
-        ledger = self._recorder.ledger
-        found, of = [], len(ledger.candidates)
-        reasons = [made.broken for made in ledger.images.values() if made.broken is not None]
-        for name in self._names:
-            bad = sum(math.isnan(one.scores[name]) for one in ledger.candidates.values()) - len(reasons)
-            if bad > 0:
-                found.append(f"verifier {name} gave NaN for {bad} of {of} images; they rank last")
-        for reason, text in BROKEN.items():
-            if reason in reasons:
-                found.append(f"{reasons.count(reason)} of {len(ledger.images)} images {text}; they rank last")
-        return found
+        return failures_in(self._recorder.ledger, self._names)
 
     def bills(self) -> list[str]:
         """A sentence for each verifier and judge that asked a server in this process: how much, and at what cost."""
@@ -229,3 +220,17 @@ class Scores:
         """How long a server may be waited for: what is left of a budget in seconds, or None without one."""
         budget = self._reserve.budget.seconds
         return None if budget is None else budget - self._elapsed()
+
+
+def failures_in(ledger: Ledger, names: Sequence[str]) -> list[str]:
+    """A sentence for each verifier of these ``names`` that gave NaN, and for each kind of image that is no picture."""
+    found, of = [], len(ledger.candidates)
+    reasons = [made.broken for made in ledger.images.values() if made.broken is not None]
+    for name in names:
+        bad = sum(math.isnan(one.scores[name]) for one in ledger.candidates.values()) - len(reasons)
+        if bad > 0:
+            found.append(f"verifier {name} gave NaN for {bad} of {of} images; they rank last")
+    for reason, text in BROKEN.items():
+        if reason in reasons:
+            found.append(f"{reasons.count(reason)} of {len(ledger.images)} images {text}; they rank last")
+    return found
