@@ -238,7 +238,7 @@ def comparison_asked(
     Raises:
         ValueError, TypeError: in one line.
     """
-    asked = read_searches(searches, arguments)
+    compared = read_searches(searches, arguments)
     one_unit(parse_budget(budget))
     some, name, warnings = given_prompts(prompts, **choice)
     request = Request(**base, prompt=some[0].text, seed=seed).located()
@@ -246,7 +246,7 @@ def comparison_asked(
     if before is not None and [axis.name for axis in before.axes] != [AXIS]:
         before = None
     spec = compare_spec(
-        asked, base, some, budget, load_requested(request), prompt_set=name, seeds=seeds, seed=seed, before=before
+        compared, base, some, budget, load_requested(request), prompt_set=name, seeds=seeds, seed=seed, before=before
     )
     return spec, warnings
 
