@@ -8,7 +8,8 @@ images are those of a CPU but for rounding. A rounding may decide what a picture
 kind of machine: blocks that are there are kept, whoever made them; ``device.json`` says who ran this last.
 
 Pools with previews (``cifar10-*``) and searches are not made here: previews belong to the engine's sampler, a prompt at
-a time, and the classes' model is fast enough on a CPU. ``--tiny`` makes two prompts of each pool on the CPU.
+a time, and the classes' model is fast enough on a CPU. ``--tiny`` makes four candidates of two prompts of each pool on
+the CPU, under ``tiny`` in ``--runs``.
 """
 
 from __future__ import annotations
@@ -82,9 +83,10 @@ def main() -> int:
     device = "cpu" if given.tiny else "cuda"
     if device == "cuda" and not torch.cuda.is_available():
         parser.error("expected a CUDA device, got none; --tiny runs on the CPU")
-    root = given.runs.absolute()
+    root = given.runs.absolute() / ("tiny" if given.tiny else "")
+    results = root / "results" if given.tiny else given.results
     root.mkdir(parents=True, exist_ok=True)
-    name = platform.processor() or "cpu" if given.tiny else torch.cuda.get_device_name()
+    name = platform.machine() if given.tiny else torch.cuda.get_device_name()
     (root / "device.json").write_text(json.dumps({"device": name, "torch": torch.__version__}))
     began = time.monotonic()
     ends = began + 60 * given.minutes
@@ -107,7 +109,7 @@ def main() -> int:
     for plan in plans:
         if any(block.file(root).exists() for block in plan.blocks()):
             found = scoring.gathered(plan, root)
-            write_pool(given.results / f"pool-{plan.name}.npz", found)
+            write_pool(results / f"pool-{plan.name}.npz", found)
             print(f"{plan.name}: {len(found.numbers)} prompts of {found.count} candidates scored", flush=True)
     return 0
 

@@ -17,7 +17,6 @@ from _evidence.kept import Point, Table
 from _evidence.places import RUNS, prompts_of, weights
 from _evidence.scoring import NETWORKS, SHAPES_SCORERS, networks, verifier
 from noisewright.benchmark.fitting import fitted
-from noisewright.benchmark.plain_spec import spec_to_json
 from noisewright.benchmark.rows import CandidateRow
 from noisewright.benchmark.spec import Axis, Spec, Value
 from noisewright.benchmark.store import Results
@@ -59,6 +58,7 @@ class Grid:
         make: the spec, of so many prompts.
         models: bundled ones that it rests on.
         checkpoints: whether rows are also of the best so far.
+        version: raise it with any change of the spec but more prompts.
     """
 
     name: str
@@ -66,11 +66,11 @@ class Grid:
     make: Callable[[int], Spec]
     models: tuple[str, ...]
     checkpoints: bool = False
+    version: int = 1
 
     def place(self, root: Path = RUNS) -> Path:
-        """Its directory, named by the spec but for its prompts, and by weights."""
-        spec = {**spec_to_json(self.make(1)), "prompts": []}
-        known = json.dumps([spec, [weights(one) for one in self.models]], sort_keys=True)
+        """Its directory, named by version and weights."""
+        known = json.dumps([self.version, [weights(one) for one in self.models]])
         return root / "grids" / f"{self.name}-{hashlib.sha256(known.encode()).hexdigest()[:8]}"
 
 
