@@ -195,7 +195,7 @@ def test_a_person_decides_against_the_judge(tmp_path):
     found = audited(results, 2, chosen)
     assert found.trusted == "noise-3"
     assert found.verdict.startswith("trust noise-3: it agrees with the person in ")
-    assert "more often than noise-0.3. Trust noise-0.3: its pick" in found.verdict
+    assert "more often than noise-0.3. By scores: trust noise-0.3: its pick" in found.verdict
     assert len(chosen.strengths) == 24 * COUNT
     assert chosen.preferred[0].difference.high < 0
 
