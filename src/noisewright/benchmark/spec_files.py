@@ -115,7 +115,7 @@ def read_spec(
     for key in settings:
         if key not in SETTINGS:
             raise TypeError(unknown("setting of a spec", key, SETTINGS))
-    name, text, home = _text(source)
+    name, text, home, place = _text(source)
     value, lines = _toml(text, shown(source))
     problems = Problems(shown(source), lines)
     _known(value, KEYS, "key of a spec", problems)
@@ -125,7 +125,7 @@ def read_spec(
         problems.move({("base", key): None for key in overrides})
     given = {key: one for key, one in settings.items() if one is not None}
     problems.move({(key,): None for key in given})
-    spec = _spec(name, {**value, **given}, home, prompts, problems)
+    spec = _spec(name, {**value, **given}, home, place, prompts, problems)
     problems.raise_any()
     if tell is not None:
         for one in problems.warnings:
@@ -133,16 +133,17 @@ def read_spec(
     return spec
 
 
-def _text(source: str | Path) -> tuple[str, str, Path]:
-    """A spec's name, its text, and the directory that its files are named from."""
+def _text(source: str | Path) -> tuple[str, str, Path, Path]:
+    """A spec's name, its text, the directory that its files are named from, and the one that its prompts are."""
     name = str(source)
     if name in builtin_specs():
-        file = resources.files("noisewright.benchmark") / "builtin" / f"{name}.toml"
-        return name, file.read_text(encoding="utf-8"), Path()
+        with resources.as_file(resources.files("noisewright.benchmark") / "builtin") as home:
+            return name, (home / f"{name}.toml").read_text(encoding="utf-8"), home, Path()
     path = Path(name)
     if not name.endswith(".toml") and not exists(path):
         raise ValueError(f"{unknown('benchmark', name, list(builtin_specs()))}; or a spec as FILE.toml")
-    return shown(path.stem)[:100], read_text(path, "a spec as a TOML file", most=MOST_BYTES), path.parent
+    text = read_text(path, "a spec as a TOML file", most=MOST_BYTES)
+    return shown(path.stem)[:100], text, path.parent, path.parent
 
 
 def _toml(text: str, name: str) -> tuple[dict[str, Any], Lines]:
@@ -169,8 +170,9 @@ def _known(table: Mapping[str, Any], known: Sequence[str], kind: str, problems: 
 
 
 def _spec(
-    name: str, value: dict[str, Any], home: Path, prompts: tuple[Sequence[SetPrompt], str] | None, problems: Problems
-) -> Spec:
+    name: str, value: dict[str, Any], home: Path, place: Path, prompts: tuple[Sequence[SetPrompt], str] | None,
+    problems: Problems,
+) -> Spec:  # fmt: skip
     table = {key: _beside(home, key, one) for key, one in value["base"].items()}
     base = check_fields(table, problems, "base")
     lists = {key: _beside(home, key, one) for key, one in value["axes"].items()}
@@ -179,7 +181,7 @@ def _spec(
     check_axes(axes, base, problems)
     if len(base) == len(table) and len(axes) == len(lists):
         check_together(axes, base, problems)
-    some, prompt_set = _prompts(value, home, prompts, problems)
+    some, prompt_set = _prompts(value, place, prompts, problems)
     spec = Spec(
         name=name,
         title=_words(value.get("title", name), "title", problems),

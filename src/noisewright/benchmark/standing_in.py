@@ -44,8 +44,6 @@ def for_model(value: dict[str, Any], model: str | None, problems: Problems) -> d
         problems.add(f"expected {short(meant)} as the bundled model of this spec, got {short(given)}", "base", "model")
     else:
         problems.move(moved)
-    if model is not None and _set_by(axes, "model"):
-        problems.add(f"expected no other model beside an axis of models, got {short(model)}", "base", "model")
     return {**value, "base": base, "axes": axes}
 
 
@@ -133,9 +131,3 @@ def _name(text: str, names: Mapping[str, str]) -> str:
 def _relabelled(label: Any, names: Mapping[str, str]) -> Any:
     """A label that names verifiers, as :func:`noisewright.benchmark.axes.label_of` writes it."""
     return " + ".join(_name(one, names) for one in label.split(" + ")) if isinstance(label, str) else label
-
-
-def _set_by(axes: Mapping[str, Any], field: str) -> bool:
-    """Whether an axis sets a field."""
-    several = [one for values in axes.values() if isinstance(values, list) for one in values if isinstance(one, dict)]
-    return field in axes or any(field in one for one in several)

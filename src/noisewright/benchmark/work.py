@@ -6,8 +6,11 @@ import itertools
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from noisewright import registry
 from noisewright.benchmark.cells import Cell
@@ -26,6 +29,9 @@ from noisewright.run.locks import is_being_written
 from noisewright.run.reading import is_concluded, is_run
 from noisewright.samplers.optional import frames_shown
 from noisewright.samplers.quiet import quiet
+from noisewright.verifiers.cache import Cached
+from noisewright.verifiers.optional import WantsPreviews, usage_of
+from noisewright.verifiers.protocol import Verifier, score, waits
 
 if TYPE_CHECKING:
     from noisewright.run.verbs import Run as Verbs
@@ -61,6 +67,7 @@ class Workshop:
         self._loaded: tuple[str, Any] = "", None
         self._known: dict[str, dict[str, Any]] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
+        self._warmed: dict[int, Verifier] = {}
 
     def do(self, task: Task, tell: Tell = lambda done, text: None) -> Iterator[Made]:
         """The rows of a task's cells, each as soon as it is known; a cell that fails has a row that says so.
@@ -196,7 +203,17 @@ class Workshop:
         pipe = self.pipe(recorded)
         plan = plan_on(recorded, pipe, known=self._known_of(pipe), proving=self._proving, **live)
         self._sizes[alike(request)] = plan.final.nfe(0, plan.final.schedule.steps), frames_shown(plan.final)
+        self._warm([*plan.verifiers, *plan.judges], str(plan.spec["sampler"].get("prompt", "")))
         return plan
+
+    def _warm(self, some: Sequence[Verifier], prompt: str) -> None:
+        """Let new verifiers load what they load at their first call, which no cell's seconds should have in them."""
+        for one in some:
+            local = not (waits(one) or usage_of(one) is not None or isinstance(one, (Cached, WantsPreviews)))
+            if local and self._proving and id(one) not in self._warmed:
+                self._warmed[id(one)] = one
+                with suppress(Exception):  # it says why where it is asked in earnest
+                    score(one, torch.full((1, 3, 64, 64), 0.5), prompt)
 
     def _known_of(self, pipe: Any) -> dict[str, Any]:
         """The verifiers that were made for a pipeline's device, by name."""
