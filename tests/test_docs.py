@@ -81,12 +81,15 @@ SIZES = [
     (r"num_inference_steps=\d+", "num_inference_steps=4"), (r"--steps \d+", lambda found: "--steps 2"),
     (r"--(count|samples|evaluations|teacher-steps) \d+", lambda found: f"--{found[1]} {SMALLEST[found[1]]}"),
     (r"\bsamples=\d+, teacher_steps=\d+", "samples=2, teacher_steps=4"),
+    (r"steps=10,25,50", "steps=1,2"), (r"--limit \d+", "--limit 2"), (r'"limit": \d+', '"limit": 1'),
+    (r"--candidates \d+", "--candidates 2"), (r"\bcandidates=\d+", "candidates=2"),
 ]  # fmt: skip
 
 SMALLEST = {"count": 4, "samples": 2, "evaluations": 3, "teacher-steps": 4}
 
 SMALL = {
-    "generate": ["--steps", "2"],
+    "generate": ["--steps", "2"], "compare": ["--steps", "2"], "audit": ["--steps", "2"],
+    "benchmark quick": ["--limit", "1", "--set", "num_inference_steps=4"],
     "schedule compare": ["--samples", "2", "--teacher-steps", "4"],
     "schedule fit --method search": ["--samples", "2", "--evaluations", "3"],
     "schedule measure": ["--count", "4", "--levels", "5"],
@@ -177,6 +180,7 @@ def stocked(tmp_path_factory):
         shutil.copy(root / "RUN" / f"{name}.png", root / f"{name}.png")
     (root / "prompts.csv").write_text("file,prompt\npictures/0.png,two red circles\npictures/1.png,a red circle\n")
     (root / "prompts.txt").write_text("two red circles\na green square\na blue star\na yellow circle\n")
+    (root / "votes.csv").write_text("prompt,winner,loser\ntwo red circles,pictures/0.png,pictures/1.png\n")
     (root / "my_verifiers.py").write_text("def warmth(images, prompt):\n    return images[:, 0].mean((1, 2))\n")
     Image.new("RGB", (64, 64)).save(root / "control.png")
     return root

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -10,10 +11,22 @@ from typing import Any
 
 import numpy as np
 
+from noisewright.benchmark import store
 from noisewright.benchmark.rows import CandidateRow, CellRow
 from noisewright.benchmark.spec import Axis, SetPrompt, Spec, Value
-from noisewright.benchmark.store import CANDIDATES, Results
+from noisewright.benchmark.store import CANDIDATES
 from noisewright.run.journal import seal
+
+
+class Results(store.Results):
+    """As the store gives them, of candidates that need not be sealed."""
+
+    def candidates(self) -> Iterator[CandidateRow]:
+        with (self.root / CANDIDATES).open(encoding="utf-8") as file:
+            for line in file:
+                row = json.loads(line)
+                row.pop("check", None)
+                yield row
 
 
 def made_spec(
@@ -93,7 +106,7 @@ def made_results(
     images: Mapping[str, int] | None = None,
     candidates: int = 0,
     judges: Sequence[str] = ("oracle",),
-) -> Results:
+) -> store.Results:
     """Results with known effects: each score's gain is normal around its effect, its baseline around the prompt's own.
 
     Args:
@@ -126,7 +139,7 @@ def made_results(
         root.mkdir(parents=True, exist_ok=True)
         with (root / CANDIDATES).open("wb") as file:
             file.writelines(seal(dict(one)) for row in rows for one in made_candidates(row, candidates, generator))
-    return Results(root, spec, tuple(rows))
+    return store.Results(root, spec, tuple(rows))
 
 
 def made_candidates(row: CellRow, count: int, generator: np.random.Generator) -> Iterator[CandidateRow]:

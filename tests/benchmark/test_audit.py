@@ -7,11 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmark.made import Results, failed_row, made_row
+from benchmark.made import failed_row, made_row
 from noisewright.benchmark.audit import ENSEMBLE, PLAIN, audit_spec, audited, candidates_of
 from noisewright.benchmark.chosen import Index, chosen_by
 from noisewright.benchmark.spec import SetPrompt
+from noisewright.benchmark.store import CANDIDATES, Results
 from noisewright.benchmark.votes import Vote
+from noisewright.run.journal import seal
 
 COUNT = 8
 AXIS = {"search": "random"}
@@ -25,7 +27,7 @@ def made(root, noise, *, prompts=24, judges=1, fails=(), missing=(), seed=0):
     spec = audit_spec({}, texts, verifiers, names[len(verifiers) :], COUNT, 0, "made.txt")
     generator, rows = np.random.default_rng(seed), []
     root.mkdir(exist_ok=True)
-    with (root / "candidates.jsonl").open("w") as file:
+    with (root / CANDIDATES).open("wb") as file:
         for prompt in texts:
             truth = generator.normal(size=COUNT) + generator.normal()
             seen = [truth + one * generator.normal(size=COUNT) for one in (*noise, *[0.05] * judges)]
@@ -40,7 +42,7 @@ def made(root, noise, *, prompts=24, judges=1, fails=(), missing=(), seed=0):
                 key = f"{1000 * prompt.number + order:016x}"
                 row = {"cell": rows[-1]["cell"], "id": key, "seed": order, "order": order, "steps": 2, "nfe": 2,
                        "seconds": 0.1, "scores": scores, "file": f"{rows[-1]['run']}/images/{key}.png"}  # fmt: skip
-                file.write(json.dumps(row) + "\n")
+                file.write(seal(row))
     return Results(root, spec, tuple(rows))
 
 
@@ -193,7 +195,7 @@ def test_a_person_decides_against_the_judge(tmp_path):
     found = audited(results, 2, chosen)
     assert found.trusted == "noise-3"
     assert found.verdict.startswith("trust noise-3: it agrees with the person in ")
-    assert "more often than noise-0.3. Trust noise-0.3: its pick" in found.verdict
+    assert "more often than noise-0.3. By scores: trust noise-0.3: its pick" in found.verdict
     assert len(chosen.strengths) == 24 * COUNT
     assert chosen.preferred[0].difference.high < 0
 

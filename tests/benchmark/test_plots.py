@@ -5,6 +5,7 @@ import math
 import re
 import xml.etree.ElementTree as ElementTree
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -102,6 +103,34 @@ def test_no_number_makes_an_axis_too():
 @pytest.mark.parametrize("paper", [WHITE, DARK])
 def test_colours_stand_out(paper):
     assert min(contrast(style.colour, paper) for style in STYLES) >= GRAPHIC
+
+
+SEEN = {
+    "all": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+    "no red": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "no green": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "no blue": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+"""Linear RGB as it is seen without a kind of cones (Machado, Oliveira and Fernandes 2009, severity 1)."""
+
+XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+APART = 14.0
+"""Least distance of two colours of lines."""
+
+
+def lab(colour, seen):
+    """CIELAB of a colour as it is seen, under D65."""
+    parts = np.array([int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)])
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    ratio = XYZ @ np.clip(np.array(seen) @ linear, 0, 1) / XYZ.sum(1)
+    f = np.where(ratio > 0.008856, np.cbrt(ratio), 7.787 * ratio + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize("eyes", SEEN)
+def test_colours_are_told_apart_by_other_eyes(eyes):
+    pairs = itertools.combinations([lab(style.colour, SEEN[eyes]) for style in STYLES], 2)
+    assert min(np.linalg.norm(one - other) for one, other in pairs) >= APART
 
 
 def test_lines_are_told_apart_without_colour():

@@ -178,6 +178,17 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path, change):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "change", [{"seeds": 0}, {"axes": [{"name": "a"}]}, {"prompts": [1]}, {"more": 1}, {"notes": 5}]
+)
+def test_a_damaged_spec_is_refused_in_one_line(tmp_path, change):
+    root = filled(tmp_path / "out", 1)
+    changed(root, spec={**json.loads((root / "benchmark.json").read_text())["spec"], **change})
+    with pytest.raises(ValueError, match=r"expected .* in .*benchmark.json, got ") as error:
+        open_results(root)
+    assert "\n" not in str(error.value)
+
+
 def test_a_file_that_was_changed_is_said(tmp_path):
     root = filled(tmp_path / "out", 1)
     path = root / "benchmark.json"

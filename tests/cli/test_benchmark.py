@@ -100,7 +100,7 @@ def test_a_cell_that_fails_is_said_and_takes_no_other_away(saved, here, capsys):
     assert (found["done"], found["failed"]) == (2, 2)
     assert "no dogs" in found["failures"][0]["error"]
     assert "2 of 4 cells failed; the same command with --out grid goes on" in ended.err.splitlines()[-1]
-    assert "2 of 4 cells failed" in (here / "grid" / "report.md").read_text()
+    assert "2 cells of 4 failed" in (here / "grid" / "report.md").read_text()
     ended = run(capsys, ["benchmark", "--report", "grid"])
     assert ended.code == 1
     assert ended.out.splitlines()[-1] == "grid/report.html"
@@ -162,11 +162,11 @@ PROMPT = ["--prompt", "a cat"]
         (["--x", "steps=1,2"], ["expected --prompt, --prompt-file or --prompts with --x"]),
         ([*PROMPT, "--x", "steps"], ["expected an axis as FIELD=VALUE,VALUE, got 'steps'"]),
         ([*PROMPT, "--x", "stesp=1"], ["did you mean steps?"]),
-        ([*PROMPT, "--x", "steps=1,,2"], ["num_inference_steps"]),
+        ([*PROMPT, "--x", "steps=1,,2"], ["between any two commas"]),
         ([*PROMPT, "--x", "steps=0"], ["num_inference_steps of at least 1"]),
         ([*PROMPT, "--x", "steps=1,1"], ["each label", "once"]),
         ([*PROMPT, "--x", "search=random,zero-oder"], ["did you mean zero-order?"]),
-        ([*PROMPT, "--x", "steps=1,2", "--y", "steps=3,4"], ["on one axis"]),
+        ([*PROMPT, "--x", "steps=1,2", "--y", "steps=3,4"], ["each axis once"]),
         ([*PROMPT, "--x", "steps=1,2", "--set", "solvr=ddim"], ["did you mean solver?"]),
         ([*PROMPT, "--x", "steps=1,2", "--set", "solver"], ["expected --set FIELD=VALUE"]),
         ([*PROMPT, "--x", "steps=1,2", "--set", "eta=1", "--set", "eta=0"], ["expected eta once"]),

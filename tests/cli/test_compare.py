@@ -84,6 +84,7 @@ def test_a_search_may_be_compared_with_itself(saved, place, capsys):
         (["prompts.txt", "--search", "paths", "--set", "verifier=clip", "--verifier", "clip"], ["verifier once"]),
         (["prompts.txt", "--search", "paths", "--log", "wanb"], ["did you mean wandb?"]),
         (["prompts.txt", "--search", "paths", "--limit", "0"], ["limit"]),
+        (["shapes-tets", "--search", "paths"], ["did you mean shapes-test?"]),
         (["propmts", "--search", "paths"], ["unknown set of prompts 'propmts'", "a prompt of several words"]),
         (["a red cat", "--search", "paths", "--limit", "2"], ["expected --limit with a set of prompts"]),
         (["empty.txt", "--search", "paths"], ["empty"]),

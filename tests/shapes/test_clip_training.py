@@ -12,7 +12,7 @@ import torch
 from transformers import CLIPModel, CLIPTokenizer
 
 import noisewright.models
-from noisewright.shapes.oracle import grade
+from noisewright.shapes.oracle import Reading, grade, grade_reading
 from noisewright.shapes.prompts import KINDS, RELATIONS, kind, load_prompts, parse, sample_prompt
 from noisewright.shapes.scene import COLOURS, SHAPES
 
@@ -88,12 +88,13 @@ def test_no_prompt_of_dev_or_test_is_generated_for(generated):
     assert {kind(parse(text)) for texts in parts for text in texts} == set(KINDS)
 
 
-def test_groups_with_a_held_out_prompt_are_left_out_but_for_single_objects(training):
+def test_groups_with_a_held_out_prompt_are_left_out_and_sizes_come_thrice(training):
     kept = training("clip_further").kept
     told = {kind(parse(text)): text for text in load_prompts("test")}
     other = "a made up text"
     groups = [[other] * 4, [other, told["relation"], other, other], [told["single"]] + [other] * 3, [told["two"]] * 4]
-    assert kept([text for texts in groups for text in texts]).tolist() == [0, 2]
+    edits = ["base", "colour", "colour", "count"] * 2 + ["base", "size", "size", "count"] + ["base"] * 4
+    assert kept([text for texts in groups for text in texts], edits).tolist() == [0, 2, 2, 2]
 
 
 def test_a_size_is_given_where_none_is_named(training):
@@ -149,6 +150,56 @@ def test_the_loss_of_answers_by_hand(training):
     directions, counts, sizes = reading.WEIGHTS
     expected = (4 * directions + counts + 9 * sizes) / 2
     assert reading.answers_loss(said, wanted).item() == pytest.approx(expected, abs=SUM)
+
+
+def test_scenes_are_placed_right_and_nearly_right(training):
+    placed, rng = training("placed"), np.random.default_rng(7)
+    prompts = placed.prompts_of(rng, 60)
+    held_out = {*load_prompts("dev"), *load_prompts("test")}
+    assert {kind(prompt) for prompt in prompts} == {"relation", "count"}
+    assert not held_out & {prompt.text for prompt in prompts}
+    found = {"relation": [], "count": []}
+    for prompt in prompts:
+        wanted = sum(group.count for group in prompt.groups)
+        for _ in range(4):
+            scene = placed.scene_of(rng, prompt)
+            said = grade_reading(Reading(scene.things, ()), prompt)
+            found[kind(prompt)].append(said.right)
+            named = {(group.colour, group.shape) for group in prompt.groups}
+            assert {(thing.colour, thing.shape) for thing in scene.things} <= named
+            assert abs(len(scene.things) - wanted) == (kind(prompt) == "count" and not said.right)
+    assert all(0.15 < np.mean(rights) < 0.7 for rights in found.values())
+
+
+def test_ranked_pictures_of_several_sources(training, generated):
+    further, tokenizer = training("clip_further"), CLIPTokenizer.from_pretrained(MODELS / "shapes-clip")
+    rng = np.random.default_rng(9)
+    scores = [np.array([[1.0, 0.5], [0.5, 0.5]]), np.array([[0.2, 0.9], [0.3, 1.0], [1.0, 0.1]])]
+    pictures = [rng.integers(0, 255, (*some.shape, 64, 64, 3), dtype=np.uint8) for some in scores]
+    sources = [
+        generated.Judged(["a red circle"] * len(some), shown, some == 1, some)
+        for some, shown in zip(scores, pictures, strict=True)
+    ]
+    ranked = further.Ranked.of(sources, tokenizer)
+    assert [one.tolist() for one in ranked.telling] == [[0], [2, 3, 4]], "alike pictures tell nothing"
+    assert sorted(ranked.choose(1)) == [0, 2, 3, 4]
+    some = np.array([3, 0])
+    assert np.array_equal(ranked.shown(some), np.concatenate([sources[1].pictures[1], sources[0].pictures[0]]))
+    logits = torch.tensor([[0.0, 9.0], [2.0, 9.0], [9.0, 3.0], [9.0, 4.0]])
+    loss, picked = ranked.loss(logits, some)  # prompt 3: 0 and 2, rightly; prompt 0: 3 and 4, wrongly
+    assert loss.item() == pytest.approx((math.log1p(math.exp(-2)) + math.log1p(math.exp(1))) / 2, abs=SUM)
+    assert picked.item() == 0.5
+
+
+def test_sizes_of_things(training):
+    things = torch.full((2, 4, 5), -1.0)
+    red, star = COLOURS.index("red"), SHAPES.index("star")
+    things[0, 0, :3] = torch.tensor([star, red, 1])
+    things[0, 1, :3] = torch.tensor([star, red, 1])
+    things[0, 2, :3] = torch.tensor([star, red + 1, 0])
+    found = training("clip_further").sizes_of(things)
+    assert {int(slot): found[0, slot].item() for slot in found[0].nonzero()} == {red: 2, red + 1: -1, 8 + star: 1}
+    assert not found[1].any()
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ import clip_further
 import data
 import generated
 import numpy as np
+import placed
 import reward
 import torch
 from diffusers import AutoencoderKL
@@ -49,7 +50,7 @@ def make_tiny() -> None:
     """Sizes with which everything runs in seconds and nothing is learned."""
     data.CHUNK, diffusion.PICTURES, diffusion.BATCH_SIZE = 20, 40, 4
     clip.CHUNK, clip.GROUPS, clip.BATCH_GROUPS = 10, 20, 2
-    clip_further.GROUPS, clip_further.BATCH_GROUPS = 20, 2
+    clip_further.GROUPS, clip_further.BATCH_GROUPS, placed.PROMPTS = 20, 2, 4
     generated.PARTS, generated.PROMPTS, generated.SEEDS, generated.BATCH_PROMPTS = 1, 4, 2, 4
     generated.FEW_STEPS = generated.STEPS = 2
     reward.GROUPS, reward.BATCH_GROUPS = range(0, 8), 2
@@ -58,7 +59,7 @@ def make_tiny() -> None:
 def make_small() -> None:
     """As much data as shows how fast training is, made in seconds."""
     diffusion.PICTURES, clip.GROUPS, reward.GROUPS = 4 * data.CHUNK, 4 * clip.CHUNK, range(0, clip.CHUNK)
-    clip_further.GROUPS, generated.PARTS = 4 * clip.CHUNK, 2
+    clip_further.GROUPS, generated.PARTS, placed.PROMPTS = 4 * clip.CHUNK, 2, 80
 
 
 # Training

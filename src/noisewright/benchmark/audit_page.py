@@ -45,7 +45,7 @@ def write_audit(found: Audit, out: str | Path) -> list[Path]:
     out = Path(out)
     sections = [one for one in sections_of(found) if one.blocks]
     title = "Which verifier to trust"
-    verdict = "".join(f"<p>{escaped(one)}</p>" for one in (found.verdict, *found.warnings))
+    verdict = "".join(f"<p>{escaped(one[:1].upper() + one[1:])}</p>" for one in (found.verdict, *found.warnings))
     parts = [f'<header><p class="faint">noisewright audit</p><h1>{title}</h1></header>',
              f'<div class="verdict">{verdict}</div><main>']  # fmt: skip
     lines = [f"# {title}", marked_down(found.verdict), *(f"> {marked_down(one)}" for one in found.warnings)]
@@ -194,7 +194,7 @@ def _row(root: Path, one: Picks) -> str:
         picture = shown or '<div class="gone">its file is gone</div>'
         below = f'<figcaption>{escaped(who)}</figcaption><div class="scores">{said}</div>'
         cards.append(f"<figure>{picture}{below}</figure>")
-    return f'<h3>{escaped(one.prompt)}</h3><div class="wall">{"".join(cards)}</div>'
+    return f'<h3>{escaped(one.prompt)}</h3><div class="panels">{"".join(cards)}</div>'
 
 
 def _words(one: Picks) -> Table:

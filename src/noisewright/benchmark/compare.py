@@ -128,7 +128,7 @@ def _read(text: str, whole: str) -> dict[str, str]:
 
 
 def compare_spec(
-    asked: Sequence[Asked], base: Mapping[str, Any], prompts: Sequence[SetPrompt], budget: str, pipe: Any, *,
+    searches: Sequence[Asked], base: Mapping[str, Any], prompts: Sequence[SetPrompt], budget: str, pipe: Any, *,
     prompt_set: str = "", seeds: int = 1, seed: int = 0, before: Spec | None = None,
 ) -> Spec:  # fmt: skip
     """The benchmark of a comparison.
@@ -137,7 +137,7 @@ def compare_spec(
     are fitted to what it buys.
 
     Args:
-        asked: the searches.
+        searches: that are compared.
         base: of all requests: model, verifier, judge, steps and the like.
         prompts: the prompts.
         budget: in one unit.
@@ -160,12 +160,12 @@ def compare_spec(
     own = {**base, "budget": [str(limits) if limits.seconds is not None else f"{nfe} nfe"]}
     held = {one.label: one.changes for axis in before.axes for one in axis.values} if before is not None else {}
     values = []
-    for one in asked:
+    for one in searches:
         changes = held.get(one.label)
         if changes is None:
             changes = {"search": one.search, "search_args": fitted(planned(one.search), nfe, one.args)}
         values.append(Value(one.label, changes))
-    labels = ", ".join(one.label for one in asked)
+    labels = ", ".join(one.label for one in searches)
     return Spec(
         "compare", f"{labels} at {budget_words(limits)}", own, (Axis(AXIS, tuple(values)),), tuple(prompts), prompt_set,
         seeds=seeds, seed=seed, reference={AXIS: PLAIN}, notes=(_note(limits, nfe, values),),

@@ -24,6 +24,7 @@ from noisewright.benchmark.spec import Spec
 from noisewright.benchmark.spec_files import read_spec
 from noisewright.benchmark.store import Results, is_benchmark, read_benchmark
 from noisewright.benchmark.tables import write_tables
+from noisewright.benchmark.typed_axes import grid_spec
 from noisewright.benchmark.votes import Vote, read_votes
 from noisewright.evaluate.scoring import score_files
 from noisewright.outside.files import check_directory
@@ -64,31 +65,54 @@ class Comparison:
 
 
 def benchmark(
-    spec: str | Path | Spec,
+    spec: str | Path | Spec | None = None,
     *,
+    prompts: str | Path | Sequence[str] | None = None,
+    axes: Sequence[str] | None = None,
+    model: str | None = None,
+    seeds: int | None = None,
+    seed: int | None = None,
+    choice: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     workers: int = 1,
     log: Sequence[str] = (),
     pictures: bool = False,
     progress: bool | None = None,
-    **choices: Any,
+    **settings: Any,
 ) -> Concluded:
     """Run a grid of requests and compare what came of them; the same call goes on where it was cut short.
 
     Args:
-        spec: a spec file, the name of a built-in one (see ``noisewright benchmark --list``), or a spec.
+        spec: a spec file, the name of a built-in one (see ``noisewright benchmark --list``), or a spec; None with
+            ``axes``.
+        prompts: in place of the spec's, as of :func:`compare`.
+        axes: up to three fields that are varied, where there is no spec, as typed: ``"steps=10,25"``.
+        model: in place of the spec's.
+        seeds: of each prompt.
+        seed: the first.
+        choice: as of :func:`compare`.
         out: the benchmark's directory; by default a temporary one.
         workers: how many processes work.
         log: loggers that are told: ``wandb``, ``trackio``, ``tensorboard``.
         pictures: whether to draw pictures of each run.
         progress: whether to show how far it is; by default where somebody looks.
-        choices: what :func:`noisewright.benchmark.spec_files.read_spec` takes beside the name: another ``model``,
-            ``prompts``, ``overrides`` of fields.
+        settings: fields of all requests in place of the spec's.
 
     Raises:
         ValueError, TypeError: wrong use, before anything is spent; of a spec file all that is wrong at once.
     """
-    made = spec if isinstance(spec, Spec) else read_spec(spec, **choices)
+    if (spec is None) != (axes is not None):
+        raise ValueError(f"expected a spec or axes, got {'both' if axes is not None else 'neither'}")
+    given = None if prompts is None else given_prompts(prompts, **(choice or {}))[:2]
+    if isinstance(spec, Spec):
+        made = spec
+    elif spec is not None:
+        made = read_spec(spec, model=model, overrides=settings, prompts=given, seeds=seeds, seed=seed)
+    elif given is None:
+        raise ValueError("expected prompts with axes, got none")
+    else:
+        typed = {f"axis {number}": text for number, text in enumerate(axes or (), start=1)}
+        made = grid_spec(typed, {"model": model or MODEL, **settings}, *given, seeds=seeds or 1, seed=seed or 0)
     return concluded(_run(made, out, workers, pictures, progress), logs=log)
 
 
@@ -214,7 +238,7 @@ def comparison_asked(
     Raises:
         ValueError, TypeError: in one line.
     """
-    asked = read_searches(searches, arguments)
+    compared = read_searches(searches, arguments)
     one_unit(parse_budget(budget))
     some, name, warnings = given_prompts(prompts, **choice)
     request = Request(**base, prompt=some[0].text, seed=seed).located()
@@ -222,7 +246,7 @@ def comparison_asked(
     if before is not None and [axis.name for axis in before.axes] != [AXIS]:
         before = None
     spec = compare_spec(
-        asked, base, some, budget, load_requested(request), prompt_set=name, seeds=seeds, seed=seed, before=before
+        compared, base, some, budget, load_requested(request), prompt_set=name, seeds=seeds, seed=seed, before=before
     )
     return spec, warnings
 

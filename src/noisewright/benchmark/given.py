@@ -41,9 +41,9 @@ def given_prompts(given: str | Path | Sequence[str], **choice: Any) -> Prompts:
     if len(name.split()) < 2:
         hint = unknown("set of prompts", name, list(BUNDLED))
         raise ValueError(f"{hint}; or a file, or a prompt of several words in quotes")
-    asked = next((key for key in ("column", "category", "limit", "sample") if choice.get(key) is not None), None)
-    if asked is not None:
-        raise ValueError(f"expected --{asked} with a set of prompts, got the prompt {short(name)}")
+    option = next((key for key in ("column", "category", "limit", "sample") if choice.get(key) is not None), None)
+    if option is not None:
+        raise ValueError(f"expected --{option} with a set of prompts, got the prompt {short(name)}")
     return numbered([name]), TYPED, []
 
 

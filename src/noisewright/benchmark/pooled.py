@@ -17,7 +17,7 @@ from noisewright.benchmark.lines import Rows
 from noisewright.benchmark.reading_off import READABLE, Opinions, opinions_in, shorter
 from noisewright.benchmark.rows import CandidateRow, CellRow
 from noisewright.benchmark.sharing import budget_of, images_in
-from noisewright.benchmark.telling import Run, told_off
+from noisewright.benchmark.telling import Run, rows_read_off
 from noisewright.executors.protocol import ScoreJob
 from noisewright.executors.scoring import ask_all, judge
 from noisewright.images.metadata import pixel_hash
@@ -41,7 +41,7 @@ class NotShared(Exception):
 
 
 @dataclass(frozen=True)
-class Asked:
+class Scorers:
     """Whom a cell asks.
 
     Attributes:
@@ -82,7 +82,7 @@ class Pool:
         if strange or self.run.ledger.unknown:
             raise NotShared(f"the journal of {self.run.name} holds more than images of fresh noises")
 
-    def tell(self, cell: Cell, asked: Asked) -> tuple[CellRow, list[CandidateRow]]:
+    def tell(self, cell: Cell, scorers: Scorers) -> tuple[CellRow, list[CandidateRow]]:
         """The rows of a cell.
 
         Raises:
@@ -91,17 +91,18 @@ class Pool:
         """
         ids = self._ids(cell)
         ranking = Ranking(
-            tuple(one.name for one in asked.verifiers),
-            read_ensemble(cell.request.ensemble, [one.name for one in asked.verifiers]),
+            tuple(one.name for one in scorers.verifiers),
+            read_ensemble(cell.request.ensemble, [one.name for one in scorers.verifiers]),
         )
-        same = [_key(one) for one in asked.verifiers] == [_key(one) for one in self.own]
-        opinions = None if same else {one.name: self._opinion(one, ids) for one in asked.verifiers}
+        same = [_key(one) for one in scorers.verifiers] == [_key(one) for one in self.own]
+        opinions = None if same else {one.name: self._opinion(one, ids) for one in scorers.verifiers}
         ledger = shorter(self.run.records, ids, opinions)
         _check_numbers(ledger)
         best = ranking.top([ledger.candidates[key] for key in ids])[0]
         shown = tuple(dict.fromkeys((ids[0], best.id)))
-        more = [text for one in asked.judges for text in self._judge(one, shown, ledger)]
-        return told_off(cell, self.run, ledger, ranking, [one.name for one in asked.judges], [*asked.notes, *more])
+        more = [text for one in scorers.judges for text in self._judge(one, shown, ledger)]
+        judges = [one.name for one in scorers.judges]
+        return rows_read_off(cell, self.run, ledger, ranking, judges, [*scorers.notes, *more])
 
     def _ids(self, cell: Cell) -> list[str]:
         """The images of a cell: those of the first seeds, as its own run would make them."""

@@ -91,8 +91,8 @@ def pool_of(request: Request) -> str | None:
     """What the requests of a pool share, as a key; None where a request is in none."""
     plain = request.search == POOLED_SEARCH and request.search_args in ({}, {"n": None})
     named = all(isinstance(one, str) for one in [*(request.verifier or ()), *(request.judge or ())])
-    asked = (request.target, request.search_steps, request.keep, request.score_cache)
-    if not plain or not named or any(one is not None for one in asked) or budget_of(request).seconds is not None:
+    beyond = (request.target, request.search_steps, request.keep, request.score_cache)
+    if not plain or not named or any(one is not None for one in beyond) or budget_of(request).seconds is not None:
         return None
     return f"pool {_digest(request, (*VARIED, 'search_args'))}"
 

@@ -27,7 +27,7 @@ from noisewright.outside.files import replacing
 ROWS_AT_ONCE = 10_000
 """Of a row group; more are never held."""
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 MISSING_PYARROW = "no .parquet files are written without pyarrow: pip install 'noisewright[data]'"
 
 
@@ -243,7 +243,8 @@ def _value(kind: str, value: Any) -> Any:
     if value is None:
         return None
     if kind == "text":
-        return str(value).replace("\0", "�").encode("utf-8", "backslashreplace").decode("utf-8")
+        plain = str(value).replace("\0", "\ufffd")
+        return plain if plain.isascii() else plain.encode("utf-8", "backslashreplace").decode("utf-8")
     return value if kind != "real" else float(value) if math.isfinite(value) else None
 
 

@@ -96,7 +96,7 @@ def failed(cell: Cell, error: BaseException | str) -> CellRow:
     return {**head_of(cell), "status": "failed", "error": clean(said, MOST_ERROR)}  # type: ignore[typeddict-item]
 
 
-def told(cell: Cell, run: Run) -> tuple[CellRow, list[CandidateRow]]:
+def rows_of(cell: Cell, run: Run) -> tuple[CellRow, list[CandidateRow]]:
     """The rows of a cell that is a run of its own."""
     ledger, summary = run.ledger, run.summary
     pool = list(ledger.candidates.values())
@@ -115,7 +115,7 @@ def told(cell: Cell, run: Run) -> tuple[CellRow, list[CandidateRow]]:
     return row, [candidate_row(cell, run, one) for one in every]
 
 
-def told_off(
+def rows_read_off(
     cell: Cell, run: Run, ledger: Ledger, ranking: Ranking, judges: Sequence[str], more: Sequence[str]
 ) -> tuple[CellRow, list[CandidateRow]]:
     """The rows of a cell that was read off a run.

@@ -41,7 +41,7 @@ def verdict_of(
     if chosen is None or not any(one.choices for one in chosen.agreement.values()):
         return by_scores
     trusted, text = _by_votes(verifiers, chosen)
-    return trusted, f"{text} {by_scores[1][:1].upper()}{by_scores[1][1:]}"
+    return trusted, f"{text} By scores: {by_scores[1]}"
 
 
 def _by_votes(verifiers: Sequence[str], chosen: Chosen) -> Found:
@@ -58,7 +58,7 @@ def _by_votes(verifiers: Sequence[str], chosen: Chosen) -> Found:
     equal = [name for name, p, difference in rivals if not (p < LEVEL and difference.mean > 0)]
     if equal:
         most = f"{best} agrees with the person most often, in {share}"
-        return None, f"no verifier stands out: {most}, but is not shown to do so more often than {_listed(equal)}."
+        return None, f"no verifier stands out: {most}, but not shown to do so more often than {_listed(equal)}."
     more = f", more often than {_listed([name for name, _, _ in rivals])}" if rivals else ""
     return best, f"trust {best}: it agrees with the person in {share}{more}."
 
@@ -80,7 +80,8 @@ def _by_scores(
     equal = [name for name, one in rivals.items() if not (one.stands and turned[name].mean > 0)]
     if equal:
         apart = _listed([f"{name} ({_said(turned[name])})" for name in equal])
-        return None, f"no verifier stands out: {best} leads, {pick}, but it is not shown to be better than {apart}."
+        after = f" after Holm's correction over {len(against)} comparisons" if len(against) > 1 else ""
+        return None, f"no verifier stands out: {best} leads, {pick}, but not shown to be better than {apart}{after}."
     more = _listed([f"{name} by {_said(difference)}" for name, difference in turned.items()])
     return best, f"trust {best}: {pick}" + (f", better than {more}." if more else ".")
 

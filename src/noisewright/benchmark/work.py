@@ -6,16 +6,19 @@ import itertools
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from noisewright import registry
 from noisewright.benchmark.cells import Cell
-from noisewright.benchmark.pooled import Asked, Pool
+from noisewright.benchmark.pooled import Pool, Scorers
 from noisewright.benchmark.rows import CandidateRow, CellRow
 from noisewright.benchmark.sharing import Task, alike, budget_of, host_of, images_in, loads_of
 from noisewright.benchmark.store import CELLS
-from noisewright.benchmark.telling import Run, failed, read_run_of, told
+from noisewright.benchmark.telling import Run, failed, read_run_of, rows_of
 from noisewright.errors import RunMismatch
 from noisewright.execute import execute
 from noisewright.planning import Plan, load_requested, plan_on, recordable
@@ -26,6 +29,9 @@ from noisewright.run.locks import is_being_written
 from noisewright.run.reading import is_concluded, is_run
 from noisewright.samplers.optional import frames_shown
 from noisewright.samplers.quiet import quiet
+from noisewright.verifiers.cache import Cached
+from noisewright.verifiers.optional import WantsPreviews, usage_of
+from noisewright.verifiers.protocol import Verifier, score, waits
 
 if TYPE_CHECKING:
     from noisewright.run.verbs import Run as Verbs
@@ -48,15 +54,20 @@ class Workshop:
         root: the benchmark's directory.
         ending: set by who wants it to end after the micro-batch in flight.
         pictures: whether to draw pictures of each run.
+        proving: whether to compare a pipeline with its plain call where that was never done.
     """
 
-    def __init__(self, root: Path, ending: threading.Event, pictures: bool = False) -> None:
+    def __init__(
+        self, root: Path, ending: threading.Event, pictures: bool = False, proving: bool = True
+    ) -> None:
         self.root = root
         self.ending = ending
         self._pictures = pictures
+        self._proving = proving
         self._loaded: tuple[str, Any] = "", None
         self._known: dict[str, dict[str, Any]] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
+        self._warmed: dict[int, Verifier] = {}
 
     def do(self, task: Task, tell: Tell = lambda done, text: None) -> Iterator[Made]:
         """The rows of a task's cells, each as soon as it is known; a cell that fails has a row that says so.
@@ -83,7 +94,7 @@ class Workshop:
 
     def _own(self, cell: Cell, tell: Tell) -> Made:
         """A cell as a run of its own: made, gone on with, or read where it is there."""
-        return told(cell, self._run(cell.request, tell))
+        return rows_of(cell, self._run(cell.request, tell))
 
     def _run(self, request: Request, tell: Tell) -> Run:
         """The run of a request, concluded.
@@ -129,8 +140,8 @@ class Workshop:
             with quiet():
                 request = host_of(task.pool, self._images)
                 run = self._run(request, tell)
-                asked, frames = self._asked(request), self._frames(request)
-                return Pool(self.root, run, asked.verifiers, lambda: self._nfe_each(request), frames, self._check)
+                scorers, frames = self._scorers(request), self._frames(request)
+                return Pool(self.root, run, scorers.verifiers, lambda: self.nfe_each(request), frames, self._check)
         except (Ended, KeyboardInterrupt):
             raise
         except Exception:
@@ -142,7 +153,7 @@ class Workshop:
         if self._is_there(cell.request):
             return None
         try:
-            row, candidates = pool.tell(cell, self._asked(cell.request))
+            row, candidates = pool.tell(cell, self._scorers(cell.request))
         except (Ended, KeyboardInterrupt):
             raise
         except Exception:  # its own run says it in its own words
@@ -150,12 +161,12 @@ class Workshop:
             return None
         return row, candidates if with_candidates else []
 
-    def _asked(self, request: Request) -> Asked:
+    def _scorers(self, request: Request) -> Scorers:
         """The verifiers and judges of a request, checked as a plan checks them."""
         pipe = self.pipe(request)
         info = registry.card(getattr(pipe, "name_or_path", None))
         condition = condition_of(pipe, request.prompt, request.class_label, info)
-        return Asked(*choose_verifiers(request, None, None, condition[0], info, pipe, self._known_of(pipe)))
+        return Scorers(*choose_verifiers(request, None, None, condition[0], info, pipe, self._known_of(pipe)))
 
     def _check(self) -> None:
         if self.ending.is_set():
@@ -163,9 +174,10 @@ class Workshop:
 
     def _images(self, cell: Cell) -> int:
         """How many images a cell of a pool wants."""
-        return images_in(budget_of(cell.request), lambda: self._nfe_each(cell.request))
+        return images_in(budget_of(cell.request), lambda: self.nfe_each(cell.request))
 
-    def _nfe_each(self, request: Request) -> int:
+    def nfe_each(self, request: Request) -> int:
+        """What an image costs in NFE, for whatever prompt and seed."""
         return self._about(request)[0]
 
     def _frames(self, request: Request) -> int:
@@ -189,9 +201,19 @@ class Workshop:
         """
         recorded, live = recordable(request)
         pipe = self.pipe(recorded)
-        plan = plan_on(recorded, pipe, known=self._known_of(pipe), **live)
+        plan = plan_on(recorded, pipe, known=self._known_of(pipe), proving=self._proving, **live)
         self._sizes[alike(request)] = plan.final.nfe(0, plan.final.schedule.steps), frames_shown(plan.final)
+        self._warm([*plan.verifiers, *plan.judges], str(plan.spec["sampler"].get("prompt", "")))
         return plan
+
+    def _warm(self, some: Sequence[Verifier], prompt: str) -> None:
+        """Let new verifiers load what they load at their first call, which no cell's seconds should have in them."""
+        for one in some:
+            local = not (waits(one) or usage_of(one) is not None or isinstance(one, (Cached, WantsPreviews)))
+            if local and self._proving and id(one) not in self._warmed:
+                self._warmed[id(one)] = one
+                with suppress(Exception):  # it says why where it is asked in earnest
+                    score(one, torch.full((1, 3, 64, 64), 0.5), prompt)
 
     def _known_of(self, pipe: Any) -> dict[str, Any]:
         """The verifiers that were made for a pipeline's device, by name."""

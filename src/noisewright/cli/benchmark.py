@@ -131,9 +131,9 @@ def _prompts(
         raise ValueError(f"expected one of --prompt, --prompt-file and --prompts, got {' and '.join(given)}")
     from noisewright.benchmark.prompt_sets import numbered, read_prompt_set
 
-    asked = [name for name, value in choice.items() if value is not None and not (name == "limit" and not given)]
-    if (not given or texts) and asked:
-        raise ValueError(f"expected --{asked[0]} with --prompts or --prompt-file, got it without")
+    choosing = [name for name, value in choice.items() if value is not None and not (name == "limit" and not given)]
+    if (not given or texts) and choosing:
+        raise ValueError(f"expected --{choosing[0]} with --prompts or --prompt-file, got it without")
     if texts:
         return numbered(texts), "", []
     if not given:

@@ -221,9 +221,10 @@ def print_files(files: Sequence[Path], where: Path, shown: Path, name: str) -> N
 
 
 def said(warnings: Sequence[str], where: Path, shown: Path) -> None:
-    """Warnings, a line each, with the directory as it was typed."""
+    """Warnings, a line each, with the directory as it was typed; how many failed is said at the end."""
     for text in warnings:
-        warn(text.replace(str(where), str(shown)))
+        if not text.endswith(" failed"):
+            warn(text.replace(str(where), str(shown)))
 
 
 def retyped(found: Mapping[str, Any], where: Path, shown: Path) -> dict[str, Any]:

@@ -108,7 +108,9 @@ def _as_far(sums: np.ndarray, flips: Any) -> np.ndarray:
 
 
 def holm(p: Any) -> np.ndarray:
-    """P adjusted by Holm's step-down correction (Holm 1979): those below 0.05 hold with all errors at 5 % together.
+    """Adjusts p by Holm's step-down correction (Holm 1979).
+
+    Where every p below 0.05 after it counts as a finding, the chance that any finding is false is at most 5 %.
 
     Args:
         p: (tests,); NaN stays NaN and is no test.

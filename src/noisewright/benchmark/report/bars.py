@@ -13,7 +13,7 @@ PHASES = ("encode", "denoise", "decode", "verify", "other")
 """Of a run's time, as they stand in a bar; ``other`` is what is left of the total."""
 
 COLOURS = {"encode": "#b5479e", "denoise": "#2271d1", "decode": "#2b9348", "verify": "#d9480f", "other": "#7a7f87"}
-WIDE, INK = 140, "#2271d1"
+WIDE, INK = 140, "#2277cc"
 """Units of an interval's picture, and its colour."""
 
 PATTERNS = (

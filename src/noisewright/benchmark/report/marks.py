@@ -10,7 +10,7 @@ class Style:
     """How one line is drawn.
 
     Attributes:
-        colour: of 3.5 to 1 or more against white and against a dark page.
+        colour: stands out (3 to 1 or more) from white and from a dark page.
         dash: an SVG ``stroke-dasharray``; empty for a whole line.
         marker: a name in :data:`MARKERS`.
     """
@@ -33,16 +33,17 @@ MARKERS = {
 """SVG paths about the place that they mark."""
 
 STYLES = (
-    Style("#2271d1", "", "circle"),
-    Style("#d9480f", "7 3", "square"),
-    Style("#2b9348", "2 3", "triangle"),
-    Style("#b5479e", "9 3 2 3", "diamond"),
-    Style("#b07a00", "4 2", "cross"),
-    Style("#0f9494", "12 4", "down"),
-    Style("#a0603c", "1 3 5 3", "star"),
-    Style("#7a7f87", "5 5", "bar"),
+    Style("#2277cc", "", "circle"),
+    Style("#dd4411", "7 3", "square"),
+    Style("#998855", "2 3", "triangle"),
+    Style("#bb2288", "9 3 2 3", "diamond"),
+    Style("#8811ff", "4 2", "cross"),
+    Style("#7788bb", "12 4", "down"),
+    Style("#bb6677", "1 3 5 3", "star"),
+    Style("#8866ff", "5 5", "bar"),
 )
-"""As many lines as are told apart in one plot; the first two of people who see no red or no green differ most."""
+"""As many lines as are told apart in one plot. The colours are at least 14 apart (CIELAB) for people who see no red, no
+green or no blue too; few colours stand out in light and dark alike."""
 
 MOST_LINES = len(STYLES)
 LEVEL = "3 3"
