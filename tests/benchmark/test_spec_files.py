@@ -436,9 +436,10 @@ def paths_of(value, path=()):
 PIECES = st.sampled_from([
     "[base]", "[axes]", "[prompts]", "[bundled]", "[[axes.search]]", "[axes.x]", "budget = ['8 images']", "search = ",
     "'random'", "{ label = 'x', search = 'paths' }", "[", "]", "{", "}", ",", "=", "\n", "\n", "\n", '"', "'''", "#",
-    "a.b", "texts = ['a']", "set = 'shapes-test'", "verifier = ['clip', 3]", "seeds = 2", "title = 'x'", "model = 'm'", "1",
-    "1979-05-27", "nan", "-inf", "0x1F", '"\\u0000"', "'ä'", "label", "drop = ['x']", "names = {a = 'b'}",
-    "notes = ['x']", "reference = {search = 'random'}", "across = 'budget'", "num_inference_steps = [1, 2]", "search_args = {k = 1}",
+    "a.b", "texts = ['a']", "set = 'shapes-test'", "verifier = ['clip', 3]", "seeds = 2", "title = 'x'", "model = 'm'",
+    "1", "1979-05-27", "nan", "-inf", "0x1F", '"\\u0000"', "'ä'", "label", "drop = ['x']", "names = {a = 'b'}",
+    "notes = ['x']", "reference = {search = 'random'}", "across = 'budget'", "num_inference_steps = [1, 2]",
+    "search_args = {k = 1}",
 ])  # fmt: skip
 
 
