@@ -41,8 +41,8 @@ def tensor(pictures: np.ndarray) -> torch.Tensor:
 
 
 @cache
-def pipeline() -> Any:
-    return nw.load()
+def pipeline(dtype: str) -> Any:
+    return nw.load("noisewright/shapes", dtype=dtype)
 
 
 def searched(
@@ -50,7 +50,7 @@ def searched(
 ) -> tuple[np.ndarray, int, int]:
     """Best of N: the candidates' pictures, the baseline's first; which of them is the best; and the NFE."""
     result = nw.search(
-        pipeline(), prompt, verifier=verifier, judge=[], budget=given.n, num_inference_steps=given.steps,
+        pipeline(given.dtype), prompt, verifier=verifier, judge=[], budget=given.n, num_inference_steps=given.steps,
         seed=given.seed + 1000 * number, out=directory, pictures=False,
     )  # fmt: skip
     ids = [one.id for one in result.candidates]
@@ -67,7 +67,8 @@ def measure(job: tuple[list[tuple[int, str]], argparse.Namespace]) -> list[dict]
     verifier = registry.make_verifier(given.verifier)
     rows = []
     for number, prompt in some:
-        name = f"{given.prompts}-{given.n}-{given.steps}-{given.seed}-{number:03}.npz"
+        precision = "" if given.dtype == "float32" else f"{given.dtype}-"
+        name = f"{given.prompts}-{given.n}-{given.steps}-{given.seed}-{precision}{number:03}.npz"
         kept = None if given.pictures is None else given.pictures / name
         if kept is not None and kept.exists():
             with np.load(kept) as file:
@@ -102,6 +103,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="only every so many-th prompt")
     parser.add_argument("--verifier", default="shapes-clip")
     parser.add_argument("--steps", type=int, default=None)
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, default=None, help="write the rows there")
@@ -122,7 +124,8 @@ def main() -> None:
     if given.json is not None:
         given.json.write_text(json.dumps(rows))
 
-    print(f"\nbest of {given.n} with {given.verifier}, {len(rows)} {given.prompts} prompts, judge: the oracle")
+    what = f"{len(rows)} {given.prompts} prompts, {given.dtype}"
+    print(f"\nbest of {given.n} with {given.verifier}, {what}, judge: the oracle")
     columns = f"{'kind':10}{'prompts':>8}{'baseline':>10}{'mean':>8}{'best':>8}{'oracle pick':>13}"
     print(f"{columns}{'gain':>8}   95 % interval")
     for name in [*KINDS, "all"]:

@@ -64,8 +64,6 @@ def prompts_of(number: int) -> list[str]:
 
 def _make(job: tuple[Path, int, Path, str]) -> None:
     folder, number, path, device = job
-    if device == "cpu":
-        torch.set_num_threads(1)  # two processes of one thread outrun one of two
     pipe = load_pipe(folder).to(device, torch.bfloat16)
     prompts, made = prompts_of(number), []
     steps = FEW_STEPS if number % STEPS_EVERY else STEPS
@@ -94,8 +92,10 @@ def judged(work: Path, folder: Path, device: str, workers: int = 1) -> Judged:
     place.mkdir(exist_ok=True)
     paths = [place / f"part-{number:03}.npz" for number in range(PARTS)]
     jobs = [(folder, number, path, device) for number, path in enumerate(paths) if not path.exists()]
-    if device == "cpu" and workers > 1:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    if device == "cpu" and workers > 1 and len(jobs) > 1:
+        context = get_context("spawn")
+        # Two processes of one thread outrun one of two.
+        with ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,)) as pool:
             list(pool.map(_make, jobs))
     else:
         for job in jobs:
