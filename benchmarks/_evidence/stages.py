@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ import torch
 
 from _evidence import grader, pools, scoring
 from _evidence.grids import BUDGETS_S, GRADER_PORT, GRIDS, Grid, joined, short
-from _evidence.kept import Held, Lacking, write_pool, write_table
+from _evidence.kept import Held, Lacking, read_table, write_pool, write_table
 from _evidence.places import weights
 from _evidence.plans import PLANS, Block
 from noisewright.benchmark.drive import run_benchmark
@@ -32,7 +33,7 @@ class Stage:
 
     Attributes:
         claims: that it serves.
-        kind: ``pool``, ``grid``, ``costs``, ``fids`` or ``recall``.
+        kind: ``pool``, ``grid``, ``costs``, ``fids`` or ``tuned``.
         name: of the pool, the grid or the ground.
         prompts: how many.
         count: candidates of each; of a pool only.
@@ -76,6 +77,8 @@ STAGES = (
     Stage((3,), "grid", "recall", 320, 0, 35),
     Stage((2,), "grid", "scaling-cifar10", 40, 0, 8),
     Stage((2, 3), "pool", "shapes-10", 200, 256, 40),
+    Stage((8,), "tuned", "cifar10", minutes=40),
+    Stage((8,), "tuned", "shapes", minutes=45),
     Stage((11,), "grid", "equal-0.8", 100, 0, 12),
     Stage((11,), "grid", "equal-3.2", 50, 0, 22),
     Stage((11,), "grid", "equal-12.8", 16, 0, 26),
@@ -217,17 +220,33 @@ def _costs(one: Stage, given: argparse.Namespace, ends: float) -> None:
 def _fids(one: Stage, given: argparse.Namespace, ends: float) -> None:
     from _evidence.vrg import measure_fids
 
-    left = ends - time.monotonic()
-    done = subprocess.Popen(measure_fids(one.name, given.workers), stdout=subprocess.DEVNULL)
+    _until(measure_fids(one.name, given.workers), ends)
+
+
+def _tuned(one: Stage, given: argparse.Namespace, ends: float) -> None:
+    program = "import sys; from _evidence.tuned import measure; measure(sys.argv[1], int(sys.argv[2]))"
+    words = [sys.executable, "-c", program, one.name, str(given.workers)]
+    _until(words, ends)
+
+
+def _until(words: Sequence[str], ends: float) -> None:
+    """Run a program that keeps what it has done, and end it with what it started where time is over."""
+    path = os.pathsep.join(filter(None, sys.path))
+    process = subprocess.Popen(
+        words, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.DEVNULL, start_new_session=True
+    )
     try:
-        done.wait(left)
+        process.wait(max(1.0, ends - time.monotonic()))
     except subprocess.TimeoutExpired:
-        done.send_signal(signal.SIGINT)
-        done.wait()
+        pass
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
 
 
 KINDS: dict[str, Callable[[Stage, argparse.Namespace, float], None]] = {
-    "pool": _pool, "grid": _grid, "costs": _costs, "fids": _fids
+    "pool": _pool, "grid": _grid, "costs": _costs, "fids": _fids, "tuned": _tuned
 }  # fmt: skip
 
 
@@ -272,7 +291,9 @@ def _recall(given: argparse.Namespace) -> None:
 def _vrg(given: argparse.Namespace) -> None:
     if given.claims and 8 not in given.claims:
         return
-    from _evidence.vrg import vrg_tables
+    from _evidence.vrg import TABLES, vrg_tables
 
-    for name, one in vrg_tables().items():
-        write_table(given.results / f"{name}.jsonl", one)
+    files = {name: given.results / f"{name}.jsonl" for name in TABLES}
+    before = {name: read_table(file) for name, file in files.items() if file.is_file()}
+    for name, one in vrg_tables(before).items():
+        write_table(files[name], one)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,7 +16,7 @@ import _schedules_fits as fits
 import _schedules_model as model
 import schedules
 from _evidence.kept import Point, Table
-from _evidence.places import ROOT
+from _evidence.places import ROOT, weights
 from _schedules_fid import FidRows
 from _schedules_show import Values
 from _schedules_study import Study
@@ -72,6 +72,7 @@ def fids(text: str) -> Sequence[Point]:
     study = Study(given, only=True)
     reference = fits.reference_of(study.out, given.prompts, given.scenes, True)
     rows, points = FidRows(study, reference), []
+    network = f"{model.ground.network} {weights(model.ground.network)}"
     for steps in given.control_steps:
         some = study.fid_schedules(steps)
         for name, schedule in some.items():
@@ -85,26 +86,43 @@ def fids(text: str) -> Sequence[Point]:
                 if np.isfinite(low):
                     numbers |= {"change": row["value"] - base["value"], "change low": low, "change high": high}
             about = f"{given.fid_solver}, {steps} steps, guidance {given.guidance:g}, {given.count} images"
-            labels = {"model": given.model, "sampling": about, "schedule": name}
+            labels = {"model": given.model, "sampling": about, "schedule": name, "features": network}
             points.append(Point(labels, {key: np.array([value]) for key, value in numbers.items()}))
     return points
 
 
+TABLES = ("vrg-distance", "vrg-fid", "vrg-search")
+
+
 def points_on(ground: str) -> dict[str, Sequence[Point]]:
     """The points of both tables of a ground."""
+    from _evidence.tuned import tuned_points  # which stands on this module
+
     texts = {"shapes": OF_SHAPES, "cifar10": OF_CIFAR10}
-    return {"vrg-distance": distances(texts[ground]), "vrg-fid": fids(FIDS[ground])}
+    return {"vrg-distance": distances(texts[ground]), "vrg-fid": fids(FIDS[ground]), "vrg-search": tuned_points(ground)}
 
 
-def vrg_tables(grounds: Sequence[str] = ("shapes", "cifar10")) -> dict[str, Table]:
-    """Both tables, of what is there."""
-    found: dict[str, list[Point]] = {"vrg-distance": [], "vrg-fid": []}
+def vrg_tables(before: Mapping[str, Table], grounds: Sequence[str] = ("shapes", "cifar10")) -> dict[str, Table]:
+    """Both tables, of what is there.
+
+    Args:
+        before: what was made before, by name: of a ground that has nothing now, its points are kept.
+        grounds: whose.
+    """
+    found: dict[str, list[Point]] = {name: [] for name in TABLES}
     for ground in grounds:
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:  # a process stands on one ground
             for name, points in pool.submit(points_on, ground).result().items():
                 found[name] += points
     about = {"from": "benchmarks/results/schedules*, by benchmarks/schedules.py"}
-    return {name: Table(about, tuple(points)) for name, points in found.items() if points}
+    made = {}
+    for name, points in found.items():
+        new = {one.labels["model"] for one in points}
+        # FIDs by features of weights that the network no longer has are not found anew, and are none the worse.
+        kept = [one for one in before.get(name, Table({}, ())).points if one.labels["model"] not in new]
+        if points or kept:
+            made[name] = Table(about, (*points, *kept))
+    return made
 
 
 def measure_fids(ground: str, workers: int) -> list[str]:

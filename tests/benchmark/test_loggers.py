@@ -6,6 +6,7 @@ import logging
 import sqlite3
 import struct
 import sys
+import time
 import types
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,6 +22,7 @@ from noisewright.benchmark.loggers import check_loggers, log_results, points_tab
 from noisewright.benchmark.spec import SetPrompt
 
 SIDE = 8
+PATIENCE = 60  # seconds that another process may take
 
 
 @pytest.fixture
@@ -83,26 +85,36 @@ def wandb_records(data):
             parts = []
 
 
+def finished(path):
+    """The records by kind, once the last is there: another process writes them, and ``finish`` does not wait for it."""
+    from wandb.proto import wandb_internal_pb2
+
+    end = time.monotonic() + PATIENCE
+    while True:
+        found = {}
+        for data in wandb_records(path.read_bytes()):
+            record = wandb_internal_pb2.Record.FromString(data)
+            found.setdefault(record.WhichOneof("record_type"), []).append(record)
+        if "exit" in found or time.monotonic() > end:
+            return found
+        time.sleep(0.05)
+
+
 @pytest.mark.slow
 def test_wandb_writes_an_offline_run(results, monkeypatch, capfd):
     """Its local file has what was logged; nothing is sent, nothing reaches standard output."""
-    from wandb.proto import wandb_internal_pb2
-
     monkeypatch.setenv("WANDB_MODE", "offline")
     found = compared(results)
     assert log_results(results, found, ["wandb"]) == ()
     assert capfd.readouterr().out == ""
     runs = list((results.root / "wandb").glob("offline-run-*"))
     assert len(runs) == 1
-    history, config = [], {}
-    for data in wandb_records(next(runs[0].glob("*.wandb")).read_bytes()):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
-        if record.WhichOneof("record_type") == "history":
-            items = record.history.item
-            history.append({one.key or "/".join(one.nested_key): json.loads(one.value_json) for one in items})
-        elif record.WhichOneof("record_type") == "run":
-            config |= {one.key: json.loads(one.value_json) for one in record.run.config.update}
+    records = finished(next(runs[0].glob("*.wandb")))
+    config = {one.key: json.loads(one.value_json) for one in records["run"][0].run.config.update}
+    history = [
+        {one.key or "/".join(one.nested_key): json.loads(one.value_json) for one in record.history.item}
+        for record in records["history"]
+    ]
     assert config["axes"] == {"search": ["random", "paths"], "budget": ["8 images", "16 images"]}
     assert [one["_step"] for one in history] == [80, 160]
     point = found.at(search="paths", budget="16 images")

@@ -169,10 +169,12 @@ def vrg(change, fid):
     ]  # fmt: skip
     known = {"fid": [8.0], "low": [7.5], "high": [8.5]}
     more = {"change": [fid], "change low": [fid - 0.2], "change high": [fid + 0.2]}
-    about = {"model": "shapes", "sampling": "ddim, 5 steps"}
+    about = {"model": "shapes", "sampling": "ddim, 5 steps", "features": "a network"}
     start, after = ({**about, "schedule": name} for name in ("uniform", "uniform, vrg"))
     fids = (point(start, **known), point(after, **known, **more))
-    return {"vrg-distance": Table({}, tuple(cells)), "vrg-fid": Table({}, fids)}
+    columns = {f"{name}{end}": [0.1] for name in ("distance", "fid") for end in ("", " low", " high")}
+    tuned = Table({}, (point({"model": "shapes", "schedule": "search on both", "features": "a network"}, **columns),))
+    return {"vrg-distance": Table({}, tuple(cells)), "vrg-fid": Table({}, fids), "vrg-search": tuned}
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,9 @@ def test_scores_of_other_weights_are_asked_anew(root, monkeypatch):
     asked_for = []
     scoring.fingerprint.cache_clear()
     monkeypatch.setattr(scoring, "weights", lambda name: "other" if name == "shapes-clip" else places.weights(name))
-    monkeypatch.setattr(scoring, "verifier", lambda name: lambda images, prompt: asked_for.append(name) or [7.0] * 4)
+    known = scoring.verifier
+    other = lambda images, prompt: asked_for.append(prompt) or [7.0] * 4  # noqa: E731
+    monkeypatch.setattr(scoring, "verifier", lambda name: other if name == "shapes-clip" else known(name))
     try:
         with pytest.raises(Lacking):
             scoring.gathered(PLAN, root)
@@ -110,7 +112,7 @@ def test_scores_of_other_weights_are_asked_anew(root, monkeypatch):
         after = scoring.gathered(PLAN, root)
     finally:
         scoring.fingerprint.cache_clear()
-    assert asked_for == ["shapes-clip"] * 2
+    assert asked_for == [block.prompt.text for block in PLAN.blocks()]
     assert (after.of("shapes-clip") == 7).all()
     assert np.array_equal(after.of("shapes-reward"), before.of("shapes-reward"))
 

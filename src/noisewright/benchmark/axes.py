@@ -121,13 +121,13 @@ def axis_of(name: str, given: Any, base: Mapping[str, Any], problems: Problems, 
 def _value(name: str, given: Any, problems: Problems, *path: str | int) -> Value | None:
     if not isinstance(given, dict) or (name in MAPPINGS and "label" not in given):
         found = check_fields({name: given}, problems, *path)
-        return Value(label_of(given)[:LONGEST_LABEL], found) if found else None
+        return Value(_one_line(label_of(given)), found) if found else None
     changes = {key: one for key, one in given.items() if key != "label"}
     if not changes:
         problems.add(f"expected fields to set in a value of axis {name}, got none", *path)
         return None
     found = check_fields(changes, problems, *path)
-    label = given.get("label", ", ".join(f"{key} {label_of(one)}" for key, one in changes.items())[:LONGEST_LABEL])
+    label = given.get("label", _one_line(label_of(changes)))
     if not isinstance(label, str) or not label.strip() or not label.isprintable() or len(label) > LONGEST_LABEL:
         problems.add(f"expected a label as one line of text, got {short(label)}", *path, "label")
         return None
@@ -182,6 +182,10 @@ def check_axes(
             elif field in base and count == len(axis.values):
                 said = f"expected {field} for all cells or on an axis, got both: every value of {axis.name} sets it"
                 problems.add(said, above[0], field)
+
+
+def _one_line(text: str) -> str:
+    return " ".join("".join(one if one.isprintable() else " " for one in text).split())[:LONGEST_LABEL] or "none"
 
 
 def label_of(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def _table(text: str, separator: str, path: Path) -> list[Cells]:
             few = len(cells) < len(head) and separator == ","
             if len(cells) > len(head) or few:
                 raise ValueError(f"expected {len(head)} columns in {shown(path)}, got {len(cells)} in line {line}")
-            rows.append((f"line {line}", dict(zip(head, cells, strict=False))))
+            rows.append((f"line {line}", dict(zip_longest(head, cells))))
             if len(rows) > 2 * MOST_PROMPTS:
                 raise ValueError(f"expected at most {MOST_PROMPTS} prompts in {shown(path)}, got more")
     except csv.Error as error:

@@ -157,9 +157,11 @@ def _once(rows: Iterable[Row], name: str, strict: bool = False) -> tuple[list[Se
         raise ValueError(f"expected prompts in {name}, got none")
     if not twice:
         return found, []
-    many = "1 prompt stands" if len(twice) == 1 else f"{len(twice)} prompts stand"
+    many = "1 prompt stands there again, and counts" if len(twice) == 1 else (
+        f"{len(twice)} prompts stand there again, and count"
+    )  # fmt: skip
     places = ", ".join(twice[:5]) + (", ..." if len(twice) > 5 else "")
-    return found, [f"{name}: {many} there again, and counts once: {places}"]
+    return found, [f"{name}: {many} once: {places}"]
 
 
 def _of_category(found: list[SetPrompt], category: str | None, name: str) -> list[SetPrompt]:
