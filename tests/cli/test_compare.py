@@ -82,6 +82,7 @@ def test_a_search_may_be_compared_with_itself(saved, place, capsys):
         (["prompts.txt", "--search", "paths", "--budget", "0 nfe"], ["above 0"]),
         (["prompts.txt", "--search", "paths", "--verifier", "brightnes"], ["did you mean brightness?"]),
         (["prompts.txt", "--search", "paths", "--set", "verifier=clip", "--verifier", "clip"], ["verifier once"]),
+        (["prompts.txt", "--search", "paths", "--set", "budget=3 images"], ["expected no budget in --set"]),
         (["prompts.txt", "--search", "paths", "--log", "wanb"], ["did you mean wandb?"]),
         (["prompts.txt", "--search", "paths", "--limit", "0"], ["limit"]),
         (["shapes-tets", "--search", "paths"], ["did you mean shapes-test?"]),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from noisewright import registry
 from noisewright.benchmark import scorers
 from noisewright.benchmark.chosen import Chosen
 from noisewright.benchmark.compared import LEVEL, Interval
@@ -181,7 +182,8 @@ def audit_spec(
         ValueError: in one line, on fewer than two who score, one twice, or fewer than two candidates.
     """
     every = [*verifiers, *judges]
-    twice = next((name for name in every if every.count(name) > 1), None)
+    names = [registry.score_name(one) for one in every]
+    twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ValueError(f"expected each verifier and judge once, got {twice} twice")
     if len(every) < 2:

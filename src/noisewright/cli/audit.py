@@ -45,9 +45,7 @@ def audit(
 
     check_device(device, None)
     settings = grids.settings_of(set, num_inference_steps=steps, device=device)
-    for name in ("verifier", "judge", "search", "budget", "model"):
-        if name in settings:
-            raise ValueError(f"expected no {name} in --set: an audit sets it, got {settings[name]}")
+    grids.check_free(settings, "verifier", "judge", "ensemble", "search", "search_args", "budget", "target", "model")
     choice = {"column": column, "category": category, "limit": limit, "sample": sample, "seed": seed or 0}
     from noisewright.benchmark import fronts
 

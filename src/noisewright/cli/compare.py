@@ -45,6 +45,7 @@ def compare(
     settings = grids.settings_of(
         set, model=model, verifier=verifier or None, judge=judge or None, num_inference_steps=steps, device=device
     )
+    grids.check_free(settings, "search", "search_args", "budget", "target")
     choice = {"column": column, "category": category, "limit": limit, "sample": sample, "seed": seed or 0}
     from noisewright.benchmark import fronts
     from noisewright.samplers.quiet import quiet

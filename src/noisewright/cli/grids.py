@@ -133,6 +133,17 @@ def settings_of(texts: Sequence[str] | None, **given: Any) -> dict[str, Any]:
     return found
 
 
+def check_free(settings: Mapping[str, Any], *names: str) -> None:
+    """Refuse fields in ``--set`` that the command itself sets.
+
+    Raises:
+        ValueError: in one line.
+    """
+    taken = next((name for name in names if name in settings), None)
+    if taken is not None:
+        raise ValueError(f"expected no {taken} in --set, which this command sets itself, got {settings[taken]}")
+
+
 # Printed
 
 
