@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import clip
+import generated
 import numpy as np
 from diffusers import AutoencoderKL
-from generated import SEEDS, Judged
+from generated import Judged
 
 from noisewright.shapes.oracle import Reading, grade_reading
 from noisewright.shapes.prompts import Group, Prompt, load_prompts, sample_prompt, sample_scene
@@ -62,12 +63,12 @@ def prompts_of(rng: np.random.Generator, count: int) -> list[Prompt]:
 
 
 def judged(work: Path, vae: AutoencoderKL, device: str) -> Judged:
-    """``SEEDS`` scenes of ``PROMPTS`` prompts, every second one's as the autoencoder returns them, kept in ``work``."""
+    """Scenes of ``PROMPTS`` prompts, as many as are generated; every second prompt's through the autoencoder."""
     path = work / f"placed-{PROMPTS}.npz"
     if not path.exists():
         rng = np.random.default_rng(SEED)
         prompts = prompts_of(rng, PROMPTS)
-        scenes = [[scene_of(rng, prompt) for _ in range(SEEDS)] for prompt in prompts]
+        scenes = [[scene_of(rng, prompt) for _ in range(generated.SEEDS)] for prompt in prompts]
         pictures = np.stack([np.stack([render(scene) for scene in row]) for row in scenes])
         some = pictures[::2].reshape(-1, *pictures.shape[2:])
         pictures[::2] = clip.reconstruct(vae, some, device, clip.MOST_NOISE).reshape(pictures[::2].shape)
