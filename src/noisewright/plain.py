@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from noisewright import registry
 from noisewright.evaluate.overview import overview_of
 from noisewright.evaluate.words import lineage_text
+from noisewright.outside.bundled import lender
 from noisewright.outside.texts import clean
 from noisewright.run.follow import Watch
 from noisewright.schemas.checked import checked
@@ -90,7 +91,7 @@ def _without_infinities(scheduler: Any, config: dict[str, Any]) -> dict[str, Any
 
 def _scheduler_on_disk(model: str) -> dict[str, Any] | None:
     """What a model's files say of its scheduler; None where they are not here."""
-    file: Any = Path(model) / "scheduler" / "scheduler_config.json"
+    file: Any = (lender(model) or Path(model)) / "scheduler" / "scheduler_config.json"
     if not file.is_file() and "/" in model:
         from huggingface_hub import try_to_load_from_cache
 
@@ -168,6 +169,7 @@ def _is_plain(value: Any) -> bool:
 def _imports(sampler: Mapping[str, Any], plain: Mapping[str, Any], request: Mapping[str, Any]) -> list[str]:
     names = [] if sampler["pipeline"] in OURS else [_class_of(sampler, request)]
     names += [name for name in (plain.get("euler"), (plain["scheduler"] or {}).get("class")) if name]
+    names += ["AutoModel"] if lender(_place(sampler, request)) else []
     lines = ["import torch", *([f"from diffusers import {', '.join(sorted(set(names)))}"] if names else [])]
     return [*lines, *(["import noisewright"] if sampler["pipeline"] in OURS else [])]
 
@@ -177,17 +179,27 @@ def _class_of(sampler: Mapping[str, Any], request: Mapping[str, Any]) -> str:
     return str(sampler["pipeline"]) if is_file else "DiffusionPipeline"
 
 
+def _place(sampler: Mapping[str, Any], request: Mapping[str, Any]) -> str:
+    """What plain diffusers loads a run's model by: a bundled one's directory, or its name as it is."""
+    name = str(request.get("model") or sampler["model"])
+    return str(registry.bundled(name) or name)
+
+
 def _pipeline(sampler: Mapping[str, Any], plain: Mapping[str, Any], request: Mapping[str, Any]) -> list[str]:
     """The lines that make the pipeline."""
-    name = str(request.get("model") or sampler["model"])
-    model = str(registry.bundled(name) or name)
+    name, model = str(request.get("model") or sampler["model"]), _place(sampler, request)
     dtype = f"torch.{sampler['dtype']}"
     if sampler["pipeline"] in OURS:
         lines = [f"pipe = noisewright.load({name!r}, device={sampler['device']!r}, dtype={sampler['dtype']!r})"]
     else:
         load = "from_single_file" if model.endswith(".safetensors") else "from_pretrained"
         more = "".join(f", {key}={request[key]!r}" for key in ("variant", "config") if request.get(key))
-        lines = [f"pipe = {_class_of(sampler, request)}.{load}({model!r}, torch_dtype={dtype}{more})"]
+        whole, lines = lender(model), []
+        if whole is not None:  # a bundled model without all its parts
+            own = sorted(one.parent for one in Path(model).glob("*/config.json"))
+            lines += [f"{one.name} = AutoModel.from_pretrained({str(one)!r}, torch_dtype={dtype})" for one in own]
+            model, more = str(whole), more + "".join(f", {one.name}={one.name}" for one in own)
+        lines.append(f"pipe = {_class_of(sampler, request)}.{load}({model!r}, torch_dtype={dtype}{more})")
         lines.append(f"pipe.to({sampler['device']!r})")
     for name in ("compile", "channels_last"):
         if sampler.get(name):

@@ -1,5 +1,6 @@
 """The diffusion model: U-Net and text encoder, trained together on cached latents."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,19 +53,35 @@ def build(tokenizer: CLIPTokenizer) -> Denoiser:
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-    unet = UNet2DConditionModel(
+    unet = unet_of((64, 128), 16)
+    return Denoiser(text, unet)
+
+
+def unet_of(
+    channels: tuple[int, int], groups: int, middle: bool = True, time_width: int | None = None
+) -> UNet2DConditionModel:  # fmt: skip
+    """An untrained U-Net on 16x16 latents, which reads the prompt at 8x8.
+
+    Args:
+        channels: at 16x16 and at 8x8.
+        groups: of the group norms.
+        middle: whether there is a block at 8x8 between the way down and the way up.
+        time_width: of the embedded timestep; by default four times the channels at 16x16.
+    """
+    return UNet2DConditionModel(
         sample_size=16,
         in_channels=4,
         out_channels=4,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        mid_block_type="UNetMidBlock2DCrossAttn" if middle else None,
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        block_out_channels=(64, 128),
+        block_out_channels=channels,
         layers_per_block=1,
         cross_attention_dim=TEXT_WIDTH,
         attention_head_dim=4,  # heads, as in Stable Diffusion 1.x configs
-        norm_num_groups=16,
+        norm_num_groups=groups,
+        time_embedding_dim=time_width,
     )
-    return Denoiser(text, unet)
 
 
 def scheduler() -> DDIMScheduler:
@@ -81,13 +98,47 @@ def scheduler() -> DDIMScheduler:
     )
 
 
-def cached_latents(work: Path, vae: AutoencoderKL, device: str) -> tuple[list[str], Tensor]:
-    """Prompts, and latents of their pictures: float16 (count, 4, 16, 16)."""
-    texts, pictures = training_set(work, PICTURES)
-    path = work / f"latents-{PICTURES}.pt"
+def cached_latents(
+    work: Path, vae: AutoencoderKL, device: str, count: int | None = None
+) -> tuple[list[str], Tensor]:  # fmt: skip
+    """Prompts, and latents of their pictures: float16 (count, 4, 16, 16); ``PICTURES`` of them by default."""
+    count = count or PICTURES
+    texts, pictures = training_set(work, count)
+    path = work / f"latents-{count}.pt"
     if not path.exists():
         save_atomically(encode(vae, pictures, device), path)
     return texts, torch.load(path, weights_only=True, mmap=True)
+
+
+def noise_loss(
+    unet: UNet2DConditionModel,
+    latents: Tensor,
+    context_of: Callable[[], Tensor],
+    device: str,
+    numbers: torch.dtype = torch.bfloat16,
+) -> tuple[Tensor, dict[str, float]]:
+    """How well a U-Net tells the noise of noisy latents, weighted by min-SNR, and figures to log.
+
+    Args:
+        unet: what is trained.
+        latents: float32 (batch, 4, 16, 16) on the CPU, to which noise is added.
+        context_of: gives the embeddings of their prompts, (batch, 24, 128) on ``device``, inside the autocast.
+        device: "cpu" or "cuda".
+        numbers: what is computed in; float32 is without autocast.
+    """
+    batch, alphas = len(latents), scheduler().alphas_cumprod
+    snr = alphas / (1 - alphas)
+    # One timestep from each of `batch` equal strata: less variance than independent draws.
+    timesteps = ((torch.randperm(batch) + torch.rand(batch)) * 1000 / batch).long().clamp(max=999)
+    noise = torch.randn(latents.shape)
+    alpha = alphas[timesteps].view(-1, 1, 1, 1)
+    noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
+    weight = (snr[timesteps].clamp(max=MIN_SNR) / snr[timesteps]).to(device)
+    with torch.autocast(device, torch.bfloat16, enabled=numbers == torch.bfloat16):
+        output = unet(noisy.to(device), timesteps.to(device), context_of()).sample
+    error = (output.float() - noise.to(device)).square().mean(dim=(1, 2, 3))
+    loss = (weight * error).mean()
+    return loss, {"loss": loss.item(), "error": error.mean().item()}
 
 
 def fit(
@@ -116,25 +167,11 @@ def fit(
     if start is None:
         model.text_encoder = layout.fit(model.text_encoder, work, PICTURES, tokenizer, device)
     model = model.requires_grad_(True).to(device)
-    alphas = scheduler().alphas_cumprod
-    snr = alphas / (1 - alphas)
 
     def loss_of(indices: np.ndarray, step: int) -> tuple[Tensor, dict[str, float]]:
-        batch = len(indices)
         latents = cached[indices].float()
-        ids = torch.where(torch.rand(batch, 1) < CAPTION_DROPOUT, empty, tokens[indices])
-        # One timestep from each of `batch` equal strata: less variance than independent draws.
-        timesteps = ((torch.randperm(batch) + torch.rand(batch)) * 1000 / batch).long().clamp(max=999)
-        noise = torch.randn(latents.shape)
-        alpha = alphas[timesteps].view(-1, 1, 1, 1)
-        noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
-        weight = (snr[timesteps].clamp(max=MIN_SNR) / snr[timesteps]).to(device)
-        with torch.autocast(device, torch.bfloat16):
-            context = model.text_encoder(ids.to(device))[0]
-            output = model.unet(noisy.to(device), timesteps.to(device), context).sample
-        error = (output.float() - noise.to(device)).square().mean(dim=(1, 2, 3))
-        loss = (weight * error).mean()
-        return loss, {"loss": loss.item(), "error": error.mean().item()}
+        ids = torch.where(torch.rand(len(indices), 1) < CAPTION_DROPOUT, empty, tokens[indices])
+        return noise_loss(model.unet, latents, lambda: model.text_encoder(ids.to(device))[0], device)
 
     usual = {"steps": steps, "rate": RATE, "checkpoint": work / "diffusion.pt", "keep_every": KEEP_EVERY}
     return train(

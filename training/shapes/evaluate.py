@@ -5,6 +5,7 @@ What the search makes of them is measured by benchmarks/success.py.
 python training/shapes/evaluate.py oracle      the oracle against the generator's truth
 python training/shapes/evaluate.py steps       success by kind of prompt and number of steps
 python training/shapes/evaluate.py negatives   the verifier on held-out hard negatives
+python training/shapes/evaluate.py seconds     what an image of --model costs beside one of noisewright/shapes
 """
 
 import argparse
@@ -25,6 +26,7 @@ from data import draw
 from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
+import noisewright
 from noisewright.shapes.oracle import Reading, grade, read
 from noisewright.shapes.prompts import KINDS, kind, load_prompts, parse
 from noisewright.shapes.scene import Scene, render
@@ -135,8 +137,8 @@ def show(title: str, rows: dict[str, dict[str, float]]) -> None:
 
 
 def load_pipe(folder: Path) -> StableDiffusionPipeline:
-    """The pipeline as anyone loads it, without a progress bar."""
-    pipe = StableDiffusionPipeline.from_pretrained(folder)
+    """The pipeline as anyone loads it, without a progress bar; of a bundled one also the parts that another one has."""
+    pipe = noisewright.load(folder, device="cpu", dtype="float32")
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -179,7 +181,31 @@ def measure_steps(work: Path, folder: Path, split: str, workers: int) -> None:
         right, _ = grades_of(candidates(work, folder, split, 1, steps, workers), prompts)
         rows[f"{steps} steps"] = by_kind(right, prompts)
     show(f"success on {split} prompts, seed 0, guidance {GUIDANCE:g}, %", rows)
-    record(work, f"steps {split}", rows)
+    of = "" if folder.name == "shapes" else f"{folder.name} "
+    record(work, f"{of}steps {split}", rows)
+
+
+def measure_seconds(work: Path, folder: Path, turns: int = 7, batch: int = 8) -> None:
+    """CPU seconds of one thread for a forward of the U-Net and for an image, beside ``noisewright/shapes`` in turns."""
+    torch.set_num_threads(1)
+    pipes = {name: load_pipe(path) for name, path in (("shapes", MODELS / "shapes"), (folder.name, folder))}
+    inputs = {"sample": torch.zeros(2 * batch, 4, 16, 16), "timestep": 500}
+    prompts, spent = load_prompts("dev")[:batch], {name: {"forward": [], "image": []} for name in pipes}
+    for _ in range(turns):
+        for name, pipe in pipes.items():
+            context = torch.zeros(2 * batch, 24, pipe.unet.config.cross_attention_dim)
+            begun = time.process_time()
+            with torch.inference_mode():
+                pipe.unet(**inputs, encoder_hidden_states=context)
+            middle = time.process_time()
+            generate(pipe, prompts, range(batch), STEPS, GUIDANCE)
+            spent[name]["forward"].append((middle - begun) / (2 * batch))
+            spent[name]["image"].append((time.process_time() - middle) / batch)
+    rows = {name: {what: float(np.median(many)) for what, many in row.items()} for name, row in spent.items()}
+    for name, row in rows.items():
+        ratios = ", ".join(f"{row[what] / rows['shapes'][what]:.2f} a {what}" for what in row)
+        print(f"{name:16} forward {1e3 * row['forward']:.2f} ms, image {row['image']:.3f} s ({ratios} of shapes)")
+    record(work, f"{folder.name} seconds", {**rows, "batch": batch, "turns": turns})
 
 
 def measure_negatives(work: Path, folder: Path, clip_folder: Path) -> None:
@@ -196,7 +222,7 @@ def measure_negatives(work: Path, folder: Path, clip_folder: Path) -> None:
 def main() -> None:
     """Reads the command line and measures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["oracle", "steps", "negatives"])
+    parser.add_argument("what", choices=["oracle", "steps", "negatives", "seconds"])
     parser.add_argument("--work", type=Path, default=Path("runs/training"))
     parser.add_argument("--model", type=Path, default=MODELS / "shapes")
     parser.add_argument("--clip", type=Path, default=MODELS / "shapes-clip")
@@ -209,6 +235,8 @@ def main() -> None:
         result = oracle_agreement(load_pipe(options.model).vae, options.count)
         print("\n".join(f"{name:18} {value:.4f}" for name, value in result.items()))
         record(options.work, "oracle", result)
+    elif options.what == "seconds":
+        measure_seconds(options.work, options.model)
     elif options.what == "steps":
         measure_steps(options.work, options.model, options.split, options.workers)
     else:

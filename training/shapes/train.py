@@ -17,6 +17,8 @@ import clip_further
 import data
 import layout
 import reading
+import small
+import small_card
 import tokenizer
 import torch
 from diffusers import AutoencoderKL
@@ -26,7 +28,7 @@ import diffusion
 from evaluate import GUIDANCE, MODELS, STEPS
 from noisewright.shapes.prompts import WORDS
 
-STAGES = ("prompts", "tokenizer", "autoencoder", "diffusion", "clip", "clip-further", "card")
+STAGES = ("prompts", "tokenizer", "autoencoder", "diffusion", "small", "clip", "clip-further", "card", "small-card")
 MANIFEST = {
     "name": "noisewright/shapes",
     "version": 1,
@@ -106,6 +108,9 @@ def main() -> None:
         write_pipeline(work, options.models, options.step)
         card.note_training(work, "layout", layout.BATCH_SIZE)
         card.note_training(work, "diffusion", diffusion.BATCH_SIZE, options.step)
+    if "small" in stages:
+        forget_places(small.write(small.fit(work, options.models, device).cpu(), options.models, MANIFEST))
+        card.note_training(work, "small", diffusion.BATCH_SIZE)
     verifier = options.models / "shapes-clip"
     if "clip" in stages:
         vae = AutoencoderKL.from_pretrained(work / "vae").to(device)
@@ -121,6 +126,8 @@ def main() -> None:
         card.note_training(work, "clip-further", clip_further.BATCH_GROUPS * clip.GROUP_SIZE)
     if "card" in stages:
         card.write(work, options.models)
+    if "small-card" in stages:
+        small_card.write(work, options.models)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
 OWNER = "noisewright"
 MODELS = Path(__file__).parents[1] / "models"
+LENDERS = {"shapes-small": "shapes"}
+"""Bundled models whose directory has some parts only, with the bundled model that has the others. It stands in the
+code: no file of a model may say where parts of it lie."""
 
 
 def bundled(name: str | Path) -> Path | None:
@@ -17,6 +21,18 @@ def bundled(name: str | Path) -> Path | None:
     owner, _, rest = str(name).partition("/")
     plain = re.fullmatch(r"\w[\w.-]*", rest) is not None  # no "..", no further folder
     return MODELS / rest if owner == OWNER and plain and (MODELS / rest).is_dir() else None
+
+
+def lender(folder: str | Path) -> Path | None:
+    """The directory of the bundled model that has the parts which a bundled model's own directory lacks.
+
+    None for all others, copies of such a directory among them.
+    """
+    with contextlib.suppress(OSError, ValueError, RuntimeError):  # no place on disk: a hub id, or anything
+        here = Path(folder).resolve()
+        if here.parent == MODELS.resolve() and here.name in LENDERS:
+            return MODELS / LENDERS[here.name]
+    return None
 
 
 def is_own(name: str | Path) -> bool:

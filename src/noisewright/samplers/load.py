@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from noisewright.outside.bundled import MODELS, OWNER
+from noisewright.outside.bundled import MODELS, OWNER, lender
 from noisewright.outside.hub import cached, is_hub_id, not_here, out_of_reach, refusal
 from noisewright.outside.messages import did_you_mean, first_line
 from noisewright.outside.reading import shown
@@ -76,10 +76,8 @@ def load_pipeline(
             raise Refused(f"expected no config beside {shown(text)!r}: it is for a single file, FILE.safetensors")
         else:
             kind, folder = _found(text, variant)
-            pipe = kind.from_pretrained(
-                str(folder), torch_dtype=numbers, variant=variant, use_safetensors=True, trust_remote_code=False,
-                local_files_only=True,
-            )  # fmt: skip
+            how = {"torch_dtype": numbers, "variant": variant, "use_safetensors": True, "local_files_only": True}
+            pipe = _from_parts(kind, folder, how) or kind.from_pretrained(str(folder), trust_remote_code=False, **how)
         pipe.register_to_config(_name_or_path=text)  # of a hub id not the place in the cache
     pipe = pipe.to(device)
     with quiet():
@@ -151,6 +149,17 @@ def _found(name: str, variant: str | None) -> tuple[Any, Path]:
         return kind, folder
     except ValueError as error:
         raise Refused(str(error)) from None
+
+
+def _from_parts(kind: Any, folder: Path, how: Mapping[str, Any]) -> Any:
+    """The pipeline of a bundled model that has some parts only, and the others of another one; of others None."""
+    whole = lender(folder)
+    if whole is None:
+        return None
+    _, components = check_index(read_json(folder / INDEX), folder.name)
+    own: dict[str, Any] = {one: part for one, part in components.items() if (folder / one).is_dir()}
+    loaded = {one: part.from_pretrained(str(folder / one), **how) for one, part in own.items()}
+    return kind.from_pretrained(str(whole), trust_remote_code=False, **how, **loaded)
 
 
 def _weights(folder: Path, components: Mapping[str, type]) -> dict[str, dict[str, list[str]]]:
