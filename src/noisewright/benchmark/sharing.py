@@ -41,6 +41,11 @@ class Task:
         """What its pipeline is loaded by."""
         return loads_of(self.cells[0].request)
 
+    @property
+    def begins(self) -> str:
+        """What tasks share that may begin with the same starting noises."""
+        return begins_of(self.cells[0].request)
+
     def without(self, made: Container[str]) -> Task | None:
         """What is left of it when cells were ``made``, by their digests; None where nothing is."""
         left = tuple(cell for cell in self.cells if cell.digest not in made)
@@ -100,6 +105,11 @@ def pool_of(request: Request) -> str | None:
 def alike(request: Request) -> str:
     """What the requests of pools that differ in prompt and seed alone share, as a key."""
     return _digest(request, (*VARIED, "search_args", "prompt", "class_label", "seed"))
+
+
+def begins_of(request: Request) -> str:
+    """What requests share that may begin with the same starting noises, as a key."""
+    return repr([loads_of(request), request.prompt, request.class_label, request.seed])
 
 
 def _digest(request: Request, without: Container[str]) -> str:

@@ -36,7 +36,7 @@ Scored = tuple[Candidate, int, int, float]
 
 @dataclass(frozen=True)
 class Run:
-    """A concluded run as its directory tells it.
+    """A concluded run as its directory tells it, with the seconds that it was spared added: as it is by itself.
 
     Attributes:
         root: the directory.
@@ -74,11 +74,23 @@ def read_run_of(benchmark: Path, name: str) -> Run:
     spec = check_shown(run, str(root / "run.json"))
     where = str(root / "journal.jsonl")
     records = [check_record(one, f"line {n} of {where}") for n, one in enumerate(read_journal(root), start=1)]
+    run, records = _by_itself(run, records)
     for record in records:
         ledger.apply(record)
     ledger.forget([key for key in ledger.unknown if key in ledger.images])
     ranking = Ranking(tuple(one["name"] for one in spec["verifiers"]), spec["ensemble"])
     return Run(root, name, run, records, ledger, ranking, spec.get("search_steps_taken", spec["search_steps"]))
+
+
+def _by_itself(run: dict[str, Any], records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A run and its lines with the time that work would have taken which was not done again (``spared``)."""
+    spared, found = 0.0, []
+    for record in records:
+        spared += record.get("spared", 0.0)
+        found.append({**record, "elapsed": round(record["elapsed"] + spared, 4)} if "elapsed" in record else record)
+    summary = run["summary"]
+    seconds = {**summary["seconds"], "total": round(summary["seconds"]["total"] + spared, 4)}
+    return {**run, "summary": {**summary, "seconds": seconds}}, found
 
 
 def head_of(cell: Cell) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from noisewright.benchmark.cells import Cell
 from noisewright.benchmark.pooled import Pool, Scorers
 from noisewright.benchmark.rows import CandidateRow, CellRow
 from noisewright.benchmark.sharing import Task, alike, budget_of, host_of, images_in, loads_of
+from noisewright.benchmark.spared import Memory
 from noisewright.benchmark.store import CELLS
 from noisewright.benchmark.telling import Run, failed, read_run_of, rows_of
 from noisewright.errors import RunMismatch
@@ -68,6 +69,7 @@ class Workshop:
         self._known: dict[str, dict[str, Any]] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
         self._warmed: dict[int, Verifier] = {}
+        self._memory = Memory()
 
     def do(self, task: Task, tell: Tell = lambda done, text: None) -> Iterator[Made]:
         """The rows of a task's cells, each as soon as it is known; a cell that fails has a row that says so.
@@ -110,6 +112,7 @@ class Workshop:
             if not self._has(request):
                 tell(0.0, "loading the model")
             plan = self.plan(request)
+            plan.executor = self._memory.executor(plan)
             tell(0.0, "")
             try:
                 self._execute(plan, self.root / name, tell)

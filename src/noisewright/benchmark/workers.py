@@ -12,8 +12,9 @@ import queue
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +26,9 @@ from noisewright.benchmark.work import Ended, Made, Workshop
 
 MOST_DEATHS = 3
 """After so many workers died in it a task is given up."""
+
+NEAR = 100
+"""How many of the tasks that stand in line are looked at for a worker."""
 
 LOOK_SECONDS = 0.2
 """Between two looks at whether an end was asked for."""
@@ -56,7 +60,7 @@ class _Hand:
         self.place = place
         self.task: Task | None = None
         self.made: set[str] = set()
-        self.loads = ""
+        self.loads = self.begins = ""
         self.ready = False
         self.connection, theirs = context.Pipe()
         given = (theirs, root, pictures, threads)
@@ -66,7 +70,7 @@ class _Hand:
         theirs.close()
 
     def give(self, task: Task) -> None:
-        self.task, self.loads, self.made = task, task.loads, set()
+        self.task, self.loads, self.begins, self.made = task, task.loads, task.begins, set()
         self.say("task", task)
 
     def say(self, *message: Any) -> None:
@@ -180,7 +184,8 @@ class Crew:
             return
         shared = [other.loads for other in self._hands if other is not hand]
         most = max(self._lines, key=lambda loads: len(self._lines[loads]) / (1 + shared.count(loads)))
-        task = self._lines[hand.loads if self._lines.get(hand.loads) else most].popleft()
+        line = self._lines[hand.loads if self._lines.get(hand.loads) else most]
+        task = taken(line, hand.begins, {other.begins for other in self._hands if other is not hand})
         self._display.begin(hand.place, task)
         hand.give(task)
 
@@ -225,6 +230,22 @@ class Crew:
             if hand.task is None:
                 hand.process.join(CLOSE_SECONDS)
             hand.close()
+
+
+def taken(line: deque[Task], last: str, others: Container[str]) -> Task:
+    """Take a worker's next task out of a line: one of the first few.
+
+    Args:
+        line: what is to be done.
+        last: how the worker's last task began: it has the images of another that begins so.
+        others: how those of the others began, which it rather leaves to them.
+    """
+    near = [task.begins for task in islice(line, NEAR)]
+    new = next((place for place, begins in enumerate(near) if begins not in others), 0)
+    place = near.index(last) if last in near else new
+    task = line[place]
+    del line[place]
+    return task
 
 
 # In a worker

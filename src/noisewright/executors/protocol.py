@@ -150,7 +150,8 @@ class Outcome:
     """What came of a job.
 
     Attributes:
-        metered: what was counted: ``nfe``, ``forwards``, ``decodes``, and ``seconds`` by phase.
+        metered: what was counted: ``nfe``, ``forwards``, ``decodes``, and ``seconds`` by phase. An executor that knew
+            images already says what making them costs, and in ``spared`` how many seconds it did not take.
         took: seconds from its start to its end.
         shrank_to: where memory ran out: the micro-batch to try instead. Nothing else is there then.
         states: what was reached, (batch, ...), with the solver's state; after ``ascend``, with the velocities.

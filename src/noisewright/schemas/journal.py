@@ -71,7 +71,7 @@ class _Speaks(_Metered):
 
 
 class Finish(_Speaks):
-    """Images of a micro-batch."""
+    """Images of a micro-batch; ``spared`` is how much longer it takes where none of them is known from another run."""
 
     verb: Literal["finish"]
     ids: Ids
@@ -82,6 +82,7 @@ class Finish(_Speaks):
     broken: NotRequired[Reasons]
     nsfw_content_detected: NotRequired[Annotated[list[bool], Field(strict=True)]]
     previews: NotRequired[Digest | None]
+    spared: NotRequired[Seconds]
     steps: Steps
 
 
