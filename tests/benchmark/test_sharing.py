@@ -217,3 +217,19 @@ def test_a_cell_whose_verifier_fails_says_so_alone(tmp_path):
     assert rows["fine"]["status"] == "done"
     assert "no idea" in rows["broken"]["error"]
     assert "no-such" in rows["none"]["error"]
+
+
+def test_rows_say_what_verifiers_and_judges_were(shared):
+    read = row_of(shared, "clip", "1")["fingerprints"]
+    assert list(read) == ["shapes-clip", "shapes-oracle", "sharpness"]
+    assert read == row_of(shared, "clip", "8")["fingerprints"]
+    assert read["shapes-clip"] == row_of(shared, "rank", "8")["fingerprints"]["shapes-clip"]
+    assert shared.warnings == ()
+
+
+def test_a_pool_that_cannot_be_planned_is_cells_that_failed(tmp_path):
+    (tmp_path / "empty").mkdir()
+    budgets = axis("budget", ("2", ["4 nfe"]), ("3", ["6 nfe"]))
+    found = run_benchmark(spec(budgets, prompts=2, model=str(tmp_path / "empty")), tmp_path / "out")
+    assert (len(found.failed), found.done, found.interrupted) == (4, (), False)
+    assert all("empty" in row["error"] for row in found.failed)

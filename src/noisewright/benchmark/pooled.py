@@ -102,7 +102,8 @@ class Pool:
         shown = tuple(dict.fromkeys((ids[0], best.id)))
         more = [text for one in scorers.judges for text in self._judge(one, shown, ledger)]
         judges = [one.name for one in scorers.judges]
-        return rows_read_off(cell, self.run, ledger, ranking, judges, [*scorers.notes, *more])
+        fingerprints = {one.name: one.fingerprint for one in (*scorers.verifiers, *scorers.judges)}
+        return rows_read_off(cell, self.run, ledger, ranking, judges, [*scorers.notes, *more], fingerprints)
 
     def _ids(self, cell: Cell) -> list[str]:
         """The images of a cell: those of the first seeds, as its own run would make them."""
