@@ -280,13 +280,14 @@ def test_another_benchmark_is_refused_by_its_first_difference(tmp_path, other, s
 
 
 @pytest.mark.slow
-def test_ten_thousand_cells_take_little_memory(tmp_path):
-    for part, said in (("fill", "10000 cells made"), ("resume", " 0 cells made"), ("read", "640000 candidates")):
-        more = ["--cells", "10000", "--candidates", "64"]
+def test_thousands_of_cells_take_little_memory(tmp_path):
+    """A fifth of what ``benchmarks/grid.py large`` measures, within a fifth of its memory and that of the libraries."""
+    for part, said in (("fill", "2000 cells made"), ("resume", " 0 cells made"), ("read", "128000 candidates")):
+        more = ["--cells", "2000", "--candidates", "64"]
         command = [sys.executable, grid.__file__, "--only", part, "--out", str(tmp_path / "out"), *more]
         printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         assert said in printed
-        assert float(re.search(r"([\d.]+) GiB", printed)[1]) < 1
+        assert float(re.search(r"([\d.]+) GiB", printed)[1]) < 0.5
 
 
 def test_a_verifier_that_changed_between_two_calls_is_said(tmp_path):
