@@ -172,14 +172,14 @@ def compare_spec(
     )  # fmt: skip
 
 
-def _sizes_in(before: Spec | None, asked: Asked) -> dict[str, Any] | None:
+def _sizes_in(before: Spec | None, fitted: Asked) -> dict[str, Any] | None:
     """The arguments that a search was fitted with before; None where there are none that it takes."""
     values = [one for axis in before.axes for one in axis.values] if before is not None else []
-    found = next((one.changes for one in values if one.label == asked.label), {})
+    found = next((one.changes for one in values if one.label == fitted.label), {})
     args = found.get("search_args")
-    if found.get("search") != asked.search or not isinstance(args, Mapping):
+    if found.get("search") != fitted.search or not isinstance(args, Mapping):
         return None
-    registry.check_arguments(asked.search, args)
+    registry.check_arguments(fitted.search, args)
     return dict(args)
 
 
