@@ -102,10 +102,10 @@ class Memory:
 class Sparing:
     """An :class:`~noisewright.executors.protocol.Executor` that has done what was done before.
 
-    Shared are images from pure noise to the end of which the lineage says all: none from a state on the way, none of
-    gradient ascent (which verifiers decide), none that a verifier looked at on the way. Of a micro-batch that is known
-    in part the rest is made as a smaller one; mates change no image but for rounding, and each file's recipe says in
-    which micro-batch it was made. What is known is given only where a micro-batch of that size was timed.
+    Shared are images from pure noise to the end of which the lineage says all: none from a state on the way, of
+    gradient ascent (verifiers decide it), or that a verifier looks at on the way. Of a micro-batch known in part the
+    rest is made as a smaller one: mates change no image but for rounding, and a file's recipe says in which it was
+    made. What is known is given only where a micro-batch of that size was timed.
 
     Args:
         executor: makes the rest.
@@ -145,8 +145,7 @@ class _Work:
         self._answers = answers
         self._job = job
         found = {place: answers.images.get(one.id) for place, one in enumerate(job.leg.particles)}
-        timed = len(job) in answers.timings
-        self._known = {place: one for place, one in found.items() if one is not None and timed}
+        self._known = {k: one for k, one in found.items() if one is not None and len(job) in answers.timings}
         self._rest = [place for place in found if place not in self._known]
         self._part = _part(job, self._rest) if self._known else job
         self._making = executor.submit(self._part)
@@ -190,8 +189,7 @@ class _Work:
 def _part(job: MakeJob, places: Sequence[int]) -> MakeJob:
     """The images of a job at some places; where there are none, the states that the others begin with."""
     if not places:
-        leg = Leg(job.leg.sources, job.leg.sources)
-        return replace(job, kind="recall", leg=leg, recipes=())
+        return replace(job, kind="recall", leg=Leg(job.leg.sources, job.leg.sources), recipes=())
     leg = Leg(tuple(job.leg.particles[k] for k in places), tuple(job.leg.sources[k] for k in places))
     recipes = tuple(_made_in(job.recipes[k], len(places), place) for place, k in enumerate(places))
     return replace(job, leg=leg, recipes=recipes)
