@@ -143,8 +143,7 @@ class Workshop:
             with quiet():
                 request = host_of(task.pool, self._images)
                 run = self._run(request, tell)
-                scorers, frames = self._scorers(request), self._frames(request)
-                return Pool(self.root, run, scorers.verifiers, lambda: self.nfe_each(request), frames, self._check)
+                return Pool(self.root, run, lambda: self.nfe_each(request), self._frames(request), self._check)
         except (Ended, KeyboardInterrupt):
             raise
         except Exception:
