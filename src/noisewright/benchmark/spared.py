@@ -29,8 +29,8 @@ from noisewright.samplers.protocol import Sampler
 MOST_BYTES = 2**28
 """How much of the pixels of one prompt and seed is kept; later images than fit are made each time."""
 
-RECENT = 5
-"""How many micro-batches of one size it is remembered of what they cost."""
+LEAST, RECENT = 2, 5
+"""Of how many micro-batches of a size it must be known, and of how many it is remembered, what they cost."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,10 @@ class _Answers:
         for place, (one, pixels) in enumerate(zip(job.leg.particles, pixels_of(made.images), strict=True)):
             if made.broken[place] is None and one.id not in self.images and self.memory.has_room(pixels.nbytes):
                 self.images[one.id] = _Image(pixels.copy(), count, place)
+
+    def is_timed(self, count: int) -> bool:
+        """Whether it is known what micro-batches of so many cost: the first one alone may have been slow."""
+        return len(self.timings.get(count, ())) >= LEAST
 
     def usual(self, count: int) -> Outcome:
         """What a whole micro-batch of so many costs: the one that took the median time."""
@@ -105,7 +109,7 @@ class Sparing:
     Shared are images from pure noise to the end of which the lineage says all: none from a state on the way, of
     gradient ascent (verifiers decide it), or that a verifier looks at on the way. Of a micro-batch known in part the
     rest is made as a smaller one: mates change no image but for rounding, and a file's recipe says in which it was
-    made. What is known is given only where a micro-batch of that size was timed.
+    made. What is known is given only where micro-batches of that size were timed.
 
     Args:
         executor: makes the rest.
@@ -134,18 +138,16 @@ def _is_told_by_lineage(job: MakeJob) -> bool:
     """Whether the lineages of a job's particles say all about its images."""
     sources = job.leg.sources
     plain = job.kind == "generate" and job.look is None and not job.estimates
-    whole = plain and all(one.index == 0 for one in sources)
-    return whole and all(one.verb != "ascend" for one in ancestry(sources))
+    return plain and all(one.index == 0 for one in sources) and all(one.verb != "ascend" for one in ancestry(sources))
 
 
 class _Work:
     """A job of images, of which some may be known."""
 
     def __init__(self, executor: Executor, answers: _Answers, job: MakeJob) -> None:
-        self._answers = answers
-        self._job = job
+        self._answers, self._job = answers, job
         found = {place: answers.images.get(one.id) for place, one in enumerate(job.leg.particles)}
-        self._known = {k: one for k, one in found.items() if one is not None and len(job) in answers.timings}
+        self._known = {k: one for k, one in found.items() if one is not None and answers.is_timed(len(job))}
         self._rest = [place for place in found if place not in self._known]
         self._part = _part(job, self._rest) if self._known else job
         self._making = executor.submit(self._part)
@@ -156,16 +158,14 @@ class _Work:
     def result(self) -> Outcome:
         try:
             made = self._making.result()
-        except Interrupted as error:
-            if not self._known:
-                raise
-            raise KeyboardInterrupt from error  # the states that it tells of are not those of the whole job
+        except Interrupted as error:  # whose states are not those of the whole job where some of it is known
+            raise (KeyboardInterrupt if self._known else error) from None
         self._answers.note(self._part, made)
         return self._joined(made) if self._known and made.shrank_to is None else made
 
     def _joined(self, made: Outcome) -> Outcome:
         """What was made and what was known, as if all had been made."""
-        began, known = time.perf_counter(), list(self._known.values())
+        began, known = time.perf_counter(), self._known.values()
         images = torch.from_numpy(np.stack([one.pixels for one in known])).permute(0, 3, 1, 2).float() / 255
         recipes = [_made_in(self._job.recipes[k], one.size, one.place) for k, one in self._known.items()]
         pngs, pixels = encoded(images, recipes)
@@ -191,8 +191,8 @@ def _part(job: MakeJob, places: Sequence[int]) -> MakeJob:
     if not places:
         return replace(job, kind="recall", leg=Leg(job.leg.sources, job.leg.sources), recipes=())
     leg = Leg(tuple(job.leg.particles[k] for k in places), tuple(job.leg.sources[k] for k in places))
-    recipes = tuple(_made_in(job.recipes[k], len(places), place) for place, k in enumerate(places))
-    return replace(job, leg=leg, recipes=recipes)
+    recipes = (_made_in(job.recipes[k], len(places), place) for place, k in enumerate(places))
+    return replace(job, leg=leg, recipes=tuple(recipes))
 
 
 def _made_in(recipe: Mapping[str, Any], size: int, place: int) -> dict[str, Any]:
