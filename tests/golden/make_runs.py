@@ -3,9 +3,9 @@
     git worktree add /tmp/old b0a40fd~1       # the last commit that wrote runs of schema 1
     python tests/golden/make_runs.py /tmp/old
 
-It is needed whenever ``shapes-clip`` has new weights, since a run goes on only with the verifier that it began with. What
-a run is asked for is read from the archive that is there; runs of other verifiers, schedules and error tables stay as
-they are. A run that is cut off (``*-cut``) ends, as by a kill, right after a line of its journal.
+It is needed whenever ``shapes-clip`` has new weights, since a run goes on only with the verifier that it began with.
+What a run is asked for is read from the archive that is there; runs of other verifiers, schedules and error tables stay
+as they are. A run that is cut off (``*-cut``) ends, as by a kill, right after a line of its journal.
 """
 
 import json

@@ -17,11 +17,11 @@ import numpy as np
 
 from noisewright import registry
 from noisewright.benchmark import scorers
+from noisewright.benchmark.audit_verdict import verdict_of
 from noisewright.benchmark.chosen import Chosen
 from noisewright.benchmark.compared import LEVEL, Interval
 from noisewright.benchmark.rows import CandidateRow
 from noisewright.benchmark.spec import Axis, SetPrompt, Spec, Value
-from noisewright.benchmark.trust import verdict_of
 from noisewright.measures.paired import holm, paired_intervals, sign_flip
 from noisewright.run.ensembles import mean_ranks
 
