@@ -213,6 +213,9 @@ WRONG_REST = [
     ("[prompts]\nset = 'shapes-test'\nsample = 1000", [(3, "expected sample of at most the 200 prompts .*, got 1000")]),
     ("[prompts]\nset = 'shapes-test'\ncategory = 'sinlge'", [(3, r"expected category .*; did you mean single\?")]),
     ("[prompts]\nset = 'shapes-test'\nlimits = 4", [(3, r"unknown key of \[prompts\] 'limits': .*")]),
+    ("[base]\nmodel = 'noisewright/shapse'\nverifier = ['none.py:f']\n[prompts]\ntexts = ['a']",
+     [(2, "unknown model 'noisewright/shapse': .*did you mean noisewright/shapes.*"),
+      (3, "expected a verifier as FILE.py:NAME, got 'none.py:f', whose file is not there")]),
     (LEAST.replace("noisewright/shapes", "m")
      + "[bundled]\nmodel = 'gpt'\nnames = { clip = 3 }\ndrop = ['dtype']\nbase = 4\nnam = 2",
      [(7, "expected a bundled model .*, got 'gpt'"), (8, "expected a verifier's name for 'clip', got 3"),

@@ -62,8 +62,8 @@ class Comparison:
         """What ``noisewright compare --json`` prints, but for NaN, which JSON has not."""
         from dataclasses import asdict
 
-        pairs = [asdict(one) for one in self.pairs]
-        return {**self.concluded.to_json(), "verdicts": list(self.verdicts), "pairs": pairs}
+        between = [asdict(one) for one in self.pairs]
+        return {**self.concluded.to_json(), "verdicts": list(self.verdicts), "between": between}
 
 
 def benchmark(
