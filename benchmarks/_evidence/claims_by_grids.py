@@ -239,6 +239,8 @@ def equal_seconds(held: Held) -> tuple[list[str], list[Check]]:
         blocks.append(f"{budget}, {_prompts(known, budget)} prompts:\n\n{table(head, [line for _, line in lines])}")
         surely = [(lead.mean, name) for name, (lead, p) in leads.items() if lead.mean > 0 and p < LEVEL]
         best.append([budget, max(surely)[1] if surely else BASE])
+        if not leads:
+            raise Lacking(f"another search than random at {budget}")
         name, (lead, _) = max(leads.items(), key=lambda one: one[1][0].mean)
         text = f"{budget}: the best other search, {name}, does not lead by 5 points or more"
         checks.append(replace(lead, text=text))

@@ -107,7 +107,7 @@ def vrg_changes(held: Held) -> tuple[list[str], list[Check]]:
                 raise Lacking(f"the FID's change by {name} on the same noises ({about})")
             change = [float(one.of(column)[0]) for column in ("change", "change low", "change high")]
             text = f"{about}: the FID of {name} is below that of its start"
-            checks.append(stated(text, *change, 5000, below=0.0, digits=3))
+            checks.append(stated(text, *change, int(one.of("images")[0]), below=0.0, digits=3))
     return [], checks
 
 
@@ -142,7 +142,7 @@ def claim_8(held: Held) -> Section:
 
 
 def correlation(one: np.ndarray, other: np.ndarray, groups: np.ndarray) -> tuple[float, float, float]:
-    """Pearson's r within groups, with an interval that resamples rows within each group.
+    """Pearson's r within groups, with an interval that resamples slots, whichever their group.
 
     Args:
         one, other: (slots, candidates).

@@ -113,7 +113,7 @@ def gathered(plan: PoolPlan, root: Path) -> Pool:
     parts = []
     for first in sorted(by_first):
         known = {block.prompt.number: block for block in by_first[first]}
-        if set(known) < set(numbers):
+        if not set(numbers) <= set(known):
             break
         parts.append(np.stack([_scores(known[number], root) for number in numbers]))
     return Pool(columns_of(plan), np.array(numbers), np.concatenate(parts, 1), _about(plan))

@@ -84,7 +84,8 @@ def fids(text: str) -> Sequence[Point]:
             if name.endswith(", vrg") and start is not None and (base := rows.value(start)) is not None:
                 low, high = rows.change(schedule, start)
                 if np.isfinite(low):
-                    numbers |= {"change": row["value"] - base["value"], "change low": low, "change high": high}
+                    change = row["value"] - base["value"]
+                    numbers |= {"change": change, "change low": low, "change high": high, "images": given.count}
             about = f"{given.fid_solver}, {steps} steps, guidance {given.guidance:g}, {given.count} images"
             labels = {"model": given.model, "sampling": about, "schedule": name, "features": network}
             points.append(Point(labels, {key: np.array([value]) for key, value in numbers.items()}))

@@ -1,8 +1,13 @@
 """What the commands do, from Python."""
 
+import errno
+
 import pytest
 
 import noisewright as nw
+from benchmark.made import made_results
+from noisewright.benchmark import concluded as conclusion
+from noisewright.benchmark.spec import Axis, SetPrompt, Spec, Value
 from noisewright.benchmark.votes import Vote
 
 SETTINGS = {"num_inference_steps": 1, "no_check": True}
@@ -57,3 +62,16 @@ def test_an_audit(model, tmp_path):
 def test_wrong_use(given, says):
     with pytest.raises(ValueError, match=says):
         nw.benchmark(**given)
+
+
+def test_a_report_that_cannot_be_written_names_its_directory(tmp_path, monkeypatch):
+    searches = Axis("search", tuple(Value(name, {"search": name}) for name in ("random", "paths")))
+    base = {"model": "noisewright/shapes", "verifier": ["clip"]}
+    results = made_results(tmp_path, Spec("grid", "A grid", base, (searches,), (SetPrompt("a red circle", 1),)))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(conclusion, "write_report", full)
+    with pytest.raises(RuntimeError, match=f"could not write to {results.root}: No space left .*--report"):
+        conclusion.concluded(results)

@@ -83,6 +83,16 @@ def test_a_large_ratio_has_a_logarithmic_axis_where_it_may():
     assert not scale_of([10, 20], log=True).log
 
 
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("values", [(1.0, 1e300), (-1e308, 1e308), (5e-324, 1.0), (0.0, 5e-324), (1e308, 1.7e308)])
+def test_no_number_is_too_large_or_too_small_for_an_axis(values, log):
+    scale = scale_of(values, log=log)
+    assert all(0 <= scale.share(value) <= 1 for value in values)
+    assert all(map(math.isfinite, (scale.low, scale.high, *scale.ticks)))
+    assert max(map(len, tick_texts(scale)), default=0) < 20
+
+
+
 def test_an_axis_of_what_is_never_negative_begins_at_0():
     assert scale_of([1, 100]).low == 0
     assert scale_of([0.9, 0.95]).low > 0.89

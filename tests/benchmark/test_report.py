@@ -15,6 +15,8 @@ from noisewright.benchmark.report import write_report
 from noisewright.benchmark.report.blocks import Entry, Said, Table, html_of, markdown_of, marked_down
 from noisewright.benchmark.report.words import amiss, facts, first_words
 from noisewright.benchmark.spec import Axis, SetPrompt, Value
+from noisewright.benchmark.spec_files import read_spec
+from noisewright.benchmark.store import Results
 
 CELLS = 10_000
 MOST_BYTES = 4_000_000
@@ -263,3 +265,17 @@ def test_ten_thousand_cells_have_a_bounded_report(tmp_path):
     assert "more of these are left out here" in said
     assert "16 more categories are left out here" in said
     assert json.dumps(len(results.rows)) in said
+
+
+def test_the_command_is_that_of_a_built_in_spec_as_it_is(tmp_path):
+    quick = read_spec("quick")
+    mine = replace(quick, name="mine")
+    named = {"quick": (quick, "    noisewright benchmark quick --out DIR\n"),
+             "fewer": (replace(quick, prompts=quick.prompts[:1]), "every prompt spelled out"),
+             "mine": (mine, "every prompt spelled out")}  # fmt: skip
+    for name, (spec, says) in named.items():
+        (tmp_path / name).mkdir()
+        results = Results(tmp_path / name, spec, ())
+        text = write_report(results, compared(results), results.root)[1].read_text()
+        assert says in text.partition("## To make it again")[2]
+        assert name == "quick" or "noisewright benchmark mine" not in text

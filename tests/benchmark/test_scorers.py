@@ -48,11 +48,8 @@ def test_a_pick_is_worth_its_mean_over_all_subsets(scores, count):
     found = scorers.judged(scores, [scores[:, :, 0]], count)[:, 0]
     for prompt in range(PROMPTS):
         rows = scores[prompt][np.isfinite(scores[prompt]).all(1)]
-        if len(rows) < count:
-            assert np.isnan(found[prompt]).all()
-            continue
         worth = []
-        for some in itertools.combinations(range(len(rows)), count):
+        for some in itertools.combinations(range(len(rows)), min(count, len(rows))):
             best = max(rows[k, 0] for k in some)
             worth.append(np.mean([rows[k] for k in some if rows[k, 0] == best], axis=0))
         assert found[prompt] == pytest.approx(np.mean(worth, axis=0))
@@ -122,3 +119,11 @@ def test_nobody_else_says_nothing():
     found = scorers.stability(np.random.default_rng(5).normal(size=(3, 4, 1)), [0], np.array([[np.nan]]))
     assert math.isnan(found.same_best)
     assert math.isnan(found.order)
+
+
+def test_a_candidate_without_a_number_of_a_judge_is_not_picked(scores):
+    scores[0, 2] = np.nan
+    scores[0, 2, 0] = 1e6  # what the picker likes best
+    found = scorers.judged(scores, [scores[:, :, 0]], 2)[0, 0]
+    rest = np.delete(scores[0], 2, axis=0)
+    assert found == pytest.approx(scorers.judged(rest[None], [rest[None, :, 0]], 2)[0, 0])

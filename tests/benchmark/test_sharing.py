@@ -8,10 +8,13 @@ import noisewright as nw
 from grids import BUDGETS, axis, spec
 from noisewright.benchmark.cells import cells_of
 from noisewright.benchmark.drive import run_benchmark
+from noisewright.benchmark.pooled import Pool, Scorers
 from noisewright.benchmark.sharing import alike, checked_cells, host_of, images_in, pool_of, tasks_of
 from noisewright.benchmark.spec import Axis, Value
+from noisewright.benchmark.telling import read_run_of
 from noisewright.request import Request
 from noisewright.run.budget import parse_budget
+from noisewright.verifiers.pixels import Sharpness
 
 SOME_NAN = """
 import math
@@ -217,3 +220,37 @@ def test_a_cell_whose_verifier_fails_says_so_alone(tmp_path):
     assert rows["fine"]["status"] == "done"
     assert "no idea" in rows["broken"]["error"]
     assert "no-such" in rows["none"]["error"]
+
+
+def test_rows_say_what_verifiers_and_judges_were(shared):
+    read = row_of(shared, "clip", "1")["fingerprints"]
+    assert list(read) == ["shapes-clip", "shapes-oracle", "sharpness"]
+    assert read == row_of(shared, "clip", "8")["fingerprints"]
+    assert read["shapes-clip"] == row_of(shared, "rank", "8")["fingerprints"]["shapes-clip"]
+    assert shared.warnings == ()
+
+
+def test_a_pool_that_cannot_be_planned_is_cells_that_failed(tmp_path):
+    (tmp_path / "empty").mkdir()
+    budgets = axis("budget", ("2", ["4 nfe"]), ("3", ["6 nfe"]))
+    found = run_benchmark(spec(budgets, prompts=2, model=str(tmp_path / "empty")), tmp_path / "out")
+    assert (len(found.failed), found.done, found.interrupted) == (4, (), False)
+    assert all("empty" in row["error"] for row in found.failed)
+
+
+def test_scores_of_other_weights_are_not_taken_for_those_of_the_verifier_of_now(shared):
+    row = row_of(shared, "sharpness", "3")
+    cell = next(one for one in cells_of(shared.spec) if one.digest == row["cell"])
+    pool = Pool(shared.root, read_run_of(shared.root, row["run"]), lambda: 2, 1, lambda: None)
+    before, _ = pool.tell(cell, Scorers([Sharpness()], []))
+    assert before["best"] == row["best"]
+
+    class Trained(Sharpness):
+        fingerprint = "sharpness, trained further"
+
+        def __call__(self, images, prompt):
+            return [-score for score in super().__call__(images, prompt)]
+
+    after, _ = pool.tell(cell, Scorers([Trained()], []))
+    assert after["fingerprints"] == {"sharpness": Trained.fingerprint}
+    assert after["baseline"]["scores"]["sharpness"] == pytest.approx(-row["baseline"]["scores"]["sharpness"], rel=1e-4)

@@ -101,9 +101,10 @@ def test_seconds_are_those_of_a_run_by_itself(tmp_path, calls):
 def test_two_budgets_begin_alike_and_a_part_of_a_micro_batch_is_made(tmp_path, calls, monkeypatch):
     budgets = axis("budget", ("4", ["4 images"]), ("7", ["7 images"]))
     searches = axis("search", ("refine", "refine"))
-    grid = spec(searches, budgets, prompts=2, batch_size=6, search_args={"population": 6, "elites": 2})
+    grid = spec(searches, budgets, prompts=3, batch_size=6, search_args={"population": 6, "elites": 2})
     results, asked = made(grid, tmp_path / "out", calls)
-    small, large = results.rows[2:]  # of the second prompt, when micro-batches of six were timed
+    small, large = results.rows[4:]  # of the third prompt, when two micro-batches of six were timed
+    assert [asked[row["cell"]] == row["forwards"] for row in results.rows] == [True, True, True, False, True, False]
     assert asked[small["cell"]] == small["forwards"]
     assert asked[large["cell"]] == large["forwards"] * 3 // 7
     sizes = {read_recipe(one)[1]["micro_batch"]["size"] for one in (results.root / large["run"] / "images").iterdir()}

@@ -148,3 +148,9 @@ def test_any_text_is_an_axis_or_wrong_in_clean_lines(text):
         return
     assert axis.values
     assert all(one.label.isprintable() and one.changes for one in axis.values)
+
+
+@pytest.mark.parametrize("seeds", [0, 10_001])
+def test_seeds_have_the_bounds_that_a_spec_has(seeds):
+    with pytest.raises(SpecError, match=r"expected seeds in \[1, 10000\], got"):
+        grid_spec({"--x": "steps=2,3"}, {"model": "noisewright/shapes"}, PROMPTS, seeds=seeds)

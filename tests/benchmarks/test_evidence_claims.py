@@ -168,7 +168,7 @@ def vrg(change, fid):
         for solver in ("ddim", "deis-2") for steps in (5, 10) for start in ("logsnr", "quadratic", "uniform")
     ]  # fmt: skip
     known = {"fid": [8.0], "low": [7.5], "high": [8.5]}
-    more = {"change": [fid], "change low": [fid - 0.2], "change high": [fid + 0.2]}
+    more = {"images": [5000], "change": [fid], "change low": [fid - 0.2], "change high": [fid + 0.2]}
     about = {"model": "shapes", "sampling": "ddim, 5 steps", "features": "a network"}
     start, after = ({**about, "schedule": name} for name in ("uniform", "uniform, vrg"))
     fids = (point(start, **known), point(after, **known, **more))

@@ -27,7 +27,7 @@ def test_searches_are_compared_at_one_budget(saved, place, capsys):
     assert [one["label"] for one in found["points"]] == ["random", "zero-order", "paths"]
     for one in found["points"]:
         assert BUDGET / 2 < one["costs"]["nfe"]["best"]["mean"] <= BUDGET
-    pairs = [(one["one"], one["other"], one["score"]) for one in found["pairs"]]
+    pairs = [(one["one"], one["other"], one["score"]) for one in found["between"]]
     named = [("zero-order", "random"), ("paths", "random"), ("paths", "zero-order")]
     assert pairs == [(*pair, score) for score in ("sharpness", "brightness") for pair in named]
     assert len(found["verdicts"]) >= 3

@@ -5,7 +5,6 @@ middle (``*-cut``, as after a kill), with what the whole runs had made (``expect
 """
 
 import json
-import shutil
 import tarfile
 from pathlib import Path
 
@@ -14,8 +13,6 @@ import pytest
 
 from noisewright import cli
 from noisewright.images.metadata import read_image
-from noisewright.outside import bundled
-from noisewright.registry import models as registry_models
 from noisewright.replay import replay
 from noisewright.run.reading import read_journal, read_run
 
@@ -27,17 +24,7 @@ CLOSE = 2
 
 
 @pytest.fixture
-def old(tmp_path, monkeypatch):
-    """The runs, and the bundled models as they were then: ``shapes-clip`` has been trained further since."""
-    models = tmp_path / "models"
-    models.mkdir()
-    for folder in bundled.MODELS.iterdir():
-        if folder.is_dir() and folder.name != "shapes-clip":
-            (models / folder.name).symlink_to(folder)
-    shutil.copytree(bundled.MODELS / "shapes-clip", models / "shapes-clip")
-    shutil.copyfile(ARCHIVE.with_name("shapes-clip-1.safetensors"), models / "shapes-clip" / "model.safetensors")
-    monkeypatch.setattr(bundled, "MODELS", models)
-    monkeypatch.setattr(registry_models, "MODELS", models)
+def old(tmp_path):
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(tmp_path, filter="data")
     return tmp_path

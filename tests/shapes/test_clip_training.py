@@ -1,8 +1,6 @@
 """What the trainings of the verifier in ``training/shapes`` compute, on small cases done by hand."""
 
-import importlib
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,19 +17,6 @@ from noisewright.shapes.scene import COLOURS, SHAPES
 FOLDER = Path(__file__).parents[2] / "training" / "shapes"
 MODELS = Path(next(iter(noisewright.models.__path__)))
 SUM = 1e-5  # float32 sums of a few numbers
-
-
-@pytest.fixture(scope="module")
-def training():
-    """Modules of training/shapes, some of whose names others have too."""
-    names = [path.stem for path in FOLDER.glob("*.py")]
-    held = {name: sys.modules.pop(name) for name in names if name in sys.modules}
-    sys.path.insert(0, str(FOLDER))
-    yield importlib.import_module
-    sys.path.remove(str(FOLDER))
-    for name in names:
-        sys.modules.pop(name, None)
-    sys.modules.update(held)
 
 
 @pytest.fixture(scope="module")

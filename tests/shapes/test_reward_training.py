@@ -1,7 +1,6 @@
 """What ``training/shapes/reward.py`` and ``aesthetic.py`` compute, on small cases done by hand."""
 
 import importlib
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +9,6 @@ import torch
 
 FOLDER = Path(__file__).parents[2] / "training" / "shapes"
 SUM = 1e-5  # float32 sums of a few numbers
-
-
-@pytest.fixture(scope="module")
-def training():
-    """Modules of training/shapes, some of whose names others have too."""
-    names = [path.stem for path in FOLDER.glob("*.py")]
-    held = {name: sys.modules.pop(name) for name in names if name in sys.modules}
-    sys.path.insert(0, str(FOLDER))
-    yield importlib.import_module
-    sys.path.remove(str(FOLDER))
-    for name in names:
-        sys.modules.pop(name, None)
-    sys.modules.update(held)
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,6 @@
 """What ``training/shapes/small.py`` trains and writes."""
 
-import importlib
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,19 +13,6 @@ import noisewright.models
 FOLDER = Path(__file__).parents[2] / "training" / "shapes"
 MODELS = Path(next(iter(noisewright.models.__path__)))
 HALF = 1e-3  # float16 holds embeddings of a few units to this
-
-
-@pytest.fixture(scope="module")
-def training():
-    """Modules of training/shapes, some of whose names others have too."""
-    names = [path.stem for path in FOLDER.glob("*.py")]
-    held = {name: sys.modules.pop(name) for name in names if name in sys.modules}
-    sys.path.insert(0, str(FOLDER))
-    yield importlib.import_module
-    sys.path.remove(str(FOLDER))
-    for name in names:
-        sys.modules.pop(name, None)
-    sys.modules.update(held)
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ import numpy as np
 
 from noisewright import registry
 from noisewright.benchmark import scorers
+from noisewright.benchmark.audit_verdict import verdict_of
 from noisewright.benchmark.chosen import Chosen
 from noisewright.benchmark.compared import LEVEL, Interval
 from noisewright.benchmark.rows import CandidateRow
 from noisewright.benchmark.spec import Axis, SetPrompt, Spec, Value
-from noisewright.benchmark.trust import verdict_of
 from noisewright.measures.paired import holm, paired_intervals, sign_flip
 from noisewright.run.ensembles import mean_ranks
 
@@ -351,11 +351,7 @@ def _against(held: Candidates, verifiers: int) -> list[Against]:
     """Each two verifiers by those who are neither; none where nobody is."""
     names, scores = held.names, held.scores
     _, spread = scorers.spreads(scores)
-    counts = np.isfinite(scores).all(2).sum(1)
-    worth = np.full((len(scores), verifiers, len(names)), np.nan)
-    for count in np.unique(counts[counts > 0]):  # of a prompt all that it has
-        rows = counts == count
-        worth[rows] = scorers.judged(scores[rows], [scores[rows, :, k] for k in range(verifiers)], int(count))
+    worth = scorers.judged(scores, [scores[:, :, k] for k in range(verifiers)], scores.shape[1])
     apart = scorers.in_deviations(worth - scorers.spreads(scores)[0][:, None], spread)
     pairs = [(i, j) for i, j in combinations(range(verifiers), 2) if _others(len(names), verifiers, i, j)]
     if not pairs:

@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from noisewright import registry
 from noisewright.benchmark.cells import OWN
 from noisewright.benchmark.problems import Problems
 from noisewright.benchmark.spec import Axis, Value
+from noisewright.outside.bundled import is_own
 from noisewright.outside.messages import first_line, short, unknown
 from noisewright.request import OPTIONS, Request, check_names
 from noisewright.schemas.checked import PLAIN, checked
+from noisewright.schemas.reading import is_file
 
 MOST_AXES = 20
 MOST_VALUES = 10_000
@@ -76,7 +79,14 @@ def refused(name: str, value: Any) -> str:
     """Why a request does not take a value; "" where it does."""
     try:
         checked(PLAIN, value, name)
-        check_names(Request(prompt="any", **{name: value}))
+        request = Request(prompt="any", **{name: value})
+        check_names(request)
+        if request.model is not None and is_own(request.model):  # of others that is known where they are loaded
+            registry.find_model(request.model)
+        for one in (*(request.verifier or ()), *(request.judge or ())):
+            found = registry.from_file(one) if isinstance(one, str) else None
+            if found is not None and not is_file(found.file):
+                return f"expected a {name} as FILE.py:NAME, got {short(one)}, whose file is not there"
     except (ValueError, TypeError) as error:
         return first_line(error)
     return ""

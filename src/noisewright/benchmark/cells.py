@@ -12,7 +12,7 @@ from noisewright.benchmark.spec import SetPrompt, Spec
 from noisewright.outside.messages import short
 from noisewright.request import Request
 
-MOST_CELLS = 1_000_000
+MOST_CELLS, MOST_SEEDS = 1_000_000, 10_000
 OWN = ("prompt", "seed", "given_pipeline")
 """Fields that no base and no axis sets: prompts and seeds have places of their own."""
 

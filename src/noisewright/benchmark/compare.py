@@ -145,7 +145,8 @@ def compare_spec(
         prompt_set: what the prompts were read from.
         seeds: of each prompt.
         seed: the first.
-        before: the same comparison as it was begun, whose sizes stay as they were fitted then.
+        before: the same comparison as it was begun, whose sizes stay as they were fitted then. It was read from a
+            directory, so nothing but the arguments of searches is taken from it.
 
     Raises:
         ValueError, TypeError: in one line.
@@ -158,18 +159,28 @@ def compare_spec(
 
     nfe = worth(planned(PLAIN), limits)
     own = {**base, "budget": [str(limits) if limits.seconds is not None else f"{nfe} nfe"]}
-    held = {one.label: one.changes for axis in before.axes for one in axis.values} if before is not None else {}
     values = []
     for one in searches:
-        changes = held.get(one.label)
-        if changes is None:
-            changes = {"search": one.search, "search_args": fitted(planned(one.search), nfe, one.args)}
-        values.append(Value(one.label, changes))
+        args = _sizes_in(before, one)
+        if args is None:
+            args = fitted(planned(one.search), nfe, one.args)
+        values.append(Value(one.label, {"search": one.search, "search_args": args}))
     labels = ", ".join(one.label for one in searches)
     return Spec(
         "compare", f"{labels} at {budget_words(limits)}", own, (Axis(AXIS, tuple(values)),), tuple(prompts), prompt_set,
         seeds=seeds, seed=seed, reference={AXIS: PLAIN}, notes=(_note(limits, nfe, values),),
     )  # fmt: skip
+
+
+def _sizes_in(before: Spec | None, fitted: Asked) -> dict[str, Any] | None:
+    """The arguments that a search was fitted with before; None where there are none that it takes."""
+    values = [one for axis in before.axes for one in axis.values] if before is not None else []
+    found = next((one.changes for one in values if one.label == fitted.label), {})
+    args = found.get("search_args")
+    if found.get("search") != fitted.search or not isinstance(args, Mapping):
+        return None
+    registry.check_arguments(fitted.search, args)
+    return dict(args)
 
 
 def budget_words(limits: Budget) -> str:
@@ -210,7 +221,10 @@ def compared_in_pairs(results: Results, found: Compared) -> list[Between]:
 
 def equal_cost(results: Results, cost: str) -> list[str]:
     """A sentence for each search whose cost is surely another than that of plain best of N."""
-    labels = [value.label for value in results.spec.axes[0].values][1:]
+    there = {row["coordinates"].get(AXIS) for row in results.done}  # of one that always failed nothing can be said
+    labels = [value.label for value in results.spec.axes[0].values[1:] if value.label in there]
+    if PLAIN not in there or not labels:
+        return []
     both = differences(results, [({AXIS: one}, {AXIS: PLAIN}) for one in labels], cost)
     return [sentence(one, label, PLAIN, COSTS[cost] if cost == "nfe" else cost, unit=COSTS[cost])
             for label, one in zip(labels, both, strict=True) if one.stands]  # fmt: skip

@@ -91,10 +91,14 @@ def concluded(results: Results, *, logs: Sequence[str] = ()) -> Concluded:
 
     Raises:
         ValueError: in one line, on a logger that is unknown or not installed.
-        OSError: where the directory cannot be written.
+        RuntimeError: in one line, where the directory cannot be written.
     """
     found = compared(results)
-    tables = write_tables(results)
-    files = [*tables.files, *write_report(results, found, results.root)]
+    try:
+        tables = write_tables(results)
+        files = [*tables.files, *write_report(results, found, results.root)]
+    except OSError as error:
+        said = f"could not write to {results.root}: {error.strerror or error}; no row is lost"
+        raise RuntimeError(f"{said}: noisewright benchmark --report {results.root} writes what is missing") from error
     failed = log_results(results, found, logs) if logs else ()
     return Concluded(results, found, tuple(files), (*tables.notes, *failed))

@@ -6,6 +6,7 @@ import atexit
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -26,6 +27,7 @@ from noisewright.benchmark.store import Results, is_benchmark, read_benchmark
 from noisewright.benchmark.tables import write_tables
 from noisewright.benchmark.typed_axes import grid_spec
 from noisewright.benchmark.votes import Vote, read_votes
+from noisewright.errors import VerifierFailed
 from noisewright.evaluate.scoring import score_files
 from noisewright.outside.files import check_directory
 from noisewright.planning import load_requested
@@ -60,8 +62,8 @@ class Comparison:
         """What ``noisewright compare --json`` prints, but for NaN, which JSON has not."""
         from dataclasses import asdict
 
-        pairs = [asdict(one) for one in self.pairs]
-        return {**self.concluded.to_json(), "verdicts": list(self.verdicts), "pairs": pairs}
+        between = [asdict(one) for one in self.pairs]
+        return {**self.concluded.to_json(), "verdicts": list(self.verdicts), "between": between}
 
 
 def benchmark(
@@ -329,7 +331,10 @@ def _scored_elsewhere(names: Sequence[str], device: str | None, show: Show | Non
     def scores(path: Path, prompt: str) -> Scores:
         if show is not None:
             show(1.0, None, f"scoring {path.name}")
-        found, _ = score_files([path], prompt, made())
-        return dict(found[0]["scores"]) if found else {}
+        found: dict[str, Any] = {}
+        for one in made():
+            with suppress(VerifierFailed, ValueError):  # it can say nothing of that prompt; others can
+                found.update(score_files([path], prompt, [one])[0][0]["scores"])
+        return found
 
     return scores

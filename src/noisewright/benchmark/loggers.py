@@ -21,6 +21,7 @@ import numpy as np
 from noisewright.benchmark.compared import COSTS, Compared, Point
 from noisewright.benchmark.store import Results
 from noisewright.benchmark.verdicts import verdicts, warnings_of
+from noisewright.images.metadata import public
 from noisewright.images.reading import read_image
 from noisewright.outside.inside import inside
 from noisewright.outside.messages import unknown
@@ -155,7 +156,7 @@ def _config(results: Results, compared: Compared) -> dict[str, Any]:
         "seeds": spec.seeds, "axes": {name: list(labels) for name, labels in compared.axes.items()},
         "reference": dict(spec.reference), "across": spec.across, "cells": compared.cells, "done": compared.done,
         "failed": compared.failed, "verdicts": list(verdicts(compared)), "warnings": list(warnings_of(compared)),
-        "base": {name: str(value) for name, value in spec.base.items()},
+        "base": {name: str(value) for name, value in public({"sampler": dict(spec.base)})["sampler"].items()},
     }  # fmt: skip
 
 

@@ -8,9 +8,7 @@ from typing import Any
 from noisewright.benchmark.axes import FIELDS
 from noisewright.benchmark.cells import MOST_CELLS, count_cells
 from noisewright.benchmark.spec import Axis, SetPrompt, Spec, Value
-from noisewright.outside.messages import cut, short, unknown
-from noisewright.registry import trust
-from noisewright.request import NONE
+from noisewright.outside.messages import unknown
 from noisewright.schemas.specs import check_spec
 
 
@@ -36,7 +34,7 @@ def spec_to_json(spec: Spec) -> dict[str, Any]:
 
 
 def spec_from_json(value: Mapping[str, Any], where: str = "a spec") -> Spec:
-    """The spec that :func:`spec_to_json` gave. It may be shown; :func:`check_trusted` says whether it may be run.
+    """The spec that :func:`spec_to_json` gave, to be shown and compared with one that was typed; it is not run itself.
 
     Args:
         value: what was read.
@@ -59,43 +57,3 @@ def spec_from_json(value: Mapping[str, Any], where: str = "a spec") -> Spec:
     if (cells := count_cells(spec)) > MOST_CELLS:
         raise ValueError(f"expected a grid of at most {MOST_CELLS} cells in {where}, got {cells}")
     return spec
-
-
-def check_trusted(spec: Spec, where: str) -> None:
-    """Refuse to run a spec that was read from a benchmark's directory, where it names what only a person may.
-
-    It may name searches, solvers, schedules and verifiers of the registry, models of the package, directories and what
-    the hub's cache has, and files to read that hold data (:mod:`noisewright.registry.trust`).
-
-    Args:
-        spec: as it was read.
-        where: what it was read from, for the message.
-
-    Raises:
-        ValueError: in one line, naming the first such thing.
-    """
-    for fields in (spec.base, *(one.changes for axis in spec.axes for one in axis.values)):
-        if fields.get("score_cache") is not None:
-            raise ValueError(_asking(where, f"names the directory {_shown(fields['score_cache'])} to write scores to"))
-        for key in ("verifier", "judge"):
-            given = fields.get(key) or []
-            for name in [] if given in (NONE, NONE[0]) else given if isinstance(given, list) else [given]:
-                _check(where, key, name, lambda one: trust.check_verifier(one, local=True))
-        for key in ("model", "config"):
-            if fields.get(key) is not None:
-                _check(where, key, fields[key], trust.check_model)
-
-
-def _check(where: str, key: str, name: Any, check: Any) -> None:
-    try:
-        check(name)
-    except trust.Untrusted as error:
-        raise ValueError(_asking(where, f"names the {key} {_shown(name)}, {error}")) from None
-
-
-def _asking(where: str, what: str) -> str:
-    return f"{where} {what}: give the spec itself, if you trust who made it"
-
-
-def _shown(value: Any) -> str:
-    return cut(value, 120) if isinstance(value, str) and value.isprintable() else short(value, 120)

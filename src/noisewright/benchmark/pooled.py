@@ -62,7 +62,6 @@ class Pool:
     Attributes:
         benchmark: the directory.
         run: of the images.
-        own: the names of the run's verifiers as its request has them, and what these are.
         nfe_each: what an image costs.
         frames: how many frames of a video stand side by side in each image.
         check: raises where an end was asked for.
@@ -70,7 +69,6 @@ class Pool:
 
     benchmark: Path
     run: Run
-    own: Sequence[Verifier]
     nfe_each: Callable[[], int]
     frames: int
     check: Callable[[], None]
@@ -81,6 +79,11 @@ class Pool:
         strange = {record["verb"] for record in self.run.records} - set(READABLE)
         if strange or self.run.ledger.unknown:
             raise NotShared(f"the journal of {self.run.name} holds more than images of fresh noises")
+
+    @property
+    def own(self) -> list[tuple[str, str]]:
+        """The run's verifiers as they were when it was made: those of now may have other weights."""
+        return [(one["name"], one["fingerprint"]) for one in self.run.run["spec"]["verifiers"]]
 
     def tell(self, cell: Cell, scorers: Scorers) -> tuple[CellRow, list[CandidateRow]]:
         """The rows of a cell.
@@ -94,7 +97,7 @@ class Pool:
             tuple(one.name for one in scorers.verifiers),
             read_ensemble(cell.request.ensemble, [one.name for one in scorers.verifiers]),
         )
-        same = [_key(one) for one in scorers.verifiers] == [_key(one) for one in self.own]
+        same = [_key(one) for one in scorers.verifiers] == self.own
         opinions = None if same else {one.name: self._opinion(one, ids) for one in scorers.verifiers}
         ledger = shorter(self.run.records, ids, opinions)
         _check_numbers(ledger)
@@ -102,7 +105,8 @@ class Pool:
         shown = tuple(dict.fromkeys((ids[0], best.id)))
         more = [text for one in scorers.judges for text in self._judge(one, shown, ledger)]
         judges = [one.name for one in scorers.judges]
-        return rows_read_off(cell, self.run, ledger, ranking, judges, [*scorers.notes, *more])
+        fingerprints = {one.name: one.fingerprint for one in (*scorers.verifiers, *scorers.judges)}
+        return rows_read_off(cell, self.run, ledger, ranking, judges, [*scorers.notes, *more], fingerprints)
 
     def _ids(self, cell: Cell) -> list[str]:
         """The images of a cell: those of the first seeds, as its own run would make them."""
@@ -127,7 +131,7 @@ class Pool:
         return found
 
     def _known(self, verifier: Verifier) -> Opinions:
-        if [_key(verifier)] == [_key(one) for one in self.own]:
+        if [_key(verifier)] == self.own:
             return opinions_in(self.run.records, verifier.name)
         found = Opinions()
         for row in self._file().read():

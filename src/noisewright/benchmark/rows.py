@@ -51,6 +51,8 @@ class CellRow(TypedDict):
     diversity: NotRequired[float | None]
     """Mean distance of the eight best candidates' images, root mean square per channel in [0, 1]; None of one image."""
     warnings: NotRequired[list[str]]
+    fingerprints: NotRequired[dict[str, str]]
+    """Of verifiers and judges, by the names of their scores: what changes when they do."""
 
 
 class CandidateRow(TypedDict):

@@ -104,16 +104,23 @@ def judged(scores: np.ndarray, pickers: Sequence[np.ndarray], count: int) -> np.
     The expected score over all subsets of that size, exactly, so that no draw of luck decides.
 
     Args:
-        scores: (prompts, candidates, scorers), complete.
+        scores: (prompts, candidates, scorers); a candidate without a number of one of them is none.
         pickers: (prompts, candidates) each: what the candidates are chosen by.
         count: how many candidates there are to choose from.
 
     Returns:
-        (prompts, pickers, scorers); NaN where a prompt has fewer candidates.
+        (prompts, pickers, scorers). A prompt with fewer complete candidates is judged by all that it has; NaN where it
+        has none.
     """
+    whole = np.isfinite(scores).all(2)
     values = np.where(np.isfinite(scores), scores, 0.0)
-    found = np.stack([np.einsum("pm,pms->ps", chances(one, count), values) for one in pickers], 1)
-    found[np.isfinite(scores).all(2).sum(1) < count] = np.nan
+    there = np.minimum(whole.sum(1), count)
+    found = np.full((len(scores), len(pickers), scores.shape[2]), np.nan)
+    for size in np.unique(there[there > 0]):
+        rows = there == size
+        for place, one in enumerate(pickers):
+            picked = np.where(whole, one, np.nan)[rows]  # what a scorer has no number of is no candidate
+            found[rows, place] = np.einsum("pm,pms->ps", chances(picked, int(size)), values[rows])
     return found
 
 

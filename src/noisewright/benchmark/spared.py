@@ -1,15 +1,13 @@
 """Images that are made once: what one run of a prompt and seed made, the next run there is given in place of making it.
 
-Searches at one prompt, seed and sampler begin with the same starting noises, one search at two budgets begins with the
-same rounds, and equal particles are equal images, whoever asks for them. An executor between a run and its own keeps
-what was made and answers from there. It says what making it costs, so that budgets, journals and rows are those of a
-run by itself; the seconds that were not spent stand beside them as ``spared``.
+Searches begin with the same starting noises, one search at two budgets with the same rounds, and equal particles are
+equal images. An executor between a run and its own keeps what was made and answers from there. It says what making it
+costs, so that budgets, journals and rows are those of a run by itself; seconds that were not spent are ``spared``.
 """
 
 from __future__ import annotations
 
 import json
-import statistics
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -31,25 +29,22 @@ from noisewright.samplers.protocol import Sampler
 MOST_BYTES = 2**28
 """How much of the pixels of one prompt and seed is kept; later images than fit are made each time."""
 
-RECENT = 5
-"""How many timings of micro-batches of one size are kept: what they take is the median."""
-
-COUNTS = ("nfe", "forwards", "decodes")
-TIMED = ("denoise", "decode")
+LEAST, RECENT = 2, 5
+"""Of how many micro-batches of a size it must be known, and of how many it is remembered, what they cost."""
 
 
 @dataclass(frozen=True)
 class _Image:
-    """A finished image: (height, width, 3) uint8, the micro-batch that it was made in, and what it cost."""
+    """A finished image, (height, width, 3) uint8, and its place in the micro-batch that it was made in."""
 
     pixels: np.ndarray
-    micro_batch: Mapping[str, int]
-    cost: Mapping[str, int]
+    size: int
+    place: int
 
 
 @dataclass(frozen=True)
-class _Shelf:
-    """What a sampler gave: its images by particle id, and by the size of the micro-batch its last timings."""
+class _Answers:
+    """What a sampler gave: images by particle id, and by their size what the last whole micro-batches cost."""
 
     sampler: Sampler
     memory: Memory
@@ -58,22 +53,21 @@ class _Shelf:
 
     def note(self, job: MakeJob, made: Outcome) -> None:
         """Keep what was really made, where all of it was made here and cost what it should."""
-        count, metered = len(job), made.metered
-        if made.images is None or made.films or metered["nfe"] != count * self.sampler.nfe(0, job.leg.index):
+        count, nfe = len(job), len(job) * self.sampler.nfe(0, job.leg.index)
+        if made.images is None or made.films or made.metered["nfe"] != nfe:
             return
-        if any(metered[name] % count for name in COUNTS):
-            return
-        self.timings.setdefault(count, deque(maxlen=RECENT)).append(Outcome(metered=metered, took=made.took))
-        cost = {name: metered[name] // count for name in COUNTS}
+        self.timings.setdefault(count, deque(maxlen=RECENT)).append(Outcome(metered=made.metered, took=made.took))
         for place, (one, pixels) in enumerate(zip(job.leg.particles, pixels_of(made.images), strict=True)):
             if made.broken[place] is None and one.id not in self.images and self.memory.has_room(pixels.nbytes):
-                self.images[one.id] = _Image(pixels.copy(), {"size": count, "place": place}, cost)
+                self.images[one.id] = _Image(pixels.copy(), count, place)
 
-    def timing(self, count: int) -> tuple[float, dict[str, float]]:
-        """What a micro-batch of so many takes, in all and by phase."""
-        found = self.timings[count]
-        phases = {name: statistics.median_low(one.metered["seconds"][name] for one in found) for name in TIMED}
-        return statistics.median_low(one.took for one in found), phases
+    def is_timed(self, count: int) -> bool:
+        """Whether it is known what micro-batches of so many cost: the first one alone may have been slow."""
+        return len(self.timings.get(count, ())) >= LEAST
+
+    def usual(self, count: int) -> Outcome:
+        """What a whole micro-batch of so many costs: the one that took the median time."""
+        return sorted(self.timings[count], key=lambda one: one.took)[(len(self.timings[count]) - 1) // 2]
 
 
 @dataclass
@@ -93,8 +87,8 @@ class Memory:
         begins = begins_of(plan.request)
         if begins != self._begins:
             self._begins, self._bytes, self._images = begins, 0, {}
-        shelves = {"search": self._shelf(plan.sampler), "final": self._shelf(plan.final)}
-        return Sparing(plan.executor or LocalExecutor(), shelves)
+        answers = {"search": self._answers_of(plan.sampler), "final": self._answers_of(plan.final)}
+        return Sparing(plan.executor or LocalExecutor(), answers)
 
     def has_room(self, size: int) -> bool:
         """Whether so many bytes more may be kept; they count as kept then."""
@@ -102,29 +96,29 @@ class Memory:
         self._bytes += size * fits
         return fits
 
-    def _shelf(self, sampler: Sampler) -> _Shelf:
+    def _answers_of(self, sampler: Sampler) -> _Answers:
         about = dict(sampler.description)
-        untold = {name: one for name, one in about.items() if "prompt" not in name and name != "class_label"}
-        whole, kind = (json.dumps(one, sort_keys=True, default=str) for one in (about, untold))
-        return _Shelf(sampler, self, self._images.setdefault(whole, {}), self._timings.setdefault(kind, {}))
+        alike = {name: one for name, one in about.items() if "prompt" not in name and name != "class_label"}
+        whole, kind = (json.dumps(one, sort_keys=True, default=str) for one in (about, alike))
+        return _Answers(sampler, self, self._images.setdefault(whole, {}), self._timings.setdefault(kind, {}))
 
 
 class Sparing:
     """An :class:`~noisewright.executors.protocol.Executor` that has done what was done before.
 
-    Shared are images from pure noise to the end of which the lineage says all: none from a state on the way, none of
-    gradient ascent (which verifiers decide), none that a verifier looked at on the way. Of a micro-batch that is known
-    in part the rest is made as a smaller one; mates change no image but for rounding, and each file's recipe says in
-    which micro-batch it was made. What is known is given only where a micro-batch of that size was timed.
+    Shared are images from pure noise to the end of which the lineage says all: none from a state on the way, of
+    gradient ascent (verifiers decide it), or that a verifier looks at on the way. Of a micro-batch known in part the
+    rest is made as a smaller one: mates change no image but for rounding, and a file's recipe says in which it was
+    made. What is known is given only where micro-batches of that size were timed.
 
     Args:
         executor: makes the rest.
-        shelves: what is known of ``search`` and ``final``.
+        answers: what is known of ``search`` and ``final``.
     """
 
-    def __init__(self, executor: Executor, shelves: Mapping[str, _Shelf]) -> None:
+    def __init__(self, executor: Executor, answers: Mapping[str, _Answers]) -> None:
         self._executor = executor
-        self._shelves = shelves
+        self._answers = answers
         self.workers = executor.workers
 
     def start(self, worker: Worker, request: Mapping[str, Any] | None = None) -> None:
@@ -134,7 +128,7 @@ class Sparing:
     def submit(self, job: Job) -> Handle:
         if not (isinstance(job, MakeJob) and _is_told_by_lineage(job)):
             return self._executor.submit(job)
-        return _Work(self._executor, self._shelves[job.model], job)
+        return _Work(self._executor, self._answers[job.model], job)
 
     def close(self) -> None:
         self._executor.close()
@@ -144,19 +138,16 @@ def _is_told_by_lineage(job: MakeJob) -> bool:
     """Whether the lineages of a job's particles say all about its images."""
     sources = job.leg.sources
     plain = job.kind == "generate" and job.look is None and not job.estimates
-    whole = plain and all(one.index == 0 for one in sources)
-    return whole and all(one.verb != "ascend" for one in ancestry(sources))
+    return plain and all(one.index == 0 for one in sources) and all(one.verb != "ascend" for one in ancestry(sources))
 
 
 class _Work:
     """A job of images, of which some may be known."""
 
-    def __init__(self, executor: Executor, shelf: _Shelf, job: MakeJob) -> None:
-        self._shelf = shelf
-        self._job = job
-        found = {place: shelf.images.get(one.id) for place, one in enumerate(job.leg.particles)}
-        timed = len(job) in shelf.timings
-        self._known = {place: one for place, one in found.items() if one is not None and timed}
+    def __init__(self, executor: Executor, answers: _Answers, job: MakeJob) -> None:
+        self._answers, self._job = answers, job
+        found = {place: answers.images.get(one.id) for place, one in enumerate(job.leg.particles)}
+        self._known = {k: one for k, one in found.items() if one is not None and answers.is_timed(len(job))}
         self._rest = [place for place in found if place not in self._known]
         self._part = _part(job, self._rest) if self._known else job
         self._making = executor.submit(self._part)
@@ -167,46 +158,42 @@ class _Work:
     def result(self) -> Outcome:
         try:
             made = self._making.result()
-        except Interrupted as error:
-            if not self._known:
-                raise
-            raise KeyboardInterrupt from error  # the states that it tells of are not those of the whole job
-        self._shelf.note(self._part, made)
+        except Interrupted as error:  # whose states are not those of the whole job where some of it is known
+            raise (KeyboardInterrupt if self._known else error) from None
+        self._answers.note(self._part, made)
         return self._joined(made) if self._known and made.shrank_to is None else made
 
     def _joined(self, made: Outcome) -> Outcome:
         """What was made and what was known, as if all had been made."""
-        began, known = time.perf_counter(), list(self._known.values())
+        began, known = time.perf_counter(), self._known.values()
         images = torch.from_numpy(np.stack([one.pixels for one in known])).permute(0, 3, 1, 2).float() / 255
-        recipes = [
-            {**self._job.recipes[place], "micro_batch": dict(one.micro_batch)} for place, one in self._known.items()
-        ]
+        recipes = [_made_in(self._job.recipes[k], one.size, one.place) for k, one in self._known.items()]
         pngs, pixels = encoded(images, recipes)
         order = np.argsort([*self._known, *self._rest]).tolist()
+
+        def ordered(one: Sequence[Any], other: Sequence[Any]) -> tuple[Any, ...]:
+            return tuple([*one, *other][place] for place in order)
+
         together = images if made.images is None else torch.cat([images, made.images])
-        took, phases = self._shelf.timing(len(self._job))
-        counts = {name: made.metered[name] + sum(one.cost[name] for one in known) for name in COUNTS}
-        spared = max(0.0, took - made.took - (time.perf_counter() - began))
-        seconds = {**made.metered["seconds"], **phases}
+        usual = self._answers.usual(len(self._job))
+        seconds = {**usual.metered["seconds"], "encode": made.metered["seconds"]["encode"]}
+        spared = max(0.0, usual.took - made.took - (time.perf_counter() - began))
         return Outcome(
-            metered={**counts, "seconds": seconds, "spared": round(spared, 4)}, took=took, images=together[order],
-            broken=_in_order(([None] * len(known), made.broken), order),
-            flagged=_in_order(([False] * len(known), made.flagged), order),
-            pngs=_in_order((pngs, made.pngs), order), pixels=_in_order((pixels, made.pixels), order), made=made.made,
+            metered={**usual.metered, "seconds": seconds, "spared": round(spared, 4)}, took=usual.took,
+            images=together[order], made=made.made,
+            broken=ordered([None] * len(known), made.broken), flagged=ordered([False] * len(known), made.flagged),
+            pngs=ordered(pngs, made.pngs), pixels=ordered(pixels, made.pixels),
         )  # fmt: skip
 
 
 def _part(job: MakeJob, places: Sequence[int]) -> MakeJob:
     """The images of a job at some places; where there are none, the states that the others begin with."""
     if not places:
-        leg = Leg(job.leg.sources, job.leg.sources)
-        return replace(job, kind="recall", leg=leg, recipes=())
+        return replace(job, kind="recall", leg=Leg(job.leg.sources, job.leg.sources), recipes=())
     leg = Leg(tuple(job.leg.particles[k] for k in places), tuple(job.leg.sources[k] for k in places))
-    micro_batches = [{"size": len(places), "place": place} for place in range(len(places))]
-    recipes = ({**job.recipes[k], "micro_batch": one} for k, one in zip(places, micro_batches, strict=True))
+    recipes = (_made_in(job.recipes[k], len(places), place) for place, k in enumerate(places))
     return replace(job, leg=leg, recipes=tuple(recipes))
 
 
-def _in_order(parts: tuple[Sequence[Any], Sequence[Any]], order: Sequence[int]) -> tuple[Any, ...]:
-    rows = [*parts[0], *parts[1]]
-    return tuple(rows[place] for place in order)
+def _made_in(recipe: Mapping[str, Any], size: int, place: int) -> dict[str, Any]:
+    return {**recipe, "micro_batch": {"size": size, "place": place}}

@@ -49,7 +49,7 @@ from pathlib import Path
 from typing import Any
 
 from noisewright.benchmark.axes import axis_of, check_axes, check_fields
-from noisewright.benchmark.cells import MOST_CELLS, count_cells
+from noisewright.benchmark.cells import MOST_CELLS, MOST_SEEDS, count_cells
 from noisewright.benchmark.problems import Problems, SpecError
 from noisewright.benchmark.prompt_sets import BUNDLED, numbered, read_prompt_set
 from noisewright.benchmark.spec import Axis, SetPrompt, Spec
@@ -62,7 +62,6 @@ from noisewright.outside.reading import read_text, shown
 from noisewright.schemas.reading import exists
 
 MOST_BYTES = 2**22
-MOST_SEEDS = 10_000
 MOST_NOTES = 1000
 LONGEST_LINE = 1000
 LONGEST_NOTE = 20_000

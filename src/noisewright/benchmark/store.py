@@ -7,6 +7,7 @@ the cell is done, so a row speaks for all that it counts.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,10 +29,12 @@ from noisewright.run.digests import check_of, sealed
 from noisewright.run.directory import writable
 from noisewright.run.locks import LOCK, is_being_written, let_go, locked
 from noisewright.schemas.benchmarks import CANDIDATE_ROW, CELL_ROW, check_benchmark
-from noisewright.schemas.reading import read_json
+from noisewright.schemas.reading import most_containers, read_json
 
 BENCHMARK = "benchmark.json"
 ROWS, CANDIDATES, CELLS = "rows.jsonl", "candidates.jsonl", "cells"
+MOST_BYTES = 2**27
+"""Of ``benchmark.json``: what would not be read again is not begun. A hundred thousand prompts take a fifth of it."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def read_benchmark(root: str | Path) -> tuple[dict[str, Any], Spec]:
     """
     path = Path(root) / BENCHMARK
     try:
-        found = read_json(inside(root, BENCHMARK), f"a benchmark's directory (with {BENCHMARK})")
+        found = read_json(inside(root, BENCHMARK), f"a benchmark's directory (with {BENCHMARK})", most=MOST_BYTES)
     except FileNotFoundError:
         raise ValueError(f"expected a benchmark's directory (with {BENCHMARK}), got {root}") from None
     version = found.get("version") if isinstance(found, dict) else None
@@ -121,7 +124,25 @@ def open_results(root: str | Path) -> Results:
     warnings = [] if _is_intact(held) else [f"{root / BENCHMARK} was changed or damaged since it was written"]
     if rows.damaged:
         warnings.append(f"{rows.damaged} damaged lines of {rows.path} are left out; the next run makes what is missing")
-    return Results(root, spec, in_order(spec, found.values()), status_of(root) == "interrupted", tuple(warnings))
+    made = in_order(spec, found.values())
+    return Results(root, spec, made, status_of(root) == "interrupted", (*warnings, *changed_between(made)))
+
+
+def changed_between(rows: Sequence[CellRow]) -> list[str]:
+    """A line for each verifier and judge that is not the same in all cells, whose scores are no one scale then.
+
+    Weights may be trained anew, or a function mended, between two calls that make one benchmark: what was done before
+    stays as it was.
+    """
+    found: dict[str, Counter[str]] = {}
+    for row in rows:
+        for name, fingerprint in row.get("fingerprints", {}).items():
+            found.setdefault(name, Counter())[fingerprint] += 1
+    return [
+        f"{name} is not the same in all cells ({' and '.join(str(count) for _, count in counts.most_common())} of "
+        "them): it was changed, or one name stands for several, so its scores are not to be compared"
+        for name, counts in found.items() if len(counts) > 1
+    ]  # fmt: skip
 
 
 def in_order(spec: Spec, rows: Any) -> tuple[CellRow, ...]:
@@ -201,14 +222,18 @@ class Store:
     def results(self, interrupted: bool = False) -> Results:
         """What it has come to."""
         rows = in_order(self.spec, self.rows.values())
-        return Results(self.root, self.spec, rows, interrupted, tuple(self.warnings))
+        return Results(self.root, self.spec, rows, interrupted, (*self.warnings, *changed_between(rows)))
 
     def close(self) -> None:
         self._rows.close()
         self._candidates.close()
 
     def _write(self) -> None:
-        write_atomically(self.root / BENCHMARK, sealed(self._held))
+        data = sealed(self._held)
+        if len(data) > MOST_BYTES or data.count(b"[") + data.count(b"{") > most_containers(MOST_BYTES):
+            said = f"expected prompts that fit {BENCHMARK} of at most {MOST_BYTES} bytes, got {len(data)}: take fewer"
+            raise ValueError(said)
+        write_atomically(self.root / BENCHMARK, data)
 
 
 @contextmanager

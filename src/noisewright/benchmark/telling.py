@@ -122,14 +122,16 @@ def rows_of(cell: Cell, run: Run) -> tuple[CellRow, list[CandidateRow]]:
         "best": _shown(run, summary["best"]), "baseline": _shown(run, summary["baseline"]),
         "curve": curve(run.ranking, ledger.scored(run.drafts)),
         "diversity": diversity([run.root / one.file for one in best]), "warnings": list(summary["warnings"]),
+        "fingerprints": _fingerprints(run),
     }  # fmt: skip
     every = [(ledger.candidates[key], images, nfe, seconds) for key, images, nfe, seconds in ledger.curve]
     return row, [candidate_row(cell, run, one) for one in every]
 
 
 def rows_read_off(
-    cell: Cell, run: Run, ledger: Ledger, ranking: Ranking, judges: Sequence[str], more: Sequence[str]
-) -> tuple[CellRow, list[CandidateRow]]:
+    cell: Cell, run: Run, ledger: Ledger, ranking: Ranking, judges: Sequence[str], more: Sequence[str],
+    fingerprints: Mapping[str, str],
+) -> tuple[CellRow, list[CandidateRow]]:  # fmt: skip
     """The rows of a cell that was read off a run.
 
     Args:
@@ -139,6 +141,7 @@ def rows_read_off(
         ranking: how the cell sorts.
         judges: their names.
         more: what else the person should know.
+        fingerprints: of its verifiers and judges, by name.
     """
     every = ledger.scored(run.drafts)
     best = [one for one, _ in ranking.best_first([row[0] for row in every])]
@@ -153,9 +156,15 @@ def rows_read_off(
         "stopped": f"budget: {budget_of(cell.request)}", "verifiers": list(ranking.names), "judges": list(judges),
         "best": _of(run, ledger, best[0]), "baseline": _of(run, ledger, every[0][0]), "curve": curve(ranking, every),
         "diversity": diversity([run.root / one.file for one in best]),
-        "warnings": [*warnings, *failures_in(ledger, ranking.names), *more],
+        "warnings": [*warnings, *failures_in(ledger, ranking.names), *more], "fingerprints": dict(fingerprints),
     }  # fmt: skip
     return row, [candidate_row(cell, run, one) for one in every]
+
+
+def _fingerprints(run: Run) -> dict[str, str]:
+    """Of a run's verifiers and judges, by name."""
+    spec = run.run["spec"]
+    return {one["name"]: one["fingerprint"] for one in (*spec["verifiers"], *spec.get("judges", ()))}
 
 
 def _of(run: Run, ledger: Ledger, one: Candidate) -> ShownCandidate:

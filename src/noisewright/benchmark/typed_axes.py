@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from noisewright.benchmark.axes import axis_of, check_axes, check_fields, fields_as_typed, refused
-from noisewright.benchmark.cells import MOST_CELLS, count_cells
+from noisewright.benchmark.cells import MOST_CELLS, MOST_SEEDS, count_cells
 from noisewright.benchmark.problems import Problems, SpecError
 from noisewright.benchmark.spec import Axis, SetPrompt, Spec
 from noisewright.benchmark.together import check_together
@@ -61,6 +61,8 @@ def grid_spec(
     across = next((one for one in names if one in ("budget", "num_inference_steps")), None)
     spec = Spec("grid", title or f"A grid of {varied}", fields, tuple(found), tuple(prompts), prompt_set, seeds, seed,
                 across=across)  # fmt: skip
+    if not 1 <= seeds <= MOST_SEEDS:
+        common.add(f"expected seeds in [1, {MOST_SEEDS}], got {seeds}")
     if (cells := count_cells(spec)) > MOST_CELLS:
         common.add(f"expected a grid of at most {MOST_CELLS} cells, got {cells}")
     if problems or common:

@@ -78,7 +78,7 @@ class Workshop:
             Ended: where it was ended before all were made; what was made is on the disk.
         """
         pool = self._pool(task, _part(tell, 0, 2)) if task.pool else None
-        with_candidates = _first_of_each(task.pool, self._images)
+        with_candidates = set() if pool is None else _first_of_each(task.pool, self._images)
         for place, cell in enumerate(task.cells):
             part = _part(tell, place, len(task.cells)) if pool is None else _part(tell, 1, 2)
             try:
@@ -143,8 +143,7 @@ class Workshop:
             with quiet():
                 request = host_of(task.pool, self._images)
                 run = self._run(request, tell)
-                scorers, frames = self._scorers(request), self._frames(request)
-                return Pool(self.root, run, scorers.verifiers, lambda: self.nfe_each(request), frames, self._check)
+                return Pool(self.root, run, lambda: self.nfe_each(request), self._frames(request), self._check)
         except (Ended, KeyboardInterrupt):
             raise
         except Exception:

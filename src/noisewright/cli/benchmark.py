@@ -88,6 +88,9 @@ def benchmark(
         raise ValueError(f"expected one of SPEC, --x and --report, got {got} (see: noisewright benchmark --help)")
     grids.check_loggers(log)
     if report is not None:
+        grids.check_alone("--report", prompt=prompt, prompt_file=prompt_file, prompts=prompts, column=column,
+                          category=category, limit=limit, sample=sample, seeds=seeds, seed=seed, model=model, set=set,
+                          out=out, dry_run=dry_run or None)  # fmt: skip
         return _report(report, log or (), json)
     choice = {"column": column, "category": category, "limit": limit, "sample": sample}
     chosen = _prompts(prompt, prompt_file, prompts, choice, seed or 0, needed=spec is None)

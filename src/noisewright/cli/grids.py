@@ -108,6 +108,13 @@ def check_loggers(names: Sequence[str] | None) -> None:
         check(names)
 
 
+def check_alone(option: str, **others: Any) -> None:
+    """Refuse an option beside which others would do nothing, where one of them was given."""
+    for name, given in others.items():
+        if given is not None:
+            raise ValueError(f"expected {option} with --log and --json alone, got --{name.replace('_', '-')} too")
+
+
 def settings_of(texts: Sequence[str] | None, **given: Any) -> dict[str, Any]:
     """Fields of a request from ``--set FIELD=VALUE`` and from options of their own.
 

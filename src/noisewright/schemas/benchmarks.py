@@ -107,6 +107,7 @@ class DoneRowJson(TypedDict):
     curve: Annotated[list[CurvePoint], Field(strict=True, max_length=1_000_000)]
     diversity: Share | None
     warnings: Annotated[list[Text], Field(strict=True, max_length=1000)]
+    fingerprints: NotRequired[Annotated[dict[Name, Text], Field(strict=True, max_length=200)]]
 
 
 class CandidateRowJson(TypedDict):

@@ -58,22 +58,28 @@ def read_file(path: str | Path, what: str, most: int = MOST_BYTES) -> bytes:
     return read_bytes(path, what, most=most)
 
 
-def parse_json(data: bytes | str, where: str) -> Any:
+def most_containers(most: int) -> int:
+    """How many objects and lists a JSON text of so many bytes at most may have."""
+    return MOST_CONTAINERS * max(most, MOST_BYTES) // MOST_BYTES
+
+
+def parse_json(data: bytes | str, where: str, *, most: int = MOST_BYTES) -> Any:
     """JSON within bounds. NaN and infinities pass, for the schema to name the key that has one.
 
     Args:
         data: UTF-8, with or without a byte order mark.
         where: what it was read from, for messages.
+        most: bytes.
 
     Raises:
         ValueError: in one line, on what is no JSON, is too large or too deep, or holds characters that no text has.
     """
-    if len(data) > MOST_BYTES:
-        raise ValueError(f"expected JSON of at most {MOST_BYTES} bytes in {where}, got {len(data)}")
+    if len(data) > most:
+        raise ValueError(f"expected JSON of at most {most} bytes in {where}, got {len(data)}")
     try:
         text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
-        if text.count("[") + text.count("{") > MOST_CONTAINERS:
-            raise ValueError(f"expected JSON of at most {MOST_CONTAINERS} objects and lists in {where}, got more")
+        if text.count("[") + text.count("{") > (containers := most_containers(most)):
+            raise ValueError(f"expected JSON of at most {containers} objects and lists in {where}, got more")
         found = json.loads(text)
     except (UnicodeDecodeError, json.JSONDecodeError):
         raise ValueError(f"expected JSON in {where}, got a damaged file") from None
@@ -102,11 +108,11 @@ def _check_depth(value: Any, where: str) -> None:
     raise ValueError(f"expected JSON at most {MOST_DEPTH} deep in {where}, got deeper")
 
 
-def read_json(path: str | Path, what: str) -> Any:
-    """The JSON of a file; see :func:`read_file` and :func:`parse_json`.
+def read_json(path: str | Path, what: str, *, most: int = MOST_BYTES) -> Any:
+    """The JSON of a file of at most ``most`` bytes; see :func:`read_file` and :func:`parse_json`.
 
     Raises:
         FileNotFoundError: where there is none.
         ValueError: in one line.
     """
-    return parse_json(read_file(path, what), str(path))
+    return parse_json(read_file(path, what, most), str(path), most=most)

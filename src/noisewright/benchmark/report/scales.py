@@ -13,6 +13,9 @@ LOG_RATIO = 8.0
 SAME = 1e-9
 """Numbers that differ by no more of their size are one number, rounded otherwise."""
 
+LARGEST = 1e100
+"""What is larger, or as much smaller, stands at the end: rows may be anybody's, and floats end at 1e308."""
+
 MARGIN = 0.06
 """Of an axis' length, left free at both ends."""
 
@@ -38,6 +41,7 @@ class Scale:
 
     def share(self, value: float) -> float:
         """Where a number stands: 0 at the beginning of the axis, 1 at its end."""
+        value = max(-LARGEST, min(LARGEST, value))
         if self.log:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
@@ -52,13 +56,13 @@ def scale_of(values: Iterable[float], *, count: int = 5, log: bool = False, whol
         log: whether the axis may be logarithmic: it is where the numbers' ratio is :data:`LOG_RATIO` or more.
         whole: only whole numbers are ticks.
     """
-    finite = [float(one) for one in values if math.isfinite(one)] or [0.0, 1.0]
+    finite = [max(-LARGEST, min(LARGEST, float(one))) for one in values if math.isfinite(one)] or [0.0, 1.0]
     low, high = min(finite), max(finite)
-    if log and low > 0 and high / low >= LOG_RATIO:
+    if log and low > 1 / LARGEST and high / low >= LOG_RATIO:
         pad = (high / low) ** MARGIN
         return Scale(low / pad, high * pad, True, _log_ticks(low / pad, high * pad, count))
-    if high - low <= SAME * max(abs(low), abs(high)):
-        wide = abs(high) * 0.1 or 0.5
+    if high - low <= max(SAME * max(abs(low), abs(high)), 1 / LARGEST):
+        wide = abs(high) * 0.1 if abs(high) * 0.1 > 1 / LARGEST else 0.5
         low, high = low - wide, high + wide
     pad = (high - low) * MARGIN
     # An axis of what cannot be below nothing does not begin there.

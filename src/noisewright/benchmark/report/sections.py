@@ -25,13 +25,17 @@ from noisewright.benchmark.rows import CellRow
 from noisewright.benchmark.spec import Spec
 
 GRID = "grid.png"
+AGAIN = (
+    "benchmark.json, beside this file, holds what was asked for, every prompt spelled out; the command that was typed "
+    "makes it again, with --out and another directory."
+)
 MOST_SCORES = 12
 """Columns of the table of final scores, and tables of differences."""
 
 
 def sections_of(
     root: Path, spec: Spec, rows: Sequence[CellRow], compared: Compared, sheets: Sheets, *, held: Mapping[str, Any],
-    command: str,
+    command: str | None,
 ) -> list[Section]:  # fmt: skip
     """The sections that have something to say.
 
@@ -42,7 +46,7 @@ def sections_of(
         compared: what came of them.
         sheets: its pictures as a grid; may be empty.
         held: of its ``benchmark.json``.
-        command: what makes it again.
+        command: what makes it again, where that is known.
     """
     scores = ordered_scores(compared)[:MOST_SCORES]
     reference = " and ".join(f"{name} {label}" for name, label in spec.reference.items())
@@ -66,7 +70,7 @@ def sections_of(
         Section("Warnings", tuple(_warnings(rows))),
         Section("What the source says", tuple(Said(note) for note in spec.notes)),
         Section("How to read this", tuple(Said(text) for text in reading(compared))),
-        Section("To make it again", (Typed(command),)),
+        Section("To make it again", (Said(AGAIN) if command is None else Typed(command),)),
     ]
     return [section for section in found if section.blocks]
 

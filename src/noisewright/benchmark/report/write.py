@@ -14,6 +14,8 @@ from noisewright.benchmark.report.look import page
 from noisewright.benchmark.report.sections import GRID, sections_of
 from noisewright.benchmark.report.sheets import sheets_of
 from noisewright.benchmark.report.words import amiss, first_words
+from noisewright.benchmark.spec import Spec
+from noisewright.benchmark.spec_files import builtin_specs, read_spec
 from noisewright.benchmark.store import Results, read_benchmark
 from noisewright.evaluate.page import escaped
 from noisewright.outside.files import write_atomically, write_picture
@@ -34,7 +36,8 @@ def write_report(
             to be.
         compared: what came of them.
         out: the directory to write to, which is there: as a rule the benchmark's own.
-        command: what makes the benchmark again; by default the spec by its name.
+        command: what makes the benchmark again; by default that of a built-in spec as it is. Of others nobody knows
+            what was typed, and ``benchmark.json`` is named, which holds all of it.
 
     Returns:
         The files, in this order.
@@ -50,13 +53,29 @@ def write_report(
         title = spec.prompts[0].text if len(spec.prompts) == 1 else spec.title
         write_picture(grid_picture(root, title, sheets.sheets), out / GRID)
         written.append(out / GRID)
-    command = command or f"noisewright benchmark {shlex.quote(spec.name)} --out DIR"
+    command = command or _command(spec)
     sections = sections_of(root, spec, results.rows, compared, sheets, held=_held(root), command=command)
     wrong, verdicts = amiss(compared, results.warnings), first_words(compared)
     text = page(compared.title, _html(compared, wrong, verdicts, sections))
     write_atomically(out / HTML, text.encode(), sync=False)
     write_atomically(out / MARKDOWN, _markdown(compared, wrong, verdicts, sections).encode(), sync=False)
     return written
+
+
+def _command(spec: Spec) -> str | None:
+    """What makes a built-in spec's benchmark again; None of any other spec, and of one that was changed when typed."""
+    if spec.name not in builtin_specs():
+        return None
+    words = f"noisewright benchmark {shlex.quote(spec.name)}"
+    model = str(spec.base.get("model", ""))
+    for other, more in ((None, ""), (model, f" --model {shlex.quote(model)}")):
+        try:
+            same = read_spec(spec.name, model=other) == spec
+        except (ValueError, TypeError, OSError):
+            continue
+        if same:
+            return f"{words}{more} --out DIR"
+    return None
 
 
 def _held(root: Path) -> Mapping[str, Any]:
