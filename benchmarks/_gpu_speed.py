@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,7 @@ def main() -> None:
     parser.add_argument("name", choices=list(MODELS))
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--batches", type=int, nargs="+", help="micro-batches to time, not the usual ones")
     parser.add_argument("--tiny", action="store_true")
     given = parser.parse_args()
     until = time.monotonic() + given.seconds
@@ -232,6 +234,8 @@ def main() -> None:
         compiled.BACKEND = "eager"  # no C++ compiler is needed
     began = time.perf_counter()
     model = MODELS[given.name](device, dtype, tiny=given.tiny)
+    if given.batches:
+        model = replace(model, batches=tuple(given.batches))
     known = {
         "made_seconds": time.perf_counter() - began, "side": model.side, "steps": model.steps,
         "dtype": str(dtype).removeprefix("torch."),

@@ -9,7 +9,8 @@ Four parts, each in a process of its own that is ended when its share of the tim
 - ``training``: a minute of training of each bundled model, to see how fast that goes (``training/gpu.sh``).
 
 ``OUT/results.json`` has what is known so far, and is written after each part; ``OUT/PART.json`` is a part's own, with a
-row as soon as it is there. ``--tiny`` runs all of it on the CPU at tiny size, to see that it runs.
+row as soon as it is there; ``--show FILE`` prints what a ``results.json`` says. ``--tiny`` runs all of it on the CPU at
+tiny size, to see that it runs.
 """
 
 from __future__ import annotations
@@ -168,7 +169,14 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/gpu"))
     parser.add_argument("--tiny", action="store_true", help="on the CPU, at tiny size")
     parser.add_argument("--parts", nargs="+", choices=list(SHARES), default=list(SHARES))
+    parser.add_argument("--show", type=Path, metavar="FILE", help="print such a results.json, and measure nothing")
     given = parser.parse_args()
+    if given.show:
+        found = read(given.show) or parser.error(f"expected the results.json of a measuring, got {given.show}")
+        print(json.dumps(found["machine"]))
+        for name, part in found["parts"].items():
+            show(name, part)
+        return 0
     out = given.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
     (out / "log.txt").unlink(missing_ok=True)

@@ -87,7 +87,7 @@ def main() -> int:
     results = root / "results" if given.tiny else given.results
     root.mkdir(parents=True, exist_ok=True)
     name = platform.machine() if given.tiny else torch.cuda.get_device_name()
-    (root / "device.json").write_text(json.dumps({"device": name, "torch": torch.__version__}))
+    (root / scoring.DEVICE).write_text(json.dumps({"device": name, "torch": torch.__version__}))
     began = time.monotonic()
     ends = began + 60 * given.minutes
     makes_until = began + 0.8 * 60 * given.minutes  # what is made has to be scored

@@ -30,6 +30,12 @@ def matched(first: Point, second: Point) -> tuple[np.ndarray, np.ndarray]:
     return np.array([one.index(n) for n in both], int), np.array([other.index(n) for n in both], int)
 
 
+def named(name: str, point: Point, points: Sequence[Point]) -> str:
+    """What a line is called, with how many prompts it is of where others have more."""
+    count, most = len(point.of("number")), max(len(one.of("number")) for one in points)
+    return name if count == most else f"{name} (of {count} prompts)"
+
+
 # 2: scaling
 
 
@@ -70,8 +76,9 @@ def searches_scale(name: str, pool_name: str, picker: str, judge: str) -> Callab
             last[point.labels["search"]] = gap
             judged = success_of(point) if judge == "success" else point.of(judge)
             rows.append([
-                point.labels["search"], f"{spent:.0f}", f"{np.nanmean(point.of('seconds')):.1f}",
-                f"{np.nanmean(point.of(picker)):.2f}", mean_of(judged, 100), mean_of(gap, 1, 2, sign=True),
+                named(point.labels["search"], point, known.points), f"{spent:.0f}",
+                f"{np.nanmean(point.of('seconds')):.1f}", f"{np.nanmean(point.of(picker)):.2f}",
+                mean_of(judged, 100), mean_of(gap, 1, 2, sign=True),
             ])  # fmt: skip
         head = ["search", "NFE", "s", picker, f"{judge}, %, 95 %", "random's lead in the score at that NFE, 95 %"]
         about = f"`{pool.about['model']}`, {max(len(one.of('number')) for one in known.points)} prompts:"
@@ -196,7 +203,7 @@ def class_slides(held: Held) -> tuple[list[str], list[Check]]:
     known = held.table("class-slides")
     found = {name: known.at(row=name) for name in SLIDES}
     rows = [
-        [name, f"{np.nanmean(one.of('nfe')):.0f}", *(
+        [named(name, one, list(found.values())), f"{np.nanmean(one.of('nfe')):.0f}", *(
             mean_of(one.of(column), 10 if column == "vlm" else 1, 1 if column == "vlm" else 2) for column in COLUMNS
         )]
         for name, one in found.items()
@@ -274,7 +281,7 @@ def _at_budget(known: Table, budget: str) -> tuple[list[tuple[str, list[str]]], 
         against = ["-", "-"] if lead is None else [shown(lead[0].mean, lead[0].low, lead[0].high), f"{lead[1]:.3f}"]
         costs = [f"{np.nanmean(one.of(column)):.{digits}f}" for column, digits in
                  (("shapes-clip", 2), ("images", 0), ("nfe", 0), ("seconds", 1))]  # fmt: skip
-        lines.append((name, [name, mean_of(success_of(one), 100), *against, *costs]))
+        lines.append((name, [named(name, one, [base, *others]), mean_of(success_of(one), 100), *against, *costs]))
     return lines, found
 
 

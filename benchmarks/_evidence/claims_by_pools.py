@@ -165,7 +165,7 @@ def axes(held: Held) -> tuple[list[str], list[Check]]:
         check("more iterations: 64 of 10 NFE are better than 4", success(10, 10, 64) - success(10, 10, 4), **points),
         check("more NFE an iteration: 64 of 25 are better than 64 of 5, rendered with 25",
               success(25, 25, 64) - success(5, 25, 64), **points),
-        check("at 320 NFE of search, 64 iterations of 5 are better than 12 of 25, each rendered with its own steps",
+        check("64 iterations of 5 NFE (320) are better than 12 of 25 (300), each rendered with its own steps",
               success(5, 5, 64) - success(25, 25, 12), **points),
         check("a longer final render of the same pick (50 over 25, drafts of 25) gains less than 5 points",
               success(25, 50, 64) - success(25, 25, 64), below=PLATEAU, scale=100, unit="points"),

@@ -203,7 +203,8 @@ def short(grid: Grid, results: Results) -> Table:
             labels = {**row["coordinates"], **({"nfe": str(nfe)} if nfe is not None else {})}
             file = found["file"] if found is not None else row["best"]["file"]
             values = {
-                "number": row["number"], "nfe": nfe or row["nfe"], "images": row["images"],
+                "number": row["number"], "nfe": nfe or row["nfe"],
+                "images": row["images"] if nfe is None else sum(one["nfe"] <= nfe for one in some),
                 "seconds": found["seconds"] if found is not None else row["seconds"]["total"],
                 **_scores(grid.set, inside(results.root, file), row["prompt"]),
                 **({"vlm": graded} if (graded := row["best"]["scores"].get("vlm")) is not None else {}),

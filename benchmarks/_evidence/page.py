@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from contextlib import suppress
 
 from _evidence import claims_by_grids, claims_by_model, claims_by_pools
 from _evidence.figures import RULE, WAITING, Section, table
-from _evidence.kept import Held
+from _evidence.kept import Held, Lacking
+from _evidence.plans import PLANS
 
 HEAD = """# The evidence
 
@@ -40,8 +42,25 @@ def sections(held: Held) -> list[Section]:
 def page(held: Held) -> str:
     """The whole page."""
     found = sections(held)
-    parts = [HEAD, SETTING, _wrapped(RULE), "## Verdicts\n", _summary(found), *(_section(one) for one in found)]
+    parts = [HEAD, SETTING, _wrapped(_machines(held)), _wrapped(RULE), "## Verdicts\n", _summary(found)]
+    parts += [_section(one) for one in found]
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)
+
+
+def _machines(held: Held) -> str:
+    """Where the pools' images were made."""
+    found: dict[str, list[str]] = {}
+    for name in PLANS:
+        with suppress(Lacking):
+            about = held.pool(name).about
+            device = f"{about.get('device', 'CPU')} (torch {about.get('torch', 'not recorded')})"
+            found.setdefault(device, []).append(name)
+    pools = "; ".join(f"on {device}: {', '.join(names)}" for device, names in found.items()) or "nowhere yet"
+    return (
+        f"**Where**: pools of plain candidates were made {pools}. Noises are drawn on the CPU everywhere; a device's "
+        "rounding may change what single pictures show, so nothing is paired across devices but by prompt and seed. "
+        "All else was made on two CPU cores."
+    )
 
 
 def _summary(found: Sequence[Section]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable
 from functools import cache
@@ -21,6 +22,9 @@ from noisewright.verifiers.features import FeatureNetwork
 
 SHAPES_SCORERS = ("shapes-oracle", "shapes-clip", "shapes-reward", "shapes-aesthetic")
 NETWORKS = {"classifier": "noisewright/cifar10-classifier", "judge": "noisewright/cifar10-judge"}
+DEVICE = "device.json"
+"""Beside the pools: where their images were last made, if not on a CPU."""
+
 READINGS = ("logit", "probability", "right", "similarity")
 """What each of the networks gives of an image: of the class asked for, and the cosine with its preview's features."""
 
@@ -116,16 +120,18 @@ def gathered(plan: PoolPlan, root: Path) -> Pool:
         if not set(numbers) <= set(known):
             break
         parts.append(np.stack([_scores(known[number], root) for number in numbers]))
-    return Pool(columns_of(plan), np.array(numbers), np.concatenate(parts, 1), _about(plan))
+    return Pool(columns_of(plan), np.array(numbers), np.concatenate(parts, 1), _about(plan, root))
 
 
 def _scores(block: Block, root: Path) -> np.ndarray:
     return np.concatenate([np.load(file_of(block, name, root)) for name in scorers_of(block.plan)], 1)
 
 
-def _about(plan: PoolPlan) -> dict[str, Any]:
+def _about(plan: PoolPlan, root: Path) -> dict[str, Any]:
+    device = root / DEVICE
+    known = json.loads(device.read_text()) if device.exists() else {"device": "CPU", "torch": torch.__version__}
     names: Iterable[str] = [plan.model, *(NETWORKS.get(name, name) for name in scorers_of(plan))]
     return {
         "model": plan.model, "set": plan.set, "steps": plan.steps, "guidance": plan.guidance, "dtype": plan.dtype,
-        "weights": {name: found for name in names if (found := weights(name))},
+        **known, "weights": {name: found for name in names if (found := weights(name))},
     }  # fmt: skip

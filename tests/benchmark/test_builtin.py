@@ -26,7 +26,7 @@ SIZES = {
     "verifiers": (SHAPES, 200 * 6 * 2, SHAPES, 200 * 6 * 2),
     "steps-vs-search": (SHAPES, 100 * 5 * 5, SHAPES, 100 * 5 * 5),
     "ma2025-table2": ("black-forest-labs/FLUX.1-dev", 200 * 4 * 3, SHAPES, 40 * 4 * 3),
-    "ma2025-figures": ("black-forest-labs/FLUX.1-dev", 200 * 9 * 6, SHAPES, 40 * 8 * 5),
+    "ma2025-figures": ("black-forest-labs/FLUX.1-dev", 200 * 9 * 6, SHAPES, 40 * 9 * 5),
     "deng-table1": ("stabilityai/stable-diffusion-xl-base-1.0", 4 * 4 * 5, SHAPES, 4 * 4 * 5),
     "vrg-tables": ("facebook/DiT-XL-2-256", 10 * 10 * 3 * 4 * 6, CIFAR10, 10 * 10 * 24 * 3),
 }

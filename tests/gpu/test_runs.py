@@ -5,7 +5,6 @@ import torch
 
 import noisewright as nw
 import tiny
-from noisewright.errors import RunMismatch
 from noisewright.images.metadata import read_image
 from noisewright.replay import replay
 from noisewright.run.reading import read_journal
@@ -28,13 +27,15 @@ def test_a_search_on_a_gpu_is_the_same_twice(device, tmp_path):
     assert (pixels[0] == pixels[1]).all()
 
 
-def test_another_device_does_not_go_on_with_a_run_and_makes_its_images_again(saved, cuda, tmp_path):
+def test_a_run_that_goes_on_on_another_device_says_so_and_its_images_are_made_again(saved, cuda, tmp_path):
     run = nw.search(str(saved), "a cat", device="cpu", budget=2, out=tmp_path, **SETTINGS)
-    with pytest.raises(RunMismatch, match="device"):
-        nw.search(str(saved), "a cat", device="cuda", dtype="float32", budget=2, out=tmp_path, **SETTINGS)
+    assert not any("made on" in one for one in run.warnings)
     again = replay(run.best.file, device="cuda")
     assert again.max_difference <= ACROSS
     assert again.identical or any("device cpu then, cuda" in reason for reason in again.reasons)
+    more = nw.search(str(saved), "a cat", device="cuda", dtype="float32", budget=3, out=tmp_path, **SETTINGS)
+    assert more.images == 3
+    assert any("made on cpu until here and on cuda" in one for one in more.warnings)
 
 
 def test_a_run_of_a_gpu_goes_on_there(saved, device, tmp_path):

@@ -498,3 +498,12 @@ def test_a_journal_that_is_a_pipe_is_not_waited_for(root):
     for read in (read_journal, damaged_lines, Store.open):
         with pytest.raises(ValueError, match=r"is a pipe|inside"):
             read(root)
+
+
+def test_a_run_that_goes_on_on_another_kind_of_device_says_so(tmp_path):
+    spec = {"sampler": {"device": "cpu", "model": "m"}}
+    Store.create(tmp_path, spec, {}, "then").close()
+    for device, said in (("cpu", False), ("cuda:1", True), ("cuda:0", False), ("cpu", True)):
+        store = Store.create(tmp_path, {"sampler": {**spec["sampler"], "device": device}}, {}, "now")
+        store.close()
+        assert any("made on" in one for one in store.warnings) is said, device

@@ -1,6 +1,7 @@
 """Class-conditional pipelines: the class that is meant, parity with the plain pipeline, and the way through a run."""
 
 import json
+import math
 import sys
 from functools import cache
 from pathlib import Path
@@ -463,9 +464,43 @@ def test_the_classifiers_load_by_their_auto_classes(training, tmp_path, name):
     within = 1.01 / 255 / min(classifier.DEVIATION)  # the processor rounds to 8 bits after each pass of its resize
     assert float((exact - trained_on).abs().max()) <= within
     features, logits = classifier.outputs(tmp_path, pictures)
-    assert features.shape[1] >= 200
+    assert features.shape[1] >= 128
     expected = loaded(exact).logits.detach().numpy()
     np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+def test_the_judge_begins_with_what_it_shares_with_the_wider_one(training):
+    classifier = training("classifier")
+    wide, judge = classifier.build(classifier.WIDE), classifier.build(classifier.JUDGE)
+    count = sum(one.numel() for one in judge.state_dict().values())
+    assert count < sum(one.numel() for one in wide.state_dict().values()) / 2
+    same = classifier.inherit(judge, wide)
+    held, given = judge.state_dict(), wide.state_dict()
+    equal = [key for key in held if key in given and torch.equal(held[key], given[key])]
+    assert same == sum(held[key].numel() for key in equal)
+    assert count / 2 < same < count
+
+
+def test_a_distillation_by_hand(training):
+    classifier = training("classifier")
+    logits, wanted = torch.zeros(1, 2), torch.tensor([[2 * math.log(3.0), 0.0]])  # at temperature 2: 3/4 and 1/4
+    expected = 4 * (0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5))
+    assert float(classifier.distilled(logits, wanted)) == pytest.approx(expected, abs=1e-6)
+    assert float(classifier.distilled(wanted, wanted)) == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_a_judge_is_distilled(training, tmp_path):
+    classifier = training("classifier")
+    rng = np.random.default_rng(0)
+    pictures, labels = rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8), np.arange(8)
+    teacher = classifier.build(classifier.WIDE)
+    before = {key: one.clone() for key, one in teacher.state_dict().items()}
+    model, done = classifier.fit(classifier.JUDGE, pictures, labels, tmp_path, steps=2, teacher=teacher)
+    assert done
+    assert all(torch.equal(one, before[key]) for key, one in teacher.state_dict().items()), "the teacher learned"
+    assert any(not torch.equal(one, before[key]) for key, one in model.named_parameters() if key in before
+               and one.shape == before[key].shape)  # fmt: skip
 
 
 def test_data_asks_for_its_files_in_one_line(training, tmp_path, monkeypatch):

@@ -14,7 +14,8 @@ from noisewright.shapes.prompts import KINDS, WORDS, sample_prompt, sample_scene
 from noisewright.shapes.scene import render
 
 MODELS = Path(next(iter(noisewright.models.__path__)))
-PIPELINE_BYTES, CLIP_BYTES = 14_000_000, 6_000_000
+PIPELINE_BYTES, SMALL_BYTES, CLIP_BYTES = 14_000_000, 4_000_000, 6_000_000
+ALL_BYTES = 40_000_000
 RECONSTRUCTIONS_READ = 0.95  # 200 scenes: the card's 97 % less two standard errors
 
 
@@ -44,13 +45,17 @@ def clip():
 def test_sizes():
     assert 0 < size_bytes(MODELS / "shapes") <= PIPELINE_BYTES
     assert 0 < size_bytes(MODELS / "shapes-clip") <= CLIP_BYTES
-    for folder in ("shapes", "shapes-clip"):
+    assert 0 < size_bytes(MODELS / "shapes-small") <= SMALL_BYTES
+    weights = [path.stat().st_size for path in MODELS.rglob("*.safetensors")]
+    assert 0 < sum(weights) <= ALL_BYTES
+    for folder in ("shapes", "shapes-small", "shapes-clip"):
         assert "apache-2.0" in (MODELS / folder / "README.md").read_text(encoding="utf-8").lower()
 
 
-def test_manifest():
-    manifest = json.loads((MODELS / "shapes" / "noisewright.json").read_text(encoding="utf-8"))
-    assert manifest["name"] == "noisewright/shapes"
+@pytest.mark.parametrize("name", ["shapes", "shapes-small"])
+def test_manifest(name):
+    manifest = json.loads((MODELS / name / "noisewright.json").read_text(encoding="utf-8"))
+    assert manifest["name"] == f"noisewright/{name}"
     assert set(manifest["words"]) == set(WORDS)
 
 

@@ -174,6 +174,14 @@ the other measures.""",
     }[name]
     unfinished = "" if own["done"] else " The planned schedule was not finished."
     extra = ", brightness and contrast, a square cut out" if kind.hole else ""
+    stage = name.removeprefix("cifar10-")
+    how = f"Trained for {training(own)}: `python training/cifar10/train.py {stage} --steps {own['steps']}`."
+    if "teacher" in own:
+        wide = own["teacher"]
+        how = f"""Distilled, in {training(own)}, from a wider network that is not bundled ({wide["weights"] / 1e6:.2f}
+million weights, {wide["accuracy"]:.2%} of the test pictures right), whose probabilities at temperature
+{classifier.TEMPERATURE:g} it learns with a share of {classifier.LABELS:.0%} for the labels; it began with the weights
+that the two have in common. `python training/cifar10/train.py {stage} --distilled-steps {own["steps"]}` trains both."""
     return (
         HEADER.format(library="transformers")
         + f"""
@@ -188,8 +196,7 @@ model = AutoModelForImageClassification.from_pretrained("src/noisewright/models/
 processor = AutoImageProcessor.from_pretrained("src/noisewright/models/{name}")
 ```
 
-Licence: Apache-2.0. Trained for {training(own)}: `python training/cifar10/train.py
-{name.removeprefix("cifar10-")} --steps {own["steps"]}`.
+Licence: Apache-2.0. {how}
 Random flips and shifts of up to {classifier.SHIFT} pixels{extra}; label smoothing
 {classifier.SMOOTHING}.{unfinished}
 

@@ -1,7 +1,8 @@
 """The two classifiers of the class-conditional benchmark, differently made.
 
 ``cifar10-classifier`` (a ResNet on pictures at twice their size) gives the features of IS, FID and their kin;
-``cifar10-judge`` (a RegNet with squeeze and excitation, at their own size, other augmentations) verifies and judges.
+``cifar10-judge`` (a RegNet with squeeze and excitation, at their own size, other augmentations) verifies and judges. It
+is distilled from a wider one, which is not bundled: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network".
 """
 
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ EPOCHS = 14
 RATE = 0.12
 WEIGHT_DECAY = 5e-4
 SMOOTHING = 0.1
+DISTILLED_STEPS, DISTILLED_RATE = 2000, 0.05
+TEMPERATURE = 2.0
+LABELS = 0.1  # the share of the labels in the loss of a distillation
 SHIFT = 4
 MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
 
@@ -42,7 +46,13 @@ class Kind:
     jitter: float = 0.0
 
 
-KINDS = {"cifar10-classifier": Kind(2 * data.SIDE, 11), "cifar10-judge": Kind(data.SIDE, 23, hole=8, jitter=0.3)}
+JUDGE, WIDE = "cifar10-judge", "cifar10-judge-wide"
+KINDS = {
+    "cifar10-classifier": Kind(2 * data.SIDE, 11), WIDE: Kind(data.SIDE, 23, hole=8, jitter=0.3),
+    JUDGE: Kind(data.SIDE, 24, hole=8, jitter=0.3),
+}  # fmt: skip
+SHAPES = {WIDE: ([64, 128, 256], [2, 3, 2]), JUDGE: ([64, 128, 128], [2, 2, 1])}
+"""Widths and depths of the stages of the RegNets; what both have in the same place the judge begins with."""
 
 
 def build(name: str) -> nn.Module:
@@ -64,11 +74,26 @@ def build(name: str) -> nn.Module:
             embedding_size=32, hidden_sizes=[64, 128, 224], depths=[2, 2, 1], layer_type="basic", **labels
         )
         return ResNetForImageClassification(config)
+    widths, depths = SHAPES[name]
     config = RegNetConfig(
-        embedding_size=32, hidden_sizes=[64, 128, 256], depths=[2, 3, 2], groups_width=64, layer_type="y",
+        embedding_size=32, hidden_sizes=widths, depths=depths, groups_width=64, layer_type="y",
         downsample_in_first_stage=False, **labels,
     )  # fmt: skip
     return RegNetForImageClassification(config)
+
+
+def inherit(model: nn.Module, teacher: nn.Module) -> int:
+    """Gives a model the weights of another one where names and shapes are the same; returns how many those are."""
+    held = model.state_dict()
+    same = {key: one for key, one in teacher.state_dict().items() if key in held and held[key].shape == one.shape}
+    model.load_state_dict({**held, **same})
+    return sum(one.numel() for one in same.values())
+
+
+def distilled(logits: Tensor, wanted: Tensor) -> Tensor:
+    """How far softened probabilities are from a teacher's: logits (batch, classes) each."""
+    goal = (wanted / TEMPERATURE).softmax(1)
+    return TEMPERATURE**2 * F.kl_div((logits / TEMPERATURE).log_softmax(1), goal, reduction="batchmean")
 
 
 def processor(name: str) -> Any:
@@ -112,23 +137,34 @@ def augmented(images: Tensor, kind: Kind) -> Tensor:
 
 def fit(
     name: str, pictures: np.ndarray, labels: np.ndarray, work: Path, device: str = "cpu", steps: int | None = None,
-    minutes: float | None = None,
+    minutes: float | None = None, teacher: nn.Module | None = None,
 ) -> tuple[nn.Module, bool]:  # fmt: skip
-    """Trains one of the two by SGD with a triangular rate; returns the averaged weights and whether it is done."""
-    kind = KINDS[name]
-    model = build(name).to(device, memory_format=torch.channels_last)
+    """Trains one of them by SGD with a triangular rate; returns the averaged weights and whether it is done.
+
+    With a ``teacher`` it begins with what weights they share, and learns its logits of the same augmented pictures more
+    than the labels.
+    """
+    kind, layout = KINDS[name], {"memory_format": torch.channels_last}
+    model = build(name)
+    size = min(BATCH_SIZE, len(pictures))
+    rate, steps = RATE, steps or EPOCHS * (len(pictures) // size)
+    if teacher is not None:
+        rate, teacher = DISTILLED_RATE, teacher.to(device, **layout).eval().requires_grad_(False)
+        inherit(model, teacher)
+    model = model.to(device, **layout)
     every = [p for p in model.parameters() if p.ndim > 1], [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": every[0], "weight_decay": WEIGHT_DECAY}, {"params": every[1], "weight_decay": 0.0}]
-    optimiser = torch.optim.SGD(groups, lr=RATE, momentum=0.9, nesterov=True)
-    size = min(BATCH_SIZE, len(pictures))
-    steps = steps or EPOCHS * (len(pictures) // size)
+    optimiser = torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True)
 
     def loss_of(picks: np.ndarray) -> tuple[Tensor, dict[str, float]]:
         images = prepared(augmented(data.batch_of(pictures, picks), kind), kind.side).to(device)
         truth = torch.from_numpy(labels[picks]).to(device)
         with loop.autocast(device):
             logits = model(images).logits.float()
+            wanted = None if teacher is None else teacher(images).logits.float()
         loss = F.cross_entropy(logits, truth, label_smoothing=SMOOTHING)
+        if wanted is not None:
+            loss = LABELS * loss + (1 - LABELS) * distilled(logits, wanted)
         return loss, {"loss": float(loss.detach()), "right": float((logits.argmax(1) == truth).float().mean())}
 
     averages, done = loop.train(

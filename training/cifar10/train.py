@@ -15,7 +15,9 @@ from typing import Any
 
 import classifier
 import data
+import numpy as np
 import torch
+from torch import nn
 
 MODELS = Path(__file__).parents[2] / "src" / "noisewright" / "models"
 STAGES = ("classifier", "judge", "statistics", "diffusion")
@@ -39,11 +41,42 @@ def training_of(checkpoint: Path, device: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def train_classifier(name: str, options: argparse.Namespace) -> None:
+def teacher_of(options: argparse.Namespace, pictures: np.ndarray, labels: np.ndarray) -> Path | None:
+    """Where the network lies that the judge is distilled from: what was given, or one trained here; None: not done."""
+    if options.teacher is not None:
+        return options.teacher
+    found, done = classifier.fit(
+        classifier.WIDE, pictures, labels, options.work, options.device, options.steps, options.minutes
+    )
+    classifier.save(found.cpu(), classifier.WIDE, options.work / classifier.WIDE)
+    return options.work / classifier.WIDE if done else None
+
+
+def train_judge(options: argparse.Namespace) -> None:
+    """The judge, distilled from a wider network, and both measured on the test pictures."""
+    from transformers import AutoModelForImageClassification
+
+    work = options.work
+    place = teacher_of(options, *data.load("train", work, options.data))
+    if place is None:
+        print(f"{classifier.JUDGE}: the network that it is distilled from is not done yet", flush=True)
+        return
+    teacher = AutoModelForImageClassification.from_pretrained(place, dtype=torch.float32)
+    wide = {
+        "accuracy": classifier.measure(place, *data.load("test", work, options.data))["accuracy"],
+        "weights": sum(one.numel() for one in teacher.parameters()),
+    }
+    note(work, classifier.JUDGE, {"teacher": wide})
+    train_classifier(classifier.JUDGE, options, options.distilled_steps, teacher)
+
+
+def train_classifier(
+    name: str, options: argparse.Namespace, steps: int | None, teacher: nn.Module | None = None
+) -> None:  # fmt: skip
     """One of the two classifiers, measured on the test pictures."""
     work = options.work
     pictures, labels = data.load("train", work, options.data)
-    model, done = classifier.fit(name, pictures, labels, work, options.device, options.steps, options.minutes)
+    model, done = classifier.fit(name, pictures, labels, work, options.device, steps, options.minutes, teacher)
     folder = options.models / name
     classifier.save(model.cpu(), name, folder)
     held_out = classifier.measure(folder, *data.load("test", work, options.data))
@@ -73,6 +106,8 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, help="of torch on the CPU")
     parser.add_argument("--steps", type=int, help="optimiser steps in all; the rates' schedule follows")
+    parser.add_argument("--teacher", type=Path, help="judge: a saved network to distil it from, and none is trained")
+    parser.add_argument("--distilled-steps", type=int, default=classifier.DISTILLED_STEPS, help="judge: of that")
     parser.add_argument("--minutes", type=float, help="of each stage in this run; go on by the same command")
     parser.add_argument("--batch", type=int, help="diffusion: samples a step")
     parser.add_argument("--optimiser", choices=["muon", "adamw"], default="muon", help="diffusion")
@@ -85,9 +120,10 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     torch.set_float32_matmul_precision("high")
     stages = STAGES if options.stage == "all" else (options.stage,)
-    for name, stage in (("cifar10-classifier", "classifier"), ("cifar10-judge", "judge")):
-        if stage in stages:
-            train_classifier(name, options)
+    if "classifier" in stages:
+        train_classifier("cifar10-classifier", options, options.steps)
+    if "judge" in stages:
+        train_judge(options)
     if "statistics" in stages:
         import reference
 

@@ -36,7 +36,7 @@ def embeddings(pipe: StableDiffusionPipeline, texts: list[str], path: Path, batc
     """What the text encoder makes of each distinct prompt, made once and kept.
 
     Args:
-        pipe: with the text encoder and its tokenizer, on the CPU.
+        pipe: with the text encoder and its tokenizer.
         texts: prompts, many of them more than once.
         path: the file that it is kept in.
         batch: prompts at once.
@@ -48,7 +48,9 @@ def embeddings(pipe: StableDiffusionPipeline, texts: list[str], path: Path, batc
     if not path.exists():
         ids = tokens_of(pipe.tokenizer, [*distinct, ""])
         with torch.inference_mode():
-            parts = [pipe.text_encoder(ids[n : n + batch])[0].half() for n in range(0, len(ids), batch)]
+            encoder = pipe.text_encoder
+            some = [ids[n : n + batch].to(encoder.device) for n in range(0, len(ids), batch)]
+            parts = [encoder(one)[0].half().cpu() for one in some]
         save_atomically(torch.cat(parts), path)
     place = {text: n for n, text in enumerate(distinct)}
     return torch.load(path, weights_only=True), torch.tensor([place[text] for text in texts])
@@ -68,6 +70,7 @@ def fit(
     """
     pipe = StableDiffusionPipeline.from_pretrained(models / "shapes")
     texts, cached = diffusion.cached_latents(work, pipe.vae.to(device), device, PICTURES)
+    pipe.text_encoder.to(device)
     contexts, rows = embeddings(pipe, texts, work / f"embeddings-{PICTURES}.pt")
     unet = build().to(device)
 

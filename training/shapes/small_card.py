@@ -69,8 +69,10 @@ Licence: Apache-2.0, weights and code. What it understands is said in the card o
 `UNet2DConditionModel`: channels {small.CHANNELS}, no middle block, the timestep embedded in {small.TIME_WIDTH} numbers;
 cross-attention at 8x8 on the way down and up. Trained alone on {small.PICTURES:,} drawn scenes, half as many as the
 large one, with the same loss (min-SNR, on the noise that was added; the large U-Net taught it nothing), what the text
-encoder says of their prompts encoded once: {card._training(work, "small")} in float32 on one busy CPU core, the moving
-average of the weights kept. `python training/shapes/train.py small`
+encoder says of their prompts encoded once: {card._training(work, "small")} in float32 on a GPU (NVIDIA H200) that did
+other work as well, the rate falling with the clock, the moving average of the weights kept:
+`python training/shapes/train.py small --device cuda --minutes 2.3`; on a CPU without `--minutes`, {small.STEPS:,}
+steps.
 
 ## Figures
 
@@ -79,6 +81,8 @@ guidance {GUIDANCE:g}, one picture a prompt (seed 0), in %: `python training/sha
 and without `--model` for the large one.
 
 {card.table(rows)}
+
+All prompts share one noise here, and it is a poor one (the card of `noisewright/shapes` says more).
 
 CPU time of one thread, batches of {seconds["batch"]}, the two models in turns, median of {seconds["turns"]} turns:
 a forward of the U-Net takes {1e3 * own["forward"]:.2f} ms a picture ({1e3 * other["forward"]:.2f} ms the large one), an

@@ -91,6 +91,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/training"))
     parser.add_argument("--models", type=Path, default=MODELS)
     parser.add_argument("--step", type=int, help="diffusion: write this kept step's weights instead of the last")
+    parser.add_argument("--minutes", type=float, help="small: of training, the rate falling with the clock")
     options = parser.parse_args()
     work, device = options.work, options.device
     work.mkdir(parents=True, exist_ok=True)
@@ -109,7 +110,9 @@ def main() -> None:
         card.note_training(work, "layout", layout.BATCH_SIZE)
         card.note_training(work, "diffusion", diffusion.BATCH_SIZE, options.step)
     if "small" in stages:
-        forget_places(small.write(small.fit(work, options.models, device).cpu(), options.models, MANIFEST))
+        further = {"minutes": options.minutes, "steps": 10**9} if options.minutes else {}
+        made = small.fit(work, options.models, device, further=further)
+        forget_places(small.write(made.cpu(), options.models, MANIFEST))
         card.note_training(work, "small", diffusion.BATCH_SIZE)
     verifier = options.models / "shapes-clip"
     if "clip" in stages:

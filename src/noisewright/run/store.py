@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,6 +86,7 @@ class Store:
         store = cls.open(root)
         try:
             store.expect(spec)
+            store.warnings += elsewhere(store.run["spec"], spec)
             store.write(spec={**store.run["spec"], **spec}, versions=versions, **recorded)
         except BaseException:
             store.close()
@@ -356,6 +357,14 @@ def check_same(root: Path, recorded: dict[str, Any], spec: dict[str, Any]) -> No
         if before.get(key) != now.get(key):
             was, got = cut(json.dumps(before.get(key))), cut(json.dumps(now.get(key)))
             raise RunMismatch(f"{root} holds another run: expected {key} {was}, got {got}")
+
+
+def elsewhere(recorded: Mapping[str, Any], spec: Mapping[str, Any]) -> list[str]:
+    """That a run goes on on another kind of device than it was made on, in a line, or nothing."""
+    was, now = (str(one.get("sampler", {}).get("device", "")).partition(":")[0] for one in (recorded, spec))
+    if not was or not now or was == now:
+        return []
+    return [f"made on {was} until here and on {now} from here on, which round otherwise: not the images of one device"]
 
 
 def _comparable(spec: dict[str, Any]) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -49,6 +49,7 @@ class Caller:
         walks: whether the loop is to be walked through before it is entered, whatever it looks like.
         answers: what the networks' outputs look like, once they were asked.
         reached: where the last way by a solver of ours is: the index, the states and the solver's; None before a step.
+        held: where the pipeline computes, while it is alone in there: to ask is to walk through all its modules.
     """
 
     pipe: Any
@@ -67,16 +68,29 @@ class Caller:
     whole: bool = False
     walks: bool = False
     answers: Answers = field(default_factory=dict)
+    held: torch.device | None = field(default=None, init=False)
 
     @property
     def device(self) -> torch.device:
+        if self.held is not None:
+            return self.held
         found = torch.device(getattr(self.pipe, "_execution_device", None) or self.pipe.device)
         return torch.device("cpu") if found.type == "cpu" else found
 
     def alone(self, work: Callable[[], Output], verb: str, phase: str | None = None) -> Output:
         """Do ``work`` inside the pipeline, alone in there, and without help of the process's own random numbers."""
-        with turn(self.pipe), self.meter.phase(phase) if phase else nullcontext():
+        with turn(self.pipe), self.meter.phase(phase) if phase else nullcontext(), self._in_place():
             return unaided(work, self.kind, self.drawing, verb, self.say)
+
+    @contextmanager
+    def _in_place(self) -> Iterator[None]:
+        """Ask once where the pipeline computes."""
+        before = self.held
+        self.held = self.device
+        try:
+            yield
+        finally:
+            self.held = before
 
     def say(self, text: str) -> None:
         """Add a warning, once."""

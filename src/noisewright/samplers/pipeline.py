@@ -16,7 +16,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -30,7 +29,7 @@ from noisewright.outside.messages import short
 from noisewright.samplers import alone, segments
 from noisewright.samplers.calling import Caller
 from noisewright.samplers.condition import check_call, condition_of
-from noisewright.samplers.described import steps_described
+from noisewright.samplers.described import described, placed
 from noisewright.samplers.entry import Entry
 from noisewright.samplers.fingerprint import Fingerprint, fingerprint
 from noisewright.samplers.identity import canonical, copied
@@ -46,15 +45,12 @@ from noisewright.samplers.prepared import Prepared, prepare
 from noisewright.samplers.protocol import Meter, StepNoise, quantise
 from noisewright.samplers.restrictions import check_origins, check_split
 from noisewright.samplers.seam import checkpointed
-from noisewright.samplers.settings import Description, older_settings
+from noisewright.samplers.settings import Description
 from noisewright.samplers.source import name_of
 from noisewright.samplers.turns import cuts_gradient, remembers_inside, turn
 
 STATES = ("model", "float32")
 """What precision states are kept in between steps."""
-
-_AFTER_SETTINGS = ("eta",)
-"""Arguments of the pipeline's call whose place in a description another value takes."""
 
 
 class PipelineSampler:
@@ -130,6 +126,7 @@ class PipelineSampler:
         self._states, self._native = states, native
         self._model = model or name_of(pipe)
         self._fingerprint: Fingerprint | None = None
+        self._described: tuple[Prepared, Any, Description] | None = None  # to ask is to walk through all modules
         self._source = source_recorded(pipe)
         self.flagged: list[bool] = []
         self.resident = False
@@ -154,6 +151,15 @@ class PipelineSampler:
     @property
     def device(self) -> torch.device:
         return self._caller.device
+
+    @property
+    def resident(self) -> bool:
+        return self._resident
+
+    @resident.setter
+    def resident(self, value: bool) -> None:
+        self._resident = value
+        self._caller.held = self._caller.device if value else None  # the model stays as well
 
     @property
     def given_solver(self) -> AnySolver | None:
@@ -219,22 +225,16 @@ class PipelineSampler:
 
     @property
     def description(self) -> dict[str, Any]:
+        held, place = self._described, placed(self.pipe)
+        if held is None or held[0] is not self._prepared or held[1] != place:
+            held = self._described = self._prepared, place, self._describe()
+        return copy.copy(held[2])
+
+    def _describe(self) -> Description:
         if self._fingerprint is None:
             self._fingerprint = fingerprint(self._found)
-        label = {} if self.class_label is None else {"class_label": self.class_label}
-        found = {
-            "model": self._model,
-            "pipeline": type(self._found).__name__,
-            "fingerprint": self._fingerprint,
-            "prompt": self.prompt,
-            **label,
-            **copied(self._recorded),
-            **steps_described(self._caller, self._prepared, self._given_schedule, self._source),
-        }
-        about = Description(found)
-        own = {key: value for key, value in self._caller.settings.items() if key not in _AFTER_SETTINGS}
-        about.older = partial(older_settings, own)
-        return about
+        about = {"model": self._model, "pipeline": type(self._found).__name__, "fingerprint": self._fingerprint}
+        return described(about, self._recorded, self._caller, self._prepared, self._given_schedule, self._source)
 
     @property
     def _between(self) -> torch.device:
@@ -372,9 +372,8 @@ class PipelineSampler:
 
         def work() -> Tensor:
             with torch.enable_grad(), checkpointed(self.pipe):
-                clean, _ = segments.denoise(
-                    self._caller, self._prepared, x, 0, self.schedule.steps, None, None, traced=True
-                )
+                way = (x, 0, self.schedule.steps, None, None, None, self.device)
+                clean, _ = segments.denoise(self._caller, self._prepared, *way, traced=True)
                 try:
                     return segments.decoded(self._caller, self._prepared, clean, traced=True)
                 except RuntimeError as error:

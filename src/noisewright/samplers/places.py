@@ -25,7 +25,7 @@ def there(value: Any, place: torch.device) -> Any:
     def sent(one: Tensor) -> Tensor:
         if one.ndim < 2 or not one.is_floating_point():
             return one
-        if one.device.type == "cpu" and place.type == "cuda":
+        if one.device.type == "cpu" and place.type == "cuda" and not one.requires_grad:  # no gradient goes through pins
             return one.pin_memory().to(place, non_blocking=True)  # torch keeps pinned memory until the copy is done
         return one.to(place)
 
@@ -35,16 +35,17 @@ def there(value: Any, place: torch.device) -> Any:
 def home(value: Any) -> Any:
     """A value with the tensors in it on the CPU, in ordinary memory.
 
-    From CUDA all copies are asked for at once, into pinned memory, and waited for once.
+    From CUDA all copies are asked for at once, into pinned memory, and waited for once; those that a gradient goes
+    through one by one.
     """
     devices: set[torch.device] = set()
 
     def begun(one: Tensor) -> Tensor:
-        if one.device.type != "cuda":
+        if one.device.type != "cuda" or one.requires_grad:
             return one.to(CPU)
         devices.add(one.device)
         waiting = torch.empty(one.shape, dtype=one.dtype, pin_memory=True)
-        return waiting.copy_(one.detach(), non_blocking=True)
+        return waiting.copy_(one, non_blocking=True)
 
     found = _mapped(value, begun)
     for device in devices:
