@@ -252,5 +252,6 @@ def test_scores_of_other_weights_are_not_taken_for_those_of_the_verifier_of_now(
             return [-score for score in super().__call__(images, prompt)]
 
     after, _ = pool.tell(cell, Scorers([Trained()], []))
-    assert after["fingerprints"] == {"sharpness": Trained.fingerprint}
+    assert after["fingerprints"] == {**before["fingerprints"], "sharpness": Trained.fingerprint}
+    assert any(name.startswith("the model ") for name in after["fingerprints"])
     assert after["baseline"]["scores"]["sharpness"] == pytest.approx(-row["baseline"]["scores"]["sharpness"], rel=1e-4)
