@@ -21,7 +21,7 @@ import torch
 from _evidence import grader, pools, scoring
 from _evidence.grids import EQUAL_BY, GRADER_PORT, GRIDS, Grid, equal_grids, joined, short
 from _evidence.kept import Held, Lacking, read_table, write_pool, write_table
-from _evidence.places import weights
+from _evidence.places import ROOT, weights
 from _evidence.plans import PLANS, Block
 from noisewright.benchmark.drive import run_benchmark
 from noisewright.benchmark.store import is_benchmark, open_results
@@ -237,9 +237,9 @@ def _tuned(one: Stage, given: argparse.Namespace, ends: float) -> None:
 
 def _until(words: Sequence[str], ends: float) -> None:
     """Run a program that keeps what it has done, and end it with what it started where time is over."""
-    path = os.pathsep.join(filter(None, sys.path))
-    process = subprocess.Popen(
-        words, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.DEVNULL, start_new_session=True
+    path = os.pathsep.join(map(os.path.abspath, filter(None, sys.path)))
+    process = subprocess.Popen(  # whose own paths are as from the repository's root
+        words, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.DEVNULL, start_new_session=True, cwd=ROOT
     )
     try:
         process.wait(max(1.0, ends - time.monotonic()))
