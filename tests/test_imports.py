@@ -31,8 +31,8 @@ LAYERS = [
     {"request", "plain"},
     {"planning", "continuing"},
     {"execute"},
-    {"api", "checking", "trajectory.model", "trajectory.metric_names", "trajectory.fit", "trajectory.compare"}
-    | {"trajectory.measure_model"},
+    {"api", "calibrating", "checking", "trajectory.model", "trajectory.metric_names", "trajectory.fit"}
+    | {"trajectory.compare", "trajectory.measure_model"},
     {"many"},
     {"replay", "recipes"},
     {"benchmark"},

@@ -97,8 +97,8 @@ def expected_nfe(plan: Plan) -> int | None:
 
 
 def _reserve(plan: Plan) -> int:
-    """Images that are made besides the search's own: with drafts the baseline and the winners in full."""
-    return 0 if plan.final is plan.sampler else 1 + plan.winners
+    """Images that are made besides the search's own: with drafts the baseline and the best in full."""
+    return 0 if plan.final is plan.sampler else 1 + plan.finalists
 
 
 def _cost(counts: Mapping[str, float], measured: _Measured) -> dict[str, Any]:

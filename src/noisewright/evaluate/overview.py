@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,10 @@ def overview_of(watch: Watch) -> dict[str, Any]:
     root, run, ledger = watch.root, watch.run, watch.ledger
     spec = check_shown(run, str(root / "run.json"))
     ranking = Ranking(tuple(one["name"] for one in spec["verifiers"]), spec["ensemble"])
-    drafts = spec.get("search_steps_taken", spec["search_steps"])
+    drafts = drafts_of(spec)
     pool = list(ledger.candidates.values())
-    full = [one for one in pool if ledger.images[one.id].steps != drafts]
-    short = [one for one in pool if ledger.images[one.id].steps == drafts]
+    full = [one for one in pool if one.particle.kind != drafts]
+    short = [one for one in pool if one.particle.kind == drafts]
     # Scores of drafts and of full renderings do not compare: each kind is sorted by itself, as the run sorts them.
     ranked = [_candidate(ledger, one, value) for some in (full, short) for one, value in ranking.best_first(some)]
     status = watch.status
@@ -79,6 +80,11 @@ def overview_of(watch: Watch) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def drafts_of(spec: Mapping[str, Any]) -> tuple[int, str | None]:
+    """What the particles of a run's search are (:attr:`noisewright.run.particle.Particle.kind`)."""
+    return spec.get("search_steps_taken", spec["search_steps"]), spec.get("draft")
+
+
 def _candidate(ledger: Ledger, one: Candidate, value: float) -> dict[str, Any]:
     made = ledger.images[one.id]
     scores = {**one.scores, **ledger.judged.get(one.id, {})}
@@ -97,11 +103,11 @@ def _baseline(ranked: list[dict[str, Any]], ledger: Ledger, run: dict[str, Any])
     """Candidate 0: the first seed, untouched, at the final number of steps; else what the result calls so."""
     spec = run["spec"]
     short = spec["search_steps"] != spec["sampler"].get("num_inference_steps", spec["search_steps"])
-    drafts = spec.get("search_steps_taken", spec["search_steps"])
+    short, drafts = short or "draft" in spec, drafts_of(spec)
     for one in ranked:
         particle = ledger.particles[one["id"]]
         untouched = particle.verb == "denoise" and particle.parent.verb == "noise"
-        if untouched and one["seed"] == spec["seed"] and not (short and one["steps"] == drafts):
+        if untouched and one["seed"] == spec["seed"] and not (short and particle.kind == drafts):
             return one
     known = run.get("summary", {}).get("baseline", {}).get("id")
     return next((one for one in ranked if one["id"] == known), None)

@@ -94,14 +94,14 @@ def made(particle: Particle, needs: Sequence[Particle], before: Sequence[State],
     if particle.verb == "denoise":
         return carry(needs, sampler, x, state, particle.index)
     if particle.verb == "vary":
-        return rotate(x, gaussian(x.shape, particle.id), args["cosine"]), None
+        return rotate(x, gaussian(x.shape, particle.key), args["cosine"]), None
     if particle.verb == "place":
-        basis = torch.cat([gaussian(x.shape, needs[0].id, "axis", k) for k in range(len(args["at"]))])
+        basis = torch.cat([gaussian(x.shape, needs[0].key, "axis", k) for k in range(len(args["at"]))])
         return place(x, basis, args["at"]), None
     if particle.verb == "renoise":
-        return renoise(x, sampler.schedule, needs[0].index, particle.index, gaussian(x.shape, particle.id)), None
+        return renoise(x, sampler.schedule, needs[0].index, particle.index, gaussian(x.shape, particle.key)), None
     if particle.verb == "fork":
-        return x, _reseeded(state, particle.id)
+        return x, _reseeded(state, particle.key)
     raise ValueError(f"expected a verb of noisewright's in the lineage, got {particle.verb!r}")
 
 

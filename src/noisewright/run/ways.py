@@ -30,6 +30,10 @@ class Ways:
             self._made[key] = Particle("denoise", (before,), {"to": to}, to, particle.steps)
         return self._made[key]
 
+    def finished(self, particle: Particle) -> Particle:
+        """The image that a particle ends as."""
+        return self.denoised(particle, particle.steps)
+
     def finished_noise(self, seed: int, steps: int) -> Particle:
         """The finished image of a seed."""
         return self.denoised(noise_particle(seed, steps), steps)
@@ -75,8 +79,53 @@ def check_start(particle: Particle) -> None:
         raise ValueError(f"expected a particle of pure noise (index 0), got index {particle.index}")
 
 
+def in_full(particle: Particle, steps: int) -> Particle:
+    """What a finished particle is a draft of, at its end or its start, in so many steps.
+
+    Raises:
+        ValueError: where it has no counterpart.
+    """
+    return with_steps(particle, steps) if particle.draft is None else particle.full
+
+
+def given(particle: Particle, kind: tuple[int, str | None], full_steps: int) -> Particle:
+    """A starting noise of an earlier image, as a search makes images of it.
+
+    Args:
+        particle: of an image in full, or made as the search's are.
+        kind: of the search's particles.
+        full_steps: of what is rendered in full.
+
+    Raises:
+        ValueError: where it is of another number of steps, or of another draft.
+    """
+    steps, draft = kind
+    if particle.draft is None and draft is not None and particle.steps == full_steps:
+        return as_draft(particle, steps, draft)
+    if particle.kind != kind:
+        got = particle.steps if particle.draft is None else f"the draft {particle.draft}"
+        raise ValueError(f"expected an image made in {steps} steps to start from, got one of {got}")
+    return particle
+
+
+def as_draft(particle: Particle, steps: int, draft: str) -> Particle:
+    """A starting noise of full steps as one of a draft of so many.
+
+    Raises:
+        ValueError: where it is no starting noise that has such a draft.
+    """
+    if particle.verb == "noise":
+        return noise_particle(int(particle.args["seed"]), steps, draft, particle.steps)
+    if particle.verb in ("vary", "place", "blend"):
+        parents = tuple(as_draft(one, steps, draft) for one in particle.parents)
+        return Particle(particle.verb, parents, particle.args, 0, steps)
+    raise ValueError(f"expected a starting noise that a draft can be made from, got one of {particle.verb}")
+
+
 def with_steps(particle: Particle, steps: int) -> Particle:
     """The same starting noise on a schedule of another number of steps.
+
+    The noise of a neighbour (``vary``) is another one there; a draft (:attr:`Particle.full`) has the same.
 
     Raises:
         ValueError: where the particle was touched after its start, which has no counterpart on another schedule.
