@@ -6,10 +6,9 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -47,8 +46,7 @@ LEAST = 4
 """Fewer candidates of a prompt have no ranks to speak of."""
 
 
-@dataclass(frozen=True)
-class _Measured:
+class Measured(NamedTuple):
     """Images of one prompt.
 
     Attributes:
@@ -202,8 +200,8 @@ def _measured(
     tell: Callable[[str], None],
 ) -> dict[str, Any]:  # fmt: skip
     """What a row says beside its settings."""
-    size, each = row["batch_size"], {one.text: _Measured([], []) for one in wanted}
-    full, places = _Measured([], []), {one.text: list[float]() for one in wanted}
+    size, each = row["batch_size"], {one.text: Measured([], []) for one in wanted}
+    full, places = Measured([], []), {one.text: list[float]() for one in wanted}
     spreads: list[float] = []
     for number, prompt in enumerate(prompts):
         about = made if number == 0 else plan(made.request.changed(prompt=prompt), pipe=pipe)
@@ -212,12 +210,12 @@ def _measured(
         tell(f"{row['num_inference_steps']} steps, batches of {size}: prompt {number + 1} of {len(prompts)}")
         if number == 0:  # the first call of each warms up
             for one in (about.final, *samplers.values()):
-                _scored(one, verifier, prompt, seed, min(size, candidates), size)
-        reference = _scored(about.final, verifier, prompt, seed, candidates, size)
+                made_and_scored(one, verifier, prompt, seed, min(size, candidates), size)
+        reference = made_and_scored(about.final, verifier, prompt, seed, candidates, size)
         _add(full, reference)
         spreads.append(float(np.std(reference.scores, ddof=1)))
         for text, one in samplers.items():
-            scores = _scored(one, verifier, prompt, seed, candidates, size)
+            scores = made_and_scored(one, verifier, prompt, seed, candidates, size)
             _add(each[text], scores)
             places[text].append(_correlation(scores.scores, reference.scores))
     return {
@@ -231,9 +229,20 @@ def _measured(
     }  # fmt: skip
 
 
-def _scored(sampler: Sampler, verifier: Verifier, prompt: str, seed: int, candidates: int, size: int) -> _Measured:
-    """The first candidates of a seed, made and scored a batch at a time."""
-    found = _Measured([], [])
+def made_and_scored(
+    sampler: Sampler, verifier: Verifier, prompt: str, seed: int, candidates: int, size: int
+) -> Measured:
+    """The first candidates of a seed, made and scored a batch at a time.
+
+    Args:
+        sampler: of full images, or of drafts.
+        verifier: what scores them.
+        prompt: that it is told.
+        seed: of the first.
+        candidates: how many.
+        size: of a batch.
+    """
+    found = Measured([], [])
     for first in range(seed, seed + candidates, size):
         some = range(first, min(first + size, seed + candidates))
         began = time.perf_counter()
@@ -253,7 +262,7 @@ def _images(sampler: Sampler, seeds: Sequence[int]) -> Tensor:
     return torch.nan_to_num(images)
 
 
-def _add(all_of: _Measured, some: _Measured) -> None:
+def _add(all_of: Measured, some: Measured) -> None:
     all_of.scores.extend(some.scores)
     all_of.seconds.extend(some.seconds)
 
