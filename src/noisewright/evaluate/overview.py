@@ -21,7 +21,7 @@ def overview(root: str | Path) -> dict[str, Any]:
     Returns:
         ``run, status, stopped, created, prompt, model, search, seed, settings, budget, verifiers, judges, images, nfe,
         forwards, seconds, value_name`` (what candidates are sorted by), ``candidates`` (full renderings before drafts,
-        best first, each ``id, seed, scores, value, file, steps``), ``why`` (the first against the second, see
+        best first, each ``id, seed, scores, value, file, steps``, of a draft also ``draft``), ``why`` (the first against the second, see
         :func:`noisewright.run.explain.explain`), ``curve`` (best so far), ``best`` (a candidate with its ``lineage``)
         and ``baseline``, both None where there is none yet, ``warnings``, what is damaged, and ``resume``, the command
         that continues it.
@@ -89,7 +89,9 @@ def _candidate(ledger: Ledger, one: Candidate, value: float) -> dict[str, Any]:
     made = ledger.images[one.id]
     scores = {**one.scores, **ledger.judged.get(one.id, {})}
     shown = value if math.isfinite(value) else None
-    return {"id": one.id, "seed": made.seed, "scores": scores, "value": shown, "file": made.file, "steps": made.steps}
+    draft = {} if one.particle.draft is None else {"draft": one.particle.draft}
+    found = {"id": one.id, "seed": made.seed, "scores": scores, "value": shown, "file": made.file, "steps": made.steps}
+    return found | draft
 
 
 def _seconds(ledger: Ledger, run: dict[str, Any]) -> dict[str, float]:

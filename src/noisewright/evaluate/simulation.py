@@ -19,7 +19,7 @@ from torch import Tensor
 
 from noisewright.errors import BudgetExhausted
 from noisewright.run.budget import Budget, Spent
-from noisewright.run.drafts import both_ways
+from noisewright.run.drafts import both_ways, too_small
 from noisewright.run.memory import MemoryStore
 from noisewright.run.particle import Candidate, Particle
 from noisewright.run.verbs import Run
@@ -99,7 +99,10 @@ def _searched(plan: Plan, run: Run, meter: Meter) -> Simulated | None:
     try:
         try:
             if plan.draft is not None and plan.draft.pilot:  # what it will say is not known: drafts are used
-                both_ways(run, plan.draft.pilot)
+                if too_small(run, plan.draft.pilot):
+                    run.search_in_full()
+                else:
+                    both_ways(run, plan.draft.pilot)
             plan.search(watched, **plan.search_args)
         except BudgetExhausted:
             finished = False

@@ -209,7 +209,7 @@ def plan_on(
     text = None if draft is None else draft.text
     rehearse(function, sampler, made, search_args, request.seed, limits, final, text)
     _check_budget(limits, sampler, final, finalists_of(request, draft))
-    size = most_at_once(sampler, request.batch_size or default_batch_size(sampler))
+    size = most_at_once(sampler, request.batch_size or default_batch_size(final))
     spec = _spec(request, sampler, final, draft, made, judging, search_args, limits, goal, size)
     whole = Plan(
         request=request, sampler=sampler, final=final, verifiers=made, judges=judging, search=function,

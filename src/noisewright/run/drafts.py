@@ -33,10 +33,14 @@ def prove(run: Run, pilot: int) -> None:
         return
     found = run.ledger.proof
     if found is None:
-        finish_in_full(run, [run.noise_of(run.seed)])
+        run._engine.finish(in_full_of(run, [run.noise_of(run.seed)]), run.final, reserved=True)
         if not pilot:
             return
-        found = _too_dear(run, pilot) or _judged(run, *both_ways(run, pilot))
+        took = _seconds_each(run, run.full_kind, first=True)
+        if too_small(run, pilot, took):
+            found = {"verb": "prove", "draft": run.draft, "used": False, "pilot": 0}
+        else:
+            found = _judged(run, *both_ways(run, pilot))
         run._engine.recorder.append(found)
         found = run.ledger.proof or found
     if not found["used"]:
@@ -52,8 +56,12 @@ def both_ways(run: Run, pilot: int) -> tuple[list[Candidate], list[Candidate]]:
 
 def finish_in_full(run: Run, particles: Sequence[Particle]) -> list[Candidate]:
     """As :meth:`Run.finish`, of what drafts are drafts of: their full images, from the same noise."""
-    steps = run.full_kind[0]
-    return run.finish([in_full(one, steps) for one in particles], run.final)
+    return run.finish(in_full_of(run, particles), run.final)
+
+
+def in_full_of(run: Run, particles: Sequence[Particle]) -> list[Particle]:
+    """What drafts of a run are drafts of."""
+    return [in_full(one, run.full_kind[0]) for one in particles]
 
 
 def full_images(run: Run, seconds_each: float | None) -> float:
@@ -75,12 +83,9 @@ def full_images(run: Run, seconds_each: float | None) -> float:
     return max(0.0, min(left))
 
 
-def _too_dear(run: Run, pilot: int) -> dict[str, Any] | None:
-    """What is recorded where the budget is too small for the pilot to pay; None where it is not."""
-    took = _seconds_each(run, run.full_kind, first=True)
-    if full_images(run, took) >= 2 * pilot + run.finalists:
-        return None
-    return {"verb": "prove", "draft": run.draft, "used": False, "pilot": 0}
+def too_small(run: Run, pilot: int, seconds_each: float | None = None) -> bool:
+    """Whether a budget is too small for a pilot to pay: it would be spent on the pilot for the most part."""
+    return full_images(run, seconds_each) < 2 * pilot + run.finalists
 
 
 def _judged(run: Run, drafts: Sequence[Candidate], full: Sequence[Candidate]) -> dict[str, Any]:

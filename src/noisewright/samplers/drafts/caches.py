@@ -46,6 +46,8 @@ def _billed(meter: Meter) -> Iterator[_Passes]:
         yield passes
     finally:
         meter.forwards -= passes.answered
+        if passes.answered:
+            meter.forget_pace()
         if passes.rows:
             meter.nfe -= (meter.nfe - nfe) * passes.answered // passes.rows
 

@@ -165,6 +165,8 @@ class DraftSampler:
         for one, a, b in ((self._first, start, min(taken, self._turn)), (self._later, max(start, self._turn), taken)):
             if a < b:
                 x, state = one.denoise(x, a, b, state, noise, seeds if a == 0 else None, **given)
+        if self._later is not self._first:
+            self.meter.forget_pace()
         if self._stop is not None and stop == end:
             return self._at(self._stop).predict(x, self._stop, **given), None
         return x, state
