@@ -22,9 +22,9 @@ def overview(root: str | Path) -> dict[str, Any]:
         ``run, status, stopped, created, prompt, model, search, seed, settings, budget, verifiers, judges, images, nfe,
         forwards, seconds, value_name`` (what candidates are sorted by), ``candidates`` (full renderings before drafts,
         best first, each ``id, seed, scores, value, file, steps`` and of a draft ``draft``), ``why`` (the first against
-        the second, see :func:`noisewright.run.explain.explain`), ``curve`` (best so far), ``best`` (a candidate with its ``lineage``)
-        and ``baseline``, both None where there is none yet, ``warnings``, what is damaged, and ``resume``, the command
-        that continues it.
+        the second, see :func:`noisewright.run.explain.explain`), ``curve`` (best so far), ``best`` (a candidate with
+        its ``lineage``) and ``baseline``, both None where there is none yet, ``warnings``, what is damaged, and
+        ``resume``, the command that continues it.
 
     Raises:
         ValueError: where the directory is no run.
