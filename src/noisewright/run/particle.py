@@ -66,7 +66,8 @@ class Particle:
     def _in_full(self) -> Particle | None:
         """What this draft is a draft of; None where it has no counterpart, on its way through fewer steps."""
         if self.verb == "noise":
-            return noise_particle(int(self.args["seed"]), int(self.args["of"]))
+            of = self.args.get("of")
+            return None if of is None else noise_particle(int(self.args["seed"]), int(of))
         before = [one._full for one in self.parents]
         found = tuple(one for one in before if one is not None)
         if not found or len(found) < len(before):

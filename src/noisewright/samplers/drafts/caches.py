@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 from torch import Tensor, nn
@@ -25,6 +26,9 @@ from noisewright.samplers.asleep import rows_of
 from noisewright.samplers.protocol import Meter
 from noisewright.samplers.turns import networks_of, replaced
 from noisewright.schemas.drafts import DEEP
+
+HOOKED = ("_diffusers_hook", "forward")
+"""What diffusers puts on a module that has a hook."""
 
 BLOCKS = ("blocks", "transformer_blocks", "single_transformer_blocks", "layers")
 """Where transformers keep their blocks."""
@@ -267,7 +271,7 @@ def _of_diffusers(
         passes.answered += 0 if asked[0] else rows
         asked[0] = 0
 
-    before = {module for module in net.modules() if "_diffusers_hook" in vars(module)}
+    before = {(id(module), name) for module in net.modules() for name in HOOKED if name in vars(module)}
     blocks = _blocks(net)
     with replaced(blocks[-1], "forward", counting) if blocks else nullcontext():
         net.enable_cache(_config(pipe, net, args, steps))
@@ -277,6 +281,6 @@ def _of_diffusers(
         finally:
             hook.remove()
             net.disable_cache()
-            for module in net.modules():
-                if module not in before:
-                    vars(module).pop("_diffusers_hook", None)
+            for module, name in product(list(net.modules()), HOOKED):  # what a hook leaves behind when it is removed
+                if (id(module), name) not in before:
+                    vars(module).pop(name, None)
