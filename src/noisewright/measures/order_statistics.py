@@ -14,7 +14,8 @@ _NORMAL = NormalDist()
 def expected_best(count: float) -> float:
     """E max of ``count`` independent standard normal numbers; 0 of one.
 
-    ``E max = int (1{x > 0} - F(x)^n) dx`` with F the normal distribution function, by the trapezoidal rule.
+    ``E max = b - int_a^b F(x)^n dx`` with F the normal distribution function and nothing outside of [a, b], by the
+    trapezoidal rule.
 
     Args:
         count: n, at least 1; not only whole.
@@ -49,7 +50,5 @@ def _phi(x: np.ndarray) -> np.ndarray:
 
 
 def _mean(below: np.ndarray) -> float:
-    """The mean of what has this distribution function on the grid."""
-    heights = (_GRID > 0) - below
-    widths = np.diff(_GRID)
-    return float(((heights[1:] + heights[:-1]) / 2 * widths).sum())
+    """The mean of what has this distribution function on the grid: its end less the integral."""
+    return float(_GRID[-1] - ((below[1:] + below[:-1]) / 2 * np.diff(_GRID)).sum())
