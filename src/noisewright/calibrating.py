@@ -107,7 +107,7 @@ def calibrate(
     texts = texts[:limit]
     if not texts:
         raise ValueError("expected at least one prompt, got none")
-    asked = None if drafts is None else [read_draft(one) for one in drafts]
+    chosen = None if drafts is None else [read_draft(one) for one in drafts]
     path = None if out is None else check_output(out)
     base = Request(model=model, prompt=texts[0], verifier=verifier, judge="none", seed=seed)
     with quiet():
@@ -123,7 +123,7 @@ def calibrate(
             made = first if (steps, scale) == (None, None) else plan(
                 base.changed(num_inference_steps=steps, guidance_scale=scale), pipe=pipe
             )  # fmt: skip
-            wanted = _drafts_of(made.final, asked, tell)
+            wanted = _drafts_of(made.final, chosen, tell)
             row = _row(made, size)
             done = next((one for one in known if _is(one, row, wanted)), None)
             rows.append(done or {**row, **_measured(made, row, wanted, pipe, texts, candidates, tell)})
@@ -176,20 +176,20 @@ def _is(known: Mapping[str, Any], row: Mapping[str, Any], wanted: Sequence[Draft
     return same and {one["draft"] for one in known["drafts"]} == {one.text for one in wanted}
 
 
-def _drafts_of(final: Sampler, asked: Sequence[Draft] | None, tell: Callable[[str], None]) -> list[Draft]:
+def _drafts_of(final: Sampler, chosen: Sequence[Draft] | None, tell: Callable[[str], None]) -> list[Draft]:
     """The drafts to try.
 
     Raises:
         ValueError: in one line, on one that was asked for and the model does not have.
     """
     steps, found = final.description["num_inference_steps"], []
-    for draft in asked if asked is not None else [read_draft(one) for one in DRAFTS]:
+    for draft in chosen if chosen is not None else [read_draft(one) for one in DRAFTS]:
         draft = draft.with_steps(steps)
         try:
             drafted(final, draft)
             found.append(draft)
         except ValueError as error:
-            if asked is not None:
+            if chosen is not None:
                 raise
             tell(f"without {draft.text}: {error}")
     return list({one.text: one for one in found}.values())

@@ -63,7 +63,8 @@ def test_a_run_goes_on_with_its_drafts(run, model, tmp_path, capsys):
     assert len(both) >= 5
     for key in both:  # but for the rounding of another micro-batch
         assert found[key] == pytest.approx(wanted[key], abs=1e-3)
-    refused(capsys, given(model, "--draft", "truncate,at=0.4,pilot=0", "--out", tmp_path / "r"), "draft")
+    other = ("--draft", "guidance,until=0.75+truncate,at=0.5,pilot=0,best=2", *more[2:], "--budget", "7 images")
+    refused(capsys, given(model, *other), "draft")
 
 
 def test_a_pilot_is_told_and_recorded(model, tmp_path, capsys):

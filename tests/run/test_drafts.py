@@ -8,7 +8,7 @@ import torch
 from noisewright.diffusion.solvers import Ddim
 from noisewright.run import drafts as proving
 from noisewright.run.drafts import both_ways, finish_in_full, in_words, prove
-from noisewright.run.particle import from_lineage, noise_particle
+from noisewright.run.particle import Particle, from_lineage, noise_particle
 from noisewright.run.verbs import Target
 from noisewright.samplers.drafts import drafted
 from noisewright.samplers.mixture import MixtureSampler
@@ -154,12 +154,12 @@ def test_step_noise_of_a_draft_is_that_of_its_full_image(tmp_path):
     (one,) = run.noise(1)
     (fork,) = run.fork(one, 1)
     for particle in (one, fork):
-        assert torch.equal(run.state(*run.denoise([particle], 3)), run.state(particle_at(run, particle.full, 3)))
+        assert torch.equal(run.state(*run.denoise([particle], 3)), run.state(particle_at(particle.full, 3)))
     run.store.close()
 
 
-def particle_at(run, particle, index):
-    return run._engine.ways.denoised(particle, index)
+def particle_at(particle, index):
+    return Particle("denoise", (particle,), {"to": index}, index, particle.steps)
 
 
 # The budget
@@ -207,7 +207,7 @@ def seconds(monkeypatch):
     """What is measured of drafts and of full images."""
     took = {"draft": 1.0, "full": 2.0}
     monkeypatch.setattr(
-        proving, "_seconds_each", lambda run, kind, first=False: took["draft" if kind[1] else "full"]
+        proving, "seconds_each_of", lambda run, kind, first=False: took["draft" if kind[1] else "full"]
     )
     return took
 
@@ -282,14 +282,14 @@ def test_seconds_of_drafts_and_of_full_images_are_measured_apart(tmp_path):
     warming = [one for one in run.ledger.timed if one[0] == (run.baseline.id,)]
     assert len(warming) == 2  # made and scored
     short = sum(took for ids, took in run.ledger.timed if run.ledger.particles[ids[0]].draft) / 4
-    assert proving._seconds_each(run, run.kind) == pytest.approx(short)
-    assert proving._seconds_each(run, run.full_kind) > 0
+    assert proving.seconds_each_of(run, run.kind) == pytest.approx(short)
+    assert proving.seconds_each_of(run, run.full_kind) > 0
     run.store.close()
 
 
 def test_scores_that_do_not_vary_prove_nothing():
-    assert proving._correlation([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]) == 0
-    assert proving._correlation([1.0, 2.0, 3.0], [10.0, 20.0, 30.0]) == pytest.approx(1)
+    assert proving.rank_correlation([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]) == 0
+    assert proving.rank_correlation([1.0, 2.0, 3.0], [10.0, 20.0, 30.0]) == pytest.approx(1)
 
 
 def test_words_without_scores():

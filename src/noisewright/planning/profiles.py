@@ -80,8 +80,8 @@ def chosen(profile: Mapping[str, Any], request: Request, budget: Budget) -> Choi
         getattr(request, name) in (None, row[name]) for name in FIELDS
     )]  # fmt: skip
     if not rows:
-        asked = ", ".join(f"{name} {getattr(request, name)}" for name in FIELDS if getattr(request, name) is not None)
-        raise ValueError(f"expected settings that the profile has, got {asked or 'a profile without any'}")
+        said = ", ".join(f"{name} {getattr(request, name)}" for name in FIELDS if getattr(request, name) is not None)
+        raise ValueError(f"expected settings that the profile has, got {said or 'a profile without any'}")
     seconds = _seconds(budget, rows[0])
     choices = [one for row in rows for one in _choices(row, request, seconds)]
     return max(choices, key=lambda one: one.expected)

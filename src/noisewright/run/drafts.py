@@ -36,7 +36,7 @@ def prove(run: Run, pilot: int) -> None:
         run._engine.finish(in_full_of(run, [run.noise_of(run.seed)]), run.final, reserved=True)
         if not pilot:
             return
-        took = _seconds_each(run, run.full_kind, first=True)
+        took = seconds_each_of(run, run.full_kind, first=True)
         if too_small(run, pilot, took):
             found = {"verb": "prove", "draft": run.draft, "used": False, "pilot": 0}
         else:
@@ -94,8 +94,8 @@ def _judged(run: Run, drafts: Sequence[Candidate], full: Sequence[Candidate]) ->
     found: dict[str, Any] = {"verb": "prove", "draft": run.draft, "used": False, "pilot": len(pairs)}
     if len(pairs) < LEAST_PILOT:
         return found
-    correlation = _correlation([one for one, _ in pairs], [other for _, other in pairs])
-    each, each_in_full = _seconds_each(run, run.kind), _seconds_each(run, run.full_kind)
+    correlation = rank_correlation([one for one, _ in pairs], [other for _, other in pairs])
+    each, each_in_full = seconds_each_of(run, run.kind), seconds_each_of(run, run.full_kind)
     if not each or not each_in_full:
         return found
     ratio = each / each_in_full
@@ -110,7 +110,7 @@ def _judged(run: Run, drafts: Sequence[Candidate], full: Sequence[Candidate]) ->
     }  # fmt: skip
 
 
-def _correlation(one: Sequence[float], other: Sequence[float]) -> float:
+def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
     """Rank correlation; 0 where one of them is constant."""
     if len(set(one)) < 2 or len(set(other)) < 2:
         return 0.0
@@ -129,7 +129,7 @@ def _shift(drafts: Sequence[Candidate], full: Sequence[Candidate]) -> dict[str, 
     return found
 
 
-def _seconds_each(run: Run, kind: tuple[int, str | None], first: bool = False) -> float | None:
+def seconds_each_of(run: Run, kind: tuple[int, str | None], first: bool = False) -> float | None:
     """Seconds of an image of a kind, from the journal's lines; None where nothing was measured.
 
     Args:

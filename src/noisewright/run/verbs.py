@@ -361,8 +361,7 @@ class Run:
         self._engine.finish(list(self._engine.reserve.kept.values()), self.sampler, reserved=True)
         wanted = [noise_particle(self.seed, self.final.schedule.steps)]
         if self.final is not self.sampler and self.candidates:
-            drafts = [one for one in self.candidates.values() if one.particle.kind == self.kind]
-            best = self.top(drafts, self.finalists)
+            best = self.top([one for one in self.candidates.values() if one.particle.kind == self.kind], self.finalists)
             wanted += [in_full(one.particle, self.final.schedule.steps) for one in best]
         self._engine.finish(wanted, self.final, reserved=True)
         if self.budget.nfe is not None and self.spent.nfe > self.budget.nfe:

@@ -108,7 +108,7 @@ def check_cache(pipe: Any, args: Mapping[str, Any], steps: int) -> None:
 
 
 @dataclass
-class _Kept:
+class _LastFull:
     """What the sleeping blocks of one network gave at its last full evaluation, in one call."""
 
     every: int
@@ -132,7 +132,7 @@ class _Kept:
 @contextmanager
 def _deep(net: nn.Module, every: int, depth: int, passes: _Passes) -> Iterator[None]:
     """A network whose deep part works at every k-th evaluation alone."""
-    kept, (sleepers, adds) = _Kept(every), _sleepers(net, depth)
+    kept, (sleepers, adds) = _LastFull(every), _sleepers(net, depth)
 
     def counting(own: Callable[..., Any]) -> Callable[..., Any]:
         def forward(*args: Any, **kwargs: Any) -> Any:
@@ -256,11 +256,11 @@ def _of_diffusers(
     pipe: Any, net: Any, args: Mapping[str, Any], steps: int, passes: _Passes
 ) -> Iterator[None]:
     """A network with a cache of diffusers; then without, as it was."""
-    asked = [0]
+    worked = [0]
 
     def counting(own: Callable[..., Any]) -> Callable[..., Any]:
         def forward(*given: Any, **named: Any) -> Any:
-            asked[0] += 1
+            worked[0] += 1
             return own(*given, **named)
 
         return forward
@@ -268,8 +268,8 @@ def _of_diffusers(
     def counted(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
         rows = rows_of(given, named)
         passes.rows += rows
-        passes.answered += 0 if asked[0] else rows
-        asked[0] = 0
+        passes.answered += 0 if worked[0] else rows
+        worked[0] = 0
 
     before = {(id(module), name) for module in net.modules() for name in HOOKED if name in vars(module)}
     blocks = _blocks(net)
