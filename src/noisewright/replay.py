@@ -326,7 +326,7 @@ def _compared(
 
 
 def _reasons(
-    recipe: Mapping[str, Any], sampler: PipelineSampler, pixels: np.ndarray, found: np.ndarray, size: int, tried: bool
+    recipe: Mapping[str, Any], sampler: Sampler, pixels: np.ndarray, found: np.ndarray, size: int, tried: bool
 ) -> list[str]:
     """Why the pixels may differ, most telling first."""
     recorded = recipe.get("pixels")
@@ -336,7 +336,7 @@ def _reasons(
         if pixel_hash(found) == recorded:
             return [reasons[0] + "; the regenerated ones are those that the recipe records"]
     made = recipe["sampler"]
-    for name, now in (("device", str(sampler.device)), ("dtype", str(sampler.description["dtype"]))):
+    for name, now in ((name, str(sampler.description[name])) for name in ("device", "dtype")):
         if made[name] != now:
             reasons.append(f"{name} {made[name]} then, {now} now")
     present = versions()

@@ -78,7 +78,7 @@ class Run:
     ) -> None:
         names = [one.name for one in verifiers]
         if not names or len(set(names)) != len(names):
-            raise ValueError(f"expected verifiers with distinct names, at least one, got {', '.join(names) or 'none'}")
+            raise ValueError(f"expected at least one verifier, with distinct names, got {', '.join(names) or 'none'}")
         self.store = store
         self.sampler = sampler
         self.prompt = str(sampler.description["prompt"])

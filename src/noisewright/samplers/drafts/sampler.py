@@ -210,5 +210,5 @@ def pooled(x: Tensor, by: int) -> Tensor:
 
 def _cut(schedule: Schedule, stop: int) -> Schedule:
     """The levels up to an index, and from there one step to the end."""
-    ends = {name: (*getattr(schedule, name)[: stop + 1], getattr(schedule, name)[-1]) for name in ("alpha", "sigma")}
-    return replace(schedule, t=schedule.t[: stop + 1], **ends)
+    alpha, sigma = ((*levels[: stop + 1], levels[-1]) for levels in (schedule.alpha, schedule.sigma))
+    return replace(schedule, t=schedule.t[: stop + 1], alpha=alpha, sigma=sigma)
