@@ -89,6 +89,7 @@ SIZES = [
 SMALLEST = {"count": 4, "samples": 2, "evaluations": 3, "teacher-steps": 4}
 
 SMALL = {
+    "calibrate": ("--candidates", "4", "--steps", "2"),
     "generate": ["--steps", "2"], "compare": ["--steps", "2"], "audit": ["--steps", "2"],
     "benchmark quick": ["--limit", "1", "--set", "num_inference_steps=4"],
     "schedule compare": ["--samples", "2", "--teacher-steps", "4"],
