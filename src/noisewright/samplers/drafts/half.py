@@ -59,7 +59,12 @@ class Halved:
                 module._forward_hooks.clear()
                 module._forward_pre_hooks.clear()
                 module.__dict__.pop("forward", None)
-            made = self._copies[net] = made.to(self.dtype).eval().requires_grad_(False)
+            whole = set(getattr(net, "_keep_in_fp32_modules", None) or ())  # what diffusers does not load in halves
+            nn.Module.to(made, self.dtype)  # past diffusers' own, which warns of what is done next
+            for name, module in made.named_modules():
+                if whole & set(name.split(".")):
+                    nn.Module.to(module, torch.float32)
+            made = self._copies[net] = made.eval().requires_grad_(False)
         return made
 
 
