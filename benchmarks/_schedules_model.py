@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 import noisewright as nw
+from _evidence import places
 from _schedules_store import Part
 from noisewright import registry
 from noisewright.diffusion.clock import Clock
@@ -20,13 +21,11 @@ from noisewright.diffusion.schedules import named_schedule, rule_levels
 from noisewright.diffusion.solvers import nfe
 from noisewright.samplers.classes import labels_of
 from noisewright.samplers.pipeline import PipelineSampler
-from noisewright.shapes.prompts import load_prompts
 from noisewright.trajectory.disk_cache import DiskCache
 from noisewright.trajectory.files import identity
 from noisewright.trajectory.metrics import NoiseBatch, Teacher
 from noisewright.trajectory.path import ModelPath, path_of, ruled
 from noisewright.verifiers.features import FeatureNetwork
-from searches import balanced
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def prompts_of(name: str) -> tuple[str, ...]:
     if ground.classes:
         return tuple(labels_of(pipeline()))
     name = "dev" if name in ("dev", "wide") else "test"
-    return tuple(prompt for _, prompt in balanced(load_prompts(name), 200))
+    return tuple(one.text for one in places.prompts_of(name, 200))
 
 
 @functools.lru_cache(maxsize=256)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from _evidence.figures import ENSEMBLE, Check, Section, check, mean_of, picked, section, table
+from _evidence.figures import ENSEMBLE, Check, Section, check, mean_of, picked, section, shown, table
 from _evidence.kept import Held, Lacking, Pool
 
 STEPS = (5, 10, 25, 50)
@@ -96,6 +96,8 @@ def claim_1(held: Held) -> Section:
 
 # 4: ensembles
 
+READERS = "shapes-clip + shapes-reward"
+
 
 def ensembles(held: Held) -> tuple[list[str], list[Check]]:
     pool = held.pool("shapes-10")
@@ -104,11 +106,12 @@ def ensembles(held: Held) -> tuple[list[str], list[Check]]:
     for count in (16, 96):
         if count > pool.count:
             raise Lacking(f"{count} candidates a prompt")
-        found = {one: picked(pool, one, count, names) for one in (*ENSEMBLE, "ensemble")}
+        found = {one: picked(pool, one, count, names) for one in (*ENSEMBLE, READERS, "ensemble")}
         rows = [["any one", *_means(np.stack([pool.of(name).mean(1) for name in names], 1))]]
         rows += [[one, *_means(values)] for one, values in found.items()]
         head = ["picked by", *ENSEMBLE, "success", "oracle's grade"]
         blocks.append(f"Best of {count}, {len(pool.numbers)} prompts; a column a judge:\n\n{table(head, rows)}")
+        blocks.append(_default_verifier(count, found[READERS][:, 3] - found["shapes-clip"][:, 3]))
     success = {one: values[:, 3] for one, values in found.items()}
     for one in ENSEMBLE:
         checks.append(check(f"of 96, the rank ensemble's picks succeed more often than those of {one}",
@@ -117,6 +120,15 @@ def ensembles(held: Held) -> tuple[list[str], list[Check]]:
         checks.append(check(f"of 96, shapes-reward (of ImageReward's kind) is better than {one}",
                             success["shapes-reward"] - success[one], above=0, scale=100, unit="points"))  # fmt: skip
     return blocks, checks
+
+
+def _default_verifier(count: int, lead: np.ndarray) -> str:
+    """Whether the two verifiers that read a prompt are better together: which of both is the model card's default."""
+    one = check("", lead, above=0, scale=100, unit="points")
+    answer = {"yes": "better", "no": "worse", "open": "no other, as far as can be told"}[one.answer]
+    by = shown(one.mean, one.low, one.high)
+    return (f"{READERS} together against shapes-clip alone, best of {count}: {by} points of success, so together they "
+            f"are {answer}.")  # fmt: skip
 
 
 def _means(values: np.ndarray) -> list[str]:

@@ -134,20 +134,22 @@ def picked(pool: Pool, picker: str, count: int, names: Sequence[str]) -> np.ndar
 
     Args:
         pool: of candidates.
-        picker: a scorer's name, or ``ensemble``: the mean rank by :data:`ENSEMBLE` within the set.
+        picker: a scorer's name, several joined by `` + `` (their mean rank within the set), or ``ensemble``: that of
+            :data:`ENSEMBLE`.
         count: how many there are to choose from.
         names: scorers, or ``success``.
     """
     values = complete(np.stack([pool.of(name) for name in names], 2))
-    if picker == "ensemble":
-        return _by_ranks(pool, count, values)
+    members = ENSEMBLE if picker == "ensemble" else picker.split(" + ")
+    if len(members) > 1:
+        return _by_ranks(pool, members, count, values)
     return judged(values, [pool.of(picker)], count)[:, 0]
 
 
-def _by_ranks(pool: Pool, count: int, values: np.ndarray) -> np.ndarray:
+def _by_ranks(pool: Pool, names: Sequence[str], count: int, values: np.ndarray) -> np.ndarray:
     """As :func:`picked`, over :data:`DRAWS` random sets: ranks are those within the set."""
     generator = np.random.default_rng(0)
-    members = np.stack([pool.of(name) for name in ENSEMBLE], 2)
+    members = np.stack([pool.of(name) for name in names], 2)
     prompts, most, _ = members.shape
     if count > most:
         return np.full((prompts, values.shape[2]), np.nan)

@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from grids import BUDGETS, SEARCHES, axis, spec
 from noisewright.benchmark import drive
@@ -135,6 +137,20 @@ def test_a_model_that_cannot_be_loaded_fails_its_cells_alone(tmp_path, monkeypat
     assert len(found.failed) == 8
     assert len(tried) == 2  # each once, however many cells it has
     assert {row["error"] for row in found.rows} == {f"expected a model, got {name}" for name in tried}
+
+
+def test_a_model_whose_weights_changed_between_two_calls_is_said(saved, tmp_path):
+    folder = tmp_path / "mine"
+    shutil.copytree(saved, folder)
+    settings = {"model": str(folder), "budget": "1 images", "num_inference_steps": 1, "verifier": ["sharpness"]}
+    first = run_benchmark(spec(SEARCHES, prompts=1, **settings), tmp_path / "out")
+    assert first.warnings == ()
+    weights = next((folder / "unet").glob("*.safetensors"))
+    changed = {name: one + 0.01 for name, one in load_file(weights).items()}
+    save_file(changed, weights, {"format": "pt"})
+    grown = run_benchmark(spec(SEARCHES, prompts=2, **settings), tmp_path / "out")
+    said = "the model mine float32 is not the same in all cells"
+    assert [line.partition(" (")[0] for line in grown.warnings] == [said]
 
 
 # Ended

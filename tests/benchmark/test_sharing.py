@@ -224,7 +224,9 @@ def test_a_cell_whose_verifier_fails_says_so_alone(tmp_path):
 
 def test_rows_say_what_verifiers_and_judges_were(shared):
     read = row_of(shared, "clip", "1")["fingerprints"]
-    assert list(read) == ["shapes-clip", "shapes-oracle", "sharpness"]
+    *scorers, model = read
+    assert sorted(scorers) == ["shapes-clip", "shapes-oracle", "sharpness"]
+    assert model.startswith("the model noisewright/shapes float32")
     assert read == row_of(shared, "clip", "8")["fingerprints"]
     assert read["shapes-clip"] == row_of(shared, "rank", "8")["fingerprints"]["shapes-clip"]
     assert shared.warnings == ()
@@ -252,5 +254,6 @@ def test_scores_of_other_weights_are_not_taken_for_those_of_the_verifier_of_now(
             return [-score for score in super().__call__(images, prompt)]
 
     after, _ = pool.tell(cell, Scorers([Trained()], []))
-    assert after["fingerprints"] == {"sharpness": Trained.fingerprint}
+    assert after["fingerprints"] == {**before["fingerprints"], "sharpness": Trained.fingerprint}
+    assert any(name.startswith("the model ") for name in after["fingerprints"])
     assert after["baseline"]["scores"]["sharpness"] == pytest.approx(-row["baseline"]["scores"]["sharpness"], rel=1e-4)

@@ -194,12 +194,16 @@ def check_axes(
                 problems.add(said, above[0], field)
 
 
+HERE = ("/", "~/", "./", "../")
+"""How a path begins that is of one machine; ``owner/name`` is one of a hub."""
+
+
 def _one_line(text: str) -> str:
     return " ".join("".join(one if one.isprintable() else " " for one in text).split())[:LONGEST_LABEL] or "none"
 
 
 def label_of(value: Any) -> str:
-    """What a value is called where nobody named it."""
+    """What a value is called where nobody named it; of a file or a directory of this machine its name alone."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
@@ -208,4 +212,8 @@ def label_of(value: Any) -> str:
         return " + ".join(label_of(one) for one in value)
     if isinstance(value, dict):
         return ", ".join(f"{key} {label_of(one)}" for key, one in value.items())
-    return str(value)
+    text = str(value)
+    kind, colon, rest = text.rpartition(":") if isinstance(value, str) else ("", "", "")
+    if colon and rest.startswith(HERE) and not rest.startswith("//"):  # clip:/home/me/model, and no URL
+        return f"{kind}:{label_of(rest)}"
+    return text.rstrip("/").rpartition("/")[2] or text if text.startswith(HERE) else text

@@ -52,7 +52,7 @@ class CellRow(TypedDict):
     """Mean distance of the eight best candidates' images, root mean square per channel in [0, 1]; None of one image."""
     warnings: NotRequired[list[str]]
     fingerprints: NotRequired[dict[str, str]]
-    """Of verifiers and judges, by the names of their scores: what changes when they do."""
+    """Of verifiers and judges, by the names of their scores, and of the model: what changes when they do."""
 
 
 class CandidateRow(TypedDict):

@@ -129,7 +129,7 @@ def open_results(root: str | Path) -> Results:
 
 
 def changed_between(rows: Sequence[CellRow]) -> list[str]:
-    """A line for each verifier and judge that is not the same in all cells, whose scores are no one scale then.
+    """A line for each verifier, judge and model that is not the same in all cells: they are not to be compared then.
 
     Weights may be trained anew, or a function mended, between two calls that make one benchmark: what was done before
     stays as it was.
@@ -140,7 +140,7 @@ def changed_between(rows: Sequence[CellRow]) -> list[str]:
             found.setdefault(name, Counter())[fingerprint] += 1
     return [
         f"{name} is not the same in all cells ({' and '.join(str(count) for _, count in counts.most_common())} of "
-        "them): it was changed, or one name stands for several, so its scores are not to be compared"
+        "them): it was changed, or one name stands for several, so what it gave is not to be compared"
         for name, counts in found.items() if len(counts) > 1
     ]  # fmt: skip
 

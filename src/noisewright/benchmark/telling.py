@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from noisewright.benchmark.axes import label_of
 from noisewright.benchmark.cells import Cell
 from noisewright.benchmark.rows import CandidateRow, CellRow, ShownCandidate
 from noisewright.benchmark.sharing import budget_of
 from noisewright.images.reading import read_image
 from noisewright.outside.inside import inside
 from noisewright.outside.texts import clean
+from noisewright.run.digests import digest_of
 from noisewright.run.ledger import Ledger, recovery
 from noisewright.run.particle import Candidate
 from noisewright.run.ranking import Ranking
@@ -156,15 +159,29 @@ def rows_read_off(
         "stopped": f"budget: {budget_of(cell.request)}", "verifiers": list(ranking.names), "judges": list(judges),
         "best": _of(run, ledger, best[0]), "baseline": _of(run, ledger, every[0][0]), "curve": curve(ranking, every),
         "diversity": diversity([run.root / one.file for one in best]),
-        "warnings": [*warnings, *failures_in(ledger, ranking.names), *more], "fingerprints": dict(fingerprints),
+        "warnings": [*warnings, *failures_in(ledger, ranking.names), *more],
+        "fingerprints": {**fingerprints, **_model(run)},
     }  # fmt: skip
     return row, [candidate_row(cell, run, one) for one in every]
 
 
 def _fingerprints(run: Run) -> dict[str, str]:
-    """Of a run's verifiers and judges, by name."""
+    """Of a run's verifiers, judges and model, by name."""
     spec = run.run["spec"]
-    return {one["name"]: one["fingerprint"] for one in (*spec["verifiers"], *spec.get("judges", ()))}
+    scorers = {one["name"]: one["fingerprint"] for one in (*spec["verifiers"], *spec.get("judges", ()))}
+    return {**scorers, **_model(run)}
+
+
+def _model(run: Run) -> dict[str, str]:
+    """The fingerprint of what made a run's images, which is of one precision and of the LoRAs on it."""
+    sampler = run.run["spec"]["sampler"]
+    named = [f"the model {label_of(sampler.get('model'))}", str(sampler.get("dtype"))]
+    loras = [_short(sampler["loras"])] if sampler.get("loras") else []
+    return {" ".join([*named, *loras]): _short(sampler.get("fingerprint"))}
+
+
+def _short(value: Any) -> str:
+    return digest_of(json.dumps(value, sort_keys=True).encode())[:16]
 
 
 def _of(run: Run, ledger: Ledger, one: Candidate) -> ShownCandidate:

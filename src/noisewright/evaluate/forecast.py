@@ -13,7 +13,7 @@ from torch import Tensor
 from noisewright.evaluate.enough import Smallest, in_words, too_small
 from noisewright.evaluate.simulation import SCORES, Simulated, simulate
 from noisewright.run.budget import Budget
-from noisewright.run.verbs import SAVING_SECONDS
+from noisewright.run.reserve import SAVING_SECONDS
 from noisewright.samplers.optional import can_split
 from noisewright.verifiers.optional import WantsPreviews, usage_of
 from noisewright.verifiers.protocol import score

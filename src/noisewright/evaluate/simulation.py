@@ -72,13 +72,13 @@ def simulate(plan: Plan, budget: Budget, scores: str = "steady", seconds: float 
         plan: what would be done.
         budget: in images or NFE; a limit in seconds has no meaning here, for nothing takes time.
         scores: one of :data:`SCORES`.
-        seconds: after which it is given up.
+        seconds: of this thread's work, after which it is given up: the answer of a busy machine is no other.
 
     Returns:
         None where the search raised something: it will say so itself when it runs.
     """
     meter = Meter()
-    until = time.monotonic() + seconds
+    until = time.thread_time() + seconds
     sampler = CountingSampler(plan.sampler, meter, until)
     final = sampler if plan.final is plan.sampler else CountingSampler(plan.final, meter, until)
     store = MemoryStore({"spec": {"sampler": sampler.description}, "versions": {"noisewright": "simulated"}})
@@ -122,7 +122,7 @@ class CountingSampler:
     Args:
         sampler: the other.
         meter: what counts.
-        until: the time (of ``time.monotonic``) at which it refuses to go on.
+        until: the time (of ``time.thread_time``) at which it refuses to go on.
     """
 
     def __init__(self, sampler: Sampler, meter: Meter, until: float) -> None:
@@ -176,7 +176,7 @@ class CountingSampler:
         return x.flatten(1).repeat(1, -(-pixels // self._numel))[:, :pixels].sigmoid().view(-1, 3, SIDE, SIDE)
 
     def _count(self, nfe: int) -> None:
-        if time.monotonic() > self._until:
+        if time.thread_time() > self._until:
             raise _TimeIsUp
         self.meter.nfe += nfe
 

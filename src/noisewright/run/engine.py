@@ -69,6 +69,7 @@ class Engine:
         ranking: Ranking,
         winners: int,
         finalists: int,
+        pictures: bool,
         batch_size: int,
         kind: tuple[int, str | None],
         name: str,
@@ -89,7 +90,7 @@ class Engine:
         self.ways = Ways()
         self.costs = Costs(self.states, self.ways, verifiers)
         self.reserve = Reserve(
-            budget, self.ledger, self.costs, self.ways, search, final, seed, self.elapsed, winners, finalists
+            budget, self.ledger, self.costs, self.ways, search, final, seed, self.elapsed, winners, finalists, pictures
         )
         self._final, self._drafts = final, None if search is final else kind
         self.jobs = Jobs(self.states, self.ways, self.costs, self._drafts)

@@ -64,18 +64,19 @@ class Reserve:
         elapsed: seconds that the run has taken.
         winners: how many of the best are judged.
         finalists: how many of the best drafts are rendered in full.
+        pictures: whether a contact sheet and plots come at the end.
     """
 
     def __init__(
         self, budget: Budget, ledger: Ledger, costs: Costs, ways: Ways, search: Sampler, final: Sampler, seed: int,
-        elapsed: Callable[[], float], winners: int = 1, finalists: int = 1,
+        elapsed: Callable[[], float], winners: int = 1, finalists: int = 1, pictures: bool = True,
     ) -> None:  # fmt: skip
         self.budget = budget
         self.winners = winners
         self.finalists = finalists
         self.kept: dict[str, Particle] = {}
         self.judging_seconds = 0.0
-        self.saving_seconds = SAVING_SECONDS
+        self.pictures = pictures
         self.pixels = 0
         self.in_flight = InFlight()
         self._ledger = ledger
@@ -219,7 +220,7 @@ class Reserve:
             if not (moves and images_each):
                 images += 1
                 nfe += max(0, self._costs.to_reach(clean, self._search) - (nfe_each if moves else 0))
-        saving = self.saving_seconds + SAVING_SECONDS_PER_PIXEL * self.pixels
+        saving = SAVING_SECONDS + SAVING_SECONDS_PER_PIXEL * self.pixels if self.pictures else 0.0
         more, costing = images - before, nfe - nfe_before
         seconds = full + (self.seconds_of(self._own, more, costing / more) if more else 0.0)
         return Spent(images, nfe, 0, seconds + self.judging_seconds + saving)

@@ -22,7 +22,6 @@ from noisewright.run.gradients import without_gradient as without_gradient
 from noisewright.run.ledger import Ledger
 from noisewright.run.particle import Candidate, Particle, noise_particle
 from noisewright.run.ranking import CurvePoint, Preview, Ranking, Scored, Target
-from noisewright.run.reserve import SAVING_SECONDS as SAVING_SECONDS
 from noisewright.run.reserve import Work
 from noisewright.run.store import Store
 from noisewright.run.ways import check_start, distinct, in_full
@@ -48,8 +47,8 @@ class Run:
         batch_size: the first micro-batch size.
         judges: what :meth:`judge` will ask at the end; a budget in seconds keeps their time back.
         winners: how many of the best the result shows, and are judged.
-        draft: what the search's own images are, where ``sampler`` makes drafts of those of ``final``
-            (:attr:`~noisewright.schemas.drafts.Draft.text`); None where it does not, or is of ``search_steps``.
+        pictures: whether a contact sheet and plots come at the end, which a budget in seconds keeps time back for.
+        draft: that ``sampler`` makes of ``final``'s images (:attr:`~noisewright.schemas.drafts.Draft.text`), or None.
         finalists: how many of the best are rendered in full where it has its own sampler; by default ``winners``.
         executor: where jobs are done; None does them in this process, in turn. See
             :class:`noisewright.executors.protocol.Executor`.
@@ -71,6 +70,7 @@ class Run:
         batch_size: int = 8,
         judges: Sequence[Verifier] = (),
         winners: int = 1,
+        pictures: bool = True,
         draft: str | None = None,
         finalists: int | None = None,
         executor: Executor | None = None,
@@ -101,7 +101,7 @@ class Run:
         self.ranking = Ranking(tuple(names), ensemble)
         self._engine = Engine(
             store, sampler, self.final, self.verifiers, self.judges, self.executor, seed=seed, budget=self.budget,
-            target=self.target, ranking=self.ranking, winners=winners, finalists=self.finalists,
+            target=self.target, ranking=self.ranking, winners=winners, finalists=self.finalists, pictures=pictures,
             kind=self.kind, batch_size=batch_size, name=search, say=self.say, on_progress=self._tell_progress,
         )  # fmt: skip
 

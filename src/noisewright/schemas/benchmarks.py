@@ -66,8 +66,8 @@ class CellSecondsJson(TypedDict):
     total: Seconds
 
 
-class FailedRowJson(TypedDict):
-    """A row of a cell that failed."""
+class OfCellJson(TypedDict):
+    """What a row of any cell says."""
 
     __pydantic_config__ = OPEN  # type: ignore[misc]
     cell: Id
@@ -77,21 +77,18 @@ class FailedRowJson(TypedDict):
     category: Text | None
     seed: Seed
     repeat: Count
+
+
+class FailedRowJson(OfCellJson):
+    """A row of a cell that failed."""
+
     status: Literal["failed"]
     error: Text
 
 
-class DoneRowJson(TypedDict):
+class DoneRowJson(OfCellJson):
     """A row of a cell that is done."""
 
-    __pydantic_config__ = OPEN  # type: ignore[misc]
-    cell: Id
-    coordinates: Labels
-    prompt: Text
-    number: From1
-    category: Text | None
-    seed: Seed
-    repeat: Count
     status: Literal["done"]
     run: RunOfBenchmark
     shared: bool
