@@ -208,9 +208,11 @@ def _measured(
         samplers = {one.text: drafted(about.final, one) for one in wanted}
         verifier, seed = about.verifiers[0], made.request.seed
         tell(f"{row['num_inference_steps']} steps, batches of {size}: prompt {number + 1} of {len(prompts)}")
-        if number == 0:  # the first call of each warms up
-            for one in (about.final, *samplers.values()):
+        for text, one in {"": about.final, **samplers}.items():
+            if number == 0:  # the first call of each warms up
                 made_and_scored(one, verifier, prompt, seed, min(size, candidates), size)
+            elif "dtype" in text:  # and that of each half copies the network
+                made_and_scored(one, verifier, prompt, seed, 1, size)
         reference = made_and_scored(about.final, verifier, prompt, seed, candidates, size)
         _add(full, reference)
         spreads.append(float(np.std(reference.scores, ddof=1)))

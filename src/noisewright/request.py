@@ -35,7 +35,7 @@ from noisewright.schemas.checked import (
     matching,
     wrong,
 )
-from noisewright.schemas.drafts import read_draft
+from noisewright.schemas.drafts import draft_of
 from noisewright.schemas.profiles import read_profile
 from noisewright.schemas.reading import is_directory, is_file
 from noisewright.schemas.request import (
@@ -271,10 +271,8 @@ def _read(given: Mapping[str, Any]) -> dict[str, Any]:
         no_more(MOST_VERIFIERS, what, one if isinstance(one, (list, tuple)) else [one])
     if isinstance(verifier, (list, tuple)) and not verifier:
         raise ValueError("expected at least one verifier, got an empty list")
-    if given.get("draft") is not None:
-        read_draft(given["draft"])
-        if given.get("search_steps") is not None:
-            raise ValueError("expected search_steps or a draft (steps,n=N is one), got both")
+    if draft_of(given.get("draft")) is not None and given.get("search_steps") is not None:
+        raise ValueError("expected search_steps or a draft (steps,n=N is one), got both")
     found: dict[str, Any] = {"budget": budget_texts(given.get("budget"))}
     if found["budget"] == []:
         raise ValueError("expected a budget such as '64 images', got none")

@@ -102,6 +102,8 @@ def test_show_and_plain_lines_are_of_the_full_image(run, capsys):
         (["--draft", "steps", "--search", "evolution"], ["no draft steps with evolution"]),
         (["--draft", "truncate", "--search", "gradient"], ["needs no gradient with a draft, got gradient"]),
         (["--draft", "truncate", "--budget", "3 images"], ["a budget of at least 4 images"]),
+        (["--draft", "cache", "--verifier", "self-similarity"],
+         ["expected a verifier that scores images alone with draft cache", "got self-similarity"]),
         (["--profile", "nowhere.json"], ["a profile that noisewright calibrate wrote", "nowhere.json"]),
     ],
 )

@@ -162,6 +162,29 @@ def particle_at(particle, index):
     return Particle("denoise", (particle,), {"to": index}, index, particle.steps)
 
 
+class Looks:
+    """A verifier that wants to see what candidates looked like on the way."""
+
+    name = fingerprint = "looks"
+    preview_sigma = 0.4
+
+    def __call__(self, images, prompt, previews):
+        return [-float((one - other).abs().mean()) for one, other in zip(images, previews, strict=True)]
+
+
+@pytest.mark.parametrize("text", [HALF, "truncate,at=0.9", "steps,n=3"])
+def test_a_verifier_is_shown_previews_of_drafts_and_of_full_images(tmp_path, text):
+    run = begin(tmp_path / "drafts", text, verifiers=[Looks()])
+    go(run, n=5)
+    assert all(one.scores["looks"] <= 0 for one in run.candidates.values())
+    assert len({one.scores["looks"] for one in of(run, True)}) == 5
+    plain = open_run(tmp_path / "plain", verifiers=[Looks()])
+    go(plain, n=5)
+    for one in of(run, False):
+        assert one.scores["looks"] == pytest.approx(plain.candidates[one.id].scores["looks"], abs=1e-6)
+    assert run.spent.nfe == run.final.meter.nfe
+
+
 # The budget
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import re
+import sys
 
 import pytest
 import torch
@@ -261,6 +262,41 @@ def test_every_cache_of_diffusers_makes_an_image_and_leaves_the_network_as_it_wa
     assert not full.pipe.transformer.is_cache_enabled
     left = [name for one in full.pipe.transformer.modules() for name in vars(one)]
     assert [name for name in left if name != "_cache_config"] == [name for name in hooks if name != "_cache_config"]
+
+
+# cache-dit's
+
+
+def test_without_cache_dit_its_cache_is_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cache_dit", None)
+    with pytest.raises(ValueError, match=re.escape("pip install 'noisewright[cache-dit]'")) as error:
+        draft_of(dev(), "cache,name=DBCache")
+    assert "\n" not in str(error.value)
+
+
+DUAL_BLOCK = "cache,name=DBCache,Fn_compute_blocks=1,max_warmup_steps=1,residual_diff_threshold="
+
+
+def test_dual_block_cache_leaves_out_what_it_may_and_the_network_as_it_was():
+    pytest.importorskip("cache_dit")
+    full = dev()
+    plain, held = made(full)[0], [sorted(vars(one)) for one in full.pipe.transformer.modules()]
+    never, always = made(draft_of(full, f"{DUAL_BLOCK}0")), made(draft_of(full, f"{DUAL_BLOCK}1000"))
+    assert torch.equal(never[0], plain)
+    assert never[1] == 2 * STEPS
+    assert not torch.equal(always[0], plain)
+    assert always[1] < 2 * STEPS
+    again = made(draft_of(full, f"{DUAL_BLOCK}1000"))
+    assert torch.equal(again[0], always[0])  # it begins anew with each call
+    assert again[1] == always[1]
+    assert torch.equal(made(full)[0], plain)
+    assert [sorted(vars(one)) for one in full.pipe.transformer.modules()] == held
+
+
+def test_a_network_that_cache_dit_does_not_know_is_named():
+    pytest.importorskip("cache_dit")
+    with pytest.raises(ValueError, match="transformer that cache-dit knows for cache DBCache, got UNet2DCondition"):
+        draft_of(sampler(), "cache,name=DBCache")
 
 
 # Together

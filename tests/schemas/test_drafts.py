@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from noisewright.schemas.drafts import read_draft
+from noisewright.schemas.drafts import draft_of, read_draft
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,9 @@ from noisewright.schemas.drafts import read_draft
         ("cache", "cache,name=Deep,every=3,depth=1"),
         ("cache,every=2", "cache,name=Deep,every=2,depth=1"),
         ("cache,name=FirstBlockCache,threshold=0.1", "cache,name=FirstBlockCache,threshold=0.1"),
+        ("cache,depth=1,every=2", "cache,name=Deep,every=2,depth=1"),
+        ("cache,name=DBCache,max_warmup_steps=2,Fn_compute_blocks=1",
+         "cache,name=DBCache,Fn_compute_blocks=1,max_warmup_steps=2"),
         ("dtype+size+guidance", "size,by=2+dtype,to=bfloat16+guidance,until=0.5"),
     ],
 )
@@ -54,6 +57,10 @@ def test_half_the_steps_where_none_is_said():
         ("cache,every=inf", "expected every of a cache as a number"),
         ("dtype,to=int8", "to of a draft"),
         ("size,by=1", "expected by of at least 2"),
+        ("truncate,at=0.5,at=0.6", "expected each argument of draft truncate once"),
+        ("cache,name=DBCache,Fn_compute_blocks=1.5", "expected Fn_compute_blocks of cache DBCache as a whole number"),
+        ("cache,name=DBCache,threshold=1", "argument of draft cache"),
+        ("none+truncate", "draft"),
         ("truncate,pilot=2", "expected a pilot of at least 4 candidates, or 0, got 2"),
         ("truncate,best=0", "expected best of a draft as a whole number"),
         ("x" * 600, "expected a draft as text"),
@@ -69,3 +76,10 @@ def test_what_is_no_draft_is_said_in_one_line(given, says):
 def test_a_draft_is_text():
     with pytest.raises(TypeError, match="expected a draft as text"):
         read_draft(3)
+
+
+def test_no_draft_is_typed_as_none():
+    assert draft_of("none") is draft_of(None) is None
+    assert draft_of("truncate") == read_draft("truncate")
+    with pytest.raises(ValueError, match="draft"):
+        draft_of("nome")

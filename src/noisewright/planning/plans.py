@@ -204,7 +204,7 @@ def plan_on(
     proof = proved(request, final, proving, checked)
     warnings += proof.warnings
     final = proof.sampler
-    sampler, draft = drafting(request, final, len(made), warnings)
+    sampler, draft = drafting(request, final, made, warnings)
     sampler = proof.obeyed(sampler)
     text = None if draft is None else draft.text
     rehearse(function, sampler, made, search_args, request.seed, limits, final, text)

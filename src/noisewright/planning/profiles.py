@@ -13,7 +13,7 @@ from noisewright.planning.samplers import check_draft
 from noisewright.request import Request
 from noisewright.run.budget import Budget
 from noisewright.samplers.fingerprint import fingerprint, same_model
-from noisewright.schemas.drafts import read_draft
+from noisewright.schemas.drafts import NO_DRAFT, draft_of, read_draft
 from noisewright.schemas.profiles import read_profile
 
 FIELDS = ("num_inference_steps", "guidance_scale", "batch_size")
@@ -105,12 +105,15 @@ def _choices(row: Mapping[str, Any], request: Request, seconds: float) -> Iterat
     def expected(gain: float) -> float:
         return float(row["mean"]) + float(row["deviation"]) * gain
 
-    if request.draft is None:
+    asked = draft_of(request.draft)
+    if asked is None:
         yield Choice(settings, None, expected(expected_best(count)), seconds)
+    if request.draft == NO_DRAFT:
+        return
     for one in row["drafts"]:
         draft = read_draft(one["draft"])
         left = count - 1 - draft.best  # the baseline and the best are made in full
-        if left <= 0 or (request.draft is not None and read_draft(request.draft).text != draft.text):
+        if left <= 0 or (asked is not None and asked.text != draft.text):
             continue
         try:
             check_draft(request.search, draft)

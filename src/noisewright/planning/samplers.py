@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from noisewright import registry
@@ -29,10 +29,11 @@ from noisewright.samplers.pipeline import LEVELS, PipelineSampler
 from noisewright.samplers.protocol import Sampler
 from noisewright.samplers.recorded import COMPUTED
 from noisewright.samplers.source import source_of
-from noisewright.schemas.drafts import Draft, read_draft
+from noisewright.schemas.drafts import Draft, draft_of
 from noisewright.schemas.reading import is_directory, is_file
 from noisewright.schemas.request import CALLBACKS, Dtype
 from noisewright.schemas.typed import as_files
+from noisewright.verifiers.protocol import Verifier, WantsPreviews
 
 NOT_TYPED = ("model", "given_pipeline", "pipeline_args")
 BESIDES = ("out", "progress", "pictures")
@@ -195,7 +196,7 @@ def _on_levels(sampler: Sampler, request: Request, warnings: list[str]) -> Sampl
 
 
 def drafting(
-    request: Request, final: Sampler, verifiers: int, warnings: list[str]
+    request: Request, final: Sampler, verifiers: Sequence[Verifier], warnings: list[str]
 ) -> tuple[Sampler, Draft | None]:
     """The sampler that the search samples with: ``final``, or one of drafts, with the draft that was asked for.
 
@@ -205,13 +206,18 @@ def drafting(
         ValueError: where the search cannot do with it.
     """
     steps = final.description["num_inference_steps"]
-    warnings += _without_effect(request, final, verifiers, steps)
+    warnings += _without_effect(request, final, len(verifiers), steps)
     warnings += warnings_of(final)
     sampler, needs = final, registry.entry("search", request.search).needs
-    draft = None if request.draft is None else read_draft(request.draft).with_steps(steps)
+    draft = draft_of(request.draft)
     if draft is not None:
+        draft = draft.with_steps(steps)
         check_draft(request.search, draft)
         sampler = drafted(final, draft)
+        looking = next((one.name for one in verifiers if isinstance(one, WantsPreviews)), None)
+        if looking is not None and not can_preview(sampler):
+            raise ValueError(f"expected a verifier that scores images alone with draft {draft.text}, got {looking}, "
+                             "which wants previews")  # fmt: skip
     if request.search_steps is not None and request.search_steps != steps:
         sampler = final.with_steps(request.search_steps)
         if FULL_STEPS in needs:

@@ -23,6 +23,10 @@ def particle_id(verb: str, parents: tuple[str, ...], args: dict[str, Any]) -> st
 MOVES = ("vary", "blend", "place", "ascend")
 """The verbs that make a starting noise from others."""
 
+DRAWN_AS = "drawn_as"
+"""The argument of ``vary`` and ``place`` that says by which id their noise is drawn, where it is not their own (of
+``place``: not their parent's): they are drawn as what they render in full was, in a search of fewer steps."""
+
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True)
 class Particle:
@@ -123,7 +127,8 @@ class Particle:
     @property
     def key(self) -> str:
         """What its randomness is drawn by: its id, or that of what it is a draft of, so that the noise is the same."""
-        return self.id if self._full is None else self._full.id
+        drawn_as: str | None = self.args.get(DRAWN_AS)
+        return drawn_as or (self.id if self._full is None else self._full.id)
 
     @property
     def seed(self) -> int | None:

@@ -362,7 +362,7 @@ class Run:
         wanted = [noise_particle(self.seed, self.final.schedule.steps)]
         if self.final is not self.sampler and self.candidates:
             best = self.top([one for one in self.candidates.values() if one.particle.kind == self.kind], self.finalists)
-            wanted += [in_full(one.particle, self.final.schedule.steps) for one in best]
+            wanted += [in_full(one.particle, self.final.schedule.steps, self.ledger.images) for one in best]
         self._engine.finish(wanted, self.final, reserved=True)
         if self.budget.nfe is not None and self.spent.nfe > self.budget.nfe:
             self.say(f"{self.spent.nfe} of {self.budget.nfe} NFE: work that ran out of memory counts too")

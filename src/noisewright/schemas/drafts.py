@@ -24,6 +24,9 @@ LEAST_PILOT = 4
 LONGEST = 500
 """Characters of a draft."""
 
+NO_DRAFT = "none"
+"""What is typed in place of a draft where there is to be none, whatever a profile or an axis says."""
+
 
 class Kind(NamedTuple):
     """A kind of draft: its arguments with their readers and defaults, and what it does in a line."""
@@ -57,8 +60,8 @@ def _one_of(*names: str) -> Callable[[str, str], str]:
     return read
 
 
-DEEP = "Deep"
-"""The cache that is noisewright's own; the others are diffusers'."""
+DEEP, DUAL_BLOCK = "Deep", "DBCache"
+"""The cache that is noisewright's own, and that of cache-dit; the others are diffusers'."""
 
 CACHES: dict[str, tuple[str, ...]] = {
     DEEP: ("every", "depth"),
@@ -69,6 +72,10 @@ CACHES: dict[str, tuple[str, ...]] = {
         "spatial_attention_block_skip_range", "unconditional_batch_skip_range", "attention_weight",
     ),
     "PyramidAttentionBroadcast": ("spatial_attention_block_skip_range", "cross_attention_block_skip_range"),
+    DUAL_BLOCK: (
+        "Fn_compute_blocks", "Bn_compute_blocks", "residual_diff_threshold", "max_warmup_steps", "max_cached_steps",
+        "max_continuous_cached_steps",
+    ),
 }  # fmt: skip
 """Caches by name, and the arguments of each that a draft may set."""
 
@@ -156,6 +163,15 @@ def read_draft(text: str) -> Draft:
     return Draft(ordered, common["best"], common["pilot"])
 
 
+def draft_of(text: str | None) -> Draft | None:
+    """The draft of a text; None of no text and of :data:`NO_DRAFT`.
+
+    Raises:
+        ValueError, TypeError: as :func:`read_draft`.
+    """
+    return None if text is None or text == NO_DRAFT else read_draft(text)
+
+
 def _arguments(kind: str, given: list[str], common: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a part, with defaults; those of the whole draft are added to ``common``."""
     readers = KINDS[kind].arguments
@@ -171,12 +187,13 @@ def _arguments(kind: str, given: list[str], common: dict[str, Any]) -> dict[str,
             common[key] = 0 if (key, value) == ("pilot", "0") else COMMON[key][0](key, value)
         elif key in readers:
             found[key] = readers[key][0](key, value)
-    extra = CACHES[found["name"]] if kind == "cache" else ()
-    for key, value in pairs:
-        if key in extra:
-            found[key] = _number(key, value)
-        elif key not in readers and key not in COMMON:
+    extra, typed = CACHES[found["name"]] if kind == "cache" else (), dict(pairs)
+    if len(typed) < len(pairs):
+        raise ValueError(f"expected each argument of draft {kind} once, got {short(','.join(given))}")
+    for key in typed:
+        if key not in (*readers, *extra, *COMMON):
             raise ValueError(unknown(f"argument of draft {kind}", key, [*readers, *extra, *COMMON]))
+    found |= {key: _number(key, typed[key]) for key in extra if key in typed}  # in one order, however they are typed
     if kind == "size" and found["by"] < 2:
         raise ValueError(f"expected by of at least 2 for draft size, got {found['by']}")
     if kind == "cache":
@@ -185,10 +202,13 @@ def _arguments(kind: str, given: list[str], common: dict[str, Any]) -> dict[str,
 
 
 def _check_cache(found: dict[str, Any]) -> None:
-    """Fill in what noisewright's own cache takes, and refuse what is none of it."""
+    """Fill in what noisewright's own cache takes, and refuse what is none of it, or of cache-dit's."""
+    for key in set(CACHES[DUAL_BLOCK]) - {"residual_diff_threshold"}:
+        if not isinstance(found.get(key, 0), int):
+            raise ValueError(f"expected {key} of cache {DUAL_BLOCK} as a whole number, got {found[key]}")
     if found["name"] != DEEP:
         return
     for key, default, least in (("every", 3, 2), ("depth", 1, 1)):
-        value = found.setdefault(key, default)
+        value = found[key] = found.pop(key, default)
         if not isinstance(value, int) or value < least:
             raise ValueError(f"expected {key} of cache {DEEP} as a whole number of at least {least}, got {value}")

@@ -52,6 +52,7 @@ class _VaryArgs(TypedDict):
     __pydantic_config__ = CLOSED  # type: ignore[misc]
     cosine: Annotated[float, Field(strict=True, ge=-1, le=1)]
     draw: Draw
+    drawn_as: NotRequired[Id]
 
 
 class _BlendArgs(TypedDict):
@@ -64,6 +65,7 @@ class _BlendArgs(TypedDict):
 class _PlaceArgs(TypedDict):
     __pydantic_config__ = CLOSED  # type: ignore[misc]
     at: Annotated[list[Number], Field(strict=True, min_length=1, max_length=MOST_COORDINATES)]
+    drawn_as: NotRequired[Id]
 
 
 class _ForkArgs(TypedDict):

@@ -1,4 +1,4 @@
-"""Caches of a network's work from step to step: noisewright's own, and diffusers' by their names.
+"""Caches of a network's work from step to step: noisewright's own, diffusers' and cache-dit's by their names.
 
 ``Deep`` asks the deep part of a network at every k-th evaluation and gives what it gave then in between. Of a U-Net
 that is all but the outermost ``depth`` blocks on both sides (DeepCache, Ma et al. 2023, arXiv 2312.00858, at the
@@ -23,9 +23,10 @@ from torch import Tensor, nn
 
 from noisewright.errors import UnsupportedPipeline
 from noisewright.samplers.asleep import rows_of
+from noisewright.samplers.drafts.dual_block import config_of, dual_block
 from noisewright.samplers.protocol import Meter
 from noisewright.samplers.turns import networks_of, replaced
-from noisewright.schemas.drafts import DEEP
+from noisewright.schemas.drafts import DEEP, DUAL_BLOCK
 
 HOOKED = ("_diffusers_hook", "forward")
 """What diffusers puts on a module that has a hook."""
@@ -72,7 +73,7 @@ def caching(args: Mapping[str, Any], steps: int) -> Callable[..., Any]:
         with _billed(meter) as passes, ExitStack() as stack:
             for net in networks:
                 one = _deep(net, args["every"], args["depth"], passes) if args["name"] == DEEP else (
-                    _of_diffusers(pipe, net, args, steps, passes)
+                    _of_others(pipe, net, args, steps, passes)
                 )  # fmt: skip
                 stack.enter_context(one)
             yield networks
@@ -81,7 +82,7 @@ def caching(args: Mapping[str, Any], steps: int) -> Callable[..., Any]:
 
 
 def counted_every(args: Mapping[str, Any]) -> int:
-    """Of how many evaluations the first is certain to be the only one that is asked; of diffusers' none are certain."""
+    """Of how many evaluations the first is certain to be the only one that is asked; of others' none are certain."""
     return int(args["every"]) if args["name"] == DEEP else 1
 
 
@@ -95,6 +96,8 @@ def check_cache(pipe: Any, args: Mapping[str, Any], steps: int) -> None:
         kind, name = type(net).__name__, args["name"]
         if name == DEEP:
             _sleepers(net, args["depth"])
+        elif name == DUAL_BLOCK:
+            config_of(net, args, steps)
         elif not hasattr(net, "enable_cache"):
             raise ValueError(f"expected a model with the caches of diffusers for cache {name}, got {kind}: it can have "
                              f"cache {DEEP}")  # fmt: skip
@@ -252,10 +255,13 @@ def _config(pipe: Any, net: nn.Module, args: Mapping[str, Any], steps: int) -> A
 
 
 @contextmanager
-def _of_diffusers(
+def _of_others(
     pipe: Any, net: Any, args: Mapping[str, Any], steps: int, passes: _Passes
 ) -> Iterator[None]:
-    """A network with a cache of diffusers; then without, as it was."""
+    """A network with a cache of diffusers, or of cache-dit; then without, as it was.
+
+    An evaluation counts as answered where the last block that a cache may leave out did not work.
+    """
     worked = [0]
 
     def counting(own: Callable[..., Any]) -> Callable[..., Any]:
@@ -271,16 +277,27 @@ def _of_diffusers(
         passes.answered += 0 if worked[0] else rows
         worked[0] = 0
 
-    before = {(id(module), name) for module in net.modules() for name in HOOKED if name in vars(module)}
     blocks = _blocks(net)
-    with replaced(blocks[-1], "forward", counting) if blocks else nullcontext():
-        net.enable_cache(_config(pipe, net, args, steps))
-        hook = net.register_forward_hook(counted, with_kwargs=True)
-        try:
-            yield
-        finally:
-            hook.remove()
-            net.disable_cache()
-            for module, name in product(list(net.modules()), HOOKED):  # what a hook leaves behind when it is removed
-                if (id(module), name) not in before:
-                    vars(module).pop(name, None)
+    ours = args["name"] == DUAL_BLOCK
+    last = blocks[max(0, len(blocks) - 1 - int(args.get("Bn_compute_blocks", 0)))] if blocks else None
+    count = nullcontext() if last is None else replaced(last, "forward", counting)
+    cache = dual_block(net, args, steps) if ours else _of_diffusers(pipe, net, args, steps)
+    with ExitStack() as stack:  # cache-dit reads what a block's forward takes; hooks of diffusers go over it
+        for one in (cache, count) if ours else (count, cache):
+            stack.enter_context(one)
+        stack.callback(net.register_forward_hook(counted, with_kwargs=True).remove)
+        yield
+
+
+@contextmanager
+def _of_diffusers(pipe: Any, net: Any, args: Mapping[str, Any], steps: int) -> Iterator[None]:
+    """A network with a cache of diffusers; then without, as it was."""
+    before = {(id(module), name) for module in net.modules() for name in HOOKED if name in vars(module)}
+    net.enable_cache(_config(pipe, net, args, steps))
+    try:
+        yield
+    finally:
+        net.disable_cache()
+        for module, name in product(list(net.modules()), HOOKED):  # what a hook leaves behind when it is removed
+            if (id(module), name) not in before:
+                vars(module).pop(name, None)

@@ -39,12 +39,15 @@ class Halved:
 
     def _instead(self, net: nn.Module) -> Callable[[Any], Any]:
         """What stands in for a network's ``forward``."""
-        other = self._copy(net)
+        other = self._copy(net)  # on the device of what it is asked about: its original may be offloaded
         back = next((one.dtype for one in net.parameters() if one.is_floating_point()), torch.float32)
 
         def replacing(own: Any) -> Any:
             def forward(*args: Any, **kwargs: Any) -> Any:
                 args, kwargs = _cast((args, kwargs), self.dtype, back)
+                device = next(one.device for one in pytree.tree_leaves((args, kwargs)) if isinstance(one, Tensor))
+                if device != next(other.parameters()).device:
+                    other.to(device)
                 return _cast(other(*args, **kwargs), back, self.dtype)
 
             return forward
