@@ -24,13 +24,16 @@ from noisewright.planning.models import load_requested
 from noisewright.planning.plans import Plan, plan
 from noisewright.planning.samplers import default_batch_size
 from noisewright.request import Request
-from noisewright.run.particle import noise_particle
+from noisewright.run import journal
+from noisewright.run.digests import digest_of
+from noisewright.run.particle import noise_particle, number_or_nan
 from noisewright.samplers.drafts import drafted
 from noisewright.samplers.fingerprint import fingerprint
 from noisewright.samplers.protocol import Sampler
 from noisewright.samplers.quiet import quiet
+from noisewright.schemas.checked import checked
 from noisewright.schemas.drafts import Draft, read_draft
-from noisewright.schemas.profiles import PROFILE_VERSION, check_profile, read_profile
+from noisewright.schemas.profiles import MEASURED, PROFILE_VERSION, check_profile, read_profile
 from noisewright.verifiers.protocol import Verifier, score
 
 DRAFTS = (
@@ -116,7 +119,7 @@ def calibrate(
         if len(first.verifiers) != 1:
             raise ValueError(f"expected one verifier to calibrate by, got {len(first.verifiers)}")
         found = _header(first, pipe, str(model), len(texts), candidates, seed)
-        known = _known(path, found)
+        known, kept = _known(path, found), _Kept(path, found)
         grid = product(num_inference_steps or (None,), guidance_scale or (None,), batch_size or (None,))
         rows: list[dict[str, Any]] = []
         for steps, scale, size in grid:
@@ -126,9 +129,10 @@ def calibrate(
             wanted = _drafts_of(made.final, chosen, tell)
             row = _row(made, size)
             done = next((one for one in known if _is(one, row, wanted)), None)
-            rows.append(done or {**row, **_measured(made, row, wanted, pipe, texts, candidates, tell)})
+            rows.append(done or {**row, **_measured(made, row, wanted, pipe, texts, candidates, kept, tell)})
             if path is not None:
                 _write(path, {**found, "settings": rows})
+        kept.clear()
     return check_profile({**found, "settings": rows}, "the profile")
 
 
@@ -197,31 +201,35 @@ def _drafts_of(final: Sampler, chosen: Sequence[Draft] | None, tell: Callable[[s
 
 def _measured(
     made: Plan, row: Mapping[str, Any], wanted: Sequence[Draft], pipe: Any, prompts: Sequence[str], candidates: int,
-    tell: Callable[[str], None],
+    kept: _Kept, tell: Callable[[str], None],
 ) -> dict[str, Any]:  # fmt: skip
-    """What a row says beside its settings."""
-    size, each = row["batch_size"], {one.text: Measured([], []) for one in wanted}
-    full, places = Measured([], []), {one.text: list[float]() for one in wanted}
+    """What a row says beside its settings.
+
+    Raises:
+        ValueError: where the verifier has no number for the images in full of a prompt.
+    """
+    each = {text: Measured([], []) for text in ("", *(one.text for one in wanted))}
+    places: dict[str, list[float]] = {one.text: [] for one in wanted}
     spreads: list[float] = []
+    warm: set[str] = set()
     for number, prompt in enumerate(prompts):
         about = made if number == 0 else plan(made.request.changed(prompt=prompt), pipe=pipe)
-        samplers = {one.text: drafted(about.final, one) for one in wanted}
-        verifier, seed = about.verifiers[0], made.request.seed
-        tell(f"{row['num_inference_steps']} steps, batches of {size}: prompt {number + 1} of {len(prompts)}")
-        for text, one in {"": about.final, **samplers}.items():
-            if number == 0:  # the first call of each warms up
-                made_and_scored(one, verifier, prompt, seed, min(size, candidates), size)
-            elif "dtype" in text:  # and that of each half copies the network
-                made_and_scored(one, verifier, prompt, seed, 1, size)
-        reference = made_and_scored(about.final, verifier, prompt, seed, candidates, size)
-        _add(full, reference)
-        spreads.append(float(np.std(reference.scores, ddof=1)))
-        for text, one in samplers.items():
-            scores = made_and_scored(one, verifier, prompt, seed, candidates, size)
-            _add(each[text], scores)
-            places[text].append(_correlation(scores.scores, reference.scores))
+        tell(f"{row['num_inference_steps']} steps, batches of {row['batch_size']}: prompt {number + 1} of "
+             f"{len(prompts)}")  # fmt: skip
+        found = _ways(about, row, wanted, candidates, kept, warm)
+        full = found[""].scores
+        if sum(map(math.isfinite, full)) < 2:
+            raise ValueError(f"expected scores of {about.verifiers[0].name} to calibrate by, got none of "
+                             f"{short(prompt)}")  # fmt: skip
+        spreads.append(float(np.nanstd(full, ddof=1)))
+        for text, one in found.items():
+            each[text].scores.extend(one.scores)
+            each[text].seconds.extend(one.seconds)
+            if text:
+                places[text].append(_correlation(one.scores, full))
+    whole = each.pop("")
     return {
-        "seconds_each": round(float(np.median(full.seconds)), 6), "mean": round(float(np.mean(full.scores)), 6),
+        "seconds_each": round(float(np.median(whole.seconds)), 6), "mean": round(float(np.nanmean(whole.scores)), 6),
         "deviation": round(math.sqrt(float(np.mean(np.square(spreads)))), 6),
         "drafts": [
             {"draft": text, "seconds_each": round(float(np.median(one.seconds)), 6),
@@ -229,6 +237,24 @@ def _measured(
             for text, one in each.items()
         ],
     }  # fmt: skip
+
+
+def _ways(
+    about: Plan, row: Mapping[str, Any], wanted: Sequence[Draft], candidates: int, kept: _Kept, warm: set[str]
+) -> dict[str, Measured]:
+    """One prompt's candidates in full, by "", and as every draft: those of an earlier call, or made now."""
+    found, prompt, size = {}, about.request.prompt or "", row["batch_size"]
+    ways = {"": about.final, **{one.text: drafted(about.final, one) for one in wanted}}
+    for text, sampler in ways.items():
+        key = kept.key(row, prompt, text)
+        if key not in kept.known:
+            asked = sampler, about.verifiers[0], prompt, about.request.seed
+            if text not in warm or "dtype" in text:  # the first call warms up; that of each half copies the network
+                made_and_scored(*asked, 1 if text in warm else min(size, candidates), size)
+            warm.add(text)
+            kept.add(key, made_and_scored(*asked, candidates, size))
+        found[text] = kept.known[key]
+    return found
 
 
 def made_and_scored(
@@ -264,14 +290,57 @@ def _images(sampler: Sampler, seeds: Sequence[int]) -> Tensor:
     return torch.nan_to_num(images)
 
 
-def _add(all_of: Measured, some: Measured) -> None:
-    all_of.scores.extend(some.scores)
-    all_of.seconds.extend(some.seconds)
-
-
 def _correlation(one: Sequence[float], other: Sequence[float]) -> float:
-    found = float(spearman(np.asarray(one)[:, None], np.asarray(other)[:, None])[0])
+    """Of those that both have a number of; 0 where that says nothing."""
+    pairs = np.array([pair for pair in zip(one, other, strict=True) if all(map(math.isfinite, pair))])
+    found = float(spearman(pairs[:, :1], pairs[:, 1:])[0]) if len(pairs) > 1 else 0.0
     return found if math.isfinite(found) else 0.0
+
+
+class _Kept:
+    """What was measured of a profile that is not done, beside its file: a sealed line for each prompt and way.
+
+    Args:
+        path: of the profile; None keeps nothing.
+        header: of the profile: what was measured for another one does not count.
+
+    Attributes:
+        known: what was measured, by its key.
+    """
+
+    def __init__(self, path: Path | None, header: Mapping[str, Any]) -> None:
+        self._file = None if path is None else path.with_name(f"{path.name}.part")
+        self._header = {key: value for key, value in header.items() if key != "versions"}
+        self.known: dict[str, Measured] = {}
+        if self._file is None or not self._file.exists():
+            return
+        lines, torn = journal.split(self._file.read_bytes())
+        for record in filter(None, (journal.unseal(line, journal.SEALED) for line in lines)):
+            checked(MEASURED, record, str(self._file))
+            scores = [number_or_nan(one) for one in record["scores"]]
+            self.known[record["key"]] = Measured(scores, record["seconds"])
+        if torn:
+            self._append(b"\n")  # what comes next is a line of its own
+
+    def key(self, row: Mapping[str, Any], prompt: str, way: str) -> str:
+        """What names the images of a prompt in a setting, made one way."""
+        return digest_of(json.dumps([self._header, dict(row), prompt, way], sort_keys=True).encode())[:16]
+
+    def add(self, key: str, made: Measured) -> None:
+        """Keep what was measured."""
+        self.known[key] = made
+        scores = [one if math.isfinite(one) else None for one in made.scores]
+        self._append(journal.seal({"verb": "measured", "key": key, "scores": scores, "seconds": list(made.seconds)}))
+
+    def clear(self) -> None:
+        """It is in the profile now."""
+        if self._file is not None:
+            self._file.unlink(missing_ok=True)
+
+    def _append(self, line: bytes) -> None:
+        if self._file is not None:
+            with self._file.open("ab") as file:
+                file.write(line)
 
 
 def _write(path: Path, found: Mapping[str, Any]) -> None:

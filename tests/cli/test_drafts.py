@@ -6,7 +6,7 @@ import pytest
 
 import tiny
 from commands import refused
-from noisewright import cli
+from noisewright import calibrating, cli
 from noisewright.evaluate.overview import overview
 from noisewright.images.metadata import read_recipe
 from noisewright.run.reading import read_journal, read_run
@@ -143,6 +143,32 @@ def test_a_profile_that_is_there_is_not_measured_again(profile, model, capsys):
     assert cli.main([*call, "--batch-size", "2", "--out", str(profile)]) == 0
     assert profile.read_bytes() == before
     refused(capsys, [*call, "--seed", "7", "--out", str(profile)], "a profile with the same seed")
+
+
+def test_calibrating_goes_on_where_it_was_ended(profile, model, tmp_path, monkeypatch):
+    out, made = tmp_path / "p.json", calibrating.made_and_scored
+    calls = []
+
+    def counted(*args):
+        calls.append(args[4])
+        if len(calls) == stop_at:
+            raise KeyboardInterrupt
+        return made(*args)
+
+    monkeypatch.setattr(calibrating, "made_and_scored", counted)
+    call = ["calibrate", str(model), "--prompts", str(profile.parent / "prompts.txt"), "--verifier", "brightness"]
+    call += ["--draft", "truncate,at=0.5", "--candidates", "4", "--batch-size", "2", "--steps", "4", "--out", str(out)]
+    stop_at = 6  # the drafts of the second prompt: of the first both ways were warmed up
+    assert cli.main(call) == 130
+    assert calls == [2, 4, 2, 4, 4, 4]
+    part = out.with_name("p.json.part")
+    part.write_bytes(part.read_bytes() + b'{"verb":"meas')  # and torn
+    calls.clear()
+    stop_at = 0
+    assert cli.main(call) == 0
+    assert calls == [2, 4]
+    assert not part.exists()
+    assert json.loads(out.read_text())["prompts"] == 2
 
 
 def test_a_search_takes_what_its_profile_finds_best(profile, model, tmp_path, capsys):

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from noisewright.schemas.checked import CLOSED, BatchSize, Count, Name, Number, Seconds, Steps, Text, checked
+from noisewright.schemas.checked import CLOSED, BatchSize, Count, Id, Name, Number, Seconds, Steps, Text, checked
 from noisewright.schemas.lineage import DraftText
 from noisewright.schemas.reading import read_json
 
 PROFILE_VERSION = 1
 
 MOST_SETTINGS, MOST_DRAFTS, MOST_BYTES = 1000, 100, 2**22
+MOST_MEASURED = 100_000
 
 Correlation = Annotated[float, Field(strict=True, ge=-1, le=1)]
 
@@ -60,6 +61,19 @@ class ProfileJson(TypedDict):
 
 
 PROFILE: TypeAdapter[Any] = TypeAdapter(ProfileJson)
+
+
+class MeasuredJson(TypedDict):
+    """A line of what ``noisewright calibrate`` keeps while it measures: the images of one prompt, made one way."""
+
+    __pydantic_config__ = CLOSED  # type: ignore[misc]
+    verb: Literal["measured"]
+    key: Id
+    scores: Annotated[list[Number | None], Field(strict=True, max_length=MOST_MEASURED)]
+    seconds: Annotated[list[Seconds], Field(strict=True, max_length=MOST_MEASURED)]
+
+
+MEASURED: TypeAdapter[Any] = TypeAdapter(MeasuredJson)
 
 
 def check_profile(value: Any, where: str) -> dict[str, Any]:
