@@ -16,6 +16,7 @@ do not count.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import time
@@ -92,11 +93,15 @@ def about_of(model: str, made: Any, given: argparse.Namespace) -> dict[str, Any]
     """What rows are of: those of one table agree in it."""
     about, verifier = made.final.description, made.verifiers[0]
     return {
-        "model": model, "fingerprint": str(about["fingerprint"]), "steps": int(about["num_inference_steps"]),
+        "model": model, "fingerprint": _short(about["fingerprint"]), "steps": int(about["num_inference_steps"]),
         "guidance_scale": about.get("guidance_scale"), "dtype": str(about["dtype"]), "verifier": verifier.name,
-        "verifier_fingerprint": verifier.fingerprint, "n": given.n, "batch": given.batch,
+        "verifier_fingerprint": _short(verifier.fingerprint), "n": given.n, "batch": given.batch,
         "threads": torch.get_num_threads(),
     }  # fmt: skip
+
+
+def _short(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def row_of(made: Any, prompt: str, texts: Sequence[str], given: argparse.Namespace, warm: bool) -> dict[str, Any]:

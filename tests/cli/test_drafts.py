@@ -67,6 +67,36 @@ def test_a_run_goes_on_with_its_drafts(run, model, tmp_path, capsys):
     refused(capsys, given(model, *other), "draft")
 
 
+@pytest.mark.parametrize("search", ["zero-order", "refine", "evolution", "halving"])
+@pytest.mark.parametrize("draft", ["truncate,at=0.75", "guidance,until=0.5", "dtype"])
+def test_every_search_by_drafts_ends_with_a_full_image(model, tmp_path, capsys, search, draft):
+    more = ("--search", search, "--draft", f"{draft},pilot=0,best=2", "--budget", "60 nfe", "--batch-size", 4)
+    assert cli.main(given(model, *more, "--out", tmp_path / "r", "--json")) == 0
+    found = overview(tmp_path / "r")
+    assert found["nfe"] <= 60
+    assert "draft" not in found["best"]
+    assert "draft" not in found["baseline"]
+    full = {one["id"] for one in found["candidates"] if "draft" not in one}
+    drafts = [one for one in found["candidates"] if "draft" in one]
+    assert len(full) in (2, 3)
+    assert len(drafts) >= 3
+    capsys.readouterr()
+    assert cli.main(["replay", f"{tmp_path / 'r'}:{found['best']['id']}", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["identical"]
+
+
+def test_a_target_with_drafts_is_reached_by_a_full_image(model, tmp_path, capsys):
+    assert cli.main(given(model, "--budget", "8 images", "--out", tmp_path / "plain")) == 0
+    scores = sorted(one["scores"]["brightness"] for one in overview(tmp_path / "plain")["candidates"])
+    more = ("--draft", "truncate,at=0.75,pilot=4", "--target", scores[-3], "--budget", "40 images", "--batch-size", 2)
+    assert cli.main(given(model, *more, "--out", tmp_path / "r")) == 0
+    found = overview(tmp_path / "r")
+    assert found["stopped"].startswith("target")
+    assert "draft" not in found["best"]
+    assert found["best"]["scores"]["brightness"] >= scores[-3]
+    assert found["images"] < 40
+
+
 def test_a_pilot_is_told_and_recorded(model, tmp_path, capsys):
     more = ("--draft", "truncate,at=0.5,pilot=4", "--budget", "20 images", "--out", tmp_path / "r", "--json")
     assert cli.main(given(model, *more)) == 0
