@@ -8,8 +8,10 @@ import noisewright as nw
 from grids import PROMPTS, axis, spec
 from noisewright.benchmark.cells import cells_of
 from noisewright.benchmark.drive import run_benchmark
+from noisewright.benchmark.prompt_sets import numbered
 from noisewright.benchmark.store import open_results
 from noisewright.benchmark.tables import write_tables
+from noisewright.benchmark.typed_axes import grid_spec, typed_axis
 from noisewright.images.metadata import read_recipe
 from noisewright.run.reading import read_journal
 
@@ -90,6 +92,15 @@ def test_a_pilot_in_a_cell_is_told(tmp_path):
     assert "draft" not in read_recipe(results.root / row["best"]["file"])[1]["sampler"]
     (again,) = open_results(results.root).rows
     assert again == row
+
+
+def test_drafts_are_typed_as_an_axis():
+    found = typed_axis(f'draft=none,"{DRAFT}"')
+    assert [one.changes for one in found.values] == [{"draft": "none"}, {"draft": DRAFT}]
+    with pytest.raises(ValueError, match="did you mean truncate"):
+        typed_axis("draft=truncat")
+    with pytest.raises(ValueError, match="search_steps or a draft"):
+        grid_spec({"--x": "draft=none,truncate"}, {"search_steps": 2}, numbered(["a cat"]))
 
 
 # Compared, audited
