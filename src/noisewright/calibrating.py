@@ -243,7 +243,8 @@ def _ways(
     about: Plan, row: Mapping[str, Any], wanted: Sequence[Draft], candidates: int, kept: _Kept, warm: set[str]
 ) -> dict[str, Measured]:
     """One prompt's candidates in full, by "", and as every draft: those of an earlier call, or made now."""
-    found, prompt, size = {}, about.request.prompt or "", row["batch_size"]
+    found: dict[str, Measured] = {}
+    prompt, size = about.request.prompt or "", row["batch_size"]
     ways = {"": about.final, **{one.text: drafted(about.final, one) for one in wanted}}
     for text, sampler in ways.items():
         key = kept.key(row, prompt, text)

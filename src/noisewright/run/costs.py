@@ -35,7 +35,7 @@ class Costs:
 
     def from_noise(self, particle: Particle, sampler: Sampler) -> int:
         """What the full image of a draft costs where nothing of it is there; 0 of what has none."""
-        if particle.draft is None:
+        if particle.draft is None or particle.key == particle.id:
             return 0
         one = particle.full
         cost = self._nfe(sampler, one.index, sampler.schedule.steps) if one.index < sampler.schedule.steps else 0

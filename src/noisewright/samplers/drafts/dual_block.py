@@ -44,18 +44,20 @@ def config_of(net: nn.Module, args: Mapping[str, Any], steps: int) -> Any:
 def dual_block(net: nn.Module, args: Mapping[str, Any], steps: int) -> Iterator[None]:
     """A network with the cache; then without, as it was."""
     config = config_of(net, args, steps)
-    before = {id(module): dict(vars(module)) for module in net.modules()}
+    before = [(module, dict(vars(module)), dict(module._modules)) for module in net.modules()]
     _library().enable_cache(net, cache_config=config)
     try:
         yield
     finally:
         _library().disable_cache(net)
-        for module in net.modules():
-            was, now = before[id(module)], vars(module)
+        for module, was, parts in before:
+            now = vars(module)
             for name in now.keys() - was.keys():  # what is left behind, such as a forward of the network's own
                 del now[name]
             if "forward" in was:
                 now["forward"] = was["forward"]
+            module._modules.clear()  # lists of blocks were taken out and put in again, at the end
+            module._modules.update(parts)
 
 
 def _library() -> Any:
@@ -64,10 +66,12 @@ def _library() -> Any:
     Raises:
         ValueError: where it is not installed.
     """
-    logging.getLogger("CACHE_DIT").setLevel(logging.ERROR)
     try:
         import cache_dit
     except ImportError as error:  # also of something that it needs
         raise ValueError(f"expected the cache-dit package for cache DBCache, got none ({error}): pip install "
                          "'noisewright[cache-dit]'") from None  # fmt: skip
+    for name in list(logging.root.manager.loggerDict):  # each of its modules has one of its own, which says a lot
+        if name.startswith(("cache_dit", "CACHE_DIT")):
+            logging.getLogger(name).setLevel(logging.ERROR)
     return cache_dit
