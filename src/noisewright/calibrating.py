@@ -119,7 +119,7 @@ def calibrate(
         if len(first.verifiers) != 1:
             raise ValueError(f"expected one verifier to calibrate by, got {len(first.verifiers)}")
         found = _header(first, pipe, str(model), len(texts), candidates, seed)
-        known, kept = _known(path, found), _Kept(path, found)
+        known, kept = _known(path, found), _Measurements(path, found)
         grid = product(num_inference_steps or (None,), guidance_scale or (None,), batch_size or (None,))
         rows: list[dict[str, Any]] = []
         for steps, scale, size in grid:
@@ -201,7 +201,7 @@ def _drafts_of(final: Sampler, chosen: Sequence[Draft] | None, tell: Callable[[s
 
 def _measured(
     made: Plan, row: Mapping[str, Any], wanted: Sequence[Draft], pipe: Any, prompts: Sequence[str], candidates: int,
-    kept: _Kept, tell: Callable[[str], None],
+    kept: _Measurements, tell: Callable[[str], None],
 ) -> dict[str, Any]:  # fmt: skip
     """What a row says beside its settings.
 
@@ -240,7 +240,7 @@ def _measured(
 
 
 def _ways(
-    about: Plan, row: Mapping[str, Any], wanted: Sequence[Draft], candidates: int, kept: _Kept, warm: set[str]
+    about: Plan, row: Mapping[str, Any], wanted: Sequence[Draft], candidates: int, kept: _Measurements, warm: set[str]
 ) -> dict[str, Measured]:
     """One prompt's candidates in full, by "", and as every draft: those of an earlier call, or made now."""
     found: dict[str, Measured] = {}
@@ -249,11 +249,11 @@ def _ways(
     for text, sampler in ways.items():
         key = kept.key(row, prompt, text)
         if key not in kept.known:
-            asked = sampler, about.verifiers[0], prompt, about.request.seed
+            begin = sampler, about.verifiers[0], prompt, about.request.seed
             if text not in warm or "dtype" in text:  # the first call warms up; that of each half copies the network
-                made_and_scored(*asked, 1 if text in warm else min(size, candidates), size)
+                made_and_scored(*begin, 1 if text in warm else min(size, candidates), size)
             warm.add(text)
-            kept.add(key, made_and_scored(*asked, candidates, size))
+            kept.add(key, made_and_scored(*begin, candidates, size))
         found[text] = kept.known[key]
     return found
 
@@ -298,7 +298,7 @@ def _correlation(one: Sequence[float], other: Sequence[float]) -> float:
     return found if math.isfinite(found) else 0.0
 
 
-class _Kept:
+class _Measurements:
     """What was measured of a profile that is not done, beside its file: a sealed line for each prompt and way.
 
     Args:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import noisewright as nw
 import tiny
 from commands import refused
 from noisewright import calibrating, cli
@@ -132,14 +133,27 @@ def test_show_and_plain_lines_are_of_the_full_image(run, capsys):
         (["--draft", "steps", "--search", "evolution"], ["no draft steps with evolution"]),
         (["--draft", "truncate", "--search", "gradient"], ["needs no gradient with a draft, got gradient"]),
         (["--draft", "truncate", "--budget", "3 images"], ["a budget of at least 4 images"]),
-        (["--draft", "cache", "--verifier", "self-similarity"],
-         ["expected a verifier that scores images alone with draft cache", "got self-similarity"]),
         (["--profile", "nowhere.json"], ["a profile that noisewright calibrate wrote", "nowhere.json"]),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line_before_anything_is_spent(model, tmp_path, capsys, more, parts):
     refused(capsys, given(model, *more, "--out", tmp_path / "r"), *parts)
     assert not (tmp_path / "r").exists()
+
+
+class Looks:
+    """A verifier that wants to see what candidates looked like on the way."""
+
+    name, fingerprint, preview_sigma = "looks", "1", 0.4
+
+    def __call__(self, images, prompt, previews):
+        return [0.0] * len(images)
+
+
+def test_a_cache_and_a_verifier_that_looks_on_the_way_are_refused_together():
+    asked = {"verifier": Looks(), "judge": [], "num_inference_steps": 4, "no_check": True}
+    with pytest.raises(ValueError, match=r"scores images alone with draft cache,name=Deep.*, got looks, which wants"):
+        nw.search(tiny.sd(), "a cat", draft="cache", **asked)
 
 
 # Calibrating

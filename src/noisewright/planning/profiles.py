@@ -105,15 +105,15 @@ def _choices(row: Mapping[str, Any], request: Request, seconds: float) -> Iterat
     def expected(gain: float) -> float:
         return float(row["mean"]) + float(row["deviation"]) * gain
 
-    asked = draft_of(request.draft)
-    if asked is None:
+    given = draft_of(request.draft)
+    if given is None:
         yield Choice(settings, None, expected(expected_best(count)), seconds)
     if request.draft == NO_DRAFT:
         return
     for one in row["drafts"]:
         draft = read_draft(one["draft"])
         left = count - 1 - draft.best  # the baseline and the best are made in full
-        if left <= 0 or (asked is not None and asked.text != draft.text):
+        if left <= 0 or (given is not None and given.text != draft.text):
             continue
         try:
             check_draft(request.search, draft)
