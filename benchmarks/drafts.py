@@ -38,10 +38,9 @@ from noisewright.schemas.drafts import BEST, read_draft
 from noisewright.shapes.prompts import load_prompts
 
 BOTH = (
-    "steps,n=8", "steps,n=12", "truncate,at=0.2", "truncate,at=0.4", "truncate,at=0.6", "guidance,until=0.5",
-    "cache,every=2", "cache,every=3", "dtype,to=bfloat16", "dtype,to=bfloat16+cache,every=2",
-    "dtype,to=bfloat16+steps,n=12", "dtype,to=bfloat16+truncate,at=0.4", "cache,every=2+truncate,at=0.6",
-    "guidance,until=0.5+truncate,at=0.6", "dtype,to=bfloat16+guidance,until=0.5+truncate,at=0.4",
+    "steps", "truncate,at=0.4", "truncate,at=0.6", "guidance,until=0.5", "cache,every=2", "cache,every=3",
+    "dtype,to=bfloat16", "dtype,to=bfloat16+cache,every=2", "dtype,to=bfloat16+steps",
+    "dtype,to=bfloat16+cache,every=2+truncate,at=0.6",
     "dtype,to=bfloat16+cache,every=2+guidance,until=0.5+truncate,at=0.6",
 )  # fmt: skip
 DRAFTS = {"shapes": (*BOTH, "size,by=2"), "cifar10": BOTH}
@@ -75,7 +74,10 @@ def measured(model: str, given: argparse.Namespace) -> Iterator[None]:
     prompts = prompts_of(model, given.prompts)
     warm = False
     for number, (prompt, seed) in enumerate(prompts):
-        made = plan(Request(prompt=prompt, verifier=given.verifier, judge="none", seed=seed), pipe=pipe)
+        asked = Request(
+            prompt=prompt, verifier=given.verifier, judge="none", seed=seed, num_inference_steps=given.steps
+        )
+        made = plan(asked, pipe=pipe)
         about = about_of(model, made, given)
         rows = rows_of(given.rows, about)
         missing = [text for text in DRAFTS[model] if _named(made, text) not in rows.get(seed, {}).get("ways", {})]
@@ -247,6 +249,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=100)
     parser.add_argument("--n", type=int, default=32, help="candidates of a prompt")
     parser.add_argument("--best", type=int, default=BEST, help=f"how many are made in full, at most {FIRST}")
+    parser.add_argument("--steps", type=int, default=None, help="of an image in full; by default the model's")
     parser.add_argument("--batch", type=int, default=16, help="images at once")
     parser.add_argument("--verifier", default=None, help="by default the model's own")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the images in full")
