@@ -75,6 +75,7 @@ TINY = {
 """Models of the hub that examples name, and the family of pipelines whose tiny one stands in for it."""
 
 SIZES = [
+    (r'(draft[ =]"?[a-z][\w,.=+]+)', r"\1,best=1"),
     (r"\b(height|width)=\d+", r"\1=32"), (r"\bnum_frames=\d+", "num_frames=5"),
     (r'"(\d+) images"', lambda found: f'"{3 if int(found[1]) > 64 else 2} images"'),
     (r'"\d+ s"', lambda found: '"2 images"'), (r'"\d+ nfe"', lambda found: '"4 nfe"'),
@@ -88,6 +89,7 @@ SIZES = [
 SMALLEST = {"count": 4, "samples": 2, "evaluations": 3, "teacher-steps": 4}
 
 SMALL = {
+    "calibrate": ("--candidates", "4", "--steps", "2"),
     "generate": ["--steps", "2"], "compare": ["--steps", "2"], "audit": ["--steps", "2"],
     "benchmark quick": ["--limit", "1", "--set", "num_inference_steps=4"],
     "schedule compare": ["--samples", "2", "--teacher-steps", "4"],

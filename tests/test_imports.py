@@ -31,8 +31,8 @@ LAYERS = [
     {"request", "plain"},
     {"planning", "continuing"},
     {"execute"},
-    {"api", "checking", "trajectory.model", "trajectory.metric_names", "trajectory.fit", "trajectory.compare"}
-    | {"trajectory.measure_model"},
+    {"api", "calibrating", "checking", "trajectory.model", "trajectory.metric_names", "trajectory.fit"}
+    | {"trajectory.compare", "trajectory.measure_model"},
     {"many"},
     {"replay", "recipes"},
     {"benchmark"},
@@ -199,7 +199,7 @@ def test_the_mathematics_needs_torch_only():
 
 def test_diffusers_is_imported_by_the_seam_and_by_pipelines_of_our_own():
     found = {name for name, tree in ALL.items() if any(t.split(".")[0] == "diffusers" for t in imports(tree))}
-    loading = {"samplers.model_index", "samplers.single_file", "samplers.lora"}
+    loading = {"samplers.model_index", "samplers.single_file", "samplers.lora", "samplers.drafts.caches"}
     adapters = {f"samplers.adapters.{name}" for name in ("cogvideox", "dit", "ldm_text", "modular", "unconditional")}
     assert found == {*loading, *adapters, "samplers.quiet", "pipelines.class_flow"}
 

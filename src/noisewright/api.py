@@ -37,6 +37,8 @@ def search(
     target: float | Mapping[str, float] | None = None,
     num_inference_steps: int | None = None,
     search_steps: int | None = None,
+    draft: str | None = None,
+    profile: str | Path | None = None,
     guidance_scale: float | None = None,
     negative_prompt: str | None = None,
     height: int | None = None,
@@ -89,6 +91,10 @@ def search(
         frames: of a video, which frames verifiers see and the PNG shows: a number, spread evenly from the first to the
             last (by default 4), ``"first"``, ``"middle"`` or ``"last"``; the score is the mean over them.
         search_steps: search with this many steps and render the winner with ``num_inference_steps``.
+        draft: search cheap images from the same noise, and make the best of them in full: ``"truncate,at=0.6"``,
+            ``"steps,n=8+guidance,until=0.5"`` (docs/speed.md). It is proved on some candidates before it is used.
+        profile: what ``noisewright calibrate`` measured of this model: steps, guidance, batch size and draft are those
+            that it finds best for the budget, where they are not given.
         solver: ``None`` (the pipeline's own) or a name from ``noisewright list solvers``; ``eta`` in [0, 1] for those
             that have it.
         schedule: ``None`` (the pipeline's own noise levels), a name from ``noisewright list schedules``, or a schedule

@@ -30,6 +30,7 @@ from noisewright.progress import RunProgress
 from noisewright.result import Result, ResultImage
 from noisewright.run.budget import Budget
 from noisewright.run.digests import digest_of
+from noisewright.run.drafts import prove
 from noisewright.run.explain import explain
 from noisewright.run.particle import Candidate
 from noisewright.run.store import Store
@@ -76,7 +77,7 @@ def execute(
             store, plan.sampler, plan.verifiers, seed=plan.spec["seed"], budget=plan.budget,
             ensemble=plan.spec["ensemble"], target=plan.target, final=plan.final, search=plan.spec["search"],
             batch_size=plan.batch_size, judges=plan.judges, winners=max(1, keep), pictures=pictures,
-            executor=plan.executor, on_progress=progress,
+            executor=plan.executor, draft=plan.spec.get("draft"), finalists=plan.finalists, on_progress=progress,
         )  # fmt: skip
         run.warnings.extend(plan.warnings)
         follower = progress if isinstance(progress, RunProgress) else None
@@ -142,6 +143,8 @@ def _why_ended(error: BaseException) -> str:
 def _search(plan: Plan, run: Run) -> str:
     """Run the search function; returns why it stopped."""
     try:
+        if plan.draft is not None:
+            prove(run, plan.draft.pilot)
         plan.search(run, **plan.search_args)
     except BudgetExhausted as error:
         return f"budget: {error}"
@@ -171,7 +174,7 @@ def _conclude(plan: Plan, run: Run, stopped: str, interrupted: bool, pictures: b
     best, baseline = run.best, run.baseline or run.draft_baseline or run.best
     if run.baseline is None:
         run.say("interrupted before the baseline was rendered: what is shown as the baseline is " + (
-            "its draft with fewer steps" if run.draft_baseline is not None else "the best itself"
+            "its draft" if run.draft_baseline is not None else "the best itself"
         ))  # fmt: skip
     standing = _standing(run)
     shown_best, shown_baseline = (
@@ -194,17 +197,17 @@ def _conclude(plan: Plan, run: Run, stopped: str, interrupted: bool, pictures: b
 
 
 def _rendered(run: Run) -> list[Candidate]:
-    """The candidates that the best was chosen of: those of all steps, where there are any."""
+    """The candidates that the best was chosen of: those in full, where there are any."""
     pool = list(run.candidates.values())
-    return [one for one in pool if one.particle.steps == run.final.schedule.steps] or pool
+    return [one for one in pool if one.particle.kind == run.full_kind] or pool
 
 
 def _standing(run: Run) -> dict[str, float]:
-    """The value of every candidate by its id, within those of its number of steps."""
+    """The value of every candidate by its id, within those of its kind."""
     pool = list(run.candidates.values())
     found: dict[str, float] = {}
-    for steps in {one.particle.steps for one in pool}:
-        alike = [one for one in pool if one.particle.steps == steps]
+    for kind in {one.particle.kind for one in pool}:
+        alike = [one for one in pool if one.particle.kind == kind]
         found.update(zip((one.id for one in alike), run.ranking.values(alike), strict=True))
     return found
 

@@ -121,6 +121,8 @@ def plain_diffusers(root: str | Path) -> tuple[str | None, str | None]:
     if best is None:
         raise ValueError(f"expected a run with an image, got {root}, which has none yet")
     sampler, plain, request = spec["sampler"], watch.run.get("plain"), watch.run.get("request") or {}
+    if watch.ledger.particles[best["id"]].draft is not None:
+        return None, f"it is a draft ({clean(str(spec.get('draft')))}), which was not rendered in full"
     if spec["search_steps"] != sampler["num_inference_steps"] and best["steps"] == spec.get("search_steps_taken"):
         sampler = {**sampler, "num_inference_steps": spec["search_steps"]}  # a draft, which was not rendered in full
         plain = plain if plain is None or "sigmas" not in plain else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from noisewright.run.particle import Particle, from_lineage, noise_particle
 from noisewright.run.store import Store
 from noisewright.run.verbs import Run
 from noisewright.samplers.device import check_device
+from noisewright.samplers.drafts import drafted
 from noisewright.samplers.fingerprint import fingerprint, is_older, same_model
 from noisewright.samplers.parity import obeying
 from noisewright.samplers.pictures import opened
@@ -33,12 +34,13 @@ from noisewright.samplers.protocol import Sampler
 from noisewright.samplers.recorded import SOURCE, images_of, loading_arguments
 from noisewright.samplers.settings import restored
 from noisewright.samplers.verdict import Verdict
+from noisewright.schemas.drafts import read_draft
 from noisewright.schemas.request import CALLBACKS, as_path, check_arguments
 from noisewright.schemas.typed import as_files
 
 NOT_SETTINGS = (
     "model", "pipeline", "fingerprint", "prompt", "num_inference_steps", "solver", "eta", "schedule", "levels", "dtype",
-    "device", "none", "step_noise", "states", "lower_order_final", *SOURCE,
+    "device", "draft", "none", "step_noise", "states", "lower_order_final", *SOURCE,
 )  # fmt: skip
 """What of a sampler's description is no argument of the pipeline's call."""
 
@@ -141,7 +143,7 @@ def replay(
     loading = loading_arguments(recipe["sampler"], what=str(image), loras=loras, config=config, request=request)
     pipe_kwargs = {name: opened(as_files(name, one), name) for name, one in (pipe_kwargs or {}).items()}
     pipe_kwargs = {**images_of(recipe["sampler"], request, pipe_kwargs), **pipe_kwargs}
-    sampler = rebuild(recipe, model, device, dtype, pipe_kwargs, loading)
+    sampler = as_made(rebuild(recipe, model, device, dtype, pipe_kwargs, loading), recipe)
     particle = _particle(recipe)
     best, how = _regenerate(sampler, [particle], particle, recipe), "alone"
     size, place = (int(recipe["micro_batch"][key]) for key in ("size", "place"))
@@ -157,6 +159,15 @@ def replay(
     written = None if typed is None else str(typed)
     reasons = () if np.array_equal(best, pixels) else _reasons(recipe, sampler, pixels, best, size, tried)
     return _compared(source, particle, pixels, best, how, tuple(reasons), written)
+
+
+def as_made(sampler: PipelineSampler, recipe: Mapping[str, Any]) -> Sampler:
+    """The sampler of a recipe's draft, or the full one where it is none."""
+    text = recipe["sampler"].get("draft")
+    if text is None:
+        return sampler
+    parts = {kind: args for kind, args in read_draft(text).parts.items() if kind != "steps"}  # which it has already
+    return drafted(sampler, replace(read_draft(text), parts=parts))
 
 
 def rebuild(
@@ -283,7 +294,7 @@ def _filler(particle: Particle, number: int) -> Particle:
     """A finished particle that starts where ``particle`` does, with another noise."""
     start = particle.parent if particle.parents else particle
     if start.index == 0:
-        begun = noise_particle(FILLER_DRAW + number, particle.steps)
+        begun = noise_particle(FILLER_DRAW + number, particle.steps, particle.draft, particle.full.steps)
     else:
         args = {"to": start.index, "draw": FILLER_DRAW + number}
         begun = Particle("renoise", (start,), args, start.index, particle.steps)
@@ -315,7 +326,7 @@ def _compared(
 
 
 def _reasons(
-    recipe: Mapping[str, Any], sampler: PipelineSampler, pixels: np.ndarray, found: np.ndarray, size: int, tried: bool
+    recipe: Mapping[str, Any], sampler: Sampler, pixels: np.ndarray, found: np.ndarray, size: int, tried: bool
 ) -> list[str]:
     """Why the pixels may differ, most telling first."""
     recorded = recipe.get("pixels")
@@ -325,7 +336,7 @@ def _reasons(
         if pixel_hash(found) == recorded:
             return [reasons[0] + "; the regenerated ones are those that the recipe records"]
     made = recipe["sampler"]
-    for name, now in (("device", str(sampler.device)), ("dtype", str(sampler.description["dtype"]))):
+    for name, now in ((name, str(sampler.description[name])) for name in ("device", "dtype")):
         if made[name] != now:
             reasons.append(f"{name} {made[name]} then, {now} now")
     present = versions()

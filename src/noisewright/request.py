@@ -35,6 +35,8 @@ from noisewright.schemas.checked import (
     matching,
     wrong,
 )
+from noisewright.schemas.drafts import draft_of
+from noisewright.schemas.profiles import read_profile
 from noisewright.schemas.reading import is_directory, is_file
 from noisewright.schemas.request import (
     CALLBACKS,
@@ -52,7 +54,7 @@ from noisewright.schemas.request import (
     is_,
     refusal,
 )
-from noisewright.schemas.typed import budget_texts, read_lora, read_search_args, read_target
+from noisewright.schemas.typed import budget_texts, read_loras, read_search_args, read_target
 
 MOST_PIXELS = 2**26
 MOST_LORAS = 64
@@ -147,20 +149,6 @@ def _frames(value: Any) -> Any:
     return found
 
 
-def _loras(value: Any) -> Any:
-    """LoRA files as typed (``FILE[:WEIGHT]``), as (file, weight), or as they are recorded."""
-    given = [value] if isinstance(value, (str, os.PathLike, Mapping)) else value
-    return [_lora(one) for one in given] if isinstance(given, (list, tuple)) else given
-
-
-def _lora(given: Any) -> Any:
-    if isinstance(given, (str, os.PathLike)):
-        return read_lora(os.fspath(given))
-    if isinstance(given, Mapping):
-        return {"weight": 1.0, **given}
-    return {"file": given[0], "weight": given[1]} if isinstance(given, (list, tuple)) and len(given) == 2 else given
-
-
 Names = Annotated[
     list[Annotated[Sayable, Field(max_length=20_000)] | HeldJson],
     BeforeValidator(_one_or_more), Field(max_length=MOST_VERIFIERS),
@@ -193,6 +181,8 @@ class Request(BaseModel):
     target: Real | Weights | None = is_("a target as a finite number, or one for each verifier by name")
     num_inference_steps: Whole | None = is_("num_inference_steps of at least 1", ge=1, le=MOST_STEPS)
     search_steps: Whole | None = is_("search_steps of at least 1", ge=1, le=MOST_STEPS)
+    profile: FilePath | None = is_("a profile as a file")
+    draft: Sayable | None = is_("a draft as text such as 'truncate,at=0.6'")
     guidance_scale: Real | None = is_("a finite number as guidance_scale")
     negative_prompt: Negative | None = is_("a negative_prompt as text")
     height: Whole | None = is_("a height above 0", ge=1, le=MOST_SIDE)
@@ -281,12 +271,14 @@ def _read(given: Mapping[str, Any]) -> dict[str, Any]:
         no_more(MOST_VERIFIERS, what, one if isinstance(one, (list, tuple)) else [one])
     if isinstance(verifier, (list, tuple)) and not verifier:
         raise ValueError("expected at least one verifier, got an empty list")
+    if draft_of(given.get("draft")) is not None and given.get("search_steps") is not None:
+        raise ValueError("expected search_steps or a draft (steps,n=N is one), got both")
     found: dict[str, Any] = {"budget": budget_texts(given.get("budget"))}
     if found["budget"] == []:
         raise ValueError("expected a budget such as '64 images', got none")
     if isinstance(judge, (list, tuple)) and not judge:
         found["judge"] = list(NONE)
-    found["loras"] = _loras(given.get("loras") or [])
+    found["loras"] = read_loras(given.get("loras") or [])
     for name, nothing in NOTHING.items():
         if given.get(name, nothing) is None:
             found[name] = nothing
@@ -368,6 +360,8 @@ def check_names(request: Request) -> None:
             registry.entry("verifier", name.partition(":")[0])
     if request.solver is not None:
         registry.entry("solver", request.solver)
+    if request.profile is not None:
+        read_profile(request.profile)
     for lora in request.loras:
         if not is_file(lora["file"]) or not lora["file"].endswith(".safetensors"):
             why = ": LoRA weights are safetensors" if is_file(lora["file"]) else ", which is not there"

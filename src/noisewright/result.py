@@ -152,7 +152,7 @@ class Result:
 
     def plot(self, file: str | Path | None = None) -> Any:
         """The best-so-far curve as a matplotlib figure, which a notebook shows; written to ``file`` if one is given."""
-        alike = len({one.particle.steps for one in self.candidates}) == 1  # else the curve is of drafts
+        alike = len({one.particle.kind for one in self.candidates}) == 1  # else the curve is of drafts
         level = self.baseline.value if alike else None
         return report.plot_curve(self.curve, self.verifiers, file, value_name=self.value_name, baseline=level)
 

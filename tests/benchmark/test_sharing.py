@@ -160,6 +160,7 @@ def request(**more):
     "more",
     [
         {"search": "zero-order"}, {"search_args": {"n": 4}}, {"target": 3.0}, {"search_steps": 2}, {"keep": 2},
+        {"draft": "truncate"}, {"profile": "profile.json"},
         {"budget": "3 s"}, {"budget": ["8 images", "3 s"]}, {"score_cache": "cache"},
         {"verifier": [{"name": "mine", "what": "a function"}]},
     ],
@@ -174,6 +175,7 @@ def test_what_else_differs_is_another_pool():
     others = [{"seed": 1}, {"num_inference_steps": 3}, {"guidance_scale": 2.0}, {"batch_size": 2}, {"dtype": "float32"}]
     assert first not in [pool_of(request(**one)) for one in others]
     assert len({pool_of(request(**one)) for one in others}) == len(others)
+    assert pool_of(request(draft="none")) is not None
     assert alike(request(seed=3)) == alike(request(verifier="clip")) != alike(request(num_inference_steps=3))
 
 

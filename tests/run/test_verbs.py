@@ -20,9 +20,10 @@ from noisewright.errors import BudgetExhausted, RunInterrupted, TargetReached, V
 from noisewright.executors.steps import StepNoises
 from noisewright.run.budget import parse_budget
 from noisewright.run.particle import Particle, from_lineage, noise_particle
+from noisewright.run.reserve import SAVING_SECONDS
 from noisewright.run.states import States
 from noisewright.run.store import Store
-from noisewright.run.verbs import SAVING_SECONDS, Run, Target
+from noisewright.run.verbs import Run, Target
 from noisewright.samplers.mixture import MixtureSampler
 from noisewright.search.gradient import gradient
 from noisewright.search.random import random

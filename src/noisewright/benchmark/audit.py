@@ -23,6 +23,7 @@ from noisewright.benchmark.compared import LEVEL, Interval
 from noisewright.benchmark.rows import CandidateRow
 from noisewright.benchmark.spec import Axis, SetPrompt, Spec, Value
 from noisewright.measures.paired import holm, paired_intervals, sign_flip
+from noisewright.outside.messages import short
 from noisewright.run.ensembles import mean_ranks
 
 if TYPE_CHECKING:
@@ -179,8 +180,12 @@ def audit_spec(
     """The benchmark of an audit: best of ``count`` for each prompt, scored by everybody.
 
     Raises:
-        ValueError: in one line, on fewer than two who score, one twice, or fewer than two candidates.
+        ValueError: in one line, on fewer than two who score, one twice, or fewer than two candidates, and on settings
+            by which some of them would be cheaper images, whose scores do not compare.
     """
+    cheaper = next((name for name in ("search_steps", "draft", "profile") if name in base), None)
+    if cheaper is not None:
+        raise ValueError(f"expected images in full to audit by, got {cheaper} {short(base[cheaper])}")
     every = [*verifiers, *judges]
     names = [registry.score_name(one) for one in every]
     twice = next((name for name in names if names.count(name) > 1), None)

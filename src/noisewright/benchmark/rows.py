@@ -64,6 +64,8 @@ class CandidateRow(TypedDict):
     order: int
     """In which they were scored, from 0."""
     steps: int
+    draft: NotRequired[str]
+    """The draft that it is; what is in full has none."""
     nfe: int
     """Spent by the run when it was scored."""
     seconds: float

@@ -15,6 +15,7 @@ from noisewright.benchmark.cells import Cell
 from noisewright.planning.plans import DEFAULT_BUDGET
 from noisewright.request import LOADED_BY, Request
 from noisewright.run.budget import Budget, parse_budget
+from noisewright.schemas.drafts import draft_of
 
 POOLED_SEARCH = "random"
 VARIED = ("budget", "verifier", "ensemble", "judge")
@@ -96,7 +97,8 @@ def pool_of(request: Request) -> str | None:
     """What the requests of a pool share, as a key; None where a request is in none."""
     plain = request.search == POOLED_SEARCH and request.search_args in ({}, {"n": None})
     named = all(isinstance(one, str) for one in [*(request.verifier or ()), *(request.judge or ())])
-    beyond = (request.target, request.search_steps, request.keep, request.score_cache)
+    drafts = request.search_steps, draft_of(request.draft), request.profile
+    beyond = (request.target, *drafts, request.keep, request.score_cache)
     if not plain or not named or any(one is not None for one in beyond) or budget_of(request).seconds is not None:
         return None
     return f"pool {_digest(request, (*VARIED, 'search_args'))}"

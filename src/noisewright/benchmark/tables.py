@@ -109,6 +109,7 @@ CANDIDATE_COLUMNS = (
     Column("seed", "whole", "the seed that makes it; empty where no seed does", _same("seed")),
     Column("order", "whole", "in which the run scored them, from 0", _same("order")),
     Column("steps", "whole", "steps that it was denoised with", _same("steps")),
+    Column("draft", "text", "the draft that it is; empty of an image in full", _same("draft")),
     Column("nfe", "whole", "spent by the run when it was scored", _same("nfe")),
     Column("seconds", "real", "elapsed by then", _same("seconds")),
     Column("score:SCORE", "real", "each score; empty without a number", lambda row, name: row["scores"].get(name)),

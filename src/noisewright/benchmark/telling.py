@@ -16,6 +16,7 @@ from noisewright.benchmark.axes import label_of
 from noisewright.benchmark.cells import Cell
 from noisewright.benchmark.rows import CandidateRow, CellRow, ShownCandidate
 from noisewright.benchmark.sharing import budget_of
+from noisewright.evaluate.overview import drafts_of
 from noisewright.images.reading import read_image
 from noisewright.outside.inside import inside
 from noisewright.outside.texts import clean
@@ -48,7 +49,7 @@ class Run:
         records: the lines of its journal.
         ledger: their sum.
         ranking: how it sorts.
-        drafts: steps of the search's own renderings.
+        drafts: the kind of the search's own images (:attr:`~noisewright.run.particle.Particle.kind`).
     """
 
     root: Path
@@ -57,7 +58,7 @@ class Run:
     records: Sequence[Mapping[str, Any]]
     ledger: Ledger
     ranking: Ranking
-    drafts: int
+    drafts: tuple[int, str | None]
 
     @property
     def summary(self) -> Mapping[str, Any]:
@@ -82,7 +83,7 @@ def read_run_of(benchmark: Path, name: str) -> Run:
         ledger.apply(record)
     ledger.forget([key for key in ledger.unknown if key in ledger.images])
     ranking = Ranking(tuple(one["name"] for one in spec["verifiers"]), spec["ensemble"])
-    return Run(root, name, run, records, ledger, ranking, spec.get("search_steps_taken", spec["search_steps"]))
+    return Run(root, name, run, records, ledger, ranking, drafts_of(spec))
 
 
 def _by_itself(run: dict[str, Any], records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -115,8 +116,8 @@ def rows_of(cell: Cell, run: Run) -> tuple[CellRow, list[CandidateRow]]:
     """The rows of a cell that is a run of its own."""
     ledger, summary = run.ledger, run.summary
     pool = list(ledger.candidates.values())
-    full = [one for one in pool if one.particle.steps != run.drafts]
-    short = [one for one in pool if one.particle.steps == run.drafts]
+    full = [one for one in pool if one.particle.kind != run.drafts]
+    short = [one for one in pool if one.particle.kind == run.drafts]
     best = [one for some in (full, short) for one, _ in run.ranking.best_first(some)]
     row: Any = {
         **head_of(cell), "status": "done", "run": run.name, "shared": False, "images": summary["images"],
@@ -193,10 +194,13 @@ def candidate_row(cell: Cell, run: Run, scored: Scored) -> CandidateRow:
     """The row of a candidate."""
     one, _, nfe, seconds = scored
     made = run.ledger.images[one.id]
-    return {
+    row: CandidateRow = {
         "cell": cell.digest, "id": one.id, "seed": made.seed, "order": one.order, "steps": made.steps, "nfe": nfe,
         "seconds": seconds, "scores": numbers(one.scores), "file": f"{run.name}/{one.file}",
     }  # fmt: skip
+    if one.particle.draft is not None:
+        row["draft"] = one.particle.draft
+    return row
 
 
 def _shown(run: Run, one: Mapping[str, Any]) -> ShownCandidate:

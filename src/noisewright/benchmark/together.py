@@ -17,7 +17,10 @@ from noisewright.run.ensembles import ensemble_weights
 MOST_LOOKED_AT = 20_000
 """Points of a group's axes: of more, what is wrong is said when the cells are made."""
 
-GROUPS = (("search", "search_args"), ("verifier", "judge", "ensemble", "target"), ("height", "width"))
+GROUPS = (
+    ("search", "search_args"), ("verifier", "judge", "ensemble", "target"), ("height", "width"),
+    ("search_steps", "draft"),
+)  # fmt: skip
 """Fields that say something of each other, the one first that others are looked at with."""
 
 

@@ -18,6 +18,7 @@ from noisewright.cli import output
 from noisewright.cli import schedule as schedules
 from noisewright.cli.audit import audit
 from noisewright.cli.benchmark import benchmark
+from noisewright.cli.calibrate import calibrate
 from noisewright.cli.check import check
 from noisewright.cli.compare import compare
 from noisewright.cli.exits import Ended, Failure, Interrupted
@@ -66,6 +67,7 @@ app.command()(replay)
 app.command()(show)
 app.command()(stop)
 app.command()(check)
+app.command()(calibrate)
 app.command()(score)
 app.command()(evaluate)
 app.command()(benchmark)

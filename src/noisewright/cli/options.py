@@ -59,6 +59,17 @@ SearchSteps = Annotated[
     int | None,
     typer.Option(help="Search with this many steps and render the winner with --steps.", min=1, metavar="N"),
 ]
+Draft = Annotated[
+    str | None,
+    typer.Option(
+        help="Search cheap images from the same noise, make the best in full: steps, size, dtype, cache, guidance or "
+        "truncate, joined by +.", metavar="KIND[,KEY=VALUE...]",
+    ),
+]
+Profile = Annotated[
+    Path | None,
+    typer.Option(help="Settings and draft by what `calibrate` measured, where they are not given.", metavar="FILE"),
+]
 SolverOption = Annotated[
     str | None, typer.Option(help="A name from `list solvers`; by default the pipeline's own.", metavar="NAME")
 ]

@@ -104,7 +104,8 @@ def _candidates(found: Mapping[str, Any], top: int) -> Table:
             value = [written(one["value"], of_values)] if several else []
             seed = "-" if one["seed"] is None else str(one["seed"])
             steps = [str(one["steps"])] if mixed else []
-            rows.append([str(place), one["id"][:8], seed, *steps, *value, *cells, marks.get(one["id"], "")])
+            rows.append([str(place), one["id"][:8], seed, *steps, *value, *cells,
+                         marks.get(one["id"], "draft" if "draft" in one else "")])  # fmt: skip
     more = [*(["steps"] if mixed else []), *([found["value_name"]] if several else [])]
     headers = ["#", "id", "seed", *more, *names, ""]
     return terminal.table(headers, rows, right=(0, *range(2, len(headers) - 1)))

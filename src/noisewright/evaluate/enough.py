@@ -91,7 +91,7 @@ def _depends(plan: Plan, budget: Budget) -> str:
     each = [one.nfe(0, one.schedule.steps) for one in samplers]
     looks = [one.preview_sigma for one in plan.verifiers if isinstance(one, WantsPreviews)]
     about: list[Any] = [plan.spec["search"], plan.search_args, budget.images, budget.nfe, kinds, levels, each, looks,
-                        plan.winners]  # fmt: skip
+                        plan.winners, plan.finalists, plan.spec.get("draft")]  # fmt: skip
     return json.dumps(about, default=str)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from noisewright.evaluate.enough import Smallest, in_words, too_small
 from noisewright.evaluate.simulation import SCORES, Simulated, simulate
 from noisewright.run.budget import Budget
-from noisewright.run.verbs import SAVING_SECONDS
+from noisewright.run.reserve import SAVING_SECONDS
 from noisewright.samplers.optional import can_split
 from noisewright.verifiers.optional import WantsPreviews, usage_of
 from noisewright.verifiers.protocol import score
@@ -97,8 +97,8 @@ def expected_nfe(plan: Plan) -> int | None:
 
 
 def _reserve(plan: Plan) -> int:
-    """Images that are made besides the search's own: with drafts the baseline and the winners in full."""
-    return 0 if plan.final is plan.sampler else 1 + plan.winners
+    """Images that are made besides the search's own: with drafts the baseline and the best in full."""
+    return 0 if plan.final is plan.sampler else 1 + plan.finalists
 
 
 def _cost(counts: Mapping[str, float], measured: _Measured) -> dict[str, Any]:

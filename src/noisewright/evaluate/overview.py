@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ def overview(root: str | Path) -> dict[str, Any]:
     Returns:
         ``run, status, stopped, created, prompt, model, search, seed, settings, budget, verifiers, judges, images, nfe,
         forwards, seconds, value_name`` (what candidates are sorted by), ``candidates`` (full renderings before drafts,
-        best first, each ``id, seed, scores, value, file, steps``), ``why`` (the first against the second, see
-        :func:`noisewright.run.explain.explain`), ``curve`` (best so far), ``best`` (a candidate with its ``lineage``)
-        and ``baseline``, both None where there is none yet, ``warnings``, what is damaged, and ``resume``, the command
-        that continues it.
+        best first, each ``id, seed, scores, value, file, steps`` and of a draft ``draft``), ``why`` (the first against
+        the second, see :func:`noisewright.run.explain.explain`), ``curve`` (best so far), ``best`` (a candidate with
+        its ``lineage``) and ``baseline``, both None where there is none yet, ``warnings``, what is damaged, and
+        ``resume``, the command that continues it.
 
     Raises:
         ValueError: where the directory is no run.
@@ -42,10 +43,10 @@ def overview_of(watch: Watch) -> dict[str, Any]:
     root, run, ledger = watch.root, watch.run, watch.ledger
     spec = check_shown(run, str(root / "run.json"))
     ranking = Ranking(tuple(one["name"] for one in spec["verifiers"]), spec["ensemble"])
-    drafts = spec.get("search_steps_taken", spec["search_steps"])
+    drafts = drafts_of(spec)
     pool = list(ledger.candidates.values())
-    full = [one for one in pool if ledger.images[one.id].steps != drafts]
-    short = [one for one in pool if ledger.images[one.id].steps == drafts]
+    full = [one for one in pool if one.particle.kind != drafts]
+    short = [one for one in pool if one.particle.kind == drafts]
     # Scores of drafts and of full renderings do not compare: each kind is sorted by itself, as the run sorts them.
     ranked = [_candidate(ledger, one, value) for some in (full, short) for one, value in ranking.best_first(some)]
     status = watch.status
@@ -79,11 +80,18 @@ def overview_of(watch: Watch) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def drafts_of(spec: Mapping[str, Any]) -> tuple[int, str | None]:
+    """What the particles of a run's search are (:attr:`noisewright.run.particle.Particle.kind`)."""
+    return spec.get("search_steps_taken", spec["search_steps"]), spec.get("draft")
+
+
 def _candidate(ledger: Ledger, one: Candidate, value: float) -> dict[str, Any]:
     made = ledger.images[one.id]
     scores = {**one.scores, **ledger.judged.get(one.id, {})}
     shown = value if math.isfinite(value) else None
-    return {"id": one.id, "seed": made.seed, "scores": scores, "value": shown, "file": made.file, "steps": made.steps}
+    draft = {} if one.particle.draft is None else {"draft": one.particle.draft}
+    found = {"id": one.id, "seed": made.seed, "scores": scores, "value": shown, "file": made.file, "steps": made.steps}
+    return found | draft
 
 
 def _seconds(ledger: Ledger, run: dict[str, Any]) -> dict[str, float]:
@@ -97,11 +105,11 @@ def _baseline(ranked: list[dict[str, Any]], ledger: Ledger, run: dict[str, Any])
     """Candidate 0: the first seed, untouched, at the final number of steps; else what the result calls so."""
     spec = run["spec"]
     short = spec["search_steps"] != spec["sampler"].get("num_inference_steps", spec["search_steps"])
-    drafts = spec.get("search_steps_taken", spec["search_steps"])
+    short, drafts = short or "draft" in spec, drafts_of(spec)
     for one in ranked:
         particle = ledger.particles[one["id"]]
         untouched = particle.verb == "denoise" and particle.parent.verb == "noise"
-        if untouched and one["seed"] == spec["seed"] and not (short and one["steps"] == drafts):
+        if untouched and one["seed"] == spec["seed"] and not (short and particle.kind == drafts):
             return one
     known = run.get("summary", {}).get("baseline", {}).get("id")
     return next((one for one in ranked if one["id"] == known), None)

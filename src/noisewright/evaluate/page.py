@@ -230,7 +230,7 @@ def run_page(found: Mapping[str, Any]) -> str:
 def _level(found: Mapping[str, Any]) -> float | None:
     """The baseline's value, where it is among those of the curve."""
     base = found["baseline"]
-    alike = base is not None and len({one["steps"] for one in found["candidates"]}) == 1
+    alike = base is not None and len({(one["steps"], one.get("draft")) for one in found["candidates"]}) == 1
     return base["value"] if alike else None
 
 
@@ -244,6 +244,9 @@ def _candidates(found: Mapping[str, Any]) -> str:
     for mark in ("best", "baseline"):
         if found[mark]:
             marks[found[mark]["id"]].append(mark)
+    for one in every:
+        if "draft" in one:
+            marks[one["id"]].append("draft")
     heads = ["place", "seed", "steps", *([found["value_name"]] if several else []),
              *found["verifiers"], *(f"{name} (judge)" for name in found["judges"])]  # fmt: skip
     rows = []

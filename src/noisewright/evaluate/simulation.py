@@ -19,6 +19,7 @@ from torch import Tensor
 
 from noisewright.errors import BudgetExhausted
 from noisewright.run.budget import Budget, Spent
+from noisewright.run.drafts import both_ways, too_small
 from noisewright.run.memory import MemoryStore
 from noisewright.run.particle import Candidate, Particle
 from noisewright.run.verbs import Run
@@ -84,7 +85,7 @@ def simulate(plan: Plan, budget: Budget, scores: str = "steady", seconds: float 
     run = Run(
         store, sampler, [_stand_in(one, scores) for one in plan.verifiers], seed=plan.spec["seed"],
         budget=Budget(budget.images, budget.nfe), ensemble=plan.spec["ensemble"], final=final,
-        batch_size=plan.batch_size, winners=plan.winners,
+        batch_size=plan.batch_size, winners=plan.winners, finalists=plan.finalists, draft=plan.spec.get("draft"),
     )  # fmt: skip
     try:
         return _searched(plan, run, meter)
@@ -97,6 +98,11 @@ def _searched(plan: Plan, run: Run, meter: Meter) -> Simulated | None:
     finished = whole = True
     try:
         try:
+            if plan.draft is not None and plan.draft.pilot:  # what it will say is not known: drafts are used
+                if too_small(run, plan.draft.pilot):
+                    run.search_in_full()
+                else:
+                    both_ways(run, plan.draft.pilot)
             plan.search(watched, **plan.search_args)
         except BudgetExhausted:
             finished = False

@@ -11,7 +11,7 @@ from torch import Tensor
 from noisewright.diffusion.noise import blend, gaussian, place, renoise, rotate, seed_of
 from noisewright.executors.protocol import Step
 from noisewright.executors.steps import carry
-from noisewright.run.particle import Particle
+from noisewright.run.particle import DRAWN_AS, Particle
 from noisewright.run.rows import State, joined
 from noisewright.samplers.protocol import Sampler
 
@@ -94,14 +94,15 @@ def made(particle: Particle, needs: Sequence[Particle], before: Sequence[State],
     if particle.verb == "denoise":
         return carry(needs, sampler, x, state, particle.index)
     if particle.verb == "vary":
-        return rotate(x, gaussian(x.shape, particle.id), args["cosine"]), None
+        return rotate(x, gaussian(x.shape, particle.key), args["cosine"]), None
     if particle.verb == "place":
-        basis = torch.cat([gaussian(x.shape, needs[0].id, "axis", k) for k in range(len(args["at"]))])
+        by = args.get(DRAWN_AS, needs[0].key)
+        basis = torch.cat([gaussian(x.shape, by, "axis", k) for k in range(len(args["at"]))])
         return place(x, basis, args["at"]), None
     if particle.verb == "renoise":
-        return renoise(x, sampler.schedule, needs[0].index, particle.index, gaussian(x.shape, particle.id)), None
+        return renoise(x, sampler.schedule, needs[0].index, particle.index, gaussian(x.shape, particle.key)), None
     if particle.verb == "fork":
-        return x, _reseeded(state, particle.id)
+        return x, _reseeded(state, particle.key)
     raise ValueError(f"expected a verb of noisewright's in the lineage, got {particle.verb!r}")
 
 

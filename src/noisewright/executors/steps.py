@@ -93,7 +93,7 @@ class StepNoises:
     def at(self, index: int) -> Tensor:
         """The noise of the step from ``index``; an earlier step than the last one asked for begins again."""
         if self.seed is None:
-            return gaussian(self._shape, self._origin.id, index)
+            return gaussian(self._shape, self._origin.key, index)
         if index < self._drawn:
             self._begin()
         for _ in range(self._drawn, index):

@@ -11,6 +11,7 @@ from noisewright.evaluate.enough import in_words, too_small
 from noisewright.executors.protocol import Executor
 from noisewright.planning.conditions import condition_of, unknown_words
 from noisewright.planning.models import load_requested
+from noisewright.planning.profiles import profiled
 from noisewright.planning.proof import proved
 from noisewright.planning.rehearsal import rehearse
 from noisewright.planning.samplers import (
@@ -31,6 +32,7 @@ from noisewright.run.verbs import Target
 from noisewright.samplers.optional import most_at_once
 from noisewright.samplers.protocol import Sampler
 from noisewright.samplers.quiet import quiet
+from noisewright.schemas.drafts import Draft
 from noisewright.verifiers.protocol import Verifier
 
 DEFAULT_BUDGET = "16 images"
@@ -43,7 +45,7 @@ class Plan:
     Attributes:
         request: what was asked for, as ``run.json`` records it.
         sampler: what the search samples with.
-        final: what renders the winner; the same where there are no ``search_steps``.
+        final: what renders in full; the same where the search makes no cheaper images.
         verifiers: what the search sees.
         judges: what it never sees.
         search: its function, called with ``search_args``.
@@ -54,6 +56,7 @@ class Plan:
         checked: what is known of the pipeline and by what key, as ``run.json`` records it; None where nothing is.
         spec: what identifies the run.
         warnings: what the user should know.
+        draft: what the search's own images are, where one was asked for.
     """
 
     request: Request
@@ -70,11 +73,22 @@ class Plan:
     spec: dict[str, Any]
     warnings: list[str]
     checked: dict[str, Any] | None = None
+    draft: Draft | None = None
 
     @property
     def winners(self) -> int:
-        """How many of the best are rendered in full and judged."""
+        """How many of the best are judged."""
         return max(1, self.request.keep or 0)
+
+    @property
+    def finalists(self) -> int:
+        """How many of the best drafts are rendered in full."""
+        return finalists_of(self.request, self.draft)
+
+
+def finalists_of(request: Request, draft: Draft | None) -> int:
+    """How many of the best are rendered in full where the search makes cheaper images."""
+    return max(1, request.keep or 0, 0 if draft is None else draft.best)
 
 
 def plan(
@@ -173,12 +187,14 @@ def plan_on(
         ValueError, TypeError, UnsupportedPipeline: as there.
     """
     limits = parse_budget(DEFAULT_BUDGET if request.budget is None else request.budget)
+    warnings = list[str]()
+    request = profiled(request, pipe, limits, warnings)
     _check_ensemble(request.ensemble)
     function = registry.make_search(request.search)
     search_args = registry.check_arguments(request.search, request.search_args)
     registry.make_solver(request.solver, request.eta)
     values = call_arguments(request, arguments or {}, pipe)
-    info, warnings = registry.card(getattr(pipe, "name_or_path", None)), list[str]()
+    info = registry.card(getattr(pipe, "name_or_path", None))
     condition = condition_of(pipe, request.prompt, request.class_label, info)
     made, judging, notes = choose_verifiers(request, verifiers, judges, condition[0], info, pipe, known)
     goal = target_of(request.target, made)
@@ -188,16 +204,18 @@ def plan_on(
     proof = proved(request, final, proving, checked)
     warnings += proof.warnings
     final = proof.sampler
-    sampler = proof.obeyed(drafting(request, final, len(made), warnings))
-    rehearse(function, sampler, made, search_args, request.seed, limits)
-    _check_budget(limits, sampler, final, request.keep or 1)
-    size = most_at_once(sampler, request.batch_size or default_batch_size(sampler))
-    spec = _spec(request, sampler, final, made, judging, search_args, limits, goal, size)
+    sampler, draft = drafting(request, final, made, warnings)
+    sampler = proof.obeyed(sampler)
+    text = None if draft is None else draft.text
+    rehearse(function, sampler, made, search_args, request.seed, limits, final, text)
+    _check_budget(limits, sampler, final, finalists_of(request, draft))
+    size = most_at_once(sampler, request.batch_size or default_batch_size(final))
+    spec = _spec(request, sampler, final, draft, made, judging, search_args, limits, goal, size)
     whole = Plan(
         request=request, sampler=sampler, final=final, verifiers=made, judges=judging, search=function,
         search_args=search_args, budget=limits, target=goal, batch_size=size,
         executor=executor or registry.make_executor(request.executor), spec=spec,
-        warnings=warnings, checked=proof.to_json(),
+        warnings=warnings, checked=proof.to_json(), draft=draft,
     )  # fmt: skip
     small = too_small(whole)
     if small is not None:
@@ -221,14 +239,15 @@ def _check_budget(limits: Budget, sampler: Sampler, final: Sampler, winners: int
 
 
 def _spec(
-    request: Request, sampler: Sampler, final: Sampler, verifiers: Sequence[Verifier], judges: Sequence[Verifier],
-    search_args: Mapping[str, Any], limits: Budget, goal: Target, batch_size: int,
+    request: Request, sampler: Sampler, final: Sampler, draft: Draft | None, verifiers: Sequence[Verifier],
+    judges: Sequence[Verifier], search_args: Mapping[str, Any], limits: Budget, goal: Target, batch_size: int,
 ) -> dict[str, Any]:  # fmt: skip
     """What identifies the run, with every default spelled out."""
     return {
         "sampler": final.description,
         "search_steps": sampler.description["num_inference_steps"],
         "search_steps_taken": sampler.schedule.steps,
+        **({} if draft is None else {"draft": draft.text, "best": draft.best, "pilot": draft.pilot}),
         "search": request.search,
         "search_args": dict(search_args),
         "seed": request.seed,

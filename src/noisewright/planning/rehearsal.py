@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from noisewright.run.budget import Budget
-from noisewright.run.verbs import without_gradient
+from noisewright.run.gradients import without_gradient
 from noisewright.samplers.protocol import Sampler
 from noisewright.verifiers.protocol import Verifier
 
@@ -19,10 +19,14 @@ class _Rehearsed(Exception):
 class _Rehearsal:
     """What a search sees of a run before its first verb, which ends the rehearsal."""
 
-    def __init__(self, sampler: Sampler, verifiers: Sequence[Verifier], seed: int, budget: Budget) -> None:
+    def __init__(
+        self, sampler: Sampler, verifiers: Sequence[Verifier], seed: int, budget: Budget, final: Sampler,
+        draft: str | None,
+    ) -> None:  # fmt: skip
         self.without_gradient = without_gradient(sampler, verifiers)
         self.schedule = sampler.schedule
         self.steps = sampler.schedule.steps
+        self.kind, self.full_kind = (self.steps, draft), (final.schedule.steps, None)
         self.stochastic = sampler.stochastic
         self.seed = seed
         self.budget = budget
@@ -46,6 +50,8 @@ def rehearse(
     arguments: Mapping[str, Any],
     seed: int,
     budget: Budget,
+    final: Sampler | None = None,
+    draft: str | None = None,
 ) -> None:
     """Let a search check its arguments, before anything is spent.
 
@@ -53,4 +59,4 @@ def rehearse(
         ValueError: what the search says of them.
     """
     with contextlib.suppress(_Rehearsed):
-        function(_Rehearsal(sampler, verifiers, seed, budget), **arguments)
+        function(_Rehearsal(sampler, verifiers, seed, budget, final or sampler, draft), **arguments)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from noisewright import registry
 from noisewright.errors import out_of_memory
 from noisewright.outside.messages import short
-from noisewright.registry.builtins import BEGINS_ANEW, FULL_STEPS, PREVIEWS, STEP_NOISE
+from noisewright.registry.builtins import BEGINS_ANEW, FULL_STEPS, GRADIENT, PREVIEWS, STEP_NOISE
 from noisewright.registry.located import located_model
 from noisewright.request import EMBEDS, LOADED_BY, RESERVED, Request, check_callback, recorded
 from noisewright.run.ensembles import ensemble_weights
 from noisewright.samplers.arguments import arguments_from_json, check_takes_image
+from noisewright.samplers.drafts import drafted
 from noisewright.samplers.identity import is_content
 from noisewright.samplers.optional import (
     ShowsFrames,
@@ -28,9 +29,11 @@ from noisewright.samplers.pipeline import LEVELS, PipelineSampler
 from noisewright.samplers.protocol import Sampler
 from noisewright.samplers.recorded import COMPUTED
 from noisewright.samplers.source import source_of
+from noisewright.schemas.drafts import Draft, draft_of
 from noisewright.schemas.reading import is_directory, is_file
 from noisewright.schemas.request import CALLBACKS, Dtype
 from noisewright.schemas.typed import as_files
+from noisewright.verifiers.protocol import Verifier, WantsPreviews
 
 NOT_TYPED = ("model", "given_pipeline", "pipeline_args")
 BESIDES = ("out", "progress", "pictures")
@@ -192,8 +195,10 @@ def _on_levels(sampler: Sampler, request: Request, warnings: list[str]) -> Sampl
     return found
 
 
-def drafting(request: Request, final: Sampler, verifiers: int, warnings: list[str]) -> Sampler:
-    """The sampler that the search samples with: ``final``, or the same on fewer steps.
+def drafting(
+    request: Request, final: Sampler, verifiers: Sequence[Verifier], warnings: list[str]
+) -> tuple[Sampler, Draft | None]:
+    """The sampler that the search samples with: ``final``, or one of drafts, with the draft that was asked for.
 
     Adds what has no effect to ``warnings``.
 
@@ -201,9 +206,18 @@ def drafting(request: Request, final: Sampler, verifiers: int, warnings: list[st
         ValueError: where the search cannot do with it.
     """
     steps = final.description["num_inference_steps"]
-    warnings += _without_effect(request, final, verifiers, steps)
+    warnings += _without_effect(request, final, len(verifiers), steps)
     warnings += warnings_of(final)
     sampler, needs = final, registry.entry("search", request.search).needs
+    draft = draft_of(request.draft)
+    if draft is not None:
+        draft = draft.with_steps(steps)
+        check_draft(request.search, draft)
+        sampler = drafted(final, draft)
+        looking = next((one.name for one in verifiers if isinstance(one, WantsPreviews)), None)
+        if looking is not None and not can_preview(sampler):
+            raise ValueError(f"expected a verifier that scores images alone with draft {draft.text}, got {looking}, "
+                             "which wants previews")  # fmt: skip
     if request.search_steps is not None and request.search_steps != steps:
         sampler = final.with_steps(request.search_steps)
         if FULL_STEPS in needs:
@@ -214,7 +228,25 @@ def drafting(request: Request, final: Sampler, verifiers: int, warnings: list[st
     if BEGINS_ANEW in needs and not begins_anywhere(sampler):
         why = f"expected a solver that can be entered on its way for {request.search}"
         raise ValueError(f"{why}, got the pipeline's own")
-    return sampler
+    return sampler, draft
+
+
+def check_draft(search: str, draft: Draft) -> None:
+    """Refuse a draft whose images have no counterpart where a search changes states on their way.
+
+    Raises:
+        ValueError: in one line, with the searches that can.
+    """
+    entry = registry.entry("search", search)
+    if GRADIENT in entry.needs:
+        raise ValueError(f"expected a search that needs no gradient with a draft, got {search}")
+    if "cache" in draft.parts and entry.splits:
+        whole = [one.name for one in registry.entries() if one.kind == "search" and not one.splits]
+        raise ValueError(f"expected a search that leaves states alone on their way ({', '.join(whole)}) with draft "
+                         f"cache, got {search}")  # fmt: skip
+    for kind in ("steps", "size"):
+        if kind in draft.parts and FULL_STEPS in entry.needs:
+            raise ValueError(f"expected no draft {kind} with {search}, which changes states on their way")
 
 
 def _without_effect(request: Request, final: Sampler, verifiers: int, steps: int) -> list[str]:

@@ -35,7 +35,8 @@ class Recipes:
 
     def of(self, particle: Particle, size: int, place: int, versions: dict[str, str]) -> dict[str, Any]:
         """The sampler, the lineage, and the micro-batch that a candidate was made in."""
-        sampler = self._final if particle.steps == self._final.schedule.steps else self._search
+        full = particle.draft is None and particle.steps == self._final.schedule.steps
+        sampler = self._final if full else self._search
         if id(sampler) not in self._described:
             self._described[id(sampler)] = dict(sampler.description)
         return {

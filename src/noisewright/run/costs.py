@@ -33,6 +33,18 @@ class Costs:
         looking = self._looking(particle, sampler) if particle.index == sampler.schedule.steps else 0
         return self._nfe(sampler, source.index + known, particle.index) + looking
 
+    def from_noise(self, particle: Particle, sampler: Sampler) -> int:
+        """What the full image of a draft costs where nothing of it is there; 0 of what has none."""
+        if particle.draft is None or particle.key == particle.id:
+            return 0
+        one = particle.full
+        cost = self._nfe(sampler, one.index, sampler.schedule.steps) if one.index < sampler.schedule.steps else 0
+        while one.parents and (one.index or one.verb in ("renoise", "fork")):
+            if one.verb == "denoise":
+                cost += self._nfe(sampler, one.parent.index, one.index)
+            one = one.parent
+        return cost
+
     def groups(self, particles: Sequence[Particle], sampler: Sampler) -> list[tuple[int, list[Particle]]]:
         """Particles to reach that can share a micro-batch, with what each costs."""
         sources = [self._states.source(p) for p in particles]

@@ -36,8 +36,9 @@ class Engine:
         search, final: the samplers; one and the same where the search has no steps of its own.
         verifiers, judges: what the search sees, and what it never sees.
         executor: where jobs are done.
-        seed, budget, target, winners, batch_size: as in :class:`noisewright.run.verbs.Run`.
+        seed, budget, target, winners, finalists, batch_size: as in :class:`noisewright.run.verbs.Run`.
         ranking: how candidates are sorted.
+        kind: of the search's particles (:attr:`Particle.kind`).
         name: the search's.
         say: told what the person should know.
         on_progress: called after each micro-batch.
@@ -67,8 +68,10 @@ class Engine:
         target: Target,
         ranking: Ranking,
         winners: int,
+        finalists: int,
         pictures: bool,
         batch_size: int,
+        kind: tuple[int, str | None],
         name: str,
         say: Callable[[str], None],
         on_progress: Callable[[], None],
@@ -87,9 +90,10 @@ class Engine:
         self.ways = Ways()
         self.costs = Costs(self.states, self.ways, verifiers)
         self.reserve = Reserve(
-            budget, self.ledger, self.costs, self.ways, search, final, seed, self.elapsed, winners, pictures
+            budget, self.ledger, self.costs, self.ways, search, final, seed, self.elapsed, winners, finalists, pictures
         )
-        self.jobs = Jobs(self.states, self.ways, self.costs, search)
+        self._final, self._drafts = final, None if search is final else kind
+        self.jobs = Jobs(self.states, self.ways, self.costs, self._drafts)
         self.recipes = Recipes(search, final, name)
         self.scores = Scores(
             verifiers, judges, str(search.description["prompt"]), executor, self.recorder, self.reserve, store, say,
@@ -128,7 +132,8 @@ class Engine:
             self._check_target(clean)  # a process that stopped between reaching it and saying so
         todo = [p for p in distinct(clean) if p.id not in ledger.candidates]
         for nfe_each, group in self.costs.groups(todo, sampler):
-            self.work(Work("finish", nfe_each, 1, reserved), group, self.commits.finishing(sampler))
+            kind = "finish" if self._drafts is None or group[0].kind == self._drafts else "render"
+            self.work(Work(kind, nfe_each, 1, reserved), group, self.commits.finishing(sampler))
         return [ledger.candidates[p.id] for p in clean]
 
     def work(self, work: Work, group: Sequence[Particle], verb: Verb) -> None:
@@ -145,7 +150,7 @@ class Engine:
             if not work.reserved:
                 self._check_target(some)
 
-        scores = work.kind in ("finish", "preview")
+        scores = work.kind in ("finish", "render", "preview")
         self.batches.run(
             work, group, verb, overlaps=self._overlaps if scores else lambda: True, after=after,
             owed_nfe=lambda: self.recorder.owed_nfe,
@@ -164,11 +169,22 @@ class Engine:
         return not self._target.scores and self.scores.overlap()
 
     def _check_target(self, some: Sequence[Particle]) -> None:
-        """Raise TargetReached where one of ``some`` is scored and reaches the target."""
+        """Raise TargetReached where one of ``some`` is scored and reaches the target.
+
+        A draft reaches nothing: one that is expected to is made in full, and that decides.
+        """
         for particle in some:
             one = self.ledger.candidates.get(particle.id)
-            if one is not None and self._target.reached(one.scores):
-                raise TargetReached(one.id)
+            if one is None or not self._target.scores:
+                continue
+            if particle.draft is None:
+                if self._target.reached(one.scores):
+                    raise TargetReached(one.id)
+                continue
+            shift = (self.ledger.proof or {}).get("shift", {})
+            expected = {name: score + shift.get(name, 0.0) for name, score in one.scores.items()}
+            if self._target.reached(expected):
+                self.finish([particle.full], self._final)
 
     def _check_stop(self) -> None:
         """Raise Stopped where somebody asked for the end."""

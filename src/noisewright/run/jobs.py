@@ -20,14 +20,15 @@ class Jobs:
         states: what the model was asked already.
         ways: how particles go on.
         costs: where a verifier looks.
-        search: the sampler that the search samples with.
+        drafts: the kind of the search's own particles (:attr:`Particle.kind`), where it searches with drafts; None
+            where one sampler does all.
     """
 
-    def __init__(self, states: States, ways: Ways, costs: Costs, search: Sampler) -> None:
+    def __init__(self, states: States, ways: Ways, costs: Costs, drafts: tuple[int, str | None] | None) -> None:
         self._states = states
         self._ways = ways
         self._costs = costs
-        self._search = search
+        self._drafts = drafts
 
     def denoise(self, some: Sequence[Particle]) -> MakeJob:
         """Carry on to unfinished particles at one index."""
@@ -36,8 +37,7 @@ class Jobs:
     def generate(self, some: Sequence[Particle], sampler: Sampler, recipes: Sequence[Mapping[str, Any]]) -> MakeJob:
         """Finish particles, and make their files with what ``recipes`` say of each."""
         leg = self._leg(some)
-        model = "search" if sampler is self._search else "final"
-        return self._job("generate", leg, model, self._look(leg, sampler), recipes)
+        return self._job("generate", leg, self._look(leg, sampler), recipes)
 
     def estimate(self, some: Sequence[Particle]) -> MakeJob:
         """Clean estimates of particles at one index."""
@@ -68,13 +68,13 @@ class Jobs:
         return Leg(there, tuple(self._states.source(one) for one in there))
 
     def _job(
-        self, kind: Any, leg: Leg, model: Any = "search", look: Leg | None = None,
-        recipes: Sequence[Mapping[str, Any]] = (),
-    ) -> MakeJob:  # fmt: skip
+        self, kind: Any, leg: Leg, look: Leg | None = None, recipes: Sequence[Mapping[str, Any]] = ()
+    ) -> MakeJob:
+        own = self._drafts is None or leg.particles[0].kind == self._drafts
         begun = [*leg.sources, *(look.sources if look is not None else ())]
         steps, known = self._states.known(begun)
         estimates = self._states.estimates(begun)
         if look is not None:  # where they are lost, the state is at hand when they are asked for again
             there = self._states.estimates(look.particles)
             estimates |= {key: clean for key, clean in there.items() if clean is not None}
-        return MakeJob(kind, leg, model, tuple(steps), known, estimates, look, tuple(recipes))
+        return MakeJob(kind, leg, "search" if own else "final", tuple(steps), known, estimates, look, tuple(recipes))

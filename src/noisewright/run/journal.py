@@ -14,6 +14,9 @@ from typing import Any
 MARK = b',"check":"'
 END = b'"}'
 DIGITS = 16
+SEALED = 2
+"""The schema from which on every line is sealed."""
+
 SEAL = len(MARK) + DIGITS + len(END)
 """Bytes at the end of a sealed line."""
 

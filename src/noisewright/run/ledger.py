@@ -80,6 +80,8 @@ class Ledger:
         curve: for each scored candidate its id, how many were scored, NFE and seconds by then.
         batch_size: what micro-batches shrank to, or None.
         unknown: ids of finished images whose lineage is lost.
+        proof: what a pilot said of the run's draft (:mod:`noisewright.run.drafts`), or None.
+        timed: of each line about finished images, their ids and the seconds that it took, encoding left out.
     """
 
     def __init__(self, recovered: Callable[[str, str], Particle | None] = lambda key, file: None) -> None:
@@ -94,6 +96,8 @@ class Ledger:
         self.curve: list[tuple[str, int, int, float]] = []
         self.batch_size: int | None = None
         self.unknown: set[str] = set()
+        self.proof: dict[str, Any] | None = None
+        self.timed: list[tuple[tuple[str, ...], float]] = []
         self.numbers: dict[str, int] = {}
         self._scored = 0
 
@@ -117,6 +121,11 @@ class Ledger:
         self.spent.forwards += record.get("forwards", 0)
         self.spent.seconds = record.get("elapsed", self.spent.seconds)
         verb = record["verb"]
+        if verb in ("finish", "score"):
+            took = sum(value for key, value in record.get("seconds", {}).items() if key != "encode")
+            self.timed.append((tuple(record["ids"]), took))
+        if verb == "prove":
+            self.proof = dict(record)
         if verb == "finish":
             self._finish(record)
         elif verb == "score":
@@ -130,13 +139,17 @@ class Ledger:
         elif verb == "shrink":
             self.batch_size = min(self.batch_size or record["batch_size"], record["batch_size"])
 
-    def scored(self, steps: int) -> list[tuple[Candidate, int, int, float]]:
-        """The candidates of so many steps in the order of their scores, each with how many there were, NFE and seconds.
+    def scored(self, kind: tuple[int, str | None] | int) -> list[tuple[Candidate, int, int, float]]:
+        """The candidates of a kind in the order of their scores, each with how many there were, NFE and seconds.
 
-        Scores of other steps do not compare.
+        A number of steps stands for what is no draft. Scores of other kinds do not compare. Where a draft was proved
+        and is not used, those in full.
         """
         rows = [(self.candidates[key], images, nfe, seconds) for key, images, nfe, seconds in self.curve]
-        return [row for row in rows if row[0].particle.steps == steps]
+        if self.proof is not None and not self.proof["used"]:
+            return [row for row in rows if row[0].particle.draft is None]
+        wanted = kind if isinstance(kind, tuple) else (kind, None)
+        return [row for row in rows if row[0].particle.kind == wanted]
 
     def forget(self, ids: Sequence[str]) -> None:
         """Let go of images that are gone: they are made again."""

@@ -23,6 +23,10 @@ def particle_id(verb: str, parents: tuple[str, ...], args: dict[str, Any]) -> st
 MOVES = ("vary", "blend", "place", "ascend")
 """The verbs that make a starting noise from others."""
 
+DRAWN_AS = "drawn_as"
+"""The argument of ``vary`` and ``place`` that says by which id their noise is drawn, where it is not their own (of
+``place``: not their parent's): they are drawn as what they render in full was, in a search of fewer steps."""
+
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True)
 class Particle:
@@ -35,6 +39,7 @@ class Particle:
         args: the verb's arguments, JSON-ready. Drawing verbs carry a draw number.
         index: where it stands on its schedule: 0 = pure noise, N = clean.
         steps: N of that schedule.
+        draft: the draft that it is made as (:mod:`noisewright.schemas.drafts`), or None.
     """
 
     verb: str
@@ -46,6 +51,8 @@ class Particle:
     _origin: Particle | None = field(init=False, repr=False)
     _start: Particle | None = field(init=False, repr=False)
     _root: Particle | None = field(init=False, repr=False)
+    draft: str | None = field(init=False, repr=False)
+    _full: Particle | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         def put(name: str, value: Any) -> None:
@@ -57,6 +64,24 @@ class Particle:
         put("_origin", first.origin if self.verb == "denoise" and first is not None else None)
         put("_start", first.start if self.index > 0 and first is not None else None)
         put("_root", first.root if self.verb in ("denoise", *MOVES) and first is not None else None)
+        put("draft", self.args.get("draft") if first is None else first.draft)
+        put("_full", None if self.draft is None else self._in_full())
+
+    def _in_full(self) -> Particle | None:
+        """What this draft is a draft of; None where it has no counterpart, on its way through fewer steps."""
+        if self.verb == "noise":
+            of = self.args.get("of")
+            return None if of is None else noise_particle(int(self.args["seed"]), int(of))
+        before = [one._full for one in self.parents]
+        found = tuple(one for one in before if one is not None)
+        if not found or len(found) < len(before):
+            return None
+        steps, args, index = found[0].steps, self.args, self.index
+        if self.verb == "denoise" and self.index == self.steps:
+            args, index = {"to": steps}, steps
+        elif self.index and has_other_steps(str(self.draft)):
+            return None
+        return Particle(self.verb, found, args, index, steps)
 
     def __eq__(self, other: object) -> bool:
         return self.id == other.id if isinstance(other, Particle) else NotImplemented
@@ -79,6 +104,31 @@ class Particle:
     @property
     def parent(self) -> Particle:
         return self.parents[0]
+
+    @property
+    def kind(self) -> tuple[int, str | None]:
+        """What it is made by: scores of two kinds do not compare."""
+        return self.steps, self.draft
+
+    @property
+    def full(self) -> Particle:
+        """What this is a draft of, from the same noise; itself where it is no draft.
+
+        Raises:
+            ValueError: where a draft of fewer steps was touched on its way, which has no counterpart.
+        """
+        if self.draft is None:
+            return self
+        if self._full is None:
+            raise ValueError(f"a search that uses {self.verb} on the way cannot search with fewer steps than it "
+                             "renders with")  # fmt: skip
+        return self._full
+
+    @property
+    def key(self) -> str:
+        """What its randomness is drawn by: its id, or that of what it is a draft of, so that the noise is the same."""
+        drawn_as: str | None = self.args.get(DRAWN_AS)
+        return drawn_as or (self.id if self._full is None else self._full.id)
 
     @property
     def seed(self) -> int | None:
@@ -139,9 +189,22 @@ def ancestry(particles: Iterable[Particle], known: Container[str] = ()) -> list[
     return list(found.values())
 
 
-def noise_particle(seed: int, steps: int) -> Particle:
-    """The starting noise that plain diffusers draws for ``seed``."""
-    return Particle("noise", (), {"seed": seed, "steps": steps}, 0, steps)
+def noise_particle(seed: int, steps: int, draft: str | None = None, of: int | None = None) -> Particle:
+    """The starting noise that plain diffusers draws for ``seed``.
+
+    Args:
+        seed: any.
+        steps: N of its schedule.
+        draft: what it is made as, where it is a draft.
+        of: the steps of what it is a draft of.
+    """
+    about = {} if draft is None else {"draft": draft, "of": of}
+    return Particle("noise", (), {"seed": seed, "steps": steps, **about}, 0, steps)
+
+
+def has_other_steps(draft: str) -> bool:
+    """Whether the indices of a draft are not those of what it is a draft of."""
+    return any(part.split(",")[0] == "steps" for part in draft.split("+"))
 
 
 def from_record(record: Mapping[str, Any], known: Mapping[str, Particle]) -> Particle:

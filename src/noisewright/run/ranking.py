@@ -115,21 +115,21 @@ class Ranking:
 
 
 class Leaders:
-    """The best candidate of each number of steps, for a single verifier: no pool has to be looked at."""
+    """The best candidate of each kind, for a single verifier: no pool has to be looked at."""
 
     def __init__(self, ranking: Ranking) -> None:
         self._ranking = ranking
-        self._best: dict[int, Candidate] = {}
+        self._best: dict[tuple[int, str | None], Candidate] = {}
 
     def lead(self, one: Candidate) -> None:
         """Take a candidate into account; ties go to the earlier."""
-        before = self._best.get(one.particle.steps)
+        before = self._best.get(one.particle.kind)
         if before is None or before.id == one.id or self._ranking.top([before, one])[0] is one:
-            self._best[one.particle.steps] = one
+            self._best[one.particle.kind] = one
 
-    def of(self, steps: int) -> Candidate | None:
-        """The best with so many steps."""
-        return self._best.get(steps)
+    def of(self, kind: tuple[int, str | None]) -> Candidate | None:
+        """The best of a kind (:attr:`Particle.kind`)."""
+        return self._best.get(kind)
 
     def clear(self) -> None:
         """Begin anew."""

@@ -62,16 +62,18 @@ class Reserve:
         search, final: the samplers; one and the same where the search has no steps of its own.
         seed: of the baseline.
         elapsed: seconds that the run has taken.
-        winners: how many of the best are rendered in full and judged.
+        winners: how many of the best are judged.
+        finalists: how many of the best drafts are rendered in full.
         pictures: whether a contact sheet and plots come at the end.
     """
 
     def __init__(
         self, budget: Budget, ledger: Ledger, costs: Costs, ways: Ways, search: Sampler, final: Sampler, seed: int,
-        elapsed: Callable[[], float], winners: int = 1, pictures: bool = True,
+        elapsed: Callable[[], float], winners: int = 1, finalists: int = 1, pictures: bool = True,
     ) -> None:  # fmt: skip
         self.budget = budget
         self.winners = winners
+        self.finalists = finalists
         self.kept: dict[str, Particle] = {}
         self.judging_seconds = 0.0
         self.pictures = pictures
@@ -87,6 +89,12 @@ class Reserve:
         self._steps_pace: dict[str, Pace] = {}
         self._rest_pace: dict[str, Pace] = {}
         self._verify_pace = Pace()
+        self._dearest = final.nfe(0, final.schedule.steps)
+        self._own = "finish"  # what the search's own images are timed as; full ones beside drafts are "render"
+
+    def search_in_full(self) -> None:
+        """The search samples with what renders in full: there is nothing to render at the end."""
+        self._search, self._own = self._final, "render"
 
     def allowed(self, work: Work, some: Sequence[Particle]) -> int:
         """How many of the next particles ``some`` the budget has room for, from the first on."""
@@ -94,6 +102,7 @@ class Reserve:
         count = len(some)
         if work.reserved:
             return count
+        self._dearest = max(self._dearest, *(self._costs.from_noise(one, self._final) for one in some))
         if not self.is_timed(work):
             count = 1
         used = self._used(work.images_each)
@@ -190,8 +199,11 @@ class Reserve:
             pending.setdefault("baseline", noise_particle(self._seed, self._search.schedule.steps))
         else:
             baseline = self._ways.finished_noise(self._seed, self._final.schedule.steps)
-            missing = self.winners + (baseline.id not in self._ledger.candidates)  # the winners in full, the baseline
-            images, nfe = missing, missing * self._final.nfe(0, self._final.schedule.steps)
+            missing = self.finalists + (baseline.id not in self._ledger.candidates)  # of drafts the best, the baseline
+            images, nfe = missing, missing * self._dearest
+        of_full = "render" if "render" in self._rest_pace else self._own
+        full = self.seconds_of(of_full, images, self._dearest) if images else 0.0
+        before, nfe_before = images, nfe
         ends: set[str] = set()
         own = {one.origin.id for one in batch}
         reached: dict[str, int] = {}
@@ -209,7 +221,8 @@ class Reserve:
                 images += 1
                 nfe += max(0, self._costs.to_reach(clean, self._search) - (nfe_each if moves else 0))
         saving = SAVING_SECONDS + SAVING_SECONDS_PER_PIXEL * self.pixels if self.pictures else 0.0
-        seconds = self.seconds_of("finish", images, nfe / images) if images else 0.0
+        more, costing = images - before, nfe - nfe_before
+        seconds = full + (self.seconds_of(self._own, more, costing / more) if more else 0.0)
         return Spent(images, nfe, 0, seconds + self.judging_seconds + saving)
 
     def _overdrawn(self) -> bool:

@@ -18,16 +18,16 @@ from noisewright.executors.protocol import Executor
 from noisewright.outside.texts import clean
 from noisewright.run.budget import Budget, Spent
 from noisewright.run.engine import Engine
+from noisewright.run.gradients import without_gradient as without_gradient
 from noisewright.run.ledger import Ledger
 from noisewright.run.particle import Candidate, Particle, noise_particle
 from noisewright.run.ranking import CurvePoint, Preview, Ranking, Scored, Target
-from noisewright.run.reserve import SAVING_SECONDS as SAVING_SECONDS
 from noisewright.run.reserve import Work
 from noisewright.run.store import Store
-from noisewright.run.ways import check_start, distinct, with_steps
+from noisewright.run.ways import check_start, distinct, in_full
 from noisewright.samplers.optional import composes
-from noisewright.samplers.protocol import DifferentiableSampler, Sampler
-from noisewright.verifiers.protocol import DifferentiableVerifier, Verifier
+from noisewright.samplers.protocol import Sampler
+from noisewright.verifiers.protocol import Verifier
 
 
 class Run:
@@ -46,8 +46,10 @@ class Run:
         search: the search's name, for the records.
         batch_size: the first micro-batch size.
         judges: what :meth:`judge` will ask at the end; a budget in seconds keeps their time back.
-        winners: how many of the best the result shows: they are rendered in full, and judged.
+        winners: how many of the best the result shows, and are judged.
         pictures: whether a contact sheet and plots come at the end, which a budget in seconds keeps time back for.
+        draft: that ``sampler`` makes of ``final``'s images (:attr:`~noisewright.schemas.drafts.Draft.text`), or None.
+        finalists: how many of the best are rendered in full where it has its own sampler; by default ``winners``.
         executor: where jobs are done; None does them in this process, in turn. See
             :class:`noisewright.executors.protocol.Executor`.
         on_progress: called after each micro-batch.
@@ -69,14 +71,14 @@ class Run:
         judges: Sequence[Verifier] = (),
         winners: int = 1,
         pictures: bool = True,
+        draft: str | None = None,
+        finalists: int | None = None,
         executor: Executor | None = None,
         on_progress: Callable[[Run], None] | None = None,
     ) -> None:
-        if not verifiers:
-            raise ValueError("expected at least one verifier, got none")
-        names = [verifier.name for verifier in verifiers]
-        if len(set(names)) != len(names):
-            raise ValueError(f"expected verifiers with distinct names, got {', '.join(names)}")
+        names = [one.name for one in verifiers]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"expected at least one verifier, with distinct names, got {', '.join(names) or 'none'}")
         self.store = store
         self.sampler = sampler
         self.prompt = str(sampler.description["prompt"])
@@ -84,6 +86,8 @@ class Run:
         self.verifiers = list(verifiers)
         self.judges = list(judges)
         self.winners = winners
+        self.draft = draft
+        self.finalists = winners if finalists is None else finalists
         self.seed = seed
         self.budget = budget or Budget()
         self.ensemble = ensemble
@@ -97,8 +101,8 @@ class Run:
         self.ranking = Ranking(tuple(names), ensemble)
         self._engine = Engine(
             store, sampler, self.final, self.verifiers, self.judges, self.executor, seed=seed, budget=self.budget,
-            target=self.target, ranking=self.ranking, winners=winners, pictures=pictures, batch_size=batch_size,
-            name=search, say=self.say, on_progress=self._tell_progress,
+            target=self.target, ranking=self.ranking, winners=winners, finalists=self.finalists, pictures=pictures,
+            kind=self.kind, batch_size=batch_size, name=search, say=self.say, on_progress=self._tell_progress,
         )  # fmt: skip
 
     # What the journal says
@@ -131,6 +135,16 @@ class Run:
         return self.sampler.schedule.steps
 
     @property
+    def kind(self) -> tuple[int, str | None]:
+        """What the search's own particles are (:attr:`Particle.kind`)."""
+        return self.steps, self.draft
+
+    @property
+    def full_kind(self) -> tuple[int, str | None]:
+        """What is rendered in full."""
+        return self.final.schedule.steps, None
+
+    @property
     def schedule(self) -> Schedule:
         """The noise levels that the search samples with."""
         return self.sampler.schedule
@@ -154,7 +168,11 @@ class Run:
         """The next ``count`` starting noises: seeds S + k, each as plain diffusers draws it. Free."""
         first = self._drawn
         self._drawn += count
-        return [noise_particle(self.seed + first + k, self.steps) for k in range(count)]
+        return [self.noise_of(self.seed + first + k) for k in range(count)]
+
+    def noise_of(self, seed: int) -> Particle:
+        """The starting noise of a seed, as the search makes images of it. Free."""
+        return noise_particle(seed, self.steps, self.draft, None if self.draft is None else self.final.schedule.steps)
 
     def vary(self, particle: Particle, count: int, cosine: float) -> list[Particle]:
         """``count`` new neighbours of a starting noise at a fixed angle, norm kept. Free.
@@ -169,7 +187,8 @@ class Run:
         """The weighted mean of starting noises at their norm (:func:`noisewright.diffusion.noise.blend`). Free."""
         for particle in particles:
             check_start(particle)
-        return Particle("blend", tuple(particles), {"weights": [float(w) for w in weights]}, 0, self.steps)
+        return Particle("blend", tuple(particles), {"weights": [float(w) for w in weights]}, 0,
+                        particles[0].steps)  # fmt: skip
 
     def place(self, particle: Particle, at: Sequence[float]) -> Particle:
         """The point ``at`` of a slice of noise around another (:func:`noisewright.diffusion.noise.place`). Free."""
@@ -244,15 +263,17 @@ class Run:
         """
         self._engine.reserve.keep(particles)
 
-    def finish(self, particles: Sequence[Particle]) -> list[Candidate]:
-        """Denoise particles to the end, decode, save and score them. Costs ``N - index`` steps each.
+    def finish(self, particles: Sequence[Particle], sampler: Sampler | None = None) -> list[Candidate]:
+        """Denoise particles to the end, decode, save and score them, by default as the search makes images.
+
+        Costs ``N - index`` steps each.
 
         Raises:
             BudgetExhausted: after as many as the budget allows.
             TargetReached: after the micro-batch in which a candidate reached the target.
             VerifierFailed: where a verifier fails; the images are kept.
         """
-        return self._engine.finish(particles, self.sampler)
+        return self._engine.finish(particles, sampler or self.sampler)
 
     def value(self, scored: Sequence[Candidate | Preview]) -> list[float]:
         """What to sort by, higher better: the score, or the ensemble's value within ``scored``."""
@@ -277,18 +298,17 @@ class Run:
     @property
     def best(self) -> Candidate | None:
         """The best rendering so far: of the final steps where any is there, else of the search's."""
-        steps = self.final.schedule.steps
         if len(self.verifiers) == 1:  # its score is the value: no need to look at the whole pool
-            return self._engine.leaders.of(steps) or self._engine.leaders.of(self.steps)
+            return self._engine.leaders.of(self.full_kind) or self._engine.leaders.of(self.kind)
         pool = list(self.candidates.values())
-        full = [one for one in pool if one.particle.steps == steps]
+        full = [one for one in pool if one.particle.kind == self.full_kind]
         return self.top(full or pool)[0] if pool else None
 
     @property
     def best_first(self) -> list[Candidate]:
-        """Every candidate, best first: full renderings before those of fewer steps, whose scores do not compare."""
-        steps, pool = self.final.schedule.steps, list(self.candidates.values())
-        kinds = ([one for one in pool if (one.particle.steps == steps) == full] for full in (True, False))
+        """Every candidate, best first: full renderings before drafts, whose scores do not compare."""
+        pool = list(self.candidates.values())
+        kinds = ([one for one in pool if (one.particle.kind == self.full_kind) == full] for full in (True, False))
         return [one for kind in kinds for one in self.ranking.top(kind, len(kind))]
 
     @property
@@ -298,8 +318,8 @@ class Run:
 
     @property
     def draft_baseline(self) -> Candidate | None:
-        """The seed S with the search's own steps, where that was made."""
-        return self.candidates.get(self._engine.ways.finished_noise(self.seed, self.steps).id)
+        """The seed S as the search makes images, where that was made."""
+        return self.candidates.get(self._engine.ways.finished(self.noise_of(self.seed)).id)
 
     def judge(self) -> dict[str, dict[str, float]]:
         """Scores of the winners and the baseline by verifiers that the search never saw, by candidate id."""
@@ -318,7 +338,7 @@ class Run:
 
     def curve(self) -> list[CurvePoint]:
         """Best-so-far after each candidate of the search, in order; the value never falls."""
-        return self.ranking.curve(self.ledger.scored(self.steps))
+        return self.ranking.curve(self.ledger.scored(self.kind))
 
     @property
     def elapsed(self) -> float:
@@ -337,29 +357,27 @@ class Run:
         self._engine.stop()
 
     def render(self) -> None:
-        """Make what the result shows: what was kept, the baseline, and with a short search schedule the winner in full.
-
-        The reserve that every verb kept back pays for it.
-        """
+        """Make what the result shows, from the reserve: what was kept, the baseline, and of drafts the best in full."""
         self._engine.finish(list(self._engine.reserve.kept.values()), self.sampler, reserved=True)
         wanted = [noise_particle(self.seed, self.final.schedule.steps)]
         if self.final is not self.sampler and self.candidates:
-            drafts = [one for one in self.candidates.values() if one.particle.steps == self.steps]
-            best = self.top(drafts, self.winners)
-            wanted += [with_steps(one.particle, self.final.schedule.steps) for one in best]
+            best = self.top([one for one in self.candidates.values() if one.particle.kind == self.kind], self.finalists)
+            wanted += [in_full(one.particle, self.final.schedule.steps, self.ledger.images) for one in best]
         self._engine.finish(wanted, self.final, reserved=True)
         if self.budget.nfe is not None and self.spent.nfe > self.budget.nfe:
             self.say(f"{self.spent.nfe} of {self.budget.nfe} NFE: work that ran out of memory counts too")
         self._engine.scores.check()
 
-    def finish_one(self) -> None:
-        """Finish the baseline alone, where nothing is finished yet: something to look at when a run is stopped early.
+    def search_in_full(self) -> None:
+        """Make no drafts from here on."""
+        self.sampler, self.draft = self.final, None
+        self._engine.reserve.search_in_full()
 
-        It goes on from where its micro-batch stood.
-        """
+    def finish_one(self) -> None:
+        """Finish the baseline alone, from where its micro-batch stood, for a run that is stopped before anything is."""
         if not self.candidates:
             self._engine.go_on()
-            self._engine.finish([noise_particle(self.seed, self.steps)], self.sampler, reserved=True)
+            self._engine.finish([self.noise_of(self.seed)], self.sampler, reserved=True)
 
     def close(self) -> None:
         """Let go of the executor's workers."""
@@ -380,13 +398,3 @@ class Run:
     def _tell_progress(self) -> None:
         if self.on_progress is not None:
             self.on_progress(self)
-
-
-def without_gradient(sampler: Sampler, verifiers: Sequence[Verifier]) -> list[str]:
-    """What of these has no gradient: a sampler ``trace``s, a verifier gives ``gradient_scores``."""
-    names = [one.name for one in verifiers if not isinstance(one, DifferentiableVerifier)]
-    if not isinstance(sampler, DifferentiableSampler):
-        names.append(str(sampler.description.get("model", "the sampler")))
-    elif not sampler.differentiable:
-        names.append(f"the solver {sampler.description.get('solver')}" + " with eta" * sampler.stochastic)
-    return names

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
-from noisewright.run.particle import Particle, noise_particle
+from noisewright.run.particle import DRAWN_AS, Particle, ancestry, noise_particle
 
 
 class Ways:
@@ -29,6 +29,10 @@ class Ways:
             before = particle.parent if particle.verb == "denoise" else particle
             self._made[key] = Particle("denoise", (before,), {"to": to}, to, particle.steps)
         return self._made[key]
+
+    def finished(self, particle: Particle) -> Particle:
+        """The image that a particle ends as."""
+        return self.denoised(particle, particle.steps)
 
     def finished_noise(self, seed: int, steps: int) -> Particle:
         """The finished image of a seed."""
@@ -75,16 +79,92 @@ def check_start(particle: Particle) -> None:
         raise ValueError(f"expected a particle of pure noise (index 0), got index {particle.index}")
 
 
-def with_steps(particle: Particle, steps: int) -> Particle:
+def in_full(particle: Particle, steps: int, there: Container[str] = ()) -> Particle:
+    """What a finished particle is a draft of, at its end or its start, in so many steps.
+
+    Args:
+        particle: a draft, or an image in ``search_steps``.
+        steps: of what renders in full.
+        there: the ids of finished images; one that an earlier version rendered in its place stays that.
+
+    Raises:
+        ValueError: where it has no counterpart.
+    """
+    if particle.draft is not None:
+        return particle.full
+    older = with_steps(particle, steps, same_noise=False)
+    return older if Ways().finished(older).id in there else with_steps(particle, steps)
+
+
+def given(particle: Particle, kind: tuple[int, str | None], full_steps: int) -> Particle:
+    """A starting noise of an earlier image, as a search makes images of it.
+
+    Args:
+        particle: of an image in full, or made as the search's are.
+        kind: of the search's particles.
+        full_steps: of what is rendered in full.
+
+    Raises:
+        ValueError: where it is of another number of steps, or of another draft.
+    """
+    steps, draft = kind
+    if particle.draft is None and draft is not None and particle.steps == full_steps:
+        return as_draft(particle, steps, draft)
+    if particle.kind != kind:
+        got = particle.steps if particle.draft is None else f"the draft {particle.draft}"
+        raise ValueError(f"expected an image made in {steps} steps to start from, got one of {got}")
+    return particle
+
+
+def as_draft(particle: Particle, steps: int, draft: str) -> Particle:
+    """A starting noise of full steps as one of a draft of so many.
+
+    Raises:
+        ValueError: where it is no starting noise that has such a draft.
+    """
+    why = "expected a starting noise that a draft can be made from, got one of"
+    return _rebuilt(particle, steps, lambda one: noise_particle(int(one.args["seed"]), steps, draft, one.steps), why)
+
+
+def with_steps(particle: Particle, steps: int, same_noise: bool = True) -> Particle:
     """The same starting noise on a schedule of another number of steps.
+
+    Args:
+        particle: a starting noise, or a finished image of one.
+        steps: of the other schedule.
+        same_noise: whether a neighbour's noise is the same there. Its id is another one there, so its lineage says by
+            which id it is drawn. Runs of earlier versions have neighbours of the same name with other noise.
 
     Raises:
         ValueError: where the particle was touched after its start, which has no counterpart on another schedule.
     """
-    if particle.verb == "noise":
-        return noise_particle(int(particle.args["seed"]), steps)
-    if particle.verb in ("vary", "place", "blend"):
-        return Particle(particle.verb, tuple(with_steps(p, steps) for p in particle.parents), particle.args, 0, steps)
     if particle.verb == "denoise" and particle.index == particle.steps:
-        return with_steps(particle.parent, steps)
-    raise ValueError(f"a search that uses {particle.verb} cannot search with fewer steps than it renders with")
+        particle = particle.parent
+
+    def args_of(one: Particle) -> Mapping[str, Any]:
+        if not same_noise or one.verb == "blend":
+            return one.args
+        return {DRAWN_AS: one.parent.key if one.verb == "place" else one.id, **one.args}
+
+    why = "expected a search that leaves states alone on their way with search_steps, got one that uses"
+    return _rebuilt(particle, steps, lambda one: noise_particle(int(one.args["seed"]), steps), why, args_of)
+
+
+def _rebuilt(
+    particle: Particle, steps: int, noise: Callable[[Particle], Particle], why: str,
+    args_of: Callable[[Particle], Mapping[str, Any]] = lambda one: one.args,
+) -> Particle:  # fmt: skip
+    """A starting noise again, moved as it was from other noises of seeds.
+
+    Raises:
+        ValueError: ``why`` and the verb, where it was made by more than seeds and moves.
+    """
+    made: dict[str, Particle] = {}
+    for one in ancestry([particle]):
+        if one.verb == "noise":
+            made[one.id] = noise(one)
+        elif one.verb in ("vary", "place", "blend"):
+            made[one.id] = Particle(one.verb, tuple(made[p.id] for p in one.parents), dict(args_of(one)), 0, steps)
+        else:
+            raise ValueError(f"{why} {one.verb}")
+    return made[particle.id]

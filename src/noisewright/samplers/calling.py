@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -48,6 +48,7 @@ class Caller:
         whole: whether segments are run in loops of full length, whatever the loop looks like.
         walks: whether the loop is to be walked through before it is entered, whatever it looks like.
         answers: what the networks' outputs look like, once they were asked.
+        within: what each call is made within, where it is of a draft.
         reached: where the last way by a solver of ours is: the index, the states and the solver's; None before a step.
         held: where the pipeline computes, while it is alone in there: to ask is to walk through all its modules.
     """
@@ -68,6 +69,7 @@ class Caller:
     whole: bool = False
     walks: bool = False
     answers: Answers = field(default_factory=dict)
+    within: Callable[[Any, Meter], AbstractContextManager[None]] | None = None
     held: torch.device | None = field(default=None, init=False)
 
     @property
@@ -119,7 +121,8 @@ class Caller:
         count = len(x) if x is not None else int(batch or 1)
         draws = list(generators) if generators is not None else self._generators(seeds, count, x)
         given = self._arguments(seam, x, count, output_type, draws)
-        with entered(self.pipe, seam, self.encoded, self.meter, self.answers) as call:
+        around = nullcontext() if self.within is None else self.within(self.pipe, self.meter)
+        with around, entered(self.pipe, seam, self.encoded, self.meter, self.answers) as call:
             try:
                 output = (getattr(call, "__wrapped__", call) if traced else call)(self.pipe, **given)
             except UnboundLocalError as error:  # what its loop would have set

@@ -50,6 +50,10 @@ class Meter:
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "on_step": None, "on_phase": None}  # who watches in this process does not in another
 
+    def forget_pace(self) -> None:
+        """The last steps do not tell how long a step takes: some were of another kind."""
+        self._ticks.clear()
+
     def steady_step(self) -> float | None:
         """Seconds of one step of the last phase of steps, its first left out; None where it had fewer than three."""
         gaps = [after - before for before, after in pairwise(self._ticks)]

@@ -26,6 +26,7 @@ from noisewright.schemas.checked import (
     whole,
 )
 from noisewright.schemas.journal import Column, Ids
+from noisewright.schemas.lineage import DraftText
 
 MOST_ROW = 2**22
 """Bytes of one line: a curve of a thousand points takes a hundredth of it."""
@@ -116,6 +117,7 @@ class CandidateRowJson(TypedDict):
     seed: Seed | None
     order: Count
     steps: Steps
+    draft: NotRequired[DraftText]
     nfe: Count
     seconds: Seconds
     scores: Scores

@@ -36,7 +36,7 @@ from noisewright.schemas.checked import (
     whole,
     wrong,
 )
-from noisewright.schemas.lineage import MOST_LINES, check_lineage
+from noisewright.schemas.lineage import MOST_LINES, DraftText, check_lineage
 from noisewright.schemas.summary import Levels, Limit, PlainJson, Scores, SummaryJson
 from noisewright.schemas.verdicts import KeptVerdictJson
 
@@ -106,6 +106,7 @@ class PipelineJson(TypedDict):
     width: NotRequired[Side | None]
     frames: NotRequired[Frames]
     num_inference_steps: Steps
+    draft: NotRequired[DraftText]
     solver: Name
     eta: Share | None
     schedule: Digest
@@ -240,6 +241,9 @@ class SpecJson(TypedDict):
     sampler: NotRequired[SamplerJson]
     search_steps: NotRequired[Steps]
     search_steps_taken: NotRequired[Steps]
+    draft: NotRequired[DraftText]
+    best: NotRequired[Steps]
+    pilot: NotRequired[Count]
     search: NotRequired[Name]
     search_args: NotRequired[PlainObject]
     seed: NotRequired[Seed]

@@ -30,7 +30,7 @@ from noisewright.schemas.checked import (
     matching,
     wrong,
 )
-from noisewright.schemas.lineage import MOST_LINES, Line, Lineage, Made, check_line, check_parents
+from noisewright.schemas.lineage import MOST_LINES, DraftText, Line, Lineage, Made, check_line, check_parents
 
 MOST_VERIFIERS = 100
 
@@ -137,8 +137,24 @@ class Shrink(_Metered):
     batch_size: BatchSize
 
 
+class Proved(_Record):
+    """What a pilot said of a draft, and whether it is used (:mod:`noisewright.run.drafts`)."""
+
+    verb: Literal["prove"]
+    draft: DraftText
+    used: Annotated[bool, Field(strict=True)]
+    pilot: Count
+    correlation: NotRequired[Annotated[float, Field(strict=True, ge=-1, le=1)]]
+    ratio: NotRequired[Seconds]
+    drafts: NotRequired[Number]
+    full: NotRequired[Number]
+    gain: NotRequired[Number]
+    gain_in_full: NotRequired[Number]
+    shift: NotRequired[Annotated[dict[Name, Number], Field(strict=True, max_length=MOST_VERIFIERS)]]
+
+
 Record = Annotated[
-    Finish | Score_ | Judge | Denoised | Ascended | Previewed | Shrink, Field(discriminator="verb")
+    Finish | Score_ | Judge | Denoised | Ascended | Previewed | Shrink | Proved, Field(discriminator="verb")
 ]
 
 RECORD: TypeAdapter[Any] = TypeAdapter(Record)

@@ -11,6 +11,7 @@ from typing_extensions import TypedDict
 from noisewright.outside.messages import short
 from noisewright.run.particle import particle_id
 from noisewright.schemas.checked import CLOSED, Draw, Id, Index, Number, Seed, Steps, checked, wrong
+from noisewright.schemas.drafts import LONGEST, read_draft
 
 MOST_LINES = 100_000
 """Of one lineage. A generation of an evolution adds a handful."""
@@ -25,16 +26,33 @@ def _some_weight(weights: list[float]) -> list[float]:
     return weights
 
 
+def _draft(text: str) -> str:
+    """A draft as records name it: with all its arguments, so that one draft has one text."""
+    try:
+        found = read_draft(text)
+    except ValueError as error:
+        raise wrong("a draft") from error
+    if found.text != text:
+        raise wrong("a draft with all its arguments")
+    return text
+
+
+DraftText = Annotated[str, Field(strict=True, max_length=LONGEST), AfterValidator(_draft)]
+
+
 class _NoiseArgs(TypedDict):
     __pydantic_config__ = CLOSED  # type: ignore[misc]
     seed: Seed
     steps: Steps
+    draft: NotRequired[DraftText]
+    of: NotRequired[Steps]
 
 
 class _VaryArgs(TypedDict):
     __pydantic_config__ = CLOSED  # type: ignore[misc]
     cosine: Annotated[float, Field(strict=True, ge=-1, le=1)]
     draw: Draw
+    drawn_as: NotRequired[Id]
 
 
 class _BlendArgs(TypedDict):
@@ -47,6 +65,7 @@ class _BlendArgs(TypedDict):
 class _PlaceArgs(TypedDict):
     __pydantic_config__ = CLOSED  # type: ignore[misc]
     at: Annotated[list[Number], Field(strict=True, min_length=1, max_length=MOST_COORDINATES)]
+    drawn_as: NotRequired[Id]
 
 
 class _ForkArgs(TypedDict):
@@ -195,6 +214,8 @@ def check_line(line: dict[str, Any], made: dict[str, Made], last: str, where: st
     if missing:
         raise ValueError(f"expected parents that were made before in {where}, got {short(missing[0])}")
     check_parents(verb, args, parents, where)
+    if verb == "noise" and ("draft" in args) != ("of" in args):
+        raise ValueError(f"expected draft and of together in {where}, got one of them")
     found = particle_id(verb, tuple(parents), args)
     if found != line["id"]:
         raise ValueError(f"expected the id {found} in {where}, got {line['id']}: it was edited")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,20 @@ def read_lora(text: str) -> dict[str, Any]:
             raise ValueError(f"expected a finite weight of the LoRA {short(file)}, got {number}")
         return {"file": file, "weight": weight}
     return {"file": text, "weight": 1.0}
+
+
+def read_loras(value: Any) -> Any:
+    """LoRA files as typed (``FILE[:WEIGHT]``), as (file, weight), or as they are recorded."""
+    given = [value] if isinstance(value, (str, os.PathLike, Mapping)) else value
+    return [_lora(one) for one in given] if isinstance(given, (list, tuple)) else given
+
+
+def _lora(given: Any) -> Any:
+    if isinstance(given, (str, os.PathLike)):
+        return read_lora(os.fspath(given))
+    if isinstance(given, Mapping):
+        return {"weight": 1.0, **given}
+    return {"file": given[0], "weight": given[1]} if isinstance(given, (list, tuple)) and len(given) == 2 else given
 
 
 def read_search_args(given: Sequence[str]) -> dict[str, str]:

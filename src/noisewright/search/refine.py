@@ -8,6 +8,7 @@ from noisewright.diffusion.noise import seed_of
 from noisewright.outside.messages import short
 from noisewright.run.particle import Candidate, Particle, from_lineage
 from noisewright.run.verbs import Run
+from noisewright.run.ways import given
 from noisewright.schemas.lineage import check_lineage
 from noisewright.search.checks import at_least, at_once, inside
 
@@ -123,13 +124,11 @@ def _noise_of(run: Run, lineage: list[dict[str, Any]]) -> Particle:
     """The starting noise of an image that is made from it alone; of another kind it would be another image's."""
     check_lineage(lineage, "start")
     particle = from_lineage(lineage)
-    if particle.steps != run.steps:
-        raise ValueError(f"expected an image made in {run.steps} steps to start from, got one of {particle.steps}")
     if particle.origin.index != 0:
         raise ValueError(
             f"expected an image that its starting noise alone makes, got one of a {particle.origin.verb} on the way"
         )
-    return particle.start
+    return given(particle.start, run.kind, run.full_kind[0])
 
 
 def _begin(run: Run, start: Particle | None) -> Candidate:
