@@ -26,6 +26,7 @@ from noisewright.outside.messages import first_line
 from noisewright.outside.texts import clean
 from noisewright.plain import plain_settings
 from noisewright.planning import Plan
+from noisewright.planning.sizes import fastest_for
 from noisewright.progress import RunProgress
 from noisewright.result import Result, ResultImage
 from noisewright.run.budget import Budget
@@ -34,7 +35,7 @@ from noisewright.run.explain import explain
 from noisewright.run.particle import Candidate
 from noisewright.run.store import Store
 from noisewright.run.verbs import Run
-from noisewright.samplers.optional import warnings_of
+from noisewright.samplers.optional import most_at_once, warnings_of
 
 KEPT = "kept"
 """The folder of the best images as files, in a run directory."""
@@ -75,7 +76,7 @@ def execute(
         run = Run(
             store, plan.sampler, plan.verifiers, seed=plan.spec["seed"], budget=plan.budget,
             ensemble=plan.spec["ensemble"], target=plan.target, final=plan.final, search=plan.spec["search"],
-            batch_size=plan.batch_size, judges=plan.judges, winners=max(1, keep), executor=plan.executor,
+            batch_size=_batch_size(plan, store), judges=plan.judges, winners=max(1, keep), executor=plan.executor,
             on_progress=progress,
         )  # fmt: skip
         run.warnings.extend(plan.warnings)
@@ -100,6 +101,18 @@ def execute(
         if run is not None:
             run.close()
         store.close()
+
+
+def _batch_size(plan: Plan, store: Store) -> int:
+    """How many images are made at once: as many as the run was begun with; of a new one what was asked for, or what is
+    fastest.
+    """
+    if not store.is_new or plan.size_key is None:
+        return most_at_once(plan.sampler, int(store.run["spec"].get("batch_size") or plan.batch_size))
+    found = fastest_for(plan)
+    if found != plan.batch_size:
+        store.write(spec={**store.run["spec"], "batch_size": found})
+    return found
 
 
 def _checked(plan: Plan) -> dict[str, Any]:

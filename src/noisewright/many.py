@@ -21,7 +21,7 @@ from noisewright.outside.files import check_directory
 from noisewright.outside.messages import short
 from noisewright.outside.prompts import read_prompts
 from noisewright.outside.texts import clean
-from noisewright.planning import Plan, load_requested, plan_on, recordable
+from noisewright.planning import Plan, load_requested, plan_on, recordable, settled
 from noisewright.progress import RunProgress, Show, displayed
 from noisewright.request import Request, read_request
 from noisewright.result import Result
@@ -174,7 +174,8 @@ class PromptRuns:
         if is_run(place):
             raise ValueError(f"expected a directory of runs, got {place}, which is a run")
         recorded, live = recordable(request, pipe=pipe, **given)
-        return cls(recorded, prompts, place, load_requested(recorded) if pipe is None else pipe, live, {})
+        loaded = load_requested(recorded) if pipe is None else pipe
+        return cls(settled(recorded, loaded), prompts, place, loaded, live, {})
 
     def placed(self, place: Path) -> PromptRuns:
         """The same in another directory."""

@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+from noisewright.outside import busy
+
 DEBUG = "NOISEWRIGHT_DEBUG"
 QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -38,6 +40,15 @@ def hush_libraries() -> None:
     from noisewright.samplers.quiet import hush
 
     hush(_until_the_end)
+
+
+def share_processors() -> None:
+    """Before torch is imported: how its threads wait for each other where the machine is busy, which is said."""
+    said = busy.settle()
+    if said is not None:
+        from noisewright.cli import terminal
+
+        terminal.say(said)
 
 
 class _Lines(logging.Handler):

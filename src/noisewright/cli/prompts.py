@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from noisewright.cli import output
 from noisewright.cli.exits import Ended, Interrupted
-from noisewright.cli.libraries import hush_libraries, is_watched, warn
+from noisewright.cli.libraries import hush_libraries, is_watched, share_processors, warn
 from noisewright.cli.requests import check_device
 from noisewright.cli.runs import new_directory
 from noisewright.evaluate.numbers import decimals, gained, written
@@ -41,6 +41,7 @@ def run_prompts(request: Request, prompts: Sequence[str], name: str, out: Path |
     if out is not None:
         check_directory(out)
     check_names(request)
+    share_processors()
     check_device(request.device, None)
     from noisewright.cli import progress, terminal
     from noisewright.many import PromptRuns

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from noisewright.cli import output
 from noisewright.cli.exits import Ended, Failure, Interrupted
-from noisewright.cli.libraries import hush_libraries, is_watched, warn
+from noisewright.cli.libraries import hush_libraries, is_watched, share_processors, warn
 from noisewright.cli.requests import check_device
 from noisewright.errors import Stopped
 from noisewright.outside.files import check_directory
@@ -35,12 +35,15 @@ def run_request(
     here = Path.cwd()  # a verifier may change the working directory
     where = None if out is None else check_directory(out)
     check_names(request)
+    share_processors()
     check_device(request.device, None)
     from noisewright.cli import progress, terminal
+    from noisewright.continuing import as_recorded
     from noisewright.execute import execute
     from noisewright.planning import plan
     from noisewright.progress import RunProgress
 
+    request = request if where is None else as_recorded(where, request)
     hush_libraries()
     with terminal.waiting(f"loading {request.model} ...", is_watched(as_json)):
         made = plan(request, checked=checked)

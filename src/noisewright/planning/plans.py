@@ -11,24 +11,24 @@ from noisewright.evaluate.enough import in_words, too_small
 from noisewright.executors.protocol import Executor
 from noisewright.planning.conditions import condition_of, unknown_words
 from noisewright.planning.models import load_requested
+from noisewright.planning.precision import settled
 from noisewright.planning.proof import proved
 from noisewright.planning.rehearsal import rehearse
 from noisewright.planning.samplers import (
     call_arguments,
     check_given,
-    default_batch_size,
     drafting,
     make_sampler,
     record_of,
     records_of,
 )
+from noisewright.planning.sizes import key_of_size, size_of
 from noisewright.planning.verifiers import choose_verifiers, names_of, target_of
 from noisewright.registry.located import located_verifiers
 from noisewright.request import Request, check_names
 from noisewright.run.budget import Budget, parse_budget
 from noisewright.run.ensembles import ENSEMBLES, ensemble_weights, read_ensemble
 from noisewright.run.verbs import Target
-from noisewright.samplers.optional import most_at_once
 from noisewright.samplers.protocol import Sampler
 from noisewright.samplers.quiet import quiet
 from noisewright.verifiers.protocol import Verifier
@@ -54,6 +54,7 @@ class Plan:
         checked: what is known of the pipeline and by what key, as ``run.json`` records it; None where nothing is.
         spec: what identifies the run.
         warnings: what the user should know.
+        size_key: what the fastest batch size is kept by, where it is open still: a new run may begin with a trial.
     """
 
     request: Request
@@ -70,6 +71,7 @@ class Plan:
     spec: dict[str, Any]
     warnings: list[str]
     checked: dict[str, Any] | None = None
+    size_key: str | None = None
 
     @property
     def winners(self) -> int:
@@ -172,6 +174,7 @@ def plan_on(
     Raises:
         ValueError, TypeError, UnsupportedPipeline: as there.
     """
+    request = settled(request, pipe)
     limits = parse_budget(DEFAULT_BUDGET if request.budget is None else request.budget)
     _check_ensemble(request.ensemble)
     function = registry.make_search(request.search)
@@ -191,13 +194,13 @@ def plan_on(
     sampler = proof.obeyed(drafting(request, final, len(made), warnings))
     rehearse(function, sampler, made, search_args, request.seed, limits)
     _check_budget(limits, sampler, final, request.keep or 1)
-    size = most_at_once(sampler, request.batch_size or default_batch_size(sampler))
+    size, open_size = size_of(sampler, request.batch_size, key_of_size(final, proof.key))
     spec = _spec(request, sampler, final, made, judging, search_args, limits, goal, size)
     whole = Plan(
         request=request, sampler=sampler, final=final, verifiers=made, judges=judging, search=function,
         search_args=search_args, budget=limits, target=goal, batch_size=size,
         executor=executor or registry.make_executor(request.executor), spec=spec,
-        warnings=warnings, checked=proof.to_json(),
+        warnings=warnings, checked=proof.to_json(), size_key=open_size,
     )  # fmt: skip
     small = too_small(whole)
     if small is not None:
