@@ -30,7 +30,7 @@ PACKAGED = ("aesthetic", "shapes-aesthetic")
 VALUED = ("color", "compressibility", "incompressibility")
 """Verifiers that take a plain value in a model's place."""
 
-VALUES = ("name", "label", "labels", "output", "template", "version", "batch_size")
+VALUES = ("name", "label", "labels", "output", "template", "version", "batch_size", "device")
 """Options that are plain values."""
 
 
