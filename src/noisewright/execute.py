@@ -17,6 +17,7 @@ import torch
 from noisewright import __version__
 from noisewright.errors import BudgetExhausted, Stopped, TargetReached
 from noisewright.evaluate import report
+from noisewright.evaluate.curve_picture import curve_picture
 from noisewright.evaluate.enough import in_words, too_small
 from noisewright.evaluate.forecast import expected_nfe
 from noisewright.images.metadata import encode_png, read_image, read_recipe, without_nan
@@ -65,8 +66,6 @@ def execute(
     Raises:
         Stopped: where it was asked to stop before there was any image.
     """
-    if pictures:
-        report.prepare()
     keep = plan.request.keep or 0
     now = datetime.now(UTC).isoformat(timespec="seconds")
     store = Store.create(check_directory(out, "out"), plan.spec, versions(), now, plan.request.to_json())
@@ -266,10 +265,11 @@ def _draw(run: Run, baseline: ResultImage, best: ResultImage, standing: Mapping[
         write_picture(sheet, root / "contact-sheet.png")
     with store.writing(root / "curve.png"):
         first = run.draft_baseline
-        report.plot_curve(
-            run.curve(), run.ranking.names, root / "curve.png", value_name=run.ranking.name,
+        curve = curve_picture(
+            run.curve(), run.ranking.names, value_name=run.ranking.name,
             baseline=None if first is None else standing[first.id],
         )  # fmt: skip
+        write_picture(curve, root / "curve.png")
 
 
 def _write_image(run: Run, one: Candidate, file: str, standing: Mapping[str, float]) -> ResultImage:
