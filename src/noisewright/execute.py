@@ -75,7 +75,7 @@ def execute(
         run = Run(
             store, plan.sampler, plan.verifiers, seed=plan.spec["seed"], budget=plan.budget,
             ensemble=plan.spec["ensemble"], target=plan.target, final=plan.final, search=plan.spec["search"],
-            batch_size=_batch_size(plan, store), judges=plan.judges, winners=max(1, keep), pictures=pictures,
+            batch_size=_decided_size(plan, store), judges=plan.judges, winners=max(1, keep), pictures=pictures,
             executor=plan.executor, on_progress=progress,
         )  # fmt: skip
         run.warnings.extend(plan.warnings)
@@ -102,16 +102,21 @@ def execute(
         store.close()
 
 
-def _batch_size(plan: Plan, store: Store) -> int:
+def _decided_size(plan: Plan, store: Store) -> int:
     """How many images are made at once: as many as the run was begun with; of a new one what was asked for, or what is
-    fastest.
+    fastest. What was decided for a new run is said, and recorded.
     """
-    if not store.is_new or plan.size_key is None:
+    if not store.is_new:
         return most_at_once(plan.sampler, int(store.run["spec"].get("batch_size") or plan.batch_size))
     found = fastest_for(plan)
-    if found != plan.batch_size:
-        store.write(spec={**store.run["spec"], "batch_size": found})
-    return found
+    decided = [*plan.decided, *([] if found is None else [found])]
+    size = plan.batch_size if found is None else int(found.choice)
+    if decided:
+        spec = {**store.run["spec"], "batch_size": size}
+        store.write(spec=spec, decided={one.setting: one.to_json() for one in decided})
+    for one in decided:
+        log.info("%s", one.text)
+    return size
 
 
 def _checked(plan: Plan) -> dict[str, Any]:

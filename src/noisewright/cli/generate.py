@@ -126,6 +126,8 @@ def _dry_run(request: Request, as_json: bool, prompts: int) -> None:
         found = forecast(made)
     for text in found["warnings"]:
         warn(text)
+    for one in made.decided:
+        terminal.say(one.text)
     if prompts > 1:
         found |= {"prompts": prompts, "all": {name: found[name] * prompts for name in COSTS}}
     if as_json:

@@ -81,20 +81,32 @@ def end_soon() -> None:
 
 
 class _Lines(logging.Handler):
-    """Warnings of the library as lines on standard error."""
+    """What the library says as lines on standard error: its warnings; and once each, what it decided."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        warn(record.getMessage())
+        text = record.getMessage()
+        if record.levelno >= logging.WARNING:
+            warn(text)
+        elif text not in self._said:
+            from noisewright.cli import terminal
+
+            self._said.add(text)
+            terminal.say(text)
 
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """No telemetry, no notes of the libraries; the package's warnings as lines."""
+    """No telemetry, no notes of the libraries; the package's own as lines."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    handler = _Lines(logging.WARNING)
+    handler = _Lines()
     log = logging.getLogger("noisewright")
-    propagate, log.propagate = log.propagate, False
+    propagate, log.propagate, level = log.propagate, False, log.level
+    log.setLevel(logging.INFO)
     log.addHandler(handler)
     try:
         with warnings.catch_warnings():
@@ -107,3 +119,4 @@ def quiet_libraries() -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         log.propagate = propagate
+        log.setLevel(level)

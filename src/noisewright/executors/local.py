@@ -17,8 +17,8 @@ from noisewright.executors.protocol import Job, Outcome, ScoreJob, Worker
 class LocalExecutor:
     """Does jobs in this process, in the thread that asks for their outcomes and in the order of submission.
 
-    A scoring job that waits for a server, or for another device than the model's, goes to a thread of its own as soon as
-    another job stands behind it: the model works while the other does. One such job is there at a time.
+    A scoring job that waits for a server, or for another device than the model's, goes to a thread of its own as soon
+    as another job stands behind it: the model works while the other does. One such job is there at a time.
     """
 
     workers = 1

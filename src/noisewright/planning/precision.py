@@ -6,6 +6,7 @@ makes no trial.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from noisewright.samplers.load import best_device
 from noisewright.samplers.machine import bfloat16_instructions, machine
 from noisewright.samplers.parity import on_its_own
 from noisewright.samplers.pipeline import PipelineSampler
-from noisewright.samplers.speeds import Speed, in_turns, seconds_each, timer
+from noisewright.samplers.speeds import Decided, Speed, in_turns, seconds_each, timer
 from noisewright.samplers.verdicts import versions_of_libraries
 from noisewright.schemas.request import AUTO, Dtype
 
@@ -39,6 +40,8 @@ TOGETHER_BYTES = 2**30
 """Of networks in float32: larger ones are not held in both types at once, and are timed one after the other."""
 
 MOST_FILES = 1000
+
+TRIED = ("float32", "bfloat16")
 
 LOADED = get_args(get_args(Dtype)[0])
 """The types that a pipeline may have."""
@@ -67,33 +70,67 @@ def loaded_fastest(request: Request, load: Loading) -> Any:
     if instructions is None:
         return load("float32")
     key = speeds.key_of(depends_on(request))
-    known = speeds.known_speed(key)
+    known = _known(key)
     if known is not None:
         return load(known.choice)
     pipe, found = _tried(request, load)
     if found is not None:
-        log.debug("dtype auto: %s by %s, %s", found.choice, instructions, dict(found.seconds))
         speeds.keep(key, found)
     return pipe
+
+
+def decided_dtype(request: Request, pipe: Any) -> Decided | None:
+    """Which type a pipeline was loaded in for a request that left it open, and why; None where it did not.
+
+    Args:
+        request: as it was asked for.
+        pipe: that :func:`loaded_fastest` gave.
+    """
+    if request.dtype != AUTO:
+        return None
+    name = dtype_of(pipe) or "of its own"
+    if torch.device(request.device or best_device()).type != "cpu":
+        return Decided("dtype", name, "by default on this device")
+    instructions = bfloat16_instructions()
+    if instructions is None:
+        return Decided("dtype", name, "no bfloat16 instructions are known of this processor")
+    known = _known(speeds.key_of(depends_on(request)))
+    if known is None:
+        return Decided("dtype", name, "no trial of bfloat16 could be made")
+    faster = "faster than float32" if known.choice == "bfloat16" else "bfloat16 is not faster, or by little,"
+    return Decided("dtype", name, f"{faster} with {instructions}, by a trial here", known.seconds)
+
+
+def _known(key: str) -> Speed | None:
+    """What a trial of types found before; None of what says no type."""
+    found = speeds.known_speed(key)
+    return found if found is not None and found.choice in TRIED else None
 
 
 def settled(request: Request, pipe: Any) -> Request:
     """A request that left the type open, with the one that its pipeline was loaded in."""
     if request.dtype != AUTO:
         return request
+    return request.changed(dtype=dtype_of(pipe))
+
+
+def dtype_of(pipe: Any) -> str | None:
+    """The name of the type that a pipeline has; None where it has none that one can be loaded in."""
     name = str(getattr(pipe, "dtype", "")).removeprefix("torch.")
-    return request.changed(dtype=name if name in LOADED else None)
+    return name if name in LOADED else None
 
 
 def _tried(request: Request, load: Loading) -> tuple[Any, Speed | None]:
     """The pipeline in the faster type, and what a trial of both found; in float32 where none can be made."""
-    single = load("float32")
+    single: Any = load("float32")
     try:
         sampler = _sampler(request, single)
         size = _size(sampler)
         if _bytes_of(single) > TOGETHER_BYTES:  # two may be too much for the memory
             found = {"float32": seconds_each(sampler, size)}
-            del sampler, single
+            del sampler
+            single = None
+            gc.collect()  # pipelines are in circles
             half = load("bfloat16")
             found["bfloat16"] = seconds_each(_sampler(request, half), size)
         else:
@@ -102,12 +139,15 @@ def _tried(request: Request, load: Loading) -> tuple[Any, Speed | None]:
             found = in_turns(timers, size)
     except Exception as error:  # no call to be timed, or layers without bfloat16; what is wrong the run will say
         log.debug("dtype auto: float32, since no trial could be made: %s", first_line(error))
-        return load("float32"), None
-    speed = {name: round(one, 6) for name, one in found.items()}
+        return load("float32") if single is None else single, None
+    speed = {name: round(one, 9) for name, one in found.items()}
     if speed["bfloat16"] < WORTH * speed["float32"]:
         return half, Speed("bfloat16", speed)
-    del half
-    return load("float32"), Speed("float32", speed)
+    if single is None:
+        del half
+        gc.collect()
+        single = load("float32")
+    return single, Speed("float32", speed)
 
 
 def _bytes_of(pipe: Any) -> int:

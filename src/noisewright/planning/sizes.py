@@ -17,7 +17,7 @@ from noisewright.samplers.machine import machine
 from noisewright.samplers.optional import ShowsFrames, most_at_once
 from noisewright.samplers.pipeline import PipelineSampler
 from noisewright.samplers.protocol import Sampler
-from noisewright.samplers.speeds import Speed, fastest_size, steps_of_trial
+from noisewright.samplers.speeds import MOST_AT_ONCE, Decided, Speed, fastest_size, steps_of_trial
 from noisewright.samplers.verdicts import key_of
 
 if TYPE_CHECKING:
@@ -55,42 +55,43 @@ def key_of_size(sampler: Sampler, verdict_key: str | None = None) -> str | None:
     return speeds.key_of({"pipeline": verdict_key or key_of(sampler), "machine": machine(sampler.device)})
 
 
-def size_of(sampler: Sampler, wanted: int | None, key: str | None) -> tuple[int, str | None]:
-    """How many images to make at once, and what a trial of that is to be kept by; None where there is to be none.
+def size_of(sampler: Sampler, wanted: int | None, key: str | None) -> tuple[int, Decided | None]:
+    """How many images to make at once, and why, where an earlier trial says so.
 
     Args:
         sampler: of the search.
         wanted: what was asked for.
-        key: from :func:`key_of_size`.
+        key: from :func:`key_of_size`; None where no trial is to be looked at.
     """
     if wanted is not None:
         return most_at_once(sampler, wanted), None
-    known = None if key is None else speeds.known_speed(key)
+    most = most_at_once(sampler, MOST_AT_ONCE)
+    known = None if key is None or most == 1 else speeds.known_speed(key)
     if known is not None and known.choice.isdecimal():
-        return most_at_once(sampler, int(known.choice)), None
-    first = most_at_once(sampler, default_batch_size(sampler))
-    return first, key if most_at_once(sampler, 2) > 1 else None
+        size = most_at_once(sampler, int(known.choice))
+        return size, Decided("batch_size", str(size), "the fastest by an earlier trial here", known.seconds)
+    return most_at_once(sampler, default_batch_size(sampler)), None
 
 
-def fastest_for(plan: Plan) -> int:
-    """How many images a new run of a plan makes at once, by a trial where that costs little beside it.
+def fastest_for(plan: Plan) -> Decided | None:
+    """How many images a new run of a plan makes at once, by a trial where that costs little beside it; else None.
 
     On a busy machine no trial is made: it would find what is fastest beside others.
     """
     key, sampler, first = plan.size_key, plan.sampler, plan.batch_size
-    if key is None or not isinstance(sampler, PipelineSampler) or not _pays(plan, first):
-        return first
-    if busy.is_busy(busy.others(), busy.processors()):
-        return first
+    if key is None or not isinstance(sampler, PipelineSampler) or most_at_once(sampler, 2) == 1:
+        return None
+    if not _pays(plan, first) or busy.is_busy(busy.others(), busy.processors()):
+        return None
     limit = math.inf if plan.budget.seconds is None else SHARE * plan.budget.seconds
     try:
         found = fastest_size(sampler, first, seconds=limit)
     except Exception as error:  # the run will say what is wrong
         log.debug("no trial of batch sizes could be made: %s", first_line(error))
-        return first
+        return None
     keep_size(key, found)
-    log.debug("batches of %s, by a trial: %s", found.choice, dict(found.seconds))
-    return most_at_once(sampler, int(found.choice))
+    size = most_at_once(sampler, int(found.choice))
+    return Decided("batch_size", str(size), "the fastest by a trial", found.seconds)
 
 
 def keep_size(key: str | None, found: Speed) -> None:

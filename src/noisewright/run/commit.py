@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from noisewright.executors.pictures import encoded
-from noisewright.executors.protocol import LeavesFiles, MakeJob, Outcome, ScoreJob
+from noisewright.executors.protocol import MakeJob, Outcome, ScoreJob
 from noisewright.images.metadata import RECIPE_VERSION
 from noisewright.run.batches import Verb
 from noisewright.run.beside import Beside
@@ -18,7 +18,6 @@ from noisewright.run.recorder import Recorder
 from noisewright.run.scores import Scores
 from noisewright.run.store import Store
 from noisewright.samplers.protocol import Sampler
-
 
 WORTH_A_THREAD = 2**14
 """Pixels of a micro-batch from which on its files are made beside its scoring: a thread costs as much as fewer."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import torch
 
 from noisewright.errors import out_of_memory
 from noisewright.outside.files import write_atomically
+from noisewright.outside.messages import first_line, short
 from noisewright.samplers.contents import cache_file
 from noisewright.samplers.identity import as_text
 from noisewright.samplers.optional import can_split
@@ -40,6 +42,8 @@ TIMES = 2
 SLOW_SECONDS = 1.0
 """A first call that took longer is not repeated: what only first calls cost is little of it."""
 
+log = logging.getLogger("noisewright")
+
 _known: dict[str, Speed] = {}
 """Of this process, by key; also where no file can be written."""
 
@@ -58,7 +62,34 @@ class Speed:
 
     def to_json(self) -> dict[str, Any]:
         """Every field by its name."""
-        return {**{one.name: getattr(self, one.name) for one in fields(self)}, "seconds": dict(self.seconds)}
+        return {"choice": self.choice, "seconds": dict(self.seconds)}
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What a request left open, and how it was decided: said when a run begins, and recorded by it.
+
+    Attributes:
+        setting: its name, as a request has it.
+        choice: what it is now.
+        why: in words, for a person.
+        seconds: of a step for an image, by what was tried; empty where nothing was.
+    """
+
+    setting: str
+    choice: str
+    why: str
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """One line."""
+        tried = ", ".join(f"{name} {one * 1000:.3g} ms" for name, one in self.seconds.items())
+        return f"{self.setting} {self.choice}: {self.why}" + (f" (a step for an image: {tried})" if tried else "")
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the name, by which it is recorded."""
+        return {"choice": self.choice, "why": self.why, "seconds": dict(self.seconds)}
 
 
 # What is kept
@@ -82,11 +113,11 @@ def known_speed(key: str) -> Speed | None:
 def keep(key: str, speed: Speed) -> None:
     """Keep what was found; where no file can be written, for as long as this process lives."""
     _known[key] = speed
-    with contextlib.suppress(OSError, RuntimeError):
-        file = speed_file(key)
+    with contextlib.suppress(OSError, RuntimeError, ValueError):  # what could not be read is not written
+        file, kept = speed_file(key), {"key": key, "speed": speed.to_json()}
+        check_kept_speed(kept, str(file))
         file.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"key": key, "speed": speed.to_json()}, indent=1, allow_nan=False)
-        write_atomically(file, text.encode(), sync=False)
+        write_atomically(file, json.dumps(kept, indent=1).encode(), sync=False)
 
 
 def forget() -> None:
@@ -100,12 +131,17 @@ def speed_file(key: str) -> Path:
 
 
 def _read(key: str) -> Speed | None:
-    """What is kept; None of a file that is missing, damaged or another's: it is found again."""
+    """What is kept; None of a file that is missing, and of one that is damaged or another's, which is said."""
     try:
         file = speed_file(key)
         found = check_kept_speed(read_json(file, "a kept speed"), str(file))
-        return Speed(**found["speed"]) if found["key"] == key else None
-    except (OSError, ValueError, RuntimeError):
+        if found["key"] != key:
+            raise ValueError(f"expected the speed of {key} in {file}, got that of {short(found['key'])}")
+        return Speed(**found["speed"])
+    except (FileNotFoundError, NotADirectoryError, RuntimeError):
+        return None
+    except (OSError, ValueError) as error:
+        log.warning("a kept speed is ignored, and found again where it is asked for: %s", first_line(error))
         return None
 
 
@@ -199,4 +235,4 @@ def fastest_size(
         best *= 2
     while 1 < best <= start and tried(best // 2) and found[best // 2] <= found[best]:
         best //= 2
-    return Speed(str(best), {str(one): round(took, 6) for one, took in sorted(found.items())})
+    return Speed(str(best), {str(one): round(took, 9) for one, took in sorted(found.items())})

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from noisewright.schemas.checked import CLOSED, Name, checked, matching
+from noisewright.schemas.checked import CLOSED, OPEN, Name, Text, checked, matching
 
 Seconds = Annotated[float, Field(strict=True, gt=0, le=1e6, allow_inf_nan=False)]
 Choice = Annotated[Name, matching(r"[1-9]\d{0,4}|float32|bfloat16", "a number of images, float32 or bfloat16")]
@@ -19,6 +19,15 @@ class SpeedJson(TypedDict):
     __pydantic_config__ = CLOSED  # type: ignore[misc]
     choice: Choice
     seconds: Annotated[dict[Choice, Seconds], Field(strict=True, max_length=100)]
+
+
+class DecidedJson(TypedDict):
+    """How a setting that a request left open was decided; see :class:`noisewright.samplers.speeds.Decided`."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+    choice: Name
+    why: Text
+    seconds: Annotated[dict[Name, Seconds], Field(strict=True, max_length=100)]
 
 
 class KeptSpeedJson(TypedDict):
