@@ -34,7 +34,7 @@ def share(picture, colour, box=(0.0, 0.0, 1.0, 1.0)):
         [-1e308, 1e308], [1.7e308], [-math.inf, 1.0], [-123456.789, -123456.788], list(range(300)),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("baseline", [None, 0.25, math.nan])
+@pytest.mark.parametrize("baseline", [None, 0.25, math.nan, 1.7e308, -math.inf])
 def test_curve_of_anything(values, baseline):
     picture = curve_picture(points(values, [float(k) for k in range(len(values))]), ["clip"], baseline=baseline)
     assert picture.width == pictures.WIDTH

@@ -88,9 +88,9 @@ def curve_picture(
         curve, verifiers, value_name, baseline: as :func:`noisewright.evaluate.report.plot_curve` takes them.
     """
     name = verifiers[0] if len(verifiers) == 1 else value_name
-    values = [max(-MOST, min(MOST, one.value)) if math.isfinite(one.value) else math.nan for one in curve]
+    values = [_drawn(one.value) for one in curve]
     title = headline(curve, values, name, verifiers)
-    level = (baseline, "baseline") if baseline is not None and math.isfinite(baseline) else None
+    level = (_drawn(baseline), "baseline") if baseline is not None and math.isfinite(baseline) else None
     if level is None and curve and math.isfinite(values[0]):
         level = (values[0], "first candidate")
     top = ABOVE + LINE * len(title) + (LINE if curve else 0) + 12
@@ -109,6 +109,11 @@ def curve_picture(
     for number, panel in enumerate(_panels(curve, (low, high), first, top)):
         _draw(pen, panel, values, level, ticks, named=number == 0)
     return canvas.reduce(FINER)
+
+
+def _drawn(value: float) -> float:
+    """A value as it is drawn: nan for none, and no larger than an axis can be."""
+    return max(-MOST, min(MOST, value)) if math.isfinite(value) else math.nan
 
 
 def _panels(curve: Sequence[CurvePoint], ends: tuple[float, float], first: float, top: int) -> list[_Panel]:
@@ -207,5 +212,3 @@ class _Pen:
 
     def width(self, text: str, size: int) -> float:
         return float(self._draw.textlength(text, font_of(size * FINER))) / FINER
-
-

@@ -72,7 +72,7 @@ def contact_sheet(
     """Tiles in the order given, each with its place, seed and scores below it; the best and the baseline are framed.
 
     Args:
-        root: the run directory; one image at a time is read from it.
+        root: the run directory; a few images at a time are read from it.
         ranked: candidates with their values, best first; at least one, and :data:`MOST_TILES` at most are shown, and
             the baseline.
         ranking: what they are sorted by.
