@@ -110,6 +110,10 @@ def run(model, trials, tmp_path):
 
 def test_a_run_records_the_type_and_goes_on_with_it(model, run, trials):
     held = read_run(run)
+    assert held["decided"]["dtype"] == {
+        "choice": "bfloat16", "why": "faster than float32 with AVX512-BF16, by a trial here",
+        "seconds": {"float32": 1.0, "bfloat16": 0.5},
+    }  # fmt: skip
     assert (held["request"]["dtype"], held["spec"]["sampler"]["dtype"]) == ("bfloat16", "bfloat16")
     speeds.speed_file("x").parent.rename(run.parent / "gone")
     speeds.forget()
@@ -121,6 +125,7 @@ def test_a_run_records_the_type_and_goes_on_with_it(model, run, trials):
         assert result.run == run
     assert len(result.candidates) == 4
     assert read_run(run)["request"]["dtype"] == "bfloat16"
+    assert read_run(run)["decided"] == held["decided"]
     assert trials["made"] == 1
 
 
@@ -141,3 +146,47 @@ def test_many_prompts_record_it_and_are_found_again(model, trials, tmp_path):
 def test_beside_a_pipeline_that_is_loaded_nothing_is_open(pipe):
     with pytest.raises(ValueError, match="expected no dtype beside a pipeline that is loaded already, got 'auto'"):
         nw.search(pipe, PROMPT, **GIVEN, dtype="auto")
+
+
+def test_many_prompts_go_on_with_the_type_of_the_first_that_was_begun(model, trials, tmp_path):
+    first = list(nw.search_many(str(model), ["a"], out=tmp_path / "many", dtype="auto", **GIVEN))
+    assert read_run(first[0].run)["decided"]["dtype"]["choice"] == "bfloat16"
+    speeds.speed_file("x").parent.rename(tmp_path / "gone")
+    speeds.forget()
+    trials["bfloat16"] = 2.0  # a trial would choose the other
+    again = list(nw.search_many(str(model), ["a", "b"], out=tmp_path / "many", dtype="auto", **GIVEN))
+    assert [one.status for one in again] == ["found", "done"]
+    assert read_run(again[1].run)["request"]["dtype"] == "bfloat16"
+    assert trials["made"] == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "half", "why"),
+    [
+        ({"avx2"}, 0.5, "no bfloat16 instructions are known of this processor"),
+        ({"amx_bf16"}, 1.5, "bfloat16 is not faster, or by little, with AMX, by a trial here"),
+        ({"amx_bf16"}, None, "no trial of bfloat16 could be made"),
+    ],
+)
+def test_why_it_is_float32_is_said(model, trials, monkeypatch, caplog, tmp_path, flags, half, why):
+    caplog.set_level("INFO", "noisewright")
+    monkeypatch.setattr(machine, "flags", lambda: frozenset(flags))
+    trials["bfloat16"] = half  # None: no number, so that the trial fails
+    result = nw.search(str(model), PROMPT, **GIVEN, dtype="auto", out=tmp_path / "run")
+    decided = read_run(result.run)["decided"]["dtype"]
+    assert (decided["choice"], decided["why"]) == ("float32", why)
+    assert caplog.records[0].getMessage().startswith(f"dtype float32: {why}")
+
+
+def test_a_type_that_is_asked_for_is_no_matter_of_trials(model, trials, tmp_path):
+    run = nw.search(str(model), PROMPT, **GIVEN, dtype="float32", out=tmp_path / "run").run
+    assert "decided" not in read_run(run)
+    assert trials["made"] == 0
+
+
+def test_a_kept_choice_that_is_no_type_is_none(model, trials):
+    request = Request(model=model, prompt=PROMPT, dtype="auto").located()
+    key = speeds.key_of(precision.depends_on(request))
+    speeds.keep(key, speeds.Speed("8", {"8": 0.1}))
+    pipe = nw.load(model, dtype="auto")
+    assert (dtype_of(pipe), trials["made"]) == ("bfloat16", 1)

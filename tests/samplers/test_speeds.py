@@ -121,7 +121,7 @@ def test_what_was_found_is_found_again_by_another_process():
         {"seconds": {"__class__": 1.0}}, {"more": 1},
     ],
 )  # fmt: skip
-def test_a_damaged_file_is_as_none(damage):
+def test_a_damaged_file_is_ignored_in_one_line(damage, caplog):
     key = speeds.key_of({})
     speeds.keep(key, Speed("8", {"8": 0.1}))
     file = speeds.speed_file(key)
@@ -132,6 +132,21 @@ def test_a_damaged_file_is_as_none(damage):
     file.write_bytes(damage)
     speeds.forget()
     assert speeds.known_speed(key) is None
+    assert len(caplog.records) == 1
+    said = caplog.records[0].getMessage()
+    assert said.startswith("a kept speed is ignored")
+    assert str(file) in said
+    assert "\n" not in said
+
+
+def test_where_nothing_is_kept_nothing_is_said(caplog):
+    assert speeds.known_speed(speeds.key_of({"nobody": "knows"})) is None
+    assert caplog.records == []
+
+
+def test_what_could_not_be_read_is_not_written():
+    speeds.keep("k", Speed("8", {"8": 0.0}))
+    assert not speeds.speed_file("k").exists()
 
 
 def test_a_file_of_another_key_is_not_believed():

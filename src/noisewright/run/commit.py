@@ -162,20 +162,19 @@ class Commits:
         def write() -> None:
             self._write(some, made, record, recipes)
 
-        if self._may_be_beside(made, jobs):
+        if self._may_be_beside(made):
             self._beside.begin(write)
         else:
             write()
         return jobs
 
-    def _may_be_beside(self, made: Outcome, jobs: Sequence[ScoreJob]) -> bool:
+    def _may_be_beside(self, made: Outcome) -> bool:
         """Whether images may be written while verifiers look at them: where none can end the run, since each of them
-        gave a number before, and where nothing else is decided meanwhile.
+        gave a number before, and where the next micro-batch, which asks what was written, is not begun meanwhile.
         """
         assert made.images is not None  # noqa: S101 - as above
         pixels = made.images.numel() // made.images.shape[1]
-        here = not any(one.waits for one in jobs)
-        return here and pixels >= WORTH_A_THREAD and self._scores.proven and not made.pngs
+        return not made.pngs and pixels >= WORTH_A_THREAD and self._scores.proven and not self._overlaps()
 
     def _write(
         self, some: Sequence[Particle], made: Outcome, record: dict[str, Any],
