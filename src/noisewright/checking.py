@@ -16,6 +16,7 @@ import torch
 from noisewright import registry
 from noisewright.errors import UnsupportedPipeline
 from noisewright.outside.texts import LONGEST, clean
+from noisewright.outside import busy
 from noisewright.planning.conditions import condition_of
 from noisewright.planning.models import load_requested
 from noisewright.planning.plans import recordable
@@ -137,8 +138,8 @@ def check(
 
 
 def _keep_fastest(sampler: PipelineSampler, speed: Mapping[str, Any]) -> None:
-    """Keep which batch was the fastest, so that searches need no trial."""
-    if "failed" not in speed:
+    """Keep which batch was the fastest, so that searches need no trial; not what was timed beside other work."""
+    if "failed" not in speed and not busy.is_busy(busy.others(), busy.processors()):
         found = Speed(str(speed["fastest_batch"]), speed["seconds_per_step_and_image"])
         keep_size(key_of_size(sampler), found)
 

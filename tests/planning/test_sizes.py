@@ -34,7 +34,7 @@ def trials(monkeypatch):
     """Trials made, of which each finds that batches of 4 are fastest."""
     made = []
 
-    def fastest(sampler, first, *, seconds):
+    def fastest(sampler, first, *, most, seconds):
         made.append((first, seconds))
         return Speed("4", {"4": 0.1, "16": 0.2})
 
@@ -150,7 +150,7 @@ def test_beside_other_work_no_trial_is_made(pipe, trials, monkeypatch):
 
 
 def test_a_trial_that_fails_changes_nothing(pipe, monkeypatch):
-    def fails(sampler, first, *, seconds):
+    def fails(sampler, first, *, most, seconds):
         raise RuntimeError("no")
 
     monkeypatch.setattr(sizes, "fastest_size", fails)
@@ -179,3 +179,9 @@ def test_a_check_of_a_model_keeps_what_it_measured(pipe):
     best = found.measured["speed"]["fastest_batch"]
     assert speeds.known_speed(key_of_size(sampler_of(pipe))).choice == str(best)
     assert planned(pipe, "16 images").batch_size == best
+
+
+def test_a_check_beside_other_work_keeps_nothing(pipe, monkeypatch):
+    monkeypatch.setattr(busy, "others", lambda: 64.0)
+    check(pipe, PROMPT, num_inference_steps=2, seconds=0.5)
+    assert speeds.known_speed(key_of_size(sampler_of(pipe))) is None

@@ -85,7 +85,7 @@ def fastest_for(plan: Plan) -> Decided | None:
         return None
     limit = math.inf if plan.budget.seconds is None else SHARE * plan.budget.seconds
     try:
-        found = fastest_size(sampler, first, seconds=limit)
+        found = fastest_size(sampler, first, most=most_at_once(sampler, MOST_AT_ONCE), seconds=limit)
     except Exception as error:  # the run will say what is wrong
         log.debug("no trial of batch sizes could be made: %s", first_line(error))
         return None
