@@ -15,8 +15,8 @@ import torch
 
 from noisewright import registry
 from noisewright.errors import UnsupportedPipeline
-from noisewright.outside.texts import LONGEST, clean
 from noisewright.outside import busy
+from noisewright.outside.texts import LONGEST, clean
 from noisewright.planning.conditions import condition_of
 from noisewright.planning.models import load_requested
 from noisewright.planning.plans import recordable
