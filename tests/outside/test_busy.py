@@ -13,6 +13,7 @@ from noisewright.outside import busy
 def _no_torch(monkeypatch):
     monkeypatch.delitem(sys.modules, "torch", raising=False)
     monkeypatch.setattr(busy, "processors", lambda: 2)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,15 @@ def test_others_are_in_the_way_where_they_take_a_share(taken, count, expected):
 def test_the_less_of_the_last_minute_and_of_now_counts(monkeypatch, minute, now, expected):
     monkeypatch.setattr(busy, "load_average", lambda: minute)
     monkeypatch.setattr(busy, "running_now", lambda: now)
+    assert busy.others() == expected
+
+
+@pytest.mark.parametrize(("taken", "expected"), [(5.0, 0.0), (6.0, 0.0), (7.0, 1.0)])
+def test_what_finds_room_elsewhere_is_not_in_the_way(monkeypatch, taken, expected):
+    """A process that may use two of eight processors."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(busy, "load_average", lambda: taken)
+    monkeypatch.setattr(busy, "running_now", lambda: taken)
     assert busy.others() == expected
 
 

@@ -56,16 +56,17 @@ def load_average() -> float | None:
 
 
 def others() -> float:
-    """How many processors other work takes: the less of what ran in the last minute and of what runs now.
+    """How many of this process's processors other work takes: the less of what ran in the last minute and of what runs
+    now, but for what finds room on processors that this process may not use.
 
     The mean of a minute alone would take a process that has just ended for one that goes on, a look alone would take a
     moment's work for more. Where the minute was quiet nobody looks.
     """
-    minute = load_average()
-    if minute is not None and minute <= LEAST:
-        return minute
+    minute, elsewhere = load_average(), max(0, (os.cpu_count() or 1) - processors())
+    if minute is not None and minute <= LEAST + elsewhere:
+        return max(0.0, minute - elsewhere)
     now = running_now()
-    return min((one for one in (minute, now) if one is not None), default=0.0)
+    return max(0.0, min((one for one in (minute, now) if one is not None), default=0.0) - elsewhere)
 
 
 def is_busy(taken: float, count: int) -> bool:
