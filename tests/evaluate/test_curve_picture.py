@@ -74,6 +74,17 @@ def test_names_are_shortened_and_taken_as_they_are(name):
     assert share(picture, pictures.ACCENT, (0.2, 0.2, 1.0, 1.0)) > 100
 
 
+def test_a_wide_name_beside_the_values_leaves_the_legend_alone():
+    wide, narrow = (curve_picture(points([1.0, 2.0]), [name]) for name in ("W" * 300, "i"))
+    legend = (0.0, 0.0, 0.06, 0.18)
+    assert share(wide, pictures.BASE, legend) == share(narrow, pictures.BASE, legend) > 20
+
+
+def test_huge_values_leave_room_for_the_curve():
+    picture = curve_picture(points([-1e308, 1e308]), ["clip"])
+    assert share(picture, pictures.ACCENT, (0.2, 0.3, 0.6, 1.0)) > 100
+
+
 def test_no_matplotlib_is_needed():
     program = (
         "import sys\nimport noisewright.execute\n"

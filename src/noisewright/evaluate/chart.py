@@ -90,10 +90,15 @@ def bounds(values: Sequence[float]) -> tuple[float, float]:
 def named_ticks(low: float, high: float) -> list[tuple[float, str]]:
     """Round numbers between two others, about five, each as it is written."""
     ticks = _ticks(low, high)
-    places = decimals(ticks) - 2 if len(ticks) > 1 else decimals(ticks)
-    step = ticks[1] - ticks[0] if len(ticks) > 1 else 1.0
-    places = max(0, places, -math.floor(math.log10(step) + 1e-9))
+    places = _places(ticks[1] - ticks[0]) if len(ticks) > 1 else decimals(ticks)
     return [(tick, written(tick, places)) for tick in ticks]
+
+
+def _places(step: float) -> int:
+    """How many decimals a step of 1, 2, 2.5 or 5 times a power of ten has."""
+    found = max(0, -math.floor(math.log10(step) + 1e-9))
+    scaled = step * 10.0**found
+    return found if abs(scaled - round(scaled)) < 0.1 else found + 1
 
 
 def whole_ticks(most: float) -> list[int]:

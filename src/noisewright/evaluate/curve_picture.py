@@ -100,7 +100,7 @@ def curve_picture(
         pen.text((20, ABOVE + line * LINE), text, LARGE if line == 0 else SMALL, INK if line == 0 else FAINT, "la")
     if curve:
         _legend(pen, ABOVE + len(title) * LINE + LINE // 3, level)
-    written = textwrap.fill(f"best so far: {shortened_to(UNITS.get(name, name), 80)}", 36)
+    written = _wrapped(pen, f"best so far: {shortened_to(UNITS.get(name, name), 80)}", HEIGHT - BELOW)
     wide = _upright(canvas, written, (LEFT, top + (HEIGHT - BELOW) // 2))
     shown = [value for value in (*values, *([] if level is None else [level[0]])) if math.isfinite(value)]
     low, high = bounds(shown or [0.0])
@@ -166,6 +166,15 @@ def _legend(pen: _Pen, y: float, level: tuple[float, str] | None) -> None:
         x += 52 + pen.text((x + 52, y + SMALL / 2), level[1], SMALL, INK, "lm") + 30
     pen.line([(x, y + SMALL / 2), (x + 42, y + SMALL / 2)], ACCENT, 4)
     pen.text((x + 52, y + SMALL / 2), "best so far", SMALL, INK, "lm")
+
+
+def _wrapped(pen: _Pen, text: str, most: float) -> str:
+    """A text in lines of so many pixels at most."""
+    for letters in range(36, 6, -3):
+        lines = textwrap.wrap(text, letters)
+        if max(pen.width(line, SMALL) for line in lines) <= most:
+            break
+    return "\n".join(lines)
 
 
 def _upright(canvas: Image.Image, text: str, place: tuple[int, int]) -> float:
