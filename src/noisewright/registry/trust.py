@@ -30,7 +30,7 @@ PACKAGED = ("aesthetic", "shapes-aesthetic")
 VALUED = ("color", "compressibility", "incompressibility")
 """Verifiers that take a plain value in a model's place."""
 
-VALUES = ("name", "label", "labels", "output", "template", "version", "batch_size", "device")
+VALUES = ("name", "label", "labels", "output", "template", "version", "batch_size")
 """Options that are plain values."""
 
 
@@ -69,6 +69,9 @@ def check_verifier(text: Any, *, local: bool) -> None:
         if key in VALUES:
             if key == "labels" and value.endswith(".txt"):
                 raise Untrusted("whose labels are a file")
+        elif key == "device":
+            if not local:  # which processor works is nothing that a model decides
+                raise Untrusted("which says where it computes")
         elif key == "model" and name in PACKAGED:
             _check_place(key, value, local=False)
         elif key in PLACES[name]:
