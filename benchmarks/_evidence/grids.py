@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from _evidence.kept import Point, Table
+from _evidence.kept import CLIP, EQUAL_BY, ORACLE, REWARD, RIGHT, Point, Table
 from _evidence.places import RUNS, prompts_of, weights
 from _evidence.scoring import NETWORKS, SHAPES_SCORERS, networks, verifier
 from noisewright.benchmark.fitting import fitted
@@ -151,8 +151,11 @@ EQUAL: dict[str, Mapping[str, Any]] = {
 }
 
 
-def equal_seconds(seconds: float) -> Callable[[int], Spec]:
-    """All searches with the same seconds."""
+def equal_seconds(seconds: float, verifier: str = "shapes-clip") -> Callable[[int], Spec]:
+    """All searches with the same seconds.
+
+    By the oracle each of them ends with its first success: going on would change nothing but its seconds.
+    """
 
     def make(prompts: int) -> Spec:
         values = []
@@ -161,7 +164,8 @@ def equal_seconds(seconds: float) -> Callable[[int], Spec]:
             nfe = round(seconds * IMAGES_PER_SECOND * 10)
             args = sized(changes["search"], nfe, steps, json.dumps(changes.get("search_args", {})))
             values.append(Value(label, {**changes, "search_args": args}))
-        base = {**SHAPES, "verifier": ["shapes-clip"], "judge": ["shapes-oracle"]}
+        by = {"target": RIGHT, "judge": ["none"]} if verifier == ORACLE else {"judge": [ORACLE]}
+        base = {**SHAPES, "verifier": [verifier], **by}
         budget = f"{seconds:g} s"
         axes = (Axis("search", tuple(values)), Axis("budget", (Value(budget, {"budget": [budget]}),)))
         some = prompts_of("test", prompts)
@@ -173,7 +177,16 @@ def equal_seconds(seconds: float) -> Callable[[int], Spec]:
 BUDGETS_S = (0.8, 3.2, 12.8)
 """8, 32 and 128 images' worth of seconds of best-of-N on the machine it was planned on."""
 
-CLIP, REWARD = "shapes-clip", "shapes-reward"
+def equal_grids(file: str) -> tuple[Grid, ...]:
+    """Of a result file, a grid a budget."""
+    verifier, stem = EQUAL_BY[file], file.removesuffix("-seconds")
+    models = ("shapes",) if verifier == ORACLE else ("shapes", verifier)
+    return tuple(
+        Grid(f"{stem}-{seconds:g}", "test", equal_seconds(seconds, verifier), models, version=2)
+        for seconds in BUDGETS_S
+    )
+
+
 GRIDS = {
     one.name: one
     for one in (
@@ -181,7 +194,7 @@ GRIDS = {
         Grid("scaling-cifar10", "classes", scaling_cifar10, ("cifar10", "cifar10-classifier"), True),
         Grid("recall", "classes", local, ("cifar10", "cifar10-classifier", "cifar10-judge")),
         Grid("class-slides", "test", class_slides, ("shapes", CLIP, REWARD, "shapes-aesthetic")),
-        *(Grid(f"equal-{s:g}", "test", equal_seconds(s), ("shapes", CLIP), version=2) for s in BUDGETS_S),
+        *(grid for file in EQUAL_BY for grid in equal_grids(file)),
     )
 }
 

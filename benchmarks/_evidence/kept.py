@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ STEPS = 2**16 - 2
 
 RIGHT = 0.9995
 """The oracle's score is 1 where the whole scene is right, and else clearly below."""
+
+CLIP, REWARD, ORACLE = "shapes-clip", "shapes-reward", "shapes-oracle"
+EQUAL_BY = {"equal-seconds": CLIP, "equal-oracle": ORACLE, "equal-reward": REWARD}
+"""Result files of searches at equal seconds, by the verifier that they were given."""
 
 
 class Lacking(Exception):
@@ -208,6 +213,13 @@ class Held:
         """
         found: Table = self._read(f"{name}.jsonl", read_table)
         return found
+
+    def has(self, name: str) -> bool:
+        """Whether a table is there to be read."""
+        with suppress(Lacking):
+            self.table(name)
+            return True
+        return False
 
     def _read(self, name: str, reader: Any) -> Any:
         if name not in self._found:

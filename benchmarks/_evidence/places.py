@@ -11,7 +11,7 @@ from noisewright.benchmark.spec import SetPrompt
 from noisewright.registry import find_model
 from noisewright.shapes.prompts import KINDS, kind, load_prompts, parse
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "evidence"
 """What is committed: the numbers that the page is made of."""
 

@@ -19,9 +19,9 @@ from pathlib import Path
 import torch
 
 from _evidence import grader, pools, scoring
-from _evidence.grids import BUDGETS_S, GRADER_PORT, GRIDS, Grid, joined, short
+from _evidence.grids import EQUAL_BY, GRADER_PORT, GRIDS, Grid, equal_grids, joined, short
 from _evidence.kept import Held, Lacking, read_table, write_pool, write_table
-from _evidence.places import weights
+from _evidence.places import ROOT, weights
 from _evidence.plans import PLANS, Block
 from noisewright.benchmark.drive import run_benchmark
 from noisewright.benchmark.store import is_benchmark, open_results
@@ -82,6 +82,12 @@ STAGES = (
     Stage((11,), "grid", "equal-0.8", 100, 0, 12),
     Stage((11,), "grid", "equal-3.2", 50, 0, 22),
     Stage((11,), "grid", "equal-12.8", 16, 0, 26),
+    Stage((11,), "grid", "equal-oracle-0.8", 100, 0, 5),
+    Stage((11,), "grid", "equal-oracle-3.2", 100, 0, 10),
+    Stage((11,), "grid", "equal-oracle-12.8", 100, 0, 20),
+    Stage((11,), "grid", "equal-reward-0.8", 100, 0, 6),
+    Stage((11,), "grid", "equal-reward-3.2", 40, 0, 17),
+    Stage((11,), "grid", "equal-reward-12.8", 12, 0, 20),
 )
 """Cheapest and most telling first, widest intervals last; 11 wants a quiet machine."""
 
@@ -231,9 +237,9 @@ def _tuned(one: Stage, given: argparse.Namespace, ends: float) -> None:
 
 def _until(words: Sequence[str], ends: float) -> None:
     """Run a program that keeps what it has done, and end it with what it started where time is over."""
-    path = os.pathsep.join(filter(None, sys.path))
-    process = subprocess.Popen(
-        words, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.DEVNULL, start_new_session=True
+    path = os.pathsep.join(map(os.path.abspath, filter(None, sys.path)))
+    process = subprocess.Popen(  # whose own paths are as from the repository's root
+        words, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.DEVNULL, start_new_session=True, cwd=ROOT
     )
     try:
         process.wait(max(1.0, ends - time.monotonic()))
@@ -262,7 +268,8 @@ def distil(given: argparse.Namespace) -> None:
             write_pool(given.results / f"pool-{name}.npz", scoring.gathered(one, given.runs))
     for name in ("scaling", "scaling-cifar10", "class-slides"):
         _short([GRIDS[name]], name, given)
-    _short([GRIDS[f"equal-{seconds:g}"] for seconds in BUDGETS_S], "equal-seconds", given)
+    for name in EQUAL_BY:
+        _short(equal_grids(name), name, given)
     _recall(given)
     _vrg(given)
 

@@ -246,3 +246,12 @@ def test_11_equal_seconds(tmp_path):
     found = claims_by_grids.claim_11(held(tmp_path, tables=seconds({"random": 0.3, "svdd": 0.2, "paths": 0.9})))
     assert found.verdict == DOES_NOT
     assert "| 1 s | paths |" in found.blocks[-1]
+
+
+def test_11_by_other_verifiers(tmp_path):
+    some = seconds({"random": 0.8, "svdd": 0.5})
+    (one,) = seconds({"random": 0.3, "paths": 0.9}).values()
+    found = claims_by_grids.claim_11(held(tmp_path, tables={**some, "equal-oracle": one}))
+    assert found.verdict == HOLDS, "which is by shapes-clip alone"
+    assert any("Searched by shapes-oracle" in block for block in found.blocks)
+    assert "| 1 s | paths |" in found.blocks[-1]
