@@ -21,7 +21,7 @@ install: .venv/installed
 
 demo: install  ## the bundled model, by itself and after a search: runs/demo/before-after.png
 	rm -rf runs/demo
-	$(BIN)/noisewright generate "$(PROMPT)" --budget "64 images" --out runs/demo
+	$(BIN)/noisewright generate "$(PROMPT)" --budget "64 images" --dtype auto --out runs/demo
 
 .venv-oldest/installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv .venv-oldest

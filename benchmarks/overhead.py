@@ -45,9 +45,10 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=64)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--dtype", default="float32", help="auto, or as noisewright.load takes it")
     given = parser.parse_args()
 
-    pipe = nw.load()
+    pipe = nw.load(dtype=given.dtype)
     pipe.set_progress_bar_config(disable=True)
     default = registry.card(pipe.name_or_path)["default"]
     steps, guidance = default["num_inference_steps"], default["guidance_scale"]
@@ -72,7 +73,8 @@ def main() -> None:
     by_hand = timed(bare, pipe, verifier, steps, guidance, given.count, 1)
 
     base = seconds["bare, batched"]
-    print(f"best of {given.count}, batch {given.batch}, {steps} steps, {torch.get_num_threads()} threads")
+    about = f"{str(pipe.dtype).removeprefix('torch.')}, {torch.get_num_threads()} threads"
+    print(f"best of {given.count}, batch {given.batch}, {steps} steps, {about} (aim: at most 1.02 of bare)")
     print(f"{'':28}{'median s':>10}{'ratio to bare':>16}{'(range)':>16}")
     for name, values in seconds.items():
         ratios = [value / other for value, other in zip(values, base, strict=True)]

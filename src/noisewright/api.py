@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from noisewright.continuing import check_nothing_missing, check_trust, completed, request_of, with_changes
+from noisewright.continuing import as_recorded, check_nothing_missing, check_trust, completed, request_of, with_changes
 from noisewright.execute import execute
 from noisewright.executors.protocol import Executor
 from noisewright.outside.files import check_directory
@@ -112,7 +112,8 @@ def search(
             object of the protocol (:class:`noisewright.executors.protocol.Executor`), which is not recorded: a run that
             another one continues writes the same journal.
         device, dtype, variant, config, loras, compile, channels_last: where and how to load a ``pipe`` that is given by
-            name, as :func:`noisewright.load` takes them. A pipeline object is taken as it is.
+            name, as :func:`noisewright.load` takes them. A pipeline object is taken as it is. Of ``dtype="auto"`` the
+            type that was used is recorded, and a run that goes on keeps it.
         keep: how many of the best images are written as files of their own.
         out: the run directory; a run of the same settings there is continued. By default a temporary one, which
             ``result.save()`` copies. Paths of the result are full ones.
@@ -135,7 +136,7 @@ def search(
     # in full, before code of the user's may change the working directory
     where = None if checked.out is None else check_directory(checked.out, "out")
     with quiet():
-        made = planned(pipe, **settings, **pipe_kwargs)
+        made = planned(pipe, where=where, **settings, **pipe_kwargs)
         if where is None:
             where = Path(tempfile.mkdtemp(prefix="noisewright-"))
             atexit.register(shutil.rmtree, where, ignore_errors=True)
@@ -207,12 +208,13 @@ def listed(given: Any) -> list[Any] | None:
     return None if given is None else list(given) if isinstance(given, (list, tuple)) else [given]
 
 
-def planned(pipe: Any, prompt: str | None = None, **settings: Any) -> Plan:
+def planned(pipe: Any, prompt: str | None = None, *, where: Path | None = None, **settings: Any) -> Plan:
     """What :func:`search` would do, with everything that it needs, before anything is spent.
 
     Args:
         pipe: as there.
         prompt: as there.
+        where: the run directory; what a run there has settled stays as it is.
         settings: as there, without ``out``, ``progress`` and ``pictures``; others are arguments of the pipeline's call.
 
     Raises:
@@ -220,7 +222,8 @@ def planned(pipe: Any, prompt: str | None = None, **settings: Any) -> Plan:
     """
     fields, arguments, given = given_apart(settings)
     if isinstance(pipe, (str, Path)):
-        return plan(Request(model=pipe, prompt=prompt, **fields), arguments=arguments, **given)
+        request = Request(model=pipe, prompt=prompt, **fields)
+        return plan(request if where is None else as_recorded(where, request), arguments=arguments, **given)
     return plan(Request(prompt=prompt, **fields), pipe=pipe, arguments=arguments, **given)
 
 

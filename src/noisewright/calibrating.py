@@ -22,7 +22,7 @@ from noisewright.outside.messages import short
 from noisewright.outside.prompts import read_prompts
 from noisewright.planning.models import load_requested
 from noisewright.planning.plans import Plan, plan
-from noisewright.planning.samplers import default_batch_size
+from noisewright.planning.sizes import default_batch_size
 from noisewright.request import Request
 from noisewright.run import journal
 from noisewright.run.digests import digest_of

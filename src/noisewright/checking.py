@@ -15,16 +15,19 @@ import torch
 
 from noisewright import registry
 from noisewright.errors import UnsupportedPipeline
+from noisewright.outside import busy
 from noisewright.outside.texts import LONGEST, clean
 from noisewright.planning.conditions import condition_of
 from noisewright.planning.models import load_requested
 from noisewright.planning.plans import recordable
 from noisewright.planning.samplers import call_arguments, make_sampler
+from noisewright.planning.sizes import keep_size, key_of_size
 from noisewright.request import Request
 from noisewright.samplers.classes import is_class_conditional
 from noisewright.samplers.measuring import measured
 from noisewright.samplers.pipeline import PipelineSampler
 from noisewright.samplers.quiet import quiet
+from noisewright.samplers.speeds import Speed
 from noisewright.samplers.verdict import Verdict
 from noisewright.samplers.verdicts import about_pipeline, key_of, proved_now, versions_of_libraries
 
@@ -129,7 +132,16 @@ def check(
         verdict = proved_now(sampler)
         if verdict.refused is not None:
             return _checked(live, request, verdict.refused, sampler, verdict, warnings=warnings)
-        return _checked(live, request, None, sampler, verdict, measured(sampler, verdict, tell, seconds), warnings)
+        found = measured(sampler, verdict, tell, seconds)
+        _keep_fastest(sampler, found["speed"])
+        return _checked(live, request, None, sampler, verdict, found, warnings)
+
+
+def _keep_fastest(sampler: PipelineSampler, speed: Mapping[str, Any]) -> None:
+    """Keep which batch was the fastest, so that searches need no trial; not what was timed beside other work."""
+    if "failed" not in speed and not busy.is_busy(busy.others(), busy.processors()):
+        found = Speed(str(speed["fastest_batch"]), speed["seconds_per_step_and_image"])
+        keep_size(key_of_size(sampler), found)
 
 
 def _request(pipe: Any, prompt: str | None, settings: Mapping[str, Any]) -> tuple[Request, Any, dict[str, Any]]:

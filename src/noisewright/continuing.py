@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from noisewright.registry import score_name, trust
 from noisewright.request import Request, read_request
 from noisewright.run.budget import Budget, parse_budget
 from noisewright.run.follow import Watch
+from noisewright.run.reading import is_run, read_run
 from noisewright.schemas.reading import exists
+from noisewright.schemas.request import AUTO
 
 
 def request_of(run: Path, held: Mapping[str, Any]) -> Request:
@@ -77,6 +80,21 @@ def with_changes(run: Path, request: Request, changes: Mapping[str, Any]) -> Req
     if changed.budget != request.budget and changed.budget is not None:
         check_spent(run, parse_budget(changed.budget))
     return changed
+
+
+def as_recorded(run: Path, request: Request) -> Request:
+    """A request with the type that it leaves open as a run has it, where there is one in its directory: no new trial.
+
+    Args:
+        run: the directory, in which a run of the same settings would be continued.
+        request: as it was asked for.
+    """
+    if request.dtype != AUTO or not is_run(run):
+        return request
+    with suppress(ValueError):  # said where it is opened
+        recorded = read_run(run).get("request") or {}
+        return request.changed(dtype=recorded.get("dtype"))
+    return request
 
 
 # What no file holds

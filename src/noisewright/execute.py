@@ -17,6 +17,7 @@ import torch
 from noisewright import __version__
 from noisewright.errors import BudgetExhausted, Stopped, TargetReached
 from noisewright.evaluate import report
+from noisewright.evaluate.curve_picture import curve_picture
 from noisewright.evaluate.enough import in_words, too_small
 from noisewright.evaluate.forecast import expected_nfe
 from noisewright.images.metadata import encode_png, read_image, read_recipe, without_nan
@@ -26,6 +27,7 @@ from noisewright.outside.messages import first_line
 from noisewright.outside.texts import clean
 from noisewright.plain import plain_settings
 from noisewright.planning import Plan
+from noisewright.planning.sizes import fastest_for
 from noisewright.progress import RunProgress
 from noisewright.result import Result, ResultImage
 from noisewright.run.budget import Budget
@@ -35,7 +37,7 @@ from noisewright.run.explain import explain
 from noisewright.run.particle import Candidate
 from noisewright.run.store import Store
 from noisewright.run.verbs import Run
-from noisewright.samplers.optional import warnings_of
+from noisewright.samplers.optional import most_at_once, warnings_of
 
 KEPT = "kept"
 """The folder of the best images as files, in a run directory."""
@@ -65,8 +67,6 @@ def execute(
     Raises:
         Stopped: where it was asked to stop before there was any image.
     """
-    if pictures:
-        report.prepare()
     keep = plan.request.keep or 0
     now = datetime.now(UTC).isoformat(timespec="seconds")
     store = Store.create(check_directory(out, "out"), plan.spec, versions(), now, plan.request.to_json())
@@ -76,7 +76,7 @@ def execute(
         run = Run(
             store, plan.sampler, plan.verifiers, seed=plan.spec["seed"], budget=plan.budget,
             ensemble=plan.spec["ensemble"], target=plan.target, final=plan.final, search=plan.spec["search"],
-            batch_size=plan.batch_size, judges=plan.judges, winners=max(1, keep), pictures=pictures,
+            batch_size=_decided_size(plan, store), judges=plan.judges, winners=max(1, keep), pictures=pictures,
             executor=plan.executor, draft=plan.spec.get("draft"), finalists=plan.finalists, on_progress=progress,
         )  # fmt: skip
         run.warnings.extend(plan.warnings)
@@ -101,6 +101,23 @@ def execute(
         if run is not None:
             run.close()
         store.close()
+
+
+def _decided_size(plan: Plan, store: Store) -> int:
+    """How many images are made at once: as many as the run was begun with; of a new one what was asked for, or what is
+    fastest. What was decided for a new run is said, and recorded.
+    """
+    if not store.is_new:
+        return most_at_once(plan.sampler, int(store.run["spec"].get("batch_size") or plan.batch_size))
+    found = fastest_for(plan)
+    decided = [*plan.decided, *([] if found is None else [found])]
+    size = plan.batch_size if found is None else int(found.choice)
+    if decided:
+        spec = {**store.run["spec"], "batch_size": size}
+        store.write(spec=spec, decided={one.setting: one.to_json() for one in decided})
+    for one in decided:
+        log.info("%s", one.text)
+    return size
 
 
 def _checked(plan: Plan) -> dict[str, Any]:
@@ -256,10 +273,11 @@ def _draw(run: Run, baseline: ResultImage, best: ResultImage, standing: Mapping[
         write_picture(sheet, root / "contact-sheet.png")
     with store.writing(root / "curve.png"):
         first = run.draft_baseline
-        report.plot_curve(
-            run.curve(), run.ranking.names, root / "curve.png", value_name=run.ranking.name,
+        curve = curve_picture(
+            run.curve(), run.ranking.names, value_name=run.ranking.name,
             baseline=None if first is None else standing[first.id],
         )  # fmt: skip
+        write_picture(curve, root / "curve.png")
 
 
 def _write_image(run: Run, one: Candidate, file: str, standing: Mapping[str, float]) -> ResultImage:

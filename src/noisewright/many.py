@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from noisewright.api import given_apart
-from noisewright.continuing import check_spent
+from noisewright.continuing import as_recorded, check_spent
 from noisewright.errors import Stopped
 from noisewright.execute import execute
 from noisewright.outside.bounds import MOST_PROMPTS, no_more
@@ -21,7 +21,7 @@ from noisewright.outside.files import check_directory
 from noisewright.outside.messages import short
 from noisewright.outside.prompts import read_prompts
 from noisewright.outside.texts import clean
-from noisewright.planning import Plan, load_requested, plan_on, recordable
+from noisewright.planning import Plan, decided_dtype, load_requested, plan_on, recordable, settled
 from noisewright.progress import RunProgress, Show, displayed
 from noisewright.request import Request, read_request
 from noisewright.result import Result
@@ -30,7 +30,8 @@ from noisewright.run.directory import summary_in
 from noisewright.run.reading import is_concluded, is_run, read_run
 from noisewright.run.store import check_same
 from noisewright.samplers.quiet import quiet
-from noisewright.schemas.request import check_arguments, check_prompt
+from noisewright.samplers.speeds import Decided
+from noisewright.schemas.request import AUTO, check_arguments, check_prompt
 
 LONGEST_SLUG = 40
 MAY_CHANGE = ("budget", "target", "judge", "batch_size", "keep", "executor", "device", "score_cache", "no_check")
@@ -146,6 +147,7 @@ class PromptRuns:
         pipe: the pipeline, loaded.
         live: verifiers, judges and arguments that were given as objects.
         known: verifiers that were made, by their names.
+        decided: how the pipeline's type was decided, where the request left it open.
     """
 
     request: Request
@@ -154,6 +156,7 @@ class PromptRuns:
     pipe: Any
     live: Mapping[str, Any]
     known: dict[str, Any]
+    decided: Decided | None = None
 
     @classmethod
     def of(cls, request: Request, prompts: Sequence[str], place: Path, *, pipe: Any = None, **given: Any) -> PromptRuns:
@@ -174,7 +177,12 @@ class PromptRuns:
         if is_run(place):
             raise ValueError(f"expected a directory of runs, got {place}, which is a run")
         recorded, live = recordable(request, pipe=pipe, **given)
-        return cls(recorded, prompts, place, load_requested(recorded) if pipe is None else pipe, live, {})
+        begun = (_directory(place, number, text) for number, text in enumerate(prompts, start=1))
+        first = next((one for one in begun if is_run(one)), None) if recorded.dtype == AUTO else None
+        recorded = recorded if first is None else as_recorded(first, recorded)
+        loaded = load_requested(recorded) if pipe is None else pipe
+        decided = decided_dtype(recorded, loaded)
+        return cls(settled(recorded, loaded), prompts, place, loaded, live, {}, decided)
 
     def placed(self, place: Path) -> PromptRuns:
         """The same in another directory."""
@@ -182,8 +190,7 @@ class PromptRuns:
 
     def directory(self, number: int) -> Path:
         """The run directory of the prompt of a number, from 1."""
-        slug = re.sub(r"[^a-z0-9]+", "-", self.prompts[number - 1].lower())[:LONGEST_SLUG].strip("-") or "run"
-        return self.place / f"{number:04d}-{slug}"
+        return _directory(self.place, number, self.prompts[number - 1])
 
     def request_of(self, number: int) -> Request:
         return self.request.changed(prompt=self.prompts[number - 1])
@@ -194,7 +201,7 @@ class PromptRuns:
         Raises:
             ValueError, TypeError: in one line.
         """
-        return plan_on(self.request_of(number), self.pipe, known=self.known, **self.live)
+        return plan_on(self.request_of(number), self.pipe, known=self.known, decided=self.decided, **self.live)
 
     def runs(self, show: Show | None, pictures: bool = True) -> Iterator[PromptRun]:
         """Run them; after Ctrl-C the one that was interrupted is the last.
@@ -285,6 +292,11 @@ class PromptRuns:
 
     def _failed(self, number: int, error: BaseException) -> PromptRun:
         return PromptRun(number, self.prompts[number - 1], self.directory(number), "failed", error=_line(error))
+
+
+def _directory(place: Path, number: int, prompt: str) -> Path:
+    slug = re.sub(r"[^a-z0-9]+", "-", prompt.lower())[:LONGEST_SLUG].strip("-") or "run"
+    return place / f"{number:04d}-{slug}"
 
 
 def _parts(show: Show, count: int) -> Callable[[int], Show]:

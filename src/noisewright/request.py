@@ -40,8 +40,8 @@ from noisewright.schemas.profiles import read_profile
 from noisewright.schemas.reading import is_directory, is_file
 from noisewright.schemas.request import (
     CALLBACKS,
+    AskedDtype,
     DeviceName,
-    Dtype,
     FilePath,
     Flag,
     Name,
@@ -202,7 +202,7 @@ class Request(BaseModel):
     batch_size: Whole | None = is_("batch_size of at least 1", ge=1, le=MOST_BATCH)
     executor: Name = is_("an executor as a name", "local")
     device: DeviceName | None = is_("a device as its name")
-    dtype: Dtype | None = is_("a dtype of float32, float16, bfloat16 or float64")
+    dtype: AskedDtype | None = is_("a dtype of float32, float16, bfloat16, float64 or auto")
     variant: Variant | None = is_("a variant as a name such as fp16")
     config: FilePath | None = is_("a config as a directory")
     loras: Annotated[list[LoraJson], Field(max_length=MOST_LORAS)] = is_(

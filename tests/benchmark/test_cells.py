@@ -70,6 +70,7 @@ def test_no_axis_is_one_cell_a_prompt():
     (grid(axis("num_inference_steps", 0)), "expected num_inference_steps of at least 1, got 0"),
     (grid(axis("seed", 4)), "expected no seed in a grid's fields, got 4"),
     (grid(axis("prompt", "x")), "expected no prompt in a grid's fields, got 'x'"),
+    (grid(axis("dtype", "auto")), "expected a dtype that is the same on every machine .*, got auto"),
     (grid(axis("stpes", 4)), "unknown setting 'stpes'"),
     (Spec("x", "x", BASE, (), (SetPrompt(" ", 1),)), "expected a prompt, got an empty one"),
     (Spec("x", "x", BASE, (), (SetPrompt("a", 2**40),), seed_step=2**40), "expected a seed in"),

@@ -196,6 +196,7 @@ WRONG_REST = [
      "[prompts]\ntexts = ['a']",
      [(2, "unknown field 'steps': its name here is num_inference_steps"), (3, "expected no prompt here: .*"),
       (4, "expected no seed here: .*"), (5, "expected a budget in images.*"), (8, "unknown verifier 'clap': .*")]),
+    ("[base]\ndtype = 'auto'\n[prompts]\ntexts = ['a']", [(2, "expected a dtype that is the same .*, got auto")]),
     ("[base]\nsearch = 'zero-order'\n[base.search_args]\nneighbors = 3\n[prompts]\ntexts = ['a']",
      [(3, "unknown argument of zero-order 'neighbors': .*")]),
     ("[prompts]\nset = 'shapes-tset'",

@@ -12,11 +12,12 @@ from PIL import Image
 
 import tiny
 import warm
-from commands import done, refused
+from commands import done, refused, run
 from noisewright import cli
 from noisewright.cli.list import KINDS
 from noisewright.images.metadata import read_recipe
 from noisewright.run.reading import read_journal, read_run
+from noisewright.samplers import machine
 from noisewright.samplers.pipeline import PipelineSampler
 
 KEYS = {"best", "baseline", "nfe", "forwards", "images", "seconds", "stopped", "run", "warnings"}
@@ -101,6 +102,21 @@ def test_png_holds_both_chunks(made):
     recipe = json.loads(info["noisewright"])
     assert recipe["id"] == found["best"]["id"]
     assert recipe["sampler"]["prompt"] == "a cat"
+
+
+def test_what_the_machine_decides_is_said_once_and_recorded(model, here, capsys, monkeypatch):
+    monkeypatch.setattr(machine, "flags", lambda: frozenset())
+    (here / "two.txt").write_text("a cat\na dog\n")
+    given = ["generate", "--prompt-file", "two.txt", "--model", model, "--verifier", "brightness", "--steps", "2"]
+    ended = run(capsys, [*given, "--budget", "1 images", "--dtype", "auto", "--out", "many", "--json"])
+    assert ended.code == 0
+    said = "dtype float32: no bfloat16 instructions are known of this processor"
+    assert ended.err == f"noisewright: {said}\n"
+    for one in json.loads(ended.out)["runs"]:
+        held = read_run(here / one["run"])
+        assert held["decided"]["dtype"]["choice"] == held["request"]["dtype"] == "float32"
+    again = run(capsys, ["generate", "a cat", *given[3:], "--budget", "1 images", "--dtype", "auto", "--dry-run"])
+    assert again.err == f"noisewright: {said}\n"
 
 
 def test_target_stops_early(model, here, capsys):

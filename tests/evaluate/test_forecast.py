@@ -10,6 +10,7 @@ from noisewright.evaluate.enough import too_small
 from noisewright.evaluate.forecast import expected_nfe, forecast
 from noisewright.registry.builtins import STEP_NOISE
 from noisewright.run.budget import Budget
+from noisewright.run.verbs import SAVING_SECONDS
 from noisewright.samplers.mixture import MixtureSampler
 
 STEPS = 20
@@ -89,7 +90,7 @@ def test_a_budget_in_seconds_is_turned_into_what_fits():
     said = forecast(plan)
     assert said["limit"] == "search"
     assert (said["images"], said["nfe"]) == (ran("paths", budget="100 images").images, said["least"]["nfe"])
-    tiny = forecast(planned("paths", budget="0.5 s"))
+    tiny = forecast(planned("paths", budget=f"{SAVING_SECONDS} s"))
     assert (tiny["limit"], tiny["images"]) == ("seconds", 1)
     assert tiny["smallest"]["nfe"] > tiny["nfe"]
 

@@ -28,7 +28,8 @@ def test_three_digits_of_the_spread(values, places):
 
 @pytest.mark.parametrize(
     ("value", "places", "text"),
-    [(0.12361, 3, "0.124"), (-0.0001, 2, "0.00"), (-3.0, 1, "-3.0"), (math.nan, 3, "nan"), (None, 3, "nan")],
+    [(0.12361, 3, "0.124"), (-0.0001, 2, "0.00"), (-3.0, 1, "-3.0"), (math.nan, 3, "nan"), (None, 3, "nan"),
+     (-1.5e300, 2, "-1.5e+300"), (2e-200, 201, "2e-200"), (math.inf, 2, "inf")],
 )
 def test_written(value, places, text):
     assert written(value, places) == text

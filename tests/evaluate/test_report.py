@@ -149,7 +149,6 @@ def test_the_dashed_line_is_what_it_says():
 def test_curve_leaves_no_global_figure():
     plt = pytest.importorskip("matplotlib.pyplot")
     before = plt.get_fignums()
-    report.prepare()
     report.plot_curve(points([1.0, 2.0]), ["clip"])
     assert plt.get_fignums() == before
 

@@ -7,17 +7,20 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from loopback import Reply, serving
 from noisewright.diffusion.solvers import Ddim
 from noisewright.errors import VerifierFailed
+from noisewright.executors import local
 from noisewright.run.verbs import Target
 from noisewright.samplers.mixture import MixtureSampler
 from noisewright.search.halving import halving
 from noisewright.search.zero_order import zero_order
 from noisewright.verifiers.cache import cached
 from noisewright.verifiers.http import HttpVerifier
+from noisewright.verifiers.optional import runs_elsewhere
 from noisewright.verifiers.pixels import Brightness, Sharpness
 from noisewright.verifiers.protocol import waits
 from noisewright.verifiers.timeout import with_timeout
@@ -196,6 +199,59 @@ def test_the_next_is_made_while_a_server_scores(tmp_path):
     verifier = Patient(True)
     go(open_run(tmp_path / "run", Watched(steps=STEPS), [verifier], "12 images"))
     assert (verifier.came, verifier.saw) == (4, (True, True))
+
+
+class Elsewhere(Served):
+    """Waits for no server, and computes on another device than the model."""
+
+    device = "meta"
+
+
+@pytest.mark.parametrize(("device", "aside"), [("meta", True), ("cpu", False), (torch.device("cpu", 0), False)])
+def test_a_verifier_on_another_device_is_asked_while_the_model_works(tmp_path, device, aside):
+    serial = open_run(tmp_path / "serial", sde(), [Served(False)], "11 images")
+    go(serial)
+    verifier = Elsewhere(False)
+    verifier.device = device
+    run = open_run(tmp_path / "run", sde(), [verifier], "11 images")
+    go(run)
+    assert content(tmp_path / "run") == content(tmp_path / "serial")
+    assert (threads(run) > {threading.main_thread()}) == aside
+
+
+def test_on_another_device_it_may_take_all_processors(tmp_path, monkeypatch):
+    """With the model on a GPU nobody else needs them."""
+
+    class Placed(MixtureSampler):
+        @property
+        def description(self):
+            return {**super().description, "device": device}
+
+    limited = []
+    monkeypatch.setattr(local, "compute_alone", lambda: limited.append(threading.current_thread().name))
+    for device, on in (("cpu", "meta"), ("cuda", "cpu")):
+        verifier = Elsewhere(False)
+        verifier.device = on
+        run = open_run(tmp_path / device, Placed(steps=STEPS), [verifier], "11 images")
+        go(run)
+        assert threads(run) > {threading.main_thread()}
+        assert bool(limited) == (device == "cpu")
+        limited.clear()
+
+
+@pytest.mark.parametrize(
+    ("device", "model", "expected"),
+    [
+        ("cpu", "cuda", True), ("cuda", "cuda:0", False), ("cuda:1", "cuda", True), ("cpu", "cpu", False),
+        ("a telephone", "cpu", False), (None, "cpu", False),
+    ],
+)  # fmt: skip
+def test_where_a_verifier_computes_is_seen_through_what_stands_around_it(tmp_path, device, model, expected):
+    one = Elsewhere(False)
+    one.device = device
+    for wrapped in (one, cached(one, tmp_path), with_timeout(one, 5)):
+        assert runs_elsewhere(wrapped, model) == expected
+    assert not runs_elsewhere(Brightness(), model)
 
 
 def test_a_broken_server_is_found_out_before_more_is_made(tmp_path):

@@ -214,6 +214,14 @@ def test_a_verifier_lists_the_options_that_it_takes(name):
     assert sorted(listed.split(", ")) == (sorted(taken) or [""])
 
 
+def test_a_verifier_with_a_network_may_be_put_elsewhere_than_the_model():
+    found = registry.make_verifier("shapes-clip:device=cpu", device="meta")
+    assert (found.device, found.encoder.model.device) == (torch.device("cpu"), torch.device("cpu"))
+    for text in ("shapes-clip:device=gpu", "shapes-clip:device=meta", "brightness:device=cpu"):
+        with pytest.raises(ValueError, match="device"):
+            registry.make_verifier(text)
+
+
 def test_a_file_of_a_bundled_model(tmp_path, monkeypatch):
     assert registry.find_file("noisewright/shapes-clip/config.json") == registry.MODELS / "shapes-clip" / "config.json"
     assert registry.find_file("noisewright/shapes-clip") == Path("noisewright/shapes-clip")

@@ -265,6 +265,12 @@ def test_a_run_directory_writes_nothing_elsewhere(name, run, capsys, tmp_path):
     assert (sorted(outside.iterdir()) if outside.is_dir() else outside.read_text()) == held
 
 
+def test_a_run_may_say_where_a_verifier_computes_but_no_card():
+    trust.check_verifier("clip:noisewright/shapes-clip,device=cpu", local=True)
+    with pytest.raises(trust.Untrusted, match="where it computes"):
+        trust.check_verifier("clip:noisewright/shapes-clip,device=cpu", local=False)
+
+
 def test_no_journal_elsewhere_is_mended(run, tmp_path):
     (tmp_path / "outside").write_text("precious")
     (run / "journal.jsonl").unlink()

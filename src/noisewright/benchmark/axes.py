@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from noisewright import registry
-from noisewright.benchmark.cells import OWN
+from noisewright.benchmark.cells import NO_AUTO, OWN
 from noisewright.benchmark.problems import Problems
 from noisewright.benchmark.spec import Axis, Value
 from noisewright.outside.bundled import is_own
@@ -15,6 +15,7 @@ from noisewright.outside.messages import first_line, short, unknown
 from noisewright.request import OPTIONS, Request, check_names
 from noisewright.schemas.checked import PLAIN, checked
 from noisewright.schemas.reading import is_file
+from noisewright.schemas.request import AUTO
 
 MOST_AXES = 20
 MOST_VALUES = 10_000
@@ -77,6 +78,8 @@ def _refused_parts(name: str, value: Any) -> dict[int | None, str]:
 
 def refused(name: str, value: Any) -> str:
     """Why a request does not take a value; "" where it does."""
+    if name == "dtype" and value == AUTO:
+        return NO_AUTO
     try:
         checked(PLAIN, value, name)
         request = Request(prompt="any", **{name: value})

@@ -11,10 +11,13 @@ from itertools import product
 from noisewright.benchmark.spec import SetPrompt, Spec
 from noisewright.outside.messages import short
 from noisewright.request import Request
+from noisewright.schemas.request import AUTO
 
 MOST_CELLS, MOST_SEEDS = 1_000_000, 10_000
 OWN = ("prompt", "seed", "given_pipeline")
 """Fields that no base and no axis sets: prompts and seeds have places of their own."""
+
+NO_AUTO = "expected a dtype that is the same on every machine (float32, float16, bfloat16) in a grid, got auto"
 
 
 @dataclass(frozen=True)
@@ -79,5 +82,7 @@ def points_of(spec: Spec) -> Iterator[tuple[dict[str, str], Request]]:
         fields = {**spec.base, **changes}
         if (own := next((name for name in OWN if name in fields), None)) is not None:
             raise ValueError(f"expected no {own} in a grid's fields, got {short(fields[own])}")
+        if fields.get("dtype") == AUTO:
+            raise ValueError(NO_AUTO)
         labels = {axis.name: one.label for axis, one in zip(spec.axes, point, strict=True)}
         yield labels, Request(**fields).located()

@@ -155,7 +155,7 @@ def compare_spec(
     plain = Request(**base, prompt=prompts[0].text, seed=seed)
 
     def planned(search: str) -> Any:
-        return plan_on(plain.changed(search=search), pipe, known=known, proving=False)
+        return plan_on(plain.changed(search=search), pipe, known=known, proving=False, tuned=False)
 
     nfe = worth(planned(PLAIN), limits)
     own = {**base, "budget": [str(limits) if limits.seconds is not None else f"{nfe} nfe"]}

@@ -203,7 +203,7 @@ class Workshop:
         """
         recorded, live = recordable(request)
         pipe = self.pipe(recorded)
-        plan = plan_on(recorded, pipe, known=self._known_of(pipe), proving=self._proving, **live)
+        plan = plan_on(recorded, pipe, known=self._known_of(pipe), proving=self._proving, tuned=False, **live)
         self._sizes[alike(request)] = plan.final.nfe(0, plan.final.schedule.steps), frames_shown(plan.final)
         self._warm([*plan.verifiers, *plan.judges], str(plan.spec["sampler"].get("prompt", "")))
         return plan

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from noisewright.cli import grids, options, output
 from noisewright.cli.exits import Ended, Interrupted
-from noisewright.cli.libraries import hush_libraries, is_watched
+from noisewright.cli.libraries import hush_libraries, is_watched, share_processors
 from noisewright.cli.requests import check_device
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def audit(
     settings = grids.settings_of(set, num_inference_steps=steps, device=device)
     grids.check_free(settings, "verifier", "judge", "ensemble", "search", "search_args", "budget", "target", "model")
     choice = {"column": column, "category": category, "limit": limit, "sample": sample, "seed": seed or 0}
+    share_processors()
     from noisewright.benchmark import fronts
 
     given, beside = fronts.votes_of(votes)

@@ -10,7 +10,7 @@ import typer
 
 from noisewright.cli import grids, options
 from noisewright.cli.exits import Ended
-from noisewright.cli.libraries import hush_libraries, is_watched, warn
+from noisewright.cli.libraries import hush_libraries, is_watched, share_processors, warn
 
 if TYPE_CHECKING:
     from noisewright.benchmark.concluded import Concluded
@@ -96,6 +96,7 @@ def benchmark(
     chosen = _prompts(prompt, prompt_file, prompts, choice, seed or 0, needed=spec is None)
     changes = grids.settings_of(set)
     numbers: dict[str, Any] = {"seeds": seeds, "seed": seed, "limit": limit if chosen is None else None}
+    share_processors()
     from noisewright.benchmark.spec_files import read_spec
     from noisewright.benchmark.typed_axes import grid_spec
 

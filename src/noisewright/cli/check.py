@@ -8,8 +8,8 @@ import typer
 
 from noisewright.cli import options, output
 from noisewright.cli.exits import Ended
-from noisewright.cli.libraries import hush_libraries, is_watched, warn
-from noisewright.cli.requests import check_device, check_finite
+from noisewright.cli.libraries import hush_libraries, is_watched, share_processors, warn
+from noisewright.cli.requests import AUTO, check_device, check_finite
 from noisewright.schemas.typed import read_pipeline_args
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def check(
     width: options.Width = None,
     pipeline_arg: options.PipelineArg = None,
     device: options.Device = None,
-    dtype: options.Dtype = None,
+    dtype: options.DtypeOrAuto = None,
     seconds: Annotated[
         float, typer.Option(help="About how long batches are tried; 0: one image only.", min=0, metavar="S")
     ] = 60.0,
@@ -59,7 +59,8 @@ def check(
     if name is None:
         raise ValueError("expected a MODEL, got none (see: check --help)")
     check_finite(guidance_scale=guidance_scale, seconds=seconds)
-    check_device(device, dtype)
+    check_device(device, dtype, AUTO)
+    share_processors()
     from noisewright import checking
     from noisewright.cli import terminal
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from noisewright.cli import grids, options
 from noisewright.cli.exits import Ended
-from noisewright.cli.libraries import hush_libraries, is_watched
+from noisewright.cli.libraries import hush_libraries, is_watched, share_processors
 from noisewright.cli.requests import check_device
 
 
@@ -47,6 +47,7 @@ def compare(
     )
     grids.check_free(settings, "search", "search_args", "budget", "target")
     choice = {"column": column, "category": category, "limit": limit, "sample": sample, "seed": seed or 0}
+    share_processors()
     from noisewright.benchmark import fronts
     from noisewright.samplers.quiet import quiet
 

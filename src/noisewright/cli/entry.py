@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from noisewright import __version__
-from noisewright.cli import output
+from noisewright.cli import libraries, output
 from noisewright.cli import schedule as schedules
 from noisewright.cli.audit import audit
 from noisewright.cli.benchmark import benchmark
@@ -87,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    libraries.is_own_process = argv is None
     with quiet_libraries(), stoppable():
         try:
             _check_here()
@@ -94,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         except BaseException as error:
             code = _explained(error)
+    libraries.end_soon()
     return code
 
 

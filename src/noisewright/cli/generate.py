@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from noisewright.cli import options, output
 from noisewright.cli.exits import Ended
-from noisewright.cli.libraries import hush_libraries, is_watched, warn
+from noisewright.cli.libraries import hush_libraries, is_watched, share_processors, warn
 from noisewright.cli.prompts import run_prompts
-from noisewright.cli.requests import check_device, check_finite
+from noisewright.cli.requests import AUTO, check_device, check_finite
 from noisewright.cli.runs import run_request
 from noisewright.outside.bundled import is_own
 from noisewright.outside.files import check_directory
@@ -61,7 +61,7 @@ def generate(
     out: options.Out = None,
     executor: options.Executor = "local",
     device: options.Device = None,
-    dtype: options.Dtype = None,
+    dtype: options.DtypeOrAuto = None,
     compile: options.Compile = False,
     channels_last: options.ChannelsLast = False,
     dry_run: options.DryRun = False,
@@ -73,7 +73,7 @@ def generate(
     from noisewright.request import Request, recorded
 
     check_finite(guidance_scale=guidance_scale, eta=eta)
-    check_device(None, dtype)
+    check_device(None, dtype, AUTO)
     settings: dict[str, Any] = {
         "model": model, "class_label": class_label, "search": search, "search_args": read_search_args(search_arg or []),
         "verifier": verifier or None, "judge": judge or None, "budget": budget or None,
@@ -116,7 +116,8 @@ def _dry_run(request: Request, as_json: bool, prompts: int) -> None:
     from noisewright.request import check_names
 
     check_names(request)
-    check_device(request.device, request.dtype)
+    share_processors()
+    check_device(request.device, None)
     from noisewright.cli import terminal
     from noisewright.evaluate.forecast import forecast
     from noisewright.planning import plan
@@ -128,6 +129,8 @@ def _dry_run(request: Request, as_json: bool, prompts: int) -> None:
         found = forecast(made)
     for text in found["warnings"]:
         warn(text)
+    for one in made.decided:
+        terminal.say(one.text)
     if prompts > 1:
         found |= {"prompts": prompts, "all": {name: found[name] * prompts for name in COSTS}}
     if as_json:

@@ -111,7 +111,10 @@ ScoreCache = Annotated[
 ]
 BatchSize = Annotated[
     int | None,
-    typer.Option(help="Images at once, halved when memory runs out; by default by size.", min=1, metavar="N"),
+    typer.Option(
+        help="Images at once, halved when memory runs out; by default the fastest found here, else by size.", min=1,
+        metavar="N",
+    ),
 ]
 Out = Annotated[
     Path | None,
@@ -122,6 +125,13 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps; by default the
 Dtype = Annotated[
     str | None,
     typer.Option(help="float32, float16 or bfloat16; by default float32 on a CPU, else bfloat16.", metavar="NAME"),
+]
+DtypeOrAuto = Annotated[
+    str | None,
+    typer.Option(
+        help="float32, float16, bfloat16, or auto: on a CPU bfloat16 where a trial of a second finds it faster. By "
+        "default float32 on a CPU, else bfloat16.", metavar="NAME",
+    ),
 ]
 Variant = Annotated[
     str | None, typer.Option(help="Of the model's weight files, such as fp16.", metavar="NAME")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from noisewright.cli import output
 from noisewright.cli.exits import Ended, Interrupted
-from noisewright.cli.libraries import hush_libraries, is_watched, warn
+from noisewright.cli.libraries import hush_libraries, is_watched, loading, share_processors, warn
 from noisewright.cli.requests import check_device
 from noisewright.cli.runs import new_directory
 from noisewright.evaluate.numbers import decimals, gained, written
@@ -41,14 +41,16 @@ def run_prompts(request: Request, prompts: Sequence[str], name: str, out: Path |
     if out is not None:
         check_directory(out)
     check_names(request)
-    check_device(request.device, None)
+    share_processors()
     from noisewright.cli import progress, terminal
-    from noisewright.many import PromptRuns
 
-    hush_libraries()
     claimed = out is None
     place = here / out if out is not None else here / "runs"
-    with terminal.waiting(f"loading {request.model} ...", is_watched(as_json)):
+    with loading(), terminal.waiting(f"loading {request.model} ...", is_watched(as_json)):
+        check_device(request.device, None)
+        from noisewright.many import PromptRuns
+
+        hush_libraries()
         runs = PromptRuns.of(request, prompts, place)
     if out is None:
         out = new_directory(here, name)

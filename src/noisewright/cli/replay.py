@@ -9,7 +9,7 @@ import typer
 
 from noisewright.cli import options, output
 from noisewright.cli.exits import Ended
-from noisewright.cli.libraries import hush_libraries, is_watched
+from noisewright.cli.libraries import hush_libraries, is_watched, share_processors
 from noisewright.cli.requests import check_device
 from noisewright.outside.texts import LONGEST, clean
 from noisewright.schemas.typed import read_pipeline_args, takes_image
@@ -46,6 +46,7 @@ def replay(
     for name, one in images.items():
         if not takes_image(name):
             raise ValueError(f"expected images alone as --pipeline-arg of an image that is replayed, got {name}={one}")
+    share_processors()
     from noisewright import replay as replays
     from noisewright.cli import terminal
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from noisewright.cli import output
 from noisewright.cli.exits import Ended, Failure, Interrupted
-from noisewright.cli.libraries import hush_libraries, is_watched, warn
+from noisewright.cli.libraries import hush_libraries, is_watched, loading, share_processors, warn
 from noisewright.cli.requests import check_device
 from noisewright.errors import Stopped
 from noisewright.outside.files import check_directory
@@ -35,14 +35,18 @@ def run_request(
     here = Path.cwd()  # a verifier may change the working directory
     where = None if out is None else check_directory(out)
     check_names(request)
-    check_device(request.device, None)
+    share_processors()
     from noisewright.cli import progress, terminal
-    from noisewright.execute import execute
-    from noisewright.planning import plan
-    from noisewright.progress import RunProgress
 
-    hush_libraries()
-    with terminal.waiting(f"loading {request.model} ...", is_watched(as_json)):
+    with loading(), terminal.waiting(f"loading {request.model} ...", is_watched(as_json)):
+        check_device(request.device, None)
+        from noisewright.continuing import as_recorded
+        from noisewright.execute import execute
+        from noisewright.planning import plan
+        from noisewright.progress import RunProgress
+
+        hush_libraries()
+        request = request if where is None else as_recorded(where, request)
         made = plan(request, checked=checked)
     for text in made.warnings:  # before anything is spent
         warn(text)

@@ -13,6 +13,8 @@ from noisewright.outside.texts import clean
 WIDTH, HEIGHT = 720, 260
 LEFT, RIGHT, TOP, BOTTOM = 76, 16, 14, 40
 TICKS = 5
+CLOSE, LEAST = 1e-9, 1e-300
+"""Values that are no further apart than this share of them, or than this, are one."""
 BEST, BASE = "#e8590c", "#1c7ed6"
 """Colours that stand out from light and from dark."""
 
@@ -29,10 +31,8 @@ def curve_svg(curve: Sequence[Mapping[str, Any]], name: str, baseline: float | N
     if not points:
         return ""
     level = baseline if baseline is not None and math.isfinite(baseline) else None
-    values = [value for _, value in points] + ([] if level is None else [level])
-    low, high = min(values), max(values)
-    margin = (high - low) * 0.08 or abs(high) * 0.05 or 0.5
-    low, high, most = low - margin, high + margin, points[-1][0]
+    low, high = bounds([value for _, value in points] + ([] if level is None else [level]))
+    most = points[-1][0]
 
     def across(images: float) -> float:
         return LEFT + images / most * (WIDTH - LEFT - RIGHT)
@@ -60,25 +60,50 @@ def curve_svg(curve: Sequence[Mapping[str, Any]], name: str, baseline: float | N
 
 def _levels(low: float, high: float, up: Any) -> list[str]:
     """Grid lines with their values."""
-    ticks = _ticks(low, high)
-    places = decimals(ticks) - 2 if len(ticks) > 1 else decimals(ticks)
-    step = ticks[1] - ticks[0] if len(ticks) > 1 else 1.0
-    places = max(0, places, -math.floor(math.log10(step) + 1e-9))
     found = []
-    for tick in ticks:
+    for tick, text in named_ticks(low, high):
         y = up(tick)
         found.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="currentColor" '
                      'stroke-opacity=".15"/>')  # fmt: skip
-        found.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{written(tick, places)}</text>')
+        found.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
     return found
 
 
 def _images(most: float, across: Any) -> list[str]:
-    ticks = [one for one in _ticks(0, most) if one == int(one)]
     y = HEIGHT - BOTTOM + 18
-    found = [f'<text x="{across(one):.1f}" y="{y}" text-anchor="middle">{int(one)}</text>' for one in ticks]
+    found = [f'<text x="{across(one):.1f}" y="{y}" text-anchor="middle">{one}</text>' for one in whole_ticks(most)]
     middle = (LEFT + WIDTH - RIGHT) / 2
     return [*found, f'<text x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">images</text>']
+
+
+def bounds(values: Sequence[float]) -> tuple[float, float]:
+    """The lowest and the highest value that are shown, with room around those that are there.
+
+    Values that differ by rounding alone are one: no axis has room for what lies between them.
+    """
+    low, high = min(values), max(values)
+    apart = high - low > max(CLOSE * max(abs(low), abs(high)), LEAST)
+    margin = (high - low) * 0.08 if apart else abs(high) * 0.05 or 0.5
+    return low - margin, high + margin
+
+
+def named_ticks(low: float, high: float) -> list[tuple[float, str]]:
+    """Round numbers between two others, about five, each as it is written."""
+    ticks = _ticks(low, high)
+    places = _places(ticks[1] - ticks[0]) if len(ticks) > 1 else decimals(ticks)
+    return [(tick, written(tick, places)) for tick in ticks]
+
+
+def _places(step: float) -> int:
+    """How many decimals a step of 1, 2, 2.5 or 5 times a power of ten has."""
+    found = max(0, -math.floor(math.log10(step) + 1e-9))
+    scaled = step * 10.0**found
+    return found if abs(scaled - round(scaled)) < 0.1 else found + 1
+
+
+def whole_ticks(most: float) -> list[int]:
+    """Whole numbers from 0 to ``most``, about five."""
+    return [int(one) for one in _ticks(0, most) if one == int(one)]
 
 
 def _ticks(low: float, high: float) -> list[float]:

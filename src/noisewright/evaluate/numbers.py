@@ -13,6 +13,9 @@ PRECISION = 7
 
 MOST_DECIMALS = 8
 
+LARGE, MOST_PLACES = 1e15, 12
+"""Numbers from here on, and more decimals than these, are written with a power of ten."""
+
 
 def decimals(values: Iterable[float | None]) -> int:
     """How many decimals numbers deserve: three significant digits of their spread.
@@ -38,9 +41,14 @@ def _exponent(value: float) -> int:
 
 
 def written(value: float | None, places: int) -> str:
-    """A number with so many decimals; ``nan`` where there is none, and no minus before nothing."""
+    """A number with so many decimals; ``nan`` where there is none, and no minus before nothing.
+
+    What would be a line of digits is a power of ten.
+    """
     if value is None or math.isnan(value):
         return "nan"
+    if abs(value) >= LARGE or places > MOST_PLACES:
+        return f"{value:.4g}"
     text = f"{value:.{places}f}"
     return text.lstrip("-") if not text.strip("-0.") else text
 

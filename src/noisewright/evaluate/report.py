@@ -1,15 +1,16 @@
-"""Pictures of a run: the contact sheet, the best-so-far curve, and baseline beside best.
+"""Pictures of a run: the contact sheet, baseline beside best, and the best-so-far curve as a matplotlib figure.
 
-matplotlib is imported when it is first needed (:func:`prepare` does so ahead of a time-limited run), and only through
-``matplotlib.figure``: no pyplot, no global state.
+matplotlib is imported when a figure is asked for, and only through ``matplotlib.figure``: no pyplot, no global state.
+What a run draws of itself needs none (:mod:`noisewright.evaluate.curve_picture`).
 """
 
 from __future__ import annotations
 
-import io
 import math
+import os
 import textwrap
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -38,16 +39,6 @@ LINE_INCHES = 0.22
 """Of a line above the curve."""
 
 PAPER, INK, FAINT, ACCENT, BASE, LOST = "#ffffff", "#1b1f24", "#6a737d", "#d9480f", "#1864ab", "#d0d7de"
-
-
-@cache
-def prepare() -> None:
-    """Import and warm up matplotlib, once, so that a time-limited run does not pay for it at its end."""
-    figure = _figure(2, 2)
-    axes = figure.add_subplot()
-    axes.plot([0, 1], [0, 1])
-    axes.set_title("a")
-    figure.savefig(io.BytesIO(), format="png")
 
 
 # The contact sheet
@@ -81,7 +72,7 @@ def contact_sheet(
     """Tiles in the order given, each with its place, seed and scores below it; the best and the baseline are framed.
 
     Args:
-        root: the run directory; one image at a time is read from it.
+        root: the run directory; a few images at a time are read from it.
         ranked: candidates with their values, best first; at least one, and :data:`MOST_TILES` at most are shown, and
             the baseline.
         ranking: what they are sorted by.
@@ -101,17 +92,33 @@ def contact_sheet(
     heights = [height + LINE * (1 + max(len(one.lines) for one in row)) + GAP + 8 for row in rows]
     sheet = Image.new("RGB", (2 * MARGIN - GAP + columns * (width + GAP), 2 * MARGIN - GAP + sum(heights)), PAPER)
     draw = ImageDraw.Draw(sheet)
+    others = _small(root, [one.file for one in tiles[1:]], at_once=max(first.size) == TILE)
+    pictures = iter([first, *others])
     for number, row in enumerate(rows):
         top = MARGIN + sum(heights[:number])
         for column, one in enumerate(row):
             left = MARGIN + column * (width + GAP)
-            tile = first if one is tiles[0] else fit(read_inside(root, one.file), TILE)
+            tile = next(pictures)
             sheet.paste(tile, (left + (width - tile.width) // 2, top + (height - tile.height) // 2))
             if one.mark:
                 ink = ACCENT if one.mark.startswith("best") else BASE
                 draw.rectangle((left - 4, top - 4, left + width + 3, top + height + 3), outline=ink, width=3)
             _caption(draw, left, top + height + 8, width, one)
     return sheet
+
+
+def _small(root: Path, files: Sequence[str], at_once: bool) -> Iterator[Image.Image]:
+    """The pictures of tiles; large ones several at once, since to read them takes longer than all else."""
+
+    def small(file: str) -> Image.Image:
+        return fit(read_inside(root, file), TILE)
+
+    workers = min(len(files), os.cpu_count() or 1)
+    if workers < 2 or not at_once:
+        yield from map(small, files)
+        return
+    with ThreadPoolExecutor(workers, "noisewright-tile") as pool:  # Pillow lets other threads work meanwhile
+        yield from pool.map(small, files)
 
 
 def _tiles(
@@ -191,6 +198,7 @@ def read_inside(root: Path, name: str) -> Image.Image:
         return Image.new("RGB", (TILE, TILE), LOST)
 
 
+@cache
 def font_of(size: int) -> Any:
     """The font of pictures for people, in pixels."""
     return ImageFont.load_default(size)
@@ -283,12 +291,12 @@ def plot_curve(
     """
     name = verifiers[0] if len(verifiers) == 1 else value_name
     values = [point.value if math.isfinite(point.value) else math.nan for point in curve]
-    title = _headline(curve, values, name, verifiers)
+    title = headline(curve, values, name, verifiers)
     header = 0.5 + LINE_INCHES * len(title)
     tall = 3.1 + header
     figure = _figure(8.4, tall)
     seconds = [point.seconds for point in curve]
-    in_time = bool(seconds) and seconds[-1] - seconds[0] > LEAST_SHARE * seconds[-1]
+    in_time = tells_over_time(curve)
     axes = figure.subplots(1, 1 + in_time, sharey=True, squeeze=False)[0]
     level = (baseline, "baseline") if baseline is not None and math.isfinite(baseline) else None
     if level is None and curve:
@@ -296,7 +304,7 @@ def plot_curve(
     _panel(axes[0], [float(point.images) for point in curve], values, "images", level)
     if in_time:
         _panel(axes[1], seconds, values, "seconds", level)
-    axes[0].set_ylabel(textwrap.fill(f"best so far: {_cut(UNITS.get(name, name), 80)}", 40), color=INK)
+    axes[0].set_ylabel(textwrap.fill(f"best so far: {shortened_to(UNITS.get(name, name), 80)}", 40), color=INK)
     for number, text in enumerate(title):
         place = 1 - (0.12 + LINE_INCHES * number) / tall
         ink, size = (INK, 11) if number == 0 else (FAINT, 9)
@@ -311,7 +319,12 @@ def plot_curve(
     return figure
 
 
-def _headline(
+def tells_over_time(curve: Sequence[CurvePoint]) -> bool:
+    """Whether a curve over seconds says anything that one over images does not."""
+    return bool(curve) and curve[-1].seconds - curve[0].seconds > LEAST_SHARE * curve[-1].seconds
+
+
+def headline(
     curve: Sequence[CurvePoint], values: Sequence[float], name: str, verifiers: Sequence[str]
 ) -> list[str]:
     """From where to where, and at what cost: lines that fit beside nothing else."""
@@ -321,12 +334,12 @@ def _headline(
     places = decimals(values)
     cost = f"{last.images} image{'s' * (last.images != 1)}, {last.nfe} NFE, {last.seconds:.1f} s"
     ends = [written(value, places) for value in dict.fromkeys((values[0], values[-1]))]
-    first = f"{_cut(name, 60)}: {' to '.join(ends)} in {cost}"
+    first = f"{shortened_to(name, 60)}: {' to '.join(ends)} in {cost}"
     of = textwrap.wrap("of " + ", ".join(verifiers), 125)[:2] if len(verifiers) > 1 else []
     return [first, *of]
 
 
-def _cut(text: str, most: int) -> str:
+def shortened_to(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 

@@ -1,4 +1,4 @@
-"""The executor of one process: one worker, and one thread for what waits for a server meanwhile."""
+"""The executor of one process: one worker, and one thread for what waits for a server, or another device, meanwhile."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from noisewright.executors.protocol import Job, Outcome, ScoreJob, Worker
 class LocalExecutor:
     """Does jobs in this process, in the thread that asks for their outcomes and in the order of submission.
 
-    A scoring job that waits for a server goes to a thread of its own as soon as another job stands behind it: the model
-    works while the server does. One such job is with the servers at a time.
+    A scoring job that waits for a server, or for another device than the model's, goes to a thread of its own as soon
+    as another job stands behind it: the model works while the other does. One such job is there at a time.
     """
 
     workers = 1
+    leaves_files = True
 
     def __init__(self) -> None:
         self._worker: Worker | None = None
@@ -68,7 +69,7 @@ class _Task:
 
     @property
     def waits(self) -> bool:
-        """Whether it mostly waits for servers."""
+        """Whether it mostly waits for servers, or for another device."""
         return isinstance(self.job, ScoreJob) and self.job.waits
 
     def done(self) -> bool:
@@ -101,9 +102,11 @@ class _Task:
     def work_aside(self) -> None:
         """Do it in a thread of its own."""
         grad, context = torch.is_grad_enabled(), copy_context()  # both belong to a thread
+        shares = getattr(self._worker, "on_cpu", True)  # the processors, with the model
 
         def work() -> None:
-            _compute_alone()
+            if shares:
+                compute_alone()
             with torch.set_grad_enabled(grad), suppress(BaseException):  # which is raised where it is waited for
                 context.run(self.work)
 
@@ -111,7 +114,7 @@ class _Task:
         threading.Thread(target=work, name="noisewright-scoring", daemon=True).start()
 
 
-def _compute_alone() -> None:
+def compute_alone() -> None:
     """Let what this thread computes be computed by it alone.
 
     With a pool of OpenMP threads of its own there would be more of them than cores, and those of the model would sleep

@@ -56,7 +56,8 @@ class MakeJob:
         estimates: clean estimates (1, ...) by particle id, of all particles at which the network was asked already;
             None for one that was lost, and is asked for again.
         look: for ``generate``, where a verifier wants to see what the candidates looked like on the way.
-        recipes: for ``generate``, what goes into each image's file.
+        recipes: for ``generate``, what goes into each image's file; none where the worker makes no files
+            (:class:`LeavesFiles`).
     """
 
     kind: Literal["denoise", "estimate", "ascend", "generate", "recall"]
@@ -110,7 +111,8 @@ class ScoreJob:
         proven: the verifiers that gave a number before: what they fail on is NaN.
         seconds: how long a server may be waited for; None for as long as it takes.
         shortest: seconds that it is waited for whatever is left.
-        waits: whether it mostly waits for servers, so that the model may work meanwhile.
+        waits: whether it mostly waits for servers, or for another device than the model's, so that the model may work
+            meanwhile.
         frames: how many frames of a video stand side by side in each image: verifiers see each by itself, and the
             score of the image is the mean.
     """
@@ -160,8 +162,8 @@ class Outcome:
         broken: for each image why it is none (``nan``, ``nsfw``), or None.
         flagged: for each image, whether a safety checker blacked it out.
         previews: what the images looked like on the way, or None.
-        pngs: the files' bytes.
-        pixels: SHA-256 of each image's RGB bytes.
+        pngs: the files' bytes; none where the job had no recipes.
+        pixels: SHA-256 of each image's RGB bytes; none without files.
         films: of videos, the bytes of each one's .mp4; empty where there are none.
         objective: the summed scores that ``ascend`` climbed from.
         made: states by particle id that had to be made, for the run to remember.
@@ -293,6 +295,17 @@ class Executor(Protocol):
     def close(self) -> None:
         """Let go of the workers. What is in flight is not waited for."""
         ...
+
+
+@runtime_checkable
+class LeavesFiles(Protocol):
+    """An executor that works where the run is, so that the run makes the images' files itself, beside the scoring.
+
+    Attributes:
+        leaves_files: True.
+    """
+
+    leaves_files: bool
 
 
 def particles_of(jobs: Iterable[MakeJob]) -> Sequence[Particle]:

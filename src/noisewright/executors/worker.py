@@ -152,7 +152,7 @@ class _MicroBatch:
         images, flags = self._decoded(x, self._job.leg.sources)
         broken = _broken(images, flags)
         images = torch.nan_to_num(images)
-        pngs, pixels = encoded(images, self._job.recipes)
+        pngs, pixels = encoded(images, self._job.recipes) if self._job.recipes else ([], [])
         return {
             "images": images, "previews": previews, "broken": broken, "flagged": tuple(flags),
             "pngs": tuple(pngs), "pixels": tuple(pixels), "films": tuple(self._films),

@@ -22,6 +22,9 @@ SYSTEM = ("/dev", "/proc", "/sys")
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - an ordinary file system, whatever its name
 
+PACKED = 2
+"""How hard a PNG that people look at is compressed: twice as fast as by default, and a quarter larger."""
+
 LONGEST_NAME = 200
 """Bytes of a file's name that its temporary file's name takes over; file systems allow 255."""
 
@@ -92,10 +95,11 @@ def write_picture(picture: Any, path: str | Path) -> None:
     path, buffer = Path(path), io.BytesIO()
     path = path if path.suffix else path.with_name(f"{path.name}.png")
     kind = path.suffix[1:].lower()
+    packed = {"compress_level": PACKED} if kind == "png" else {}
     if hasattr(picture, "savefig"):
-        picture.savefig(buffer, format=kind)
+        picture.savefig(buffer, format=kind, **({"pil_kwargs": packed} if packed else {}))
     else:
-        picture.save(buffer, "jpeg" if kind == "jpg" else kind)
+        picture.save(buffer, "jpeg" if kind == "jpg" else kind, **packed)
     write_atomically(path, buffer.getvalue(), sync=False)
 
 

@@ -2,5 +2,8 @@
 
 from noisewright.planning.models import load, load_requested
 from noisewright.planning.plans import DEFAULT_BUDGET, Plan, plan, plan_on, recordable
+from noisewright.planning.precision import decided_dtype, settled
 
-__all__ = ["DEFAULT_BUDGET", "Plan", "load", "load_requested", "plan", "plan_on", "recordable"]
+__all__ = [
+    "DEFAULT_BUDGET", "Plan", "decided_dtype", "load", "load_requested", "plan", "plan_on", "recordable", "settled",
+]  # fmt: skip

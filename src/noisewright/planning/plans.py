@@ -11,27 +11,28 @@ from noisewright.evaluate.enough import in_words, too_small
 from noisewright.executors.protocol import Executor
 from noisewright.planning.conditions import condition_of, unknown_words
 from noisewright.planning.models import load_requested
+from noisewright.planning.precision import decided_dtype, settled
 from noisewright.planning.profiles import profiled
 from noisewright.planning.proof import proved
 from noisewright.planning.rehearsal import rehearse
 from noisewright.planning.samplers import (
     call_arguments,
     check_given,
-    default_batch_size,
     drafting,
     make_sampler,
     record_of,
     records_of,
 )
+from noisewright.planning.sizes import key_of_size, size_of
 from noisewright.planning.verifiers import choose_verifiers, names_of, target_of
 from noisewright.registry.located import located_verifiers
 from noisewright.request import Request, check_names
 from noisewright.run.budget import Budget, parse_budget
 from noisewright.run.ensembles import ENSEMBLES, ensemble_weights, read_ensemble
 from noisewright.run.verbs import Target
-from noisewright.samplers.optional import most_at_once
 from noisewright.samplers.protocol import Sampler
 from noisewright.samplers.quiet import quiet
+from noisewright.samplers.speeds import Decided
 from noisewright.schemas.drafts import Draft
 from noisewright.verifiers.protocol import Verifier
 
@@ -57,6 +58,8 @@ class Plan:
         spec: what identifies the run.
         warnings: what the user should know.
         draft: what the search's own images are, where one was asked for.
+        size_key: what the fastest batch size is kept by, where it is open still: a new run may begin with a trial.
+        decided: what the request left open and is decided already.
     """
 
     request: Request
@@ -74,6 +77,8 @@ class Plan:
     warnings: list[str]
     checked: dict[str, Any] | None = None
     draft: Draft | None = None
+    size_key: str | None = None
+    decided: tuple[Decided, ...] = ()
 
     @property
     def winners(self) -> int:
@@ -169,6 +174,8 @@ def plan_on(
     executor: Executor | None = None,
     proving: bool = True,
     checked: Mapping[str, Any] | None = None,
+    decided: Decided | None = None,
+    tuned: bool = True,
 ) -> Plan:
     """As :func:`plan`, of a request that says all, on its pipeline, which is loaded.
 
@@ -182,10 +189,15 @@ def plan_on(
         executor: as there.
         proving: as there.
         checked: as there.
+        decided: how the pipeline's type was decided, where the request no longer leaves it open.
+        tuned: whether how many images are made at once may go by what was timed on this machine; where not, an open
+            number is the same everywhere.
 
     Raises:
         ValueError, TypeError, UnsupportedPipeline: as there.
     """
+    decided = decided or decided_dtype(request, pipe)
+    request = settled(request, pipe)
     limits = parse_budget(DEFAULT_BUDGET if request.budget is None else request.budget)
     warnings = list[str]()
     request = profiled(request, pipe, limits, warnings)
@@ -209,13 +221,15 @@ def plan_on(
     text = None if draft is None else draft.text
     rehearse(function, sampler, made, search_args, request.seed, limits, final, text)
     _check_budget(limits, sampler, final, finalists_of(request, draft))
-    size = most_at_once(sampler, request.batch_size or default_batch_size(final))
+    key = key_of_size(final, proof.key) if tuned and request.batch_size is None else None
+    size, found = size_of(sampler, request.batch_size, key)
     spec = _spec(request, sampler, final, draft, made, judging, search_args, limits, goal, size)
     whole = Plan(
         request=request, sampler=sampler, final=final, verifiers=made, judges=judging, search=function,
         search_args=search_args, budget=limits, target=goal, batch_size=size,
         executor=executor or registry.make_executor(request.executor), spec=spec,
-        warnings=warnings, checked=proof.to_json(), draft=draft,
+        warnings=warnings, checked=proof.to_json(), draft=draft, size_key=key if found is None else None,
+        decided=tuple(one for one in (decided, found) if one is not None),
     )  # fmt: skip
     small = too_small(whole)
     if small is not None:

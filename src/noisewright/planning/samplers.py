@@ -16,7 +16,6 @@ from noisewright.samplers.arguments import arguments_from_json, check_takes_imag
 from noisewright.samplers.drafts import drafted
 from noisewright.samplers.identity import is_content
 from noisewright.samplers.optional import (
-    ShowsFrames,
     TakesLevels,
     begins_anywhere,
     can_preview,
@@ -298,13 +297,3 @@ def record_of(pipe: Any) -> dict[str, Any]:
         if source is not None:
             found |= {name: getattr(source, name) for name in COMPUTED}
     return found
-
-
-def default_batch_size(sampler: Sampler) -> int:
-    """How many images to try at once: as many small ones as a CPU likes, few large ones; a GPU halves from 16, or of
-    videos from as many as have a million numbers of noise.
-    """
-    numel = sampler.noise([0]).numel()
-    on_cpu = "cuda" not in str(sampler.description.get("device", "cpu"))
-    most = 2**16 if on_cpu else 2**20 if isinstance(sampler, ShowsFrames) else 2**31
-    return max(1, min(16, most // numel))

@@ -69,6 +69,9 @@ def check_verifier(text: Any, *, local: bool) -> None:
         if key in VALUES:
             if key == "labels" and value.endswith(".txt"):
                 raise Untrusted("whose labels are a file")
+        elif key == "device":
+            if not local:  # which processor works is nothing that a model decides
+                raise Untrusted("which says where it computes")
         elif key == "model" and name in PACKAGED:
             _check_place(key, value, local=False)
         elif key in PLACES[name]:

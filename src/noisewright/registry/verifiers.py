@@ -99,7 +99,8 @@ def make_verifier(text: str, device: str = "cpu") -> Any:
 
     ``FILE.py:NAME`` is a function ``(images, prompt) -> scores``, whose further keywords are its options; a class,
     which is made with its options, once, and then called so; or an object. ``timeout=SECONDS`` is an option of all of
-    them (:func:`noisewright.verifiers.timeout.with_timeout`); servers take it for themselves.
+    them (:func:`noisewright.verifiers.timeout.with_timeout`); servers take it for themselves. ``device=NAME`` is one of
+    those with a network, in place of the model's.
 
     Raises:
         ValueError: on an unknown name or option, a file or function that is not there, or a model that does not load.
@@ -114,6 +115,11 @@ def make_verifier(text: str, device: str = "cpu") -> Any:
     model, given = model_and_options(rest, accepted)
     _check_name(given)
     timeout = None if "timeout" in accepted else given.pop("timeout", None)
+    place = given.pop("device", None) if "device" in accepted else None
+    if place is not None:
+        from noisewright.samplers.device import check_device  # which imports torch
+
+        check_device(place)
     valid = [key for key in accepted if key not in ("model", "device")]
     options: dict[str, Any] = {**one.options, **typed(f"verifier {name}", made, given, valid)}
     if model:
@@ -125,7 +131,7 @@ def make_verifier(text: str, device: str = "cpu") -> Any:
     if "name" in accepted:
         options.setdefault("name", name)
     if "device" in accepted:
-        options["device"] = device
+        options["device"] = place or device
     who = plugins.origin(one)
     try:
         with _loading("model" in accepted):

@@ -32,11 +32,13 @@ class Verb:
         job: makes the job.
         commit: takes what was made: writes it, or gives the jobs that score it first.
         settle: takes what was made and the scores of it, where there are scoring jobs.
+        end: waits for what goes on beside the scoring.
     """
 
     job: Callable[[Sequence[Particle]], MakeJob]
     commit: Callable[[Sequence[Particle], Outcome], Sequence[ScoreJob]]
     settle: Callable[[Sequence[Particle], Outcome, Sequence[Outcome]], None] = lambda some, made, scored: None
+    end: Callable[[], None] = lambda: None
 
 
 @dataclass
@@ -121,6 +123,7 @@ class Batches:
             raise
         finally:
             self._reserve.in_flight = InFlight()
+            verb.end()
         if todo:
             raise BudgetExhausted(str(self._reserve.budget))
 

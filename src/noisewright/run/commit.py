@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from noisewright.executors.protocol import Outcome, ScoreJob
+from noisewright.executors.pictures import encoded
+from noisewright.executors.protocol import MakeJob, Outcome, ScoreJob
 from noisewright.images.metadata import RECIPE_VERSION
 from noisewright.run.batches import Verb
+from noisewright.run.beside import Beside
 from noisewright.run.digests import digest_of
 from noisewright.run.jobs import Jobs
 from noisewright.run.lineage import Lineages
@@ -16,6 +18,9 @@ from noisewright.run.recorder import Recorder
 from noisewright.run.scores import Scores
 from noisewright.run.store import Store
 from noisewright.samplers.protocol import Sampler
+
+WORTH_A_THREAD = 2**14
+"""Pixels of a micro-batch from which on its files are made beside its scoring: a thread costs as much as fewer."""
 
 
 class Recipes:
@@ -61,11 +66,12 @@ class Commits:
         scores: makes the scoring jobs, and writes what came of them.
         recipes: for the images' files.
         overlaps: whether servers may score while the model works.
+        leaves_files: whether the images' files are not made by who makes the images.
     """
 
     def __init__(
         self, store: Store, recorder: Recorder, jobs: Jobs, scores: Scores, recipes: Recipes,
-        overlaps: Callable[[], bool],
+        overlaps: Callable[[], bool], leaves_files: bool = False,
     ) -> None:  # fmt: skip
         self._store = store
         self._recorder = recorder
@@ -73,6 +79,8 @@ class Commits:
         self._scores = scores
         self._recipes = recipes
         self._overlaps = overlaps
+        self._leaves_files = leaves_files
+        self._beside = Beside()
 
     def denoising(self) -> Verb:
         """Carry on to unfinished particles at one index."""
@@ -90,15 +98,21 @@ class Commits:
         """Finished images, saved and scored."""
         versions = self._store.run["versions"]
 
-        def job(some: Sequence[Particle]) -> Any:
-            recipes = [self._recipes.of(one, len(some), place, versions) for place, one in enumerate(some)]
-            return self._jobs.generate(some, sampler, recipes)
+        def recipes(some: Sequence[Particle]) -> list[dict[str, Any]]:
+            return [self._recipes.of(one, len(some), place, versions) for place, one in enumerate(some)]
+
+        def job(some: Sequence[Particle]) -> MakeJob:
+            return self._jobs.generate(some, sampler, [] if self._leaves_files else recipes(some))
+
+        def commit(some: Sequence[Particle], made: Outcome) -> Sequence[ScoreJob]:
+            return self._generated(some, made, recipes)
 
         def settle(some: Sequence[Particle], made: Outcome, scored: Sequence[Outcome]) -> None:
+            self._beside.end()
             assert made.images is not None  # noqa: S101 - generating gives images
             self._scores.write(some, made.images, scored)
 
-        return Verb(job, self._generated, settle)
+        return Verb(job, commit, settle, self._beside.end)
 
     def reached(self, some: Sequence[Particle], made: Outcome) -> Sequence[ScoreJob]:
         """Keep the states that particles at one index have."""
@@ -134,23 +148,52 @@ class Commits:
         record = {"verb": "preview", "ids": [p.id for p in some], "index": some[0].index, "scores": scores}
         self._recorder.append({**record, **digest, **metered}, some)
 
-    def _generated(self, some: Sequence[Particle], made: Outcome) -> Sequence[ScoreJob]:
+    def _generated(
+        self, some: Sequence[Particle], made: Outcome, recipes: Callable[[Sequence[Particle]], list[dict[str, Any]]]
+    ) -> Sequence[ScoreJob]:
+        """Write images down, and give the jobs that score them; the writing goes on beside those where it may."""
         self._remember(made)
         assert made.images is not None  # noqa: S101 - generating gives images
         record: dict[str, Any] = {"verb": "finish", "ids": [p.id for p in some], "seeds": [p.seed for p in some]}
         if made.previews is not None:
             record["previews"] = self._recorder.states.save_previews(some, made.previews)
-        files = [self._store.save_image(one.id, png) for one, png in zip(some, made.pngs, strict=True)]
+        whole = [reason is None for reason in made.broken]
+        jobs = self._scores.jobs(made.images, whole, made.previews, aside=self._overlaps())
+
+        def write() -> None:
+            self._write(some, made, record, recipes)
+
+        if self._may_be_beside(made):
+            self._beside.begin(write)
+        else:
+            write()
+        return jobs
+
+    def _may_be_beside(self, made: Outcome) -> bool:
+        """Whether images may be written while verifiers look at them: where none can end the run, since each of them
+        gave a number before, and where the next micro-batch, which asks what was written, is not begun meanwhile.
+        """
+        assert made.images is not None  # noqa: S101 - as above
+        pixels = made.images.numel() // made.images.shape[1]
+        return not made.pngs and pixels >= WORTH_A_THREAD and self._scores.proven and not self._overlaps()
+
+    def _write(
+        self, some: Sequence[Particle], made: Outcome, record: dict[str, Any],
+        recipes: Callable[[Sequence[Particle]], list[dict[str, Any]]],
+    ) -> None:  # fmt: skip
+        """The files of finished images, then the line of the journal that names them."""
+        pngs, pixels = list(made.pngs), list(made.pixels)
+        if not pngs and made.images is not None:
+            pngs, pixels = encoded(made.images, recipes(some))
+        files = [self._store.save_image(one.id, png) for one, png in zip(some, pngs, strict=True)]
         for one, film in zip(some, made.films, strict=False):
             self._store.save_film(one.id, film)
-        record |= {"files": files, "pixels": list(made.pixels), "digests": [digest_of(png) for png in made.pngs]}
+        record |= {"files": files, "pixels": pixels, "digests": [digest_of(png) for png in pngs]}
         record |= {"steps": some[0].steps, **made.metered}
         if any(made.flagged):
             record["nsfw_content_detected"] = list(made.flagged)
         broken = {one.id: reason for one, reason in zip(some, made.broken, strict=True) if reason is not None}
         self._recorder.append({**record, "broken": broken} if broken else record, some)
-        whole = [reason is None for reason in made.broken]
-        return self._scores.jobs(made.images, whole, made.previews, aside=self._overlaps())
 
     def _remember(self, made: Outcome) -> None:
         self._recorder.states.remember(made.made, made.estimates)

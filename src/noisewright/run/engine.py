@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from noisewright.errors import Stopped, TargetReached
-from noisewright.executors.protocol import Executor, Outcome
+from noisewright.executors.protocol import Executor, LeavesFiles, Outcome
 from noisewright.executors.worker import ModelWorker
 from noisewright.run.batches import Batches, Verb
 from noisewright.run.budget import Budget
@@ -97,9 +97,12 @@ class Engine:
         self.recipes = Recipes(search, final, name)
         self.scores = Scores(
             verifiers, judges, str(search.description["prompt"]), executor, self.recorder, self.reserve, store, say,
-            self.elapsed, frames_shown(search),
+            self.elapsed, frames_shown(search), str(search.description.get("device", "cpu")),
         )  # fmt: skip
-        self.commits = Commits(store, self.recorder, self.jobs, self.scores, self.recipes, self._overlaps)
+        self.commits = Commits(
+            store, self.recorder, self.jobs, self.scores, self.recipes, self._overlaps,
+            isinstance(executor, LeavesFiles) and executor.leaves_files,
+        )  # fmt: skip
         self.batches = Batches(
             executor, self.reserve, batch_size, on_shrink=self._note_shrink, on_interrupt=self._keep_reached,
             check=self._check_stop,

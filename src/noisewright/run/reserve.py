@@ -14,9 +14,9 @@ from noisewright.run.particle import Particle, noise_particle
 from noisewright.run.ways import Ways, draws_of
 from noisewright.samplers.protocol import Sampler
 
-SAVING_SECONDS = 0.5
+SAVING_SECONDS = 0.25
 SAVING_SECONDS_PER_PIXEL = 2e-6
-"""Kept back of a budget in seconds for the contact sheet and the plots: a part for all, and one by the image's size."""
+"""Kept back of a budget in seconds for the pictures of a run: a part for all, and one by the image's size."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from noisewright.run.particle import Particle
 from noisewright.run.recorder import Recorder
 from noisewright.run.reserve import Reserve
 from noisewright.run.store import Store
+from noisewright.verifiers.optional import runs_elsewhere
 from noisewright.verifiers.protocol import Billed, Verifier, usage_of, waits
 
 FRUITLESS = 16
@@ -45,12 +46,13 @@ class Scores:
         say: told what the person should know.
         elapsed: seconds that the run has taken.
         frames: how many frames of a video stand side by side in each image.
+        device: where the model computes.
     """
 
     def __init__(
         self, verifiers: Sequence[Verifier], judges: Sequence[Verifier], prompt: str, executor: Executor,
         recorder: Recorder, reserve: Reserve, store: Store, say: Callable[[str], None], elapsed: Callable[[], float],
-        frames: int = 1,
+        frames: int = 1, device: str = "cpu",
     ) -> None:  # fmt: skip
         self._verifiers = verifiers
         self._judges = judges
@@ -63,7 +65,7 @@ class Scores:
         self._elapsed = elapsed
         self._frames = frames
         self._names = tuple(one.name for one in verifiers)
-        self._waiting = tuple(one.name for one in verifiers if waits(one))
+        self._waiting = tuple(one.name for one in verifiers if waits(one) or runs_elsewhere(one, device))
 
     def jobs(
         self, images: Tensor, whole: Sequence[bool], previews: Tensor | None, *, aside: bool, final: bool = True
@@ -74,7 +76,7 @@ class Scores:
             images: (batch, 3, height, width).
             whole: which of them are pictures.
             previews: what they looked like on the way.
-            aside: whether those that wait for servers may be asked while the model works.
+            aside: whether those that wait for servers, or compute elsewhere, may be asked while the model works.
             final: whether these are finished images, of which verifiers may say more than a score.
         """
 
@@ -93,8 +95,12 @@ class Scores:
 
     def overlap(self) -> bool:
         """Whether images may be scored while the next are made: nothing that a verifier may yet do ends the search."""
-        able = self._executor.workers > 1 or bool(self._waiting)
-        return able and self._recorder.doubt is None and self._recorder.proven.issuperset(self._names)
+        return (self._executor.workers > 1 or bool(self._waiting)) and self.proven
+
+    @property
+    def proven(self) -> bool:
+        """Whether every verifier gave a number before, and the last images too: none can end the run."""
+        return self._recorder.doubt is None and self._recorder.proven.issuperset(self._names)
 
     def together(self, outcomes: Sequence[Outcome]) -> tuple[dict[str, list[float]], dict[str, Any], float]:
         """The scores and details of a micro-batch's jobs in the verifiers' order, and the seconds that they took."""

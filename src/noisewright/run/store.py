@@ -87,6 +87,8 @@ class Store:
         try:
             store.expect(spec)
             store.warnings += elsewhere(store.run["spec"], spec)
+            if request is not None and request.get("batch_size") is None:  # images depend on it, by rounding
+                spec = {**spec, "batch_size": store.run["spec"].get("batch_size", spec.get("batch_size"))}
             store.write(spec={**store.run["spec"], **spec}, versions=versions, **recorded)
         except BaseException:
             store.close()

@@ -8,8 +8,9 @@ from noisewright.outside.messages import short
 
 
 def check_device(name: str | None) -> None:
-    """Raise a ValueError for a device that is not here; None is the best there is."""
+    """Raise a ValueError for a device that is not here, or computes nothing; None is the best there is."""
     try:
-        torch.empty(0, device=name)
+        if torch.empty(0, device=name).device.type == "meta":
+            raise NotImplementedError
     except (RuntimeError, AssertionError, NotImplementedError):
         raise ValueError(f"expected a device that torch has here (cpu, cuda, mps, ...), got {short(name)}") from None

@@ -37,6 +37,7 @@ from noisewright.schemas.checked import (
     wrong,
 )
 from noisewright.schemas.lineage import MOST_LINES, DraftText, check_lineage
+from noisewright.schemas.speeds import DecidedJson
 from noisewright.schemas.summary import Levels, Limit, PlainJson, Scores, SummaryJson
 from noisewright.schemas.verdicts import KeptVerdictJson
 
@@ -268,6 +269,7 @@ class RunJson(TypedDict):
     request: NotRequired[PlainObject | None]
     plain: NotRequired[PlainJson | None]
     checked: NotRequired[KeptVerdictJson]
+    decided: NotRequired[Annotated[dict[Name, DecidedJson], Field(strict=True, max_length=100)]]
     summary: NotRequired[SummaryJson]
 
 

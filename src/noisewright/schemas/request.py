@@ -90,6 +90,12 @@ Name = Annotated[Sayable, Field(max_length=LONGEST_NAME)]
 Negative = Annotated[Sayable, Field(max_length=LONGEST_NEGATIVE)]
 States = Literal["model", "float32"]
 Dtype = Annotated[Literal["float32", "float16", "bfloat16", "float64"], BeforeValidator(_torch_name)]
+AUTO = "auto"
+"""A type of numbers that is left open: whichever is fastest where the model is loaded."""
+
+AskedDtype = Annotated[
+    Literal["float32", "float16", "bfloat16", "float64", "auto"], BeforeValidator(_torch_name)
+]
 DeviceName = Annotated[Sayable, Field(min_length=1, max_length=100), BeforeValidator(_torch_name)]
 Weights = Annotated[dict[Name, Any], BeforeValidator(_numbers)]
 """Numbers by name, which are looked at where the names are known."""

@@ -58,6 +58,7 @@ class Aesthetic:
         self.head = load_head(file)
         clip = _clip_of(model)
         self.encoder = load_encoder(clip, verifier=name, device=device, text=False)
+        self.device = torch.device(device)
         wide = next(one for one in self.head if isinstance(one, nn.Linear)).in_features
         if wide != self.encoder.width:
             raise ValueError(f"expected a head for the {self.encoder.width} values of {clip}, got {wide}: {file}")

@@ -66,6 +66,7 @@ class Classifier:
         folder = files_of(model, [CONFIG, WEIGHTS, IMAGES], f"{name}:DIR")
         self.processor = image_processor(folder)
         self.model = pretrained(AutoModelForImageClassification, folder, model).to(device)
+        self.device = torch.device(device)
         self.labels = [self.model.config.id2label[n] for n in range(self.model.config.num_labels)]
         self.target = None if label is None else find_label(label, self.labels)
         self.output, self.name, self.batch = output, name, BATCH
@@ -131,6 +132,7 @@ class ClipClassifier:
             raise ValueError(f"expected a template with {{}} where the label goes, got {template!r}")
         self.target = None if label is None else find_label(label, self.labels)
         self.encoder = load_encoder(model, verifier=name, device=device, processor=processor)
+        self.device = torch.device(device)
         self.output, self.name = output, name
         self.fingerprint = self.encoder.fingerprint(f"zero-shot {output} {self.target} {self.labels} {self.templates}")
         self._vectors: Tensor | None = None

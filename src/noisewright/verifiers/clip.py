@@ -185,6 +185,7 @@ class ClipVerifier:
         device: str | torch.device = "cpu",
     ) -> None:
         self.encoder = load_encoder(model, verifier=name, device=device, processor=processor)
+        self.device = torch.device(device)
         self.name = name
         self.fingerprint = self.encoder.fingerprint("100*max(cos,0)")
 

@@ -72,6 +72,7 @@ class FidVerifier:
         self._reference = _statistics(reference)
         first = None if start is None else _statistics(start)
         self.network = feature_network(model, device)
+        self.device = torch.device(device)
         for one in (self._reference, first):
             if one is not None:
                 check_same_network(FeatureStatistics(self.network.fingerprint), one)

@@ -78,6 +78,7 @@ class Hps:
         network = _network(file, model).to(device)
         preprocess = Letterbox(network.config.vision_config.image_size)
         self.encoder = ClipEncoder(network, preprocess, tokenizer, name)
+        self.device = torch.device(device)
         self.name = name
         self.fingerprint = self.encoder.fingerprint("cos")
 

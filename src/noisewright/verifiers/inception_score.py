@@ -39,6 +39,7 @@ class InceptionScoreVerifier:
         device: str | torch.device = "cpu",
     ) -> None:
         self.network = feature_network(model, device)
+        self.device = torch.device(device)
         self.labels: list[str] = [self.network.labels[number] for number in sorted(self.network.labels)]
         if not self.labels:
             raise ValueError(f"verifier {name}: expected a classifier, got {str(model)!r}, which has no classes")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 
@@ -107,6 +108,19 @@ class WaitsForServer(Protocol):
 
 
 @runtime_checkable
+class RunsOn(Protocol):
+    """A verifier that says where its network computes.
+
+    On another device than the model's it is asked as one that waits for a server is: while the model works.
+
+    Attributes:
+        device: a ``torch.device``, or its name.
+    """
+
+    device: Any
+
+
+@runtime_checkable
 class StandsAround(Protocol):
     """A verifier that stands around another (with a deadline, a memory), whose file is named where it fails.
 
@@ -148,6 +162,19 @@ def usage_of(verifier: object) -> Usage | None:
 def waits(verifier: object) -> bool:
     """Whether a verifier says that it mostly waits for a server."""
     return isinstance(verifier, WaitsForServer) and verifier.waits is True
+
+
+def runs_elsewhere(verifier: object, device: str | torch.device) -> bool:
+    """Whether a verifier says that it computes on another device than ``device``."""
+    while isinstance(verifier, StandsAround):
+        verifier = verifier.verifier
+    if not isinstance(verifier, RunsOn):
+        return False
+    try:
+        own, other = torch.device(verifier.device), torch.device(device)
+    except (RuntimeError, TypeError):  # something else that is called so
+        return False
+    return (own.type, own.index or 0) != (other.type, other.index or 0)
 
 
 def reads_prompt(verifier: object) -> bool:

@@ -45,6 +45,7 @@ class PickScore:
     ) -> None:
         found = processor or (None if has_processor(Path(model)) else PROCESSOR)
         self.encoder = load_encoder(model, verifier=name, device=device, processor=found, rounding="transformers")
+        self.device = torch.device(device)
         self.name = name
         self.fingerprint = self.encoder.fingerprint("exp(logit_scale)*cos")
 

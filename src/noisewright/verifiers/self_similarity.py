@@ -51,6 +51,7 @@ class SelfSimilarity:
         folder = files_of(model, [CONFIG, WEIGHTS, IMAGES], f"{name}:DIR")
         self.processor = image_processor(folder)
         self.model = pretrained(AutoModel, folder, model).to(device)
+        self.device = torch.device(device)
         self.name, self.batch = name, BATCH
         digest = fingerprint_of("cosine of features", self.preview_sigma, self.processor.to_dict())
         add_network(digest, self.model)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from noisewright.cli.exits import Interrupted
-from noisewright.cli.libraries import hush_libraries
+from noisewright.cli.libraries import hush_libraries, share_processors
 from noisewright.outside.files import check_directory
 from noisewright.registry.located import located_verifiers
 
@@ -78,6 +78,7 @@ def called(ctx: typer.Context, doing: str, as_json: bool) -> Iterator[Report]:
 
     Gives what is to be called with the progress: it is shown where there is a terminal, a line in 30 s where not.
     """
+    share_processors()
     from noisewright.cli import progress
     from noisewright.schemas.schedules import WrongArgument
     from noisewright.trajectory.model import drawn_by
