@@ -83,7 +83,7 @@ class Commits:
 
     def previewing(self) -> Verb:
         """Clean estimates, scored."""
-        return Verb(self._jobs.estimate, self._estimated, self._previewed)
+        return Verb(self._jobs.estimate, lambda some, made: None, self._to_preview, self._previewed)
 
     def finishing(self, sampler: Sampler) -> Verb:
         """Finished images, saved and scored."""
@@ -97,9 +97,9 @@ class Commits:
             assert made.images is not None  # noqa: S101 - generating gives images
             self._scores.write(some, made.images, scored)
 
-        return Verb(job, self._generated, settle)
+        return Verb(job, self._generated, self._to_score, settle)
 
-    def reached(self, some: Sequence[Particle], made: Outcome) -> Sequence[ScoreJob]:
+    def reached(self, some: Sequence[Particle], made: Outcome) -> None:
         """Keep the states that particles at one index have."""
         self._remember(made)
         assert made.states is not None  # noqa: S101 - denoising gives states
@@ -107,17 +107,15 @@ class Commits:
         ids = [p.id for p in some]
         record = {"verb": "denoise", "ids": ids, "to": some[0].index, "state": digest}
         self._recorder.append({**record, **made.metered}, some)
-        return ()
 
-    def _ascended(self, some: Sequence[Particle], made: Outcome) -> Sequence[ScoreJob]:
+    def _ascended(self, some: Sequence[Particle], made: Outcome) -> None:
         self._remember(made)
         assert made.states is not None  # noqa: S101 - ascending gives noises and velocities
         digest = self._recorder.states.save(some, *made.states)
         record = {"verb": "ascend", "ids": [p.id for p in some], "objective": list(made.objective), "state": digest}
         self._recorder.append({**record, **made.metered}, some)
-        return ()
 
-    def _estimated(self, some: Sequence[Particle], made: Outcome) -> Sequence[ScoreJob]:
+    def _to_preview(self, some: Sequence[Particle], made: Outcome) -> Sequence[ScoreJob]:
         assert made.images is not None  # noqa: S101 - estimating gives images
         whole = [reason is None for reason in made.broken]
         return self._scores.jobs(made.images, whole, None, aside=self._overlaps(), final=False)
@@ -133,7 +131,7 @@ class Commits:
         record = {"verb": "preview", "ids": [p.id for p in some], "index": some[0].index, "scores": scores}
         self._recorder.append({**record, **digest, **metered}, some)
 
-    def _generated(self, some: Sequence[Particle], made: Outcome) -> Sequence[ScoreJob]:
+    def _generated(self, some: Sequence[Particle], made: Outcome) -> None:
         self._remember(made)
         assert made.images is not None  # noqa: S101 - generating gives images
         record: dict[str, Any] = {"verb": "finish", "ids": [p.id for p in some], "seeds": [p.seed for p in some]}
@@ -148,6 +146,9 @@ class Commits:
             record["nsfw_content_detected"] = list(made.flagged)
         broken = {one.id: reason for one, reason in zip(some, made.broken, strict=True) if reason is not None}
         self._recorder.append({**record, "broken": broken} if broken else record, some)
+
+    def _to_score(self, some: Sequence[Particle], made: Outcome) -> Sequence[ScoreJob]:
+        assert made.images is not None  # noqa: S101 - generating gives images
         whole = [reason is None for reason in made.broken]
         return self._scores.jobs(made.images, whole, made.previews, aside=self._overlaps())
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from noisewright.errors import VerifierFailed
+from noisewright.executors.optional import scorers_of
 from noisewright.executors.protocol import Executor, Outcome, ScoreJob
 from noisewright.run.ledger import Ledger
 from noisewright.run.particle import Particle
@@ -93,7 +94,7 @@ class Scores:
 
     def overlap(self) -> bool:
         """Whether images may be scored while the next are made: nothing that a verifier may yet do ends the search."""
-        able = self._executor.workers > 1 or bool(self._waiting)
+        able = self._executor.workers > 1 or scorers_of(self._executor) > 0 or bool(self._waiting)
         return able and self._recorder.doubt is None and self._recorder.proven.issuperset(self._names)
 
     def together(self, outcomes: Sequence[Outcome]) -> tuple[dict[str, list[float]], dict[str, Any], float]:

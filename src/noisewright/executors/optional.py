@@ -1,0 +1,84 @@
+"""What an executor may have besides: who waits for any of several jobs, has sizes of its own, or workers elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from noisewright.executors.protocol import Executor, Handle, Worker
+
+Part = Literal["all", "model", "verifiers"]
+"""What a worker has: it makes images and scores them, or does one of the two."""
+
+
+@runtime_checkable
+class WaitsForAny(Protocol):
+    """An executor that waits for whichever of several jobs comes first."""
+
+    def wait(self, handles: Sequence[Handle]) -> None:
+        """Until one of these, of which none is done, may be."""
+        ...
+
+
+@runtime_checkable
+class SizesWorkers(Protocol):
+    """An executor whose workers each have a largest micro-batch, since one has more memory than another."""
+
+    def most_next(self) -> int | None:
+        """How many particles the worker that comes next can make together; None where that is not known."""
+        ...
+
+    def largest(self) -> int | None:
+        """What any worker can make together; None where that is not known of one."""
+        ...
+
+
+@runtime_checkable
+class ScoresApart(Protocol):
+    """An executor with workers that only score.
+
+    Attributes:
+        scorers: how many; 0 where those that make images score them too.
+    """
+
+    scorers: int
+
+
+class Blueprint(Protocol):
+    """What a worker elsewhere is built from: a value that can be pickled, but for what a person gave as an object."""
+
+    def build(self, part: Part, kept: dict[Any, Any]) -> Worker:
+        """The worker, in whatever process this is.
+
+        Args:
+            part: what it needs.
+            kept: of that process: what was loaded for other blueprints, to be used again and added to.
+
+        Raises:
+            ValueError: in one line, where it cannot be built here, or would be another than the driver's.
+        """
+        ...
+
+
+@runtime_checkable
+class BuildsElsewhere(Protocol):
+    """An executor whose workers are built on other machines."""
+
+    def build_from(self, blueprint: Blueprint) -> None:
+        """Be given, before ``start``, what workers are built from."""
+        ...
+
+
+def most_next(executor: Executor) -> int | None:
+    """How many particles the next job may make; None where all workers are alike."""
+    return executor.most_next() if isinstance(executor, SizesWorkers) else None
+
+
+def largest_of(executor: Executor) -> int | None:
+    """How many particles any worker can make together; None where they are alike, or it is not known."""
+    return executor.largest() if isinstance(executor, SizesWorkers) else None
+
+
+def scorers_of(executor: Executor) -> int:
+    """How many workers do nothing but score."""
+    return executor.scorers if isinstance(executor, ScoresApart) else 0
