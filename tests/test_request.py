@@ -311,7 +311,7 @@ def test_a_plan_of_a_request_runs_like_the_call(folder):
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"executor": "ray"}, "not available yet"),
+        ({"executor": "local:workers=2"}, "takes no options"),
         ({"executor": "locl"}, "did you mean local?"),
         ({"config": "nowhere"}, "config"),
         ({"loras": "nowhere.safetensors"}, "not there"),

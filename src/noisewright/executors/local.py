@@ -103,7 +103,7 @@ class _Task:
         grad, context = torch.is_grad_enabled(), copy_context()  # both belong to a thread
 
         def work() -> None:
-            _compute_alone()
+            compute_alone()
             with torch.set_grad_enabled(grad), suppress(BaseException):  # which is raised where it is waited for
                 context.run(self.work)
 
@@ -111,7 +111,7 @@ class _Task:
         threading.Thread(target=work, name="noisewright-scoring", daemon=True).start()
 
 
-def _compute_alone() -> None:
+def compute_alone() -> None:
     """Let what this thread computes be computed by it alone.
 
     With a pool of OpenMP threads of its own there would be more of them than cores, and those of the model would sleep

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from noisewright.executors.protocol import Executor, Handle, Worker
@@ -44,14 +44,37 @@ class ScoresApart(Protocol):
     scorers: int
 
 
-class Blueprint(Protocol):
-    """What a worker elsewhere is built from: a value that can be pickled, but for what a person gave as an object."""
+@runtime_checkable
+class AsksServers(Protocol):
+    """An executor that asks verifiers which wait for servers apart from the others, whatever else is going on.
 
-    def build(self, part: Part, kept: dict[Any, Any]) -> Worker:
+    Attributes:
+        asks_servers: whether it does.
+    """
+
+    asks_servers: bool
+
+
+class Blueprint(Protocol):
+    """What a worker elsewhere is built from: a value that can be pickled.
+
+    Attributes:
+        given: what a person gave as objects, by name. It is not part of the value, and is sent once for many.
+        served: the verifiers and judges that wait for servers: those are asked by the driver, which has the keys.
+    """
+
+    @property
+    def given(self) -> Mapping[str, Any]: ...
+
+    @property
+    def served(self) -> frozenset[str]: ...
+
+    def build(self, part: Part, given: Mapping[str, bytes], kept: dict[Any, Any]) -> Worker:
         """The worker, in whatever process this is.
 
         Args:
             part: what it needs.
+            given: pickles of what was given.
             kept: of that process: what was loaded for other blueprints, to be used again and added to.
 
         Raises:
@@ -82,3 +105,8 @@ def largest_of(executor: Executor) -> int | None:
 def scorers_of(executor: Executor) -> int:
     """How many workers do nothing but score."""
     return executor.scorers if isinstance(executor, ScoresApart) else 0
+
+
+def asks_servers(executor: Executor) -> bool:
+    """Whether verifiers that wait for servers have to have jobs of their own."""
+    return isinstance(executor, AsksServers) and executor.asks_servers

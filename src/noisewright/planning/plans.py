@@ -8,7 +8,9 @@ from typing import Any
 
 from noisewright import registry
 from noisewright.evaluate.enough import in_words, too_small
+from noisewright.executors.optional import BuildsElsewhere
 from noisewright.executors.protocol import Executor
+from noisewright.planning.blueprint import blueprint_of
 from noisewright.planning.conditions import condition_of, unknown_words
 from noisewright.planning.models import load_requested
 from noisewright.planning.proof import proved
@@ -180,6 +182,7 @@ def plan_on(
     values = call_arguments(request, arguments or {}, pipe)
     info, warnings = registry.card(getattr(pipe, "name_or_path", None)), list[str]()
     condition = condition_of(pipe, request.prompt, request.class_label, info)
+    known = {} if known is None else known
     made, judging, notes = choose_verifiers(request, verifiers, judges, condition[0], info, pipe, known)
     goal = target_of(request.target, made)
     words = unknown_words(condition[0], info)
@@ -193,11 +196,16 @@ def plan_on(
     _check_budget(limits, sampler, final, request.keep or 1)
     size = most_at_once(sampler, request.batch_size or default_batch_size(sampler))
     spec = _spec(request, sampler, final, made, judging, search_args, limits, goal, size)
+    worker = executor or registry.make_executor(request.executor)
+    if isinstance(worker, BuildsElsewhere):
+        worker.build_from(blueprint_of(
+            request, pipe, final, made, judging, known, condition=condition, info=info, arguments=arguments,
+            checked=proof.to_json(),
+        ))  # fmt: skip
     whole = Plan(
         request=request, sampler=sampler, final=final, verifiers=made, judges=judging, search=function,
         search_args=search_args, budget=limits, target=goal, batch_size=size,
-        executor=executor or registry.make_executor(request.executor), spec=spec,
-        warnings=warnings, checked=proof.to_json(),
+        executor=worker, spec=spec, warnings=warnings, checked=proof.to_json(),
     )  # fmt: skip
     small = too_small(whole)
     if small is not None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from noisewright.errors import VerifierFailed
-from noisewright.executors.optional import scorers_of
+from noisewright.executors.optional import asks_servers, scorers_of
 from noisewright.executors.protocol import Executor, Outcome, ScoreJob
 from noisewright.run.ledger import Ledger
 from noisewright.run.particle import Particle
@@ -87,10 +87,10 @@ class Scores:
                 frames=self._frames,
             )  # fmt: skip
 
-        if not aside or not self._waiting:
+        if not self._waiting or not (aside or asks_servers(self._executor)):
             return [job(self._names, False)]
         others = tuple(name for name in self._names if name not in self._waiting)
-        return [job(self._waiting, True), *([job(others, False)] if others else [])]
+        return [job(self._waiting, aside), *([job(others, False)] if others else [])]
 
     def overlap(self) -> bool:
         """Whether images may be scored while the next are made: nothing that a verifier may yet do ends the search."""
