@@ -24,12 +24,12 @@ class WaitsForAny(Protocol):
 class SizesWorkers(Protocol):
     """An executor whose workers each have a largest micro-batch, since one has more memory than another."""
 
-    def most_next(self) -> int | None:
-        """How many particles the worker that comes next can make together; None where that is not known."""
+    def most_next(self) -> int:
+        """How many particles the worker that comes next can make together."""
         ...
 
-    def largest(self) -> int | None:
-        """What any worker can make together; None where that is not known of one."""
+    def largest(self) -> int:
+        """The most that any worker can make together."""
         ...
 
 
@@ -98,7 +98,7 @@ def most_next(executor: Executor) -> int | None:
 
 
 def largest_of(executor: Executor) -> int | None:
-    """How many particles any worker can make together; None where they are alike, or it is not known."""
+    """How many particles any worker can make together; None where they are alike."""
     return executor.largest() if isinstance(executor, SizesWorkers) else None
 
 

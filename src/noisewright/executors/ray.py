@@ -15,11 +15,12 @@ from noisewright.executors.by_value import ByValue
 from noisewright.executors.optional import Blueprint, Part
 from noisewright.executors.protocol import Handle, Job, ScoreJob, Worker
 from noisewright.executors.ray_cluster import Cluster
-from noisewright.executors.ray_crew import Crew, Task, Wanted
+from noisewright.executors.ray_crew import UNLIMITED, Crew, Task, Wanted
 from noisewright.outside.messages import first_line, short
 
 MOST_WORKERS = 1024
 MOST_GPUS = 64
+MOST_CPUS = 4096
 
 LOOK_SECONDS = 0.02
 """Between two looks at what a server said, while workers are waited for too."""
@@ -33,12 +34,22 @@ class RayExecutor:
     Actors build both from what was asked for; what was given as objects is sent to them by value. Verifiers that wait
     for servers are asked from this process. A job of an actor that dies is done by another one.
 
+    Workers end with the run, or, of several runs one after the other, with the block::
+
+        with nw.RayExecutor("10.0.0.1:6379", workers=8) as executor:
+            for prompt in prompts:
+                nw.search("stabilityai/sdxl-turbo", prompt, executor=executor)
+
+    which keep what they have loaded.
+
     Args:
         address: ``HOST:PORT`` of the head of a cluster that is there, or ``auto``; None starts one on this machine for
             the run, and ends it with it.
         workers: how many make images; by default as many as the cluster has GPUs for, or one for each host.
         gpus_per_worker: for each; a part of one lets several share it. By default 1 where the model is on a GPU.
         verifier_workers: how many more only score, so that no verifier needs memory beside a model.
+        cpus_per_worker: processors of each, which it computes with as many threads as; by default 1 beside a GPU, else
+            an even part of a host's.
 
     Raises:
         ValueError: in one line, on numbers that cannot be; of what the cluster cannot, when it is joined.
@@ -48,21 +59,24 @@ class RayExecutor:
 
     def __init__(
         self, address: str | None = None, *, workers: int | None = None, gpus_per_worker: float | None = None,
-        verifier_workers: int = 0,
+        verifier_workers: int = 0, cpus_per_worker: int | None = None,
     ) -> None:  # fmt: skip
         _check("workers", workers, 1, MOST_WORKERS, whole=True)
         _check("verifier_workers", verifier_workers, 0, MOST_WORKERS, whole=True)
+        _check("cpus_per_worker", cpus_per_worker, 1, MOST_CPUS, whole=True)
         _check("gpus_per_worker", gpus_per_worker, 0, MOST_GPUS, whole=(gpus_per_worker or 0) > 1)
         self.address = address
         self.workers = workers or 1
         self.scorers = verifier_workers
         self._asked = workers
         self._gpus = gpus_per_worker
+        self._cpus = cpus_per_worker
         self._blueprint: Blueprint | None = None
         self._crew: Crew | None = None
         self._served: frozenset[str] = frozenset()
         self._aside: Aside | None = None
         self._given: tuple[tuple[Any, ...], Any, Any] = (), None, None
+        self._lasts = False
         ray_cluster.check_installed()
 
     def build_from(self, blueprint: Blueprint) -> None:
@@ -107,21 +121,32 @@ class RayExecutor:
         while not any(one.done() for one in handles):
             time.sleep(LOOK_SECONDS)
 
-    def most_next(self) -> int | None:
-        """How many particles the worker that comes next can make together; None where none ran out of memory."""
+    def most_next(self) -> int:
+        """How many particles the worker that comes next can make together; very many while it has memory enough."""
         crew = self._crew
-        return None if crew is None else crew.most(crew.idle or crew.makers)
+        return UNLIMITED if crew is None else crew.most(crew.idle or crew.makers)
 
-    def largest(self) -> int | None:
-        """What any worker can make together."""
-        return None if self._crew is None else self._crew.most(self._crew.makers)
+    def largest(self) -> int:
+        """The most that any worker can make together."""
+        return UNLIMITED if self._crew is None else self._crew.most(self._crew.makers)
 
     def close(self) -> None:
-        """End the workers, whatever they do, and the cluster where it is this run's own."""
+        """End the workers, whatever they do, and the cluster where it is this run's own; not within a ``with``."""
+        if not self._lasts:
+            self.release()
+        elif self._crew is not None:
+            self._crew.forget()
+
+    def __enter__(self) -> RayExecutor:
+        self._lasts = True
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._lasts = False
         self.release()
 
     def release(self) -> None:
-        """As :meth:`close`."""
+        """End the workers, whatever they do, and the cluster where it is this executor's own."""
         crew, self._crew = self._crew, None
         self._end_asking()
         self._given = (), None, None
@@ -167,9 +192,9 @@ class RayExecutor:
             if count > ray_cluster.MOST_LOCAL:
                 most = ray_cluster.MOST_LOCAL
                 raise ValueError(f"expected at most {most} workers on one machine, got {count}: ray:ADDRESS has more")
-            threads = None if os.environ.get("OMP_NUM_THREADS") else max(1, _cores() // count)
-            return Wanted(parts, {"num_cpus": 0, "num_gpus": gpus}, threads)
-        cpus = 1 if gpus else max(1, int(cluster.least_cpus // math.ceil(count / cluster.nodes)))
+            even = None if os.environ.get("OMP_NUM_THREADS") else max(1, _cores() // count)
+            return Wanted(parts, {"num_cpus": 0, "num_gpus": gpus}, self._cpus or even)
+        cpus = self._cpus or (1 if gpus else max(1, int(cluster.least_cpus // math.ceil(count / cluster.nodes))))
         if count * cpus > cluster.cpus + 1e-9:
             raise ValueError(f"expected {count * cpus} processors in the Ray cluster, got {cluster.cpus:g}")
         return Wanted(parts, {"num_cpus": cpus, "num_gpus": gpus, "scheduling_strategy": "SPREAD"}, None)

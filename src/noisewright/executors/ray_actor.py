@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,8 +77,7 @@ class RayActor:
         self._worker = None
         try:
             held = self._given[1] if token == self._given[0] else {}
-            with quiet():
-                self._worker = blueprint.build(part, held, self._kept)
+            self._worker = blueprint.build(part, held, self._kept)
         except Exception as error:
             return Opened(host, process, clean(first_line(error), LONGEST))
         return Opened(host, process)
@@ -85,7 +86,7 @@ class RayActor:
         """Have a job done. What the worker raises is told, so that whatever else ends a call is a death."""
         assert self._worker is not None  # noqa: S101 - it was opened
         try:
-            with quiet():
+            with quiet() if "diffusers" in sys.modules else nullcontext():  # which it would load
                 found = self._worker.do(job)
         except Exception as error:
             return Said(raised=_sendable(error)), Outcome()

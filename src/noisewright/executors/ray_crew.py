@@ -33,6 +33,9 @@ LEFT_SECONDS = 120.0
 SAY_SECONDS = 30.0
 """After so long without the workers that were asked for it is said what is waited for."""
 
+UNLIMITED = 2**31
+"""The largest micro-batch of a worker that never ran out of memory."""
+
 OUT_OF_MEMORY = ("OutOfMemoryError", "running low on memory", "memory pressure")
 """What Ray says of an actor that it ended because its host had no memory left."""
 
@@ -207,10 +210,9 @@ class Crew:
 
     # Sizes
 
-    def most(self, hands: Sequence[Hand]) -> int | None:
-        """The largest micro-batch of any of these; None where one never ran out of memory."""
-        sizes = [self._most.get(hand.number) for hand in hands]
-        return None if not sizes or None in sizes else max(size for size in sizes if size is not None)
+    def most(self, hands: Sequence[Hand]) -> int:
+        """The largest micro-batch of any of these; unlimited where one never ran out of memory."""
+        return max(map(self._size, hands), default=UNLIMITED)
 
     @property
     def makers(self) -> list[Hand]:
@@ -332,7 +334,7 @@ class Crew:
     def _deal(self) -> None:
         """Give those who have nothing to do what stands in line, in order."""
         for task in list(self._line):
-            if isinstance(task.job, MakeJob) and self._too_large(task):
+            if self._too_large(task):
                 continue
             hand = self._one_for(task.job)
             if hand is not None:
@@ -348,13 +350,13 @@ class Crew:
         able = [hand for hand in free if hand.part != "verifiers" and self._size(hand) >= len(job)]
         return max(able, key=self._size, default=None)
 
-    def _size(self, hand: Hand) -> float:
-        return self._most.get(hand.number, float("inf"))
+    def _size(self, hand: Hand) -> int:
+        return self._most.get(hand.number, UNLIMITED)
 
     def _too_large(self, task: Task) -> bool:
         """Whether no worker can do a job any more; it is over then."""
         largest = self.most(self.makers)
-        if largest is None or len(task.job) <= largest:  # type: ignore[arg-type]
+        if not isinstance(task.job, MakeJob) or len(task.job) <= largest:
             return False
         self._line.remove(task)
         task.shrank, task.over = Outcome(shrank_to=largest), True

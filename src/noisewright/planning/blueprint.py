@@ -22,6 +22,7 @@ from noisewright.run.store import first_difference
 from noisewright.samplers.parity import obeying
 from noisewright.samplers.pipeline import PipelineSampler
 from noisewright.samplers.protocol import Sampler
+from noisewright.samplers.quiet import quiet
 from noisewright.samplers.verdict import Verdict
 from noisewright.verifiers.cache import all_cached
 from noisewright.verifiers.protocol import Verifier, waits
@@ -59,6 +60,10 @@ class PlannedBlueprint:
 
     def build(self, part: Part, given: Mapping[str, bytes], kept: dict[Any, Any]) -> Worker:
         """As :meth:`noisewright.executors.optional.Blueprint.build` says."""
+        with quiet():
+            return self._built(part, given, kept)
+
+    def _built(self, part: Part, given: Mapping[str, bytes], kept: dict[Any, Any]) -> Worker:
         objects = {name: pickle.loads(one) for name, one in given.items()}  # noqa: S301 - of the driver's own
         request = read_request(self.request, "the driver's request")
         device = str(request.device or "cpu")

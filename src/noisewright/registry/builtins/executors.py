@@ -12,6 +12,6 @@ EXECUTORS = [
     Entry(
         "executor", "ray", "workers on the machines of a Ray cluster, ray:HOST:PORT, or in processes of this one, ray",
         "noisewright.executors.ray:RayExecutor",
-        {"options": "workers, gpus_per_worker, verifier_workers", "needs": "pip install 'noisewright[ray]'"},
+        {"options": "workers, gpus_per_worker, verifier_workers, cpus_per_worker", "needs": "pip install 'noisewright[ray]'"},
     ),
 ]  # fmt: skip
