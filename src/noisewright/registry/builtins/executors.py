@@ -12,6 +12,9 @@ EXECUTORS = [
     Entry(
         "executor", "ray", "workers on the machines of a Ray cluster, ray:HOST:PORT, or in processes of this one, ray",
         "noisewright.executors.ray:RayExecutor",
-        {"options": "workers, gpus_per_worker, verifier_workers, cpus_per_worker", "needs": "pip install 'noisewright[ray]'"},
+        {
+            "options": "workers, gpus_per_worker, verifier_workers, cpus_per_worker",
+            "install": "pip install 'noisewright[ray]'",
+        },
     ),
 ]  # fmt: skip
