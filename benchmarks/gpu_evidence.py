@@ -29,7 +29,7 @@ from pathlib import Path
 import torch
 
 from _evidence import pools, scoring
-from _evidence.kept import write_pool
+from _evidence.kept import Lacking, write_pool
 from _evidence.places import RESULTS, RUNS, weights
 from _evidence.plans import PLANS, Block, PoolPlan
 
@@ -107,10 +107,13 @@ def main() -> int:
             else:
                 future.result()
     for plan in plans:
-        if any(block.file(root).exists() for block in plan.blocks()):
+        try:
             found = scoring.gathered(plan, root)
-            write_pool(results / f"pool-{plan.name}.npz", found)
-            print(f"{plan.name}: {len(found.numbers)} prompts of {found.count} candidates scored", flush=True)
+        except Lacking as error:
+            print(f"{plan.name}: lacking {error}; the next call goes on", flush=True)
+            continue
+        write_pool(results / f"pool-{plan.name}.npz", found)
+        print(f"{plan.name}: {len(found.numbers)} prompts of {found.count} candidates scored", flush=True)
     return 0
 
 

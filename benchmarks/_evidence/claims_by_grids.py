@@ -236,9 +236,6 @@ BASE = "random"
 LEAD = 5.0
 """Points of success: what another search has to lead by."""
 
-SPENT = 0.75
-"""Of a budget in seconds: where random spends less of it, other searches are not compared with it at equal seconds."""
-
 
 def equal_seconds(held: Held) -> tuple[list[str], list[Check]]:
     known = held.table("equal-seconds")
@@ -247,15 +244,6 @@ def equal_seconds(held: Held) -> tuple[list[str], list[Check]]:
         lines, leads = _at_budget(known, budget)
         head = ["search", "success, 95 %", "lead over random, points, 95 %", "p, Holm", "score", "images", "NFE", "s"]
         blocks.append(f"{budget}, {_prompts(known, budget)} prompts:\n\n{table(head, [line for _, line in lines])}")
-        spent = float(np.nanmean(known.at(search=BASE, budget=budget).of("seconds")))
-        if spent < SPENT * float(budget.split()[0]):
-            blocks.append(
-                f"**Random spent {spent:.1f} of {budget}**: a second micro-batch was not begun, since it might have "
-                "ended too late. So these are no equal seconds, and nothing is made of them but this: what divides so "
-                "small a budget finely has the use of it."
-            )
-            best.append([budget, "not known"])
-            continue
         surely = [(lead.mean, name) for name, (lead, p) in leads.items() if lead.mean > 0 and p < LEVEL]
         best.append([budget, max(surely)[1] if surely else BASE])
         if not leads:

@@ -58,7 +58,7 @@ class Grid:
         make: the spec, of so many prompts.
         models: bundled ones that it rests on.
         checkpoints: whether rows are also of the best so far.
-        version: raise it with any change of the spec but more prompts.
+        version: raise it with any change of the spec but more prompts, or of what a budget buys.
     """
 
     name: str
@@ -181,7 +181,7 @@ GRIDS = {
         Grid("scaling-cifar10", "classes", scaling_cifar10, ("cifar10", "cifar10-classifier"), True),
         Grid("recall", "classes", local, ("cifar10", "cifar10-classifier", "cifar10-judge")),
         Grid("class-slides", "test", class_slides, ("shapes", CLIP, REWARD, "shapes-aesthetic")),
-        *(Grid(f"equal-{s:g}", "test", equal_seconds(s), ("shapes", CLIP)) for s in BUDGETS_S),
+        *(Grid(f"equal-{s:g}", "test", equal_seconds(s), ("shapes", CLIP), version=2) for s in BUDGETS_S),
     )
 }
 

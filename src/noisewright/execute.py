@@ -75,8 +75,8 @@ def execute(
         run = Run(
             store, plan.sampler, plan.verifiers, seed=plan.spec["seed"], budget=plan.budget,
             ensemble=plan.spec["ensemble"], target=plan.target, final=plan.final, search=plan.spec["search"],
-            batch_size=plan.batch_size, judges=plan.judges, winners=max(1, keep), executor=plan.executor,
-            on_progress=progress,
+            batch_size=plan.batch_size, judges=plan.judges, winners=max(1, keep), pictures=pictures,
+            executor=plan.executor, on_progress=progress,
         )  # fmt: skip
         run.warnings.extend(plan.warnings)
         follower = progress if isinstance(progress, RunProgress) else None

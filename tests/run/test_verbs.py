@@ -125,6 +125,16 @@ def test_a_budget_in_seconds_ends_in_time_with_a_valid_best(tmp_path, clock):
     assert run.elapsed >= took - 0.1
 
 
+def test_no_time_is_kept_back_for_pictures_that_nobody_draws(tmp_path, clock):
+    limit = SAVING_SECONDS + 1.0
+    micro_batch = 3 * 2 * Slow.pause
+    for pictures in (True, False):
+        began = Slow.now
+        go(open_run(tmp_path / f"run-{pictures}", Slow(steps=2), budget=f"{limit} s", pictures=pictures))
+        kept_back = SAVING_SECONDS if pictures else 0.0
+        assert limit - kept_back - 3 * micro_batch <= Slow.now - began <= limit - kept_back + micro_batch
+
+
 def test_seconds_count_over_processes(tmp_path, clock):
     run = open_run(tmp_path / "run", Slow(steps=2), budget="4 images")
     go(run)

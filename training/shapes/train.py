@@ -97,6 +97,8 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     torch.set_float32_matmul_precision("high")
     stages = STAGES if options.stage == "all" else (options.stage,)
+    if options.minutes is not None and "small" not in stages:
+        parser.error(f"expected --minutes with the stage small, got it with {options.stage}")
     if "prompts" in stages:
         data.write_sets(MODELS.parent / "shapes")
     words: CLIPTokenizer = tokenizer.build(work / "tokenizer")
@@ -110,7 +112,7 @@ def main() -> None:
         card.note_training(work, "layout", layout.BATCH_SIZE)
         card.note_training(work, "diffusion", diffusion.BATCH_SIZE, options.step)
     if "small" in stages:
-        further = {"minutes": options.minutes, "steps": 10**9} if options.minutes else {}
+        further = {} if options.minutes is None else {"minutes": options.minutes, "steps": 10**9}
         made = small.fit(work, options.models, device, further=further)
         forget_places(small.write(made.cpu(), options.models, MANIFEST))
         card.note_training(work, "small", diffusion.BATCH_SIZE)

@@ -214,6 +214,6 @@ def label_of(value: Any) -> str:
         return ", ".join(f"{key} {label_of(one)}" for key, one in value.items())
     text = str(value)
     kind, colon, rest = text.rpartition(":") if isinstance(value, str) else ("", "", "")
-    if colon and rest.startswith(HERE):  # clip:/home/me/model
+    if colon and rest.startswith(HERE) and not rest.startswith("//"):  # clip:/home/me/model, and no URL
         return f"{kind}:{label_of(rest)}"
     return text.rstrip("/").rpartition("/")[2] or text if text.startswith(HERE) else text

@@ -67,6 +67,7 @@ class Engine:
         target: Target,
         ranking: Ranking,
         winners: int,
+        pictures: bool,
         batch_size: int,
         name: str,
         say: Callable[[str], None],
@@ -86,7 +87,7 @@ class Engine:
         self.ways = Ways()
         self.costs = Costs(self.states, self.ways, verifiers)
         self.reserve = Reserve(
-            budget, self.ledger, self.costs, self.ways, search, final, seed, self.elapsed, winners
+            budget, self.ledger, self.costs, self.ways, search, final, seed, self.elapsed, winners, pictures
         )
         self.jobs = Jobs(self.states, self.ways, self.costs, search)
         self.recipes = Recipes(search, final, name)

@@ -63,17 +63,18 @@ class Reserve:
         seed: of the baseline.
         elapsed: seconds that the run has taken.
         winners: how many of the best are rendered in full and judged.
+        pictures: whether a contact sheet and plots come at the end.
     """
 
     def __init__(
         self, budget: Budget, ledger: Ledger, costs: Costs, ways: Ways, search: Sampler, final: Sampler, seed: int,
-        elapsed: Callable[[], float], winners: int = 1,
+        elapsed: Callable[[], float], winners: int = 1, pictures: bool = True,
     ) -> None:  # fmt: skip
         self.budget = budget
         self.winners = winners
         self.kept: dict[str, Particle] = {}
         self.judging_seconds = 0.0
-        self.saving_seconds = SAVING_SECONDS
+        self.pictures = pictures
         self.pixels = 0
         self.in_flight = InFlight()
         self._ledger = ledger
@@ -207,7 +208,7 @@ class Reserve:
             if not (moves and images_each):
                 images += 1
                 nfe += max(0, self._costs.to_reach(clean, self._search) - (nfe_each if moves else 0))
-        saving = self.saving_seconds + SAVING_SECONDS_PER_PIXEL * self.pixels
+        saving = SAVING_SECONDS + SAVING_SECONDS_PER_PIXEL * self.pixels if self.pictures else 0.0
         seconds = self.seconds_of("finish", images, nfe / images) if images else 0.0
         return Spent(images, nfe, 0, seconds + self.judging_seconds + saving)
 

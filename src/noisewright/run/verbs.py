@@ -47,6 +47,7 @@ class Run:
         batch_size: the first micro-batch size.
         judges: what :meth:`judge` will ask at the end; a budget in seconds keeps their time back.
         winners: how many of the best the result shows: they are rendered in full, and judged.
+        pictures: whether a contact sheet and plots come at the end, which a budget in seconds keeps time back for.
         executor: where jobs are done; None does them in this process, in turn. See
             :class:`noisewright.executors.protocol.Executor`.
         on_progress: called after each micro-batch.
@@ -67,6 +68,7 @@ class Run:
         batch_size: int = 8,
         judges: Sequence[Verifier] = (),
         winners: int = 1,
+        pictures: bool = True,
         executor: Executor | None = None,
         on_progress: Callable[[Run], None] | None = None,
     ) -> None:
@@ -95,8 +97,8 @@ class Run:
         self.ranking = Ranking(tuple(names), ensemble)
         self._engine = Engine(
             store, sampler, self.final, self.verifiers, self.judges, self.executor, seed=seed, budget=self.budget,
-            target=self.target, ranking=self.ranking, winners=winners, batch_size=batch_size, name=search,
-            say=self.say, on_progress=self._tell_progress,
+            target=self.target, ranking=self.ranking, winners=winners, pictures=pictures, batch_size=batch_size,
+            name=search, say=self.say, on_progress=self._tell_progress,
         )  # fmt: skip
 
     # What the journal says
