@@ -6,6 +6,7 @@ import logging
 import math
 import platform
 import re
+import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,6 +43,9 @@ KEPT = "kept"
 KEPT_NAME = re.compile(r"\d+-[0-9a-f]{16}\.(png|mp4)")
 
 log = logging.getLogger("noisewright")
+
+_drawing = threading.Lock()
+"""matplotlib draws in one thread at a time."""
 
 
 def execute(
@@ -242,6 +246,13 @@ def _keep(run: Run, count: int, standing: Mapping[str, float]) -> tuple[ResultIm
 
 def _draw(run: Run, baseline: ResultImage, best: ResultImage, standing: Mapping[str, float]) -> None:
     """Write what a person looks at first: before and after, the contact sheet, the curve."""
+    with _drawing:
+        _draw_alone(run, baseline, best, standing)
+
+
+def _draw_alone(
+    run: Run, baseline: ResultImage, best: ResultImage, standing: Mapping[str, float]
+) -> None:  # fmt: skip
     root, store = run.store.root, run.store
     captions = report.captions(baseline.scores, best.scores, judges={judge.name for judge in run.judges})
     with store.writing(root / "before-after.png"):

@@ -204,7 +204,10 @@ Set = Annotated[
     typer.Option("--set", help="A field of all requests, as in `generate`, FIELD=VALUE; repeated.",
                  metavar="FIELD=VALUE"),
 ]
-Workers = Annotated[int, typer.Option(help="Processes that work at once.", min=1, metavar="N")]
+Workers = Annotated[
+    int | None,
+    typer.Option(help="Processes that work at once, by default 1; of ray its workers.", min=1, metavar="N"),
+]
 GridOut = Annotated[
     Path | None,
     typer.Option(

@@ -13,6 +13,10 @@ from noisewright.executors.local import compute_alone
 from noisewright.executors.protocol import Outcome, ScoreJob, Worker
 
 
+_with_servers = threading.Lock()
+"""One job of this process is with the servers at a time, whichever of several runs side by side it is of."""
+
+
 class Answer:
     """A scoring job of :class:`Aside`: a :class:`~noisewright.executors.protocol.Handle`."""
 
@@ -65,7 +69,8 @@ class Aside:
 
     def _do(self, answer: Answer) -> None:
         try:
-            answer.outcome = self._worker.do(answer.job)
+            with _with_servers:
+                answer.outcome = self._worker.do(answer.job)
         except BaseException as error:
             answer.error = error
             raise

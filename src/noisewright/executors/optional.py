@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from noisewright.executors.protocol import Executor, Handle, Worker
@@ -89,6 +90,22 @@ class BuildsElsewhere(Protocol):
 
     def build_from(self, blueprint: Blueprint) -> None:
         """Be given, before ``start``, what workers are built from."""
+        ...
+
+
+@runtime_checkable
+class DealsRuns(Protocol):
+    """An executor that can be many, so that whole runs are dealt to workers (:mod:`noisewright.executors.dealt`)."""
+
+    def apart(self, on_gpu: bool) -> AbstractContextManager[Sequence[Executor]]:
+        """Executors for runs side by side, each with workers of its own, which keep what they have loaded.
+
+        Args:
+            on_gpu: whether the models of these runs are on a GPU.
+
+        Raises:
+            ValueError: in one line, where there are not workers enough.
+        """
         ...
 
 

@@ -6,7 +6,8 @@ import itertools
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from noisewright.executors import ray_cluster
@@ -156,6 +157,31 @@ class RayExecutor:
             finally:
                 ray_cluster.left()
 
+    @contextmanager
+    def apart(self, on_gpu: bool) -> Iterator[list[RayExecutor]]:
+        """As :meth:`noisewright.executors.optional.DealsRuns.apart` says: a run has one worker at a time.
+
+        Where some only score, each run has one of these, and its share of the others.
+        """
+        cluster = ray_cluster.joined(self.address)
+        some: list[RayExecutor] = []
+        try:
+            wanted = self._wanted(cluster, on_gpu)
+            cpus = wanted.threads if self.address is None else wanted.options["num_cpus"]
+            count = min(self.workers, self.scorers or self.workers)
+            for place in range(count):
+                makers, scorers = (_share(number, place, count) for number in (self.workers, self.scorers))
+                some.append(RayExecutor(
+                    self.address, workers=makers, gpus_per_worker=self._gpus, verifier_workers=scorers,
+                    cpus_per_worker=cpus,
+                ))  # fmt: skip
+                some[-1]._lasts = True
+            yield some
+        finally:
+            for one in some:
+                one.release()
+            ray_cluster.left()
+
     def _end_asking(self) -> None:
         if self._aside is not None:
             self._aside.close()
@@ -247,6 +273,11 @@ def _check(name: str, value: float | None, least: int, most: int, *, whole: bool
         raise ValueError(f"expected {name} in [{least}, {most}], got {short(value)}")
     if whole and value != int(value):
         raise ValueError(f"expected {name} as a whole number, got {short(value)}")
+
+
+def _share(number: int, place: int, count: int) -> int:
+    """The share of a number that one of ``count`` gets."""
+    return number // count + (place < number % count)
 
 
 def _is_on_gpu(worker: Any) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from noisewright import registry
 from noisewright.evaluate.enough import in_words, too_small
 from noisewright.executors.optional import BuildsElsewhere
 from noisewright.executors.protocol import Executor
-from noisewright.planning.blueprint import blueprint_of
+from noisewright.planning.blueprint import PlannedBlueprint, blueprint_of
 from noisewright.planning.conditions import condition_of, unknown_words
 from noisewright.planning.models import load_requested
 from noisewright.planning.proof import proved
@@ -53,6 +54,7 @@ class Plan:
         target: when to stop early.
         batch_size: the first micro-batch.
         executor: who does the work; None is this process.
+        blueprint: gives what workers on other machines are built from.
         checked: what is known of the pipeline and by what key, as ``run.json`` records it; None where nothing is.
         spec: what identifies the run.
         warnings: what the user should know.
@@ -72,11 +74,18 @@ class Plan:
     spec: dict[str, Any]
     warnings: list[str]
     checked: dict[str, Any] | None = None
+    blueprint: Callable[[], PlannedBlueprint] | None = None
 
     @property
     def winners(self) -> int:
         """How many of the best are rendered in full and judged."""
         return max(1, self.request.keep or 0)
+
+    def give_to(self, executor: Executor) -> None:
+        """Have another executor do the work."""
+        if isinstance(executor, BuildsElsewhere) and self.blueprint is not None:
+            executor.build_from(self.blueprint())
+        self.executor = executor
 
 
 def plan(
@@ -196,17 +205,17 @@ def plan_on(
     _check_budget(limits, sampler, final, request.keep or 1)
     size = most_at_once(sampler, request.batch_size or default_batch_size(sampler))
     spec = _spec(request, sampler, final, made, judging, search_args, limits, goal, size)
-    worker = executor or registry.make_executor(request.executor)
-    if isinstance(worker, BuildsElsewhere):
-        worker.build_from(blueprint_of(
-            request, pipe, final, made, judging, known, condition=condition, info=info, arguments=arguments,
-            checked=proof.to_json(),
-        ))  # fmt: skip
+    checks = proof.to_json()
+    blueprint = partial(
+        blueprint_of, request, pipe, final, made, judging, dict(known), condition=condition, info=info,
+        arguments=arguments, checked=checks,
+    )  # fmt: skip
     whole = Plan(
         request=request, sampler=sampler, final=final, verifiers=made, judges=judging, search=function,
-        search_args=search_args, budget=limits, target=goal, batch_size=size,
-        executor=worker, spec=spec, warnings=warnings, checked=proof.to_json(),
+        search_args=search_args, budget=limits, target=goal, batch_size=size, executor=None, spec=spec,
+        warnings=warnings, checked=checks, blueprint=blueprint,
     )  # fmt: skip
+    whole.give_to(executor or registry.make_executor(request.executor))
     small = too_small(whole)
     if small is not None:
         warnings.append(in_words(whole, small))
