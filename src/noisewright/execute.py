@@ -76,12 +76,7 @@ def execute(
     run = None
     try:
         store.write(status="running", stopped=None, plain=plain_settings(plan.final), **_checked(plan))
-        run = Run(
-            store, plan.sampler, plan.verifiers, seed=plan.spec["seed"], budget=plan.budget,
-            ensemble=plan.spec["ensemble"], target=plan.target, final=plan.final, search=plan.spec["search"],
-            batch_size=plan.batch_size, judges=plan.judges, winners=max(1, keep), pictures=pictures,
-            executor=plan.executor, on_progress=progress,
-        )  # fmt: skip
+        run = _begun(plan, store, progress, pictures, keep)
         run.warnings.extend(plan.warnings)
         follower = progress if isinstance(progress, RunProgress) else None
         if follower is not None:
@@ -106,6 +101,33 @@ def execute(
         store.close()
 
 
+def _begun(
+    plan: Plan, store: Store, progress: Callable[[Run], None] | None, pictures: bool, keep: int
+) -> Run:  # fmt: skip
+    """The run, with workers that have begun."""
+    try:
+        return Run(
+            store, plan.sampler, plan.verifiers, seed=plan.spec["seed"], budget=plan.budget,
+            ensemble=plan.spec["ensemble"], target=plan.target, final=plan.final, search=plan.spec["search"],
+            batch_size=plan.batch_size, judges=plan.judges, winners=max(1, keep), pictures=pictures,
+            executor=plan.executor, on_progress=progress,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        store.write(status="interrupted", stopped="interrupted")
+        raise
+    except BaseException as error:
+        _leave(store, error)
+        raise
+
+
+def _leave(store: Store, error: BaseException) -> None:
+    """A run ended with an error: say why in run.json; or, where that was wrong use, as if it had never begun."""
+    if store.is_new and isinstance(error, (ValueError, TypeError)):
+        store.discard()
+    else:
+        _mark_failed(store, error)
+
+
 def _checked(plan: Plan) -> dict[str, Any]:
     """What ``run.json`` says of how the pipeline was held to its plain call."""
     return {} if plan.checked is None else {"checked": plan.checked}
@@ -122,10 +144,7 @@ def _searched(plan: Plan, run: Run) -> tuple[str, bool]:
             _finish_one(run)
         return _why_ended(error), True
     except BaseException as error:
-        if run.store.is_new and isinstance(error, (ValueError, TypeError)):  # wrong use: as if it had never begun
-            run.store.discard()
-        else:
-            _mark_failed(run.store, error)
+        _leave(run.store, error)
         raise
     return stopped, False
 

@@ -11,6 +11,9 @@ from noisewright.executors.protocol import Executor, Handle, Worker
 Part = Literal["all", "model", "verifiers"]
 """What a worker has: it makes images and scores them, or does one of the two."""
 
+OBJECTS = "objects"
+"""By this key a process keeps what it made of the pickles that it holds, for as long as it holds them."""
+
 
 @runtime_checkable
 class WaitsForAny(Protocol):

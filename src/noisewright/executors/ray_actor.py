@@ -9,7 +9,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from noisewright.executors.optional import Blueprint, Part
+from noisewright import __version__
+from noisewright.executors.optional import OBJECTS, Blueprint, Part
 from noisewright.executors.protocol import Job, Outcome, Worker
 from noisewright.outside.messages import first_line
 from noisewright.outside.texts import clean
@@ -70,13 +71,23 @@ class RayActor:
             given: pickles by name.
         """
         self._given = token, given
+        self._kept.pop(OBJECTS, None)
 
-    def open(self, blueprint: Blueprint, part: Part, token: Any) -> Opened:
-        """Build a worker, in place of the one that there was."""
+    def open(self, blueprint: Blueprint, part: Part, token: Any, version: str) -> Opened:
+        """Build a worker, in place of the one that there was.
+
+        Args:
+            blueprint: what from.
+            part: what it needs.
+            token: of the objects that were given; None where there are none.
+            version: of noisewright, where the run is.
+        """
         host, process = platform.node(), os.getpid()
         self._worker = None
         try:
-            held = self._given[1] if token == self._given[0] else {}
+            if version != __version__:
+                raise ValueError(f"expected noisewright {version} as the driver has it, got {__version__}")
+            held = self._given[1] if token is not None and token == self._given[0] else {}
             self._worker = blueprint.build(part, held, self._kept)
         except Exception as error:
             return Opened(host, process, clean(first_line(error), LONGEST))

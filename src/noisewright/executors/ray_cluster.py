@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from noisewright.errors import RunInterrupted
 from noisewright.outside.messages import first_line, short
 from noisewright.outside.texts import clean
 
@@ -195,20 +196,32 @@ def _counted(library: Any, address: str | None) -> Cluster:
     return Cluster(address, len(nodes), sum(cpus), min((one for one in cpus if one), default=0.0), gpus)
 
 
+FULL = ("ObjectStoreFullError", "OutOfDiskError")
+"""What Ray calls it where a value has no place in its object store, nor on the disk behind it."""
+
+
+def full(error: Exception) -> RunInterrupted | None:
+    """What is to be said where an object store is full; None where an error is about something else."""
+    what = next((name for name in FULL if name in f"{type(error).__name__} {error}"), None)
+    if what is None:
+        return None
+    return RunInterrupted(
+        f"Ray's object store is full ({what}): give it more (ray start --object-store-memory, disk for what it "
+        "spills), or take a smaller --batch-size"
+    )
+
+
 @contextmanager
 def errors_told() -> Iterator[None]:
     """What Ray raises while a job is handed over, in one line.
 
     Raises:
-        RuntimeError: where its object store or the disk behind it is full.
+        RunInterrupted: where its object store and the disk behind it are full.
     """
-    from noisewright.errors import RunInterrupted
-
-    kinds = importlib.import_module("ray.exceptions")
     try:
         yield
-    except (kinds.ObjectStoreFullError, kinds.OutOfDiskError) as error:
-        raise RunInterrupted(
-            f"Ray's object store is full ({type(error).__name__}): give it more (ray start --object-store-memory, disk "
-            "for what it spills), or take a smaller --batch-size"
-        ) from None
+    except importlib.import_module("ray.exceptions").RayError as error:
+        said = full(error)
+        if said is None:
+            raise
+        raise said from None

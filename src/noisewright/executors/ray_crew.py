@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from noisewright import __version__
 from noisewright.errors import RunInterrupted
 from noisewright.executors import ray_cluster
 from noisewright.executors.optional import Blueprint, Part
@@ -136,7 +137,7 @@ class Crew:
         hand.is_open = False
         if given is not None:
             hand.actor.hold.remote(token, given)
-        hand.waits_for = hand.actor.open.remote(blueprint, hand.part, token)
+        hand.waits_for = hand.actor.open.remote(blueprint, hand.part, token, __version__)
 
     def open(self, blueprint: Blueprint, token: Any, given: Any) -> None:
         """Have every actor build a worker, in place of the one that it had; waits for all of them.
@@ -247,7 +248,12 @@ class Crew:
         try:
             said: Opened | Said = self._ray.get(hand.waits_for)
         except self._errors.RayError as error:
-            self._buried(hand, error)
+            full = ray_cluster.full(error)
+            if full is None or hand.task is None:
+                self._buried(hand, error)
+            else:  # it lives, and has no place to put what it made
+                hand.waits_for, task, hand.task = None, hand.task, None
+                task.error, task.over = full, True
             return
         hand.waits_for, task = None, hand.task
         if isinstance(said, Opened):

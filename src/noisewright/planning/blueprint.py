@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from noisewright import registry
-from noisewright.executors.optional import Part
+from noisewright.executors.optional import OBJECTS, Part
 from noisewright.executors.protocol import Worker
 from noisewright.executors.worker import ModelWorker, ScoringWorker
 from noisewright.planning.models import load_requested
@@ -64,7 +64,11 @@ class PlannedBlueprint:
             return self._built(part, given, kept)
 
     def _built(self, part: Part, given: Mapping[str, bytes], kept: dict[Any, Any]) -> Worker:
-        objects = {name: pickle.loads(one) for name, one in given.items()}  # noqa: S301 - of the driver's own
+        held = kept.setdefault(OBJECTS, {})
+        for name, one in given.items():
+            if name not in held:
+                held[name] = pickle.loads(one)  # noqa: S301 - of the driver's own
+        objects = {name: held[name] for name in given}
         request = read_request(self.request, "the driver's request")
         device = str(request.device or "cpu")
         if part == "verifiers":
