@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -149,10 +150,8 @@ def driven(name: str, executor: Any, given: argparse.Namespace, count: int) -> N
             on_progress=note,
         )  # fmt: skip
         began, busy = time.perf_counter(), time.process_time()
-        try:
+        with suppress(BudgetExhausted):
             best_of_n(run)
-        except BudgetExhausted:
-            pass
         wall, busy = time.perf_counter() - began, time.process_time() - busy
         made = len(run.candidates)
         run.close()

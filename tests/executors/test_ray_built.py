@@ -79,10 +79,10 @@ def test_what_cannot_be_sent_is_refused_in_one_line(one, pipe, tmp_path):
 
 def test_a_host_with_another_model_is_refused_by_name(head, model, tmp_path):
     place = shutil.copytree(model, tmp_path / "model")
-    with RayExecutor(head.address, workers=1, cpus_per_worker=1) as executor:
-        with refused(place, executor, tmp_path / "run", "expected fingerprint", "as the driver has it"):
-            shutil.rmtree(place)
-            tiny.sd(seed=1).save_pretrained(place, safe_serialization=True)
+    executor = RayExecutor(head.address, workers=1, cpus_per_worker=1)
+    with refused(place, executor, tmp_path / "run", "expected fingerprint", "as the driver has it"):
+        shutil.rmtree(place)
+        tiny.sd(seed=1).save_pretrained(place, safe_serialization=True)
 
 
 def test_a_model_that_does_not_resolve_on_a_worker_is_refused_by_name(one, model, tmp_path):
@@ -116,7 +116,8 @@ with nw.RayExecutor(workers=1, cpus_per_worker=1) as executor:
 
     try:
         nw.search(model, "a cat", verifier="brightness", judge="none", budget="6 images", out=out, executor=executor,
-                  num_inference_steps=3, batch_size=2, height=128, width=128, no_check=True, device="cpu", pictures=False, progress=fill)
+                  num_inference_steps=3, batch_size=2, height=128, width=128, no_check=True, device="cpu",
+                  pictures=False, progress=fill)
     except RunInterrupted as error:
         print("RunInterrupted:", error)
 """
@@ -137,9 +138,8 @@ def test_an_object_store_that_is_full_ends_the_run_in_one_line_and_it_can_go_on(
     assert said[-1].startswith("RunInterrupted: Ray's object store is full"), done.stdout
     nw.resume(out, executor="local", **QUIET)
     whole = tmp_path / "whole"
-    nw.search(
-        str(model), "a cat", verifier="brightness", judge="none", budget="6 images", out=whole, **WIDE, **SETTINGS, **QUIET
-    )
+    more = {**WIDE, **SETTINGS, **QUIET, "verifier": "brightness", "judge": "none", "budget": "6 images"}
+    nw.search(str(model), "a cat", out=whole, **more)
     assert content(out) == content(whole)
 
 

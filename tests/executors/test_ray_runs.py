@@ -48,8 +48,8 @@ def listed(here):
 
 
 def words(model, *more, images=3):
-    return ["generate", "--prompt-file", "prompts.txt", "--model", model, "--verifier", "told.py:told", "--judge", "none",
-            "--steps", "2", "--batch-size", "2", "--budget", f"{images} images", *more]  # fmt: skip
+    return ["generate", "--prompt-file", "prompts.txt", "--model", model, "--verifier", "told.py:told", "--judge",
+            "none", "--steps", "2", "--batch-size", "2", "--budget", f"{images} images", *more]  # fmt: skip
 
 
 def on(head, workers=2):

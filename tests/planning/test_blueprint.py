@@ -112,7 +112,7 @@ def test_a_model_that_is_not_there_is_refused(model, tmp_path):
 def test_another_verifier_is_refused(model):
     blueprint, given = sent(planned(model=model, verifiers=[partial(bright, weight=2.0)]))
     given = {name: pickle.dumps(partial(bright, weight=3.0)) for name in given}
-    with pytest.raises((ValueError, RunMismatch), match="expected verifier .* with fingerprint"):
+    with pytest.raises((ValueError, RunMismatch), match=r"expected verifier .* with fingerprint"):
         blueprint.build("all", given, {})
 
 

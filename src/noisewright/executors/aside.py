@@ -12,7 +12,6 @@ import torch
 from noisewright.executors.local import compute_alone
 from noisewright.executors.protocol import Outcome, ScoreJob, Worker
 
-
 _with_servers = threading.Lock()
 """One job of this process is with the servers at a time, whichever of several runs side by side it is of."""
 

@@ -16,7 +16,8 @@ from noisewright.executors.by_value import ByValue
 from noisewright.executors.optional import Blueprint, Part
 from noisewright.executors.protocol import Handle, Job, ScoreJob, Worker
 from noisewright.executors.ray_cluster import Cluster
-from noisewright.executors.ray_crew import UNLIMITED, Crew, Task, Wanted
+from noisewright.executors.ray_crew import UNLIMITED, Crew, Task
+from noisewright.executors.ray_hand import Sent, Wanted
 from noisewright.outside.messages import first_line, short
 
 MOST_WORKERS = 1024
@@ -76,7 +77,7 @@ class RayExecutor:
         self._crew: Crew | None = None
         self._served: frozenset[str] = frozenset()
         self._aside: Aside | None = None
-        self._given: tuple[tuple[Any, ...], Any, Any] = (), None, None
+        self._given: dict[str, tuple[Any, Sent]] = {}
         self._lasts = False
         ray_cluster.check_installed()
 
@@ -97,8 +98,8 @@ class RayExecutor:
                 self._crew = self._gathered(_is_on_gpu(worker))
             self._end_asking()
             self._served, self._aside = blueprint.served, Aside(worker) if blueprint.served else None
-            token, reference = self._sent(blueprint.given)
-            self._crew.open(blueprint, token, reference)
+            self._given = self._sent(blueprint.given)
+            self._crew.open(blueprint, {name: sent for name, (_, sent) in self._given.items()})
         except BaseException:
             self.release()
             raise
@@ -150,7 +151,7 @@ class RayExecutor:
         """End the workers, whatever they do, and the cluster where it is this executor's own."""
         crew, self._crew = self._crew, None
         self._end_asking()
-        self._given = (), None, None
+        self._given = {}
         if crew is not None:
             try:
                 crew.close()
@@ -232,19 +233,18 @@ class RayExecutor:
 
     # By value
 
-    def _sent(self, given: Mapping[str, Any]) -> tuple[Any, Any]:
-        """A name for what was given as objects, and a reference to it in the cluster; the same for the same objects."""
-        objects = tuple(given.values())
-        if not objects:
-            return None, None
-        held, token, reference = self._given
-        if len(held) != len(objects) or any(one is not other for one, other in zip(held, objects, strict=True)):
-            pickles = {name: _pickled(name, one) for name, one in given.items()}
+    def _sent(self, given: Mapping[str, Any]) -> dict[str, tuple[Any, Sent]]:
+        """Objects by name, each with where it is in the cluster: the same as before for the same objects."""
+        found: dict[str, tuple[Any, Sent]] = {}
+        for name, one in given.items():
+            before = self._given.get(name)
+            if before is not None and before[0] is one:
+                found[name] = before
+                continue
+            pickled = _pickled(name, one)
             with ray_cluster.errors_told():
-                reference = ray_cluster.ray().put(pickles)
-            token = next(_tokens)
-            self._given = objects, token, reference
-        return token, reference
+                found[name] = one, Sent(next(_tokens), ray_cluster.ray().put(pickled))
+        return found
 
 
 def _pickled(name: str, value: Any) -> bytes:

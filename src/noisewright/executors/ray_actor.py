@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -60,26 +61,27 @@ class RayActor:
         if threads is not None:
             torch.set_num_threads(threads)
         self._kept: dict[Any, Any] = {}
-        self._given: tuple[Any, dict[str, bytes]] = None, {}
+        self._given: dict[str, tuple[int, bytes]] = {}
         self._worker: Worker | None = None
 
-    def hold(self, token: Any, given: dict[str, bytes]) -> None:
-        """Keep what was given as objects, in place of what was before.
+    def hold(self, name: str, token: int, given: bytes) -> None:
+        """Keep something that was given as an object, in place of what had its name before.
 
         Args:
-            token: what it is known by.
-            given: pickles by name.
+            name: the blueprint's for it.
+            token: what this one is known by.
+            given: its pickle.
         """
-        self._given = token, given
-        self._kept.pop(OBJECTS, None)
+        self._given[name] = token, given
+        self._kept.get(OBJECTS, {}).pop(name, None)
 
-    def open(self, blueprint: Blueprint, part: Part, token: Any, version: str) -> Opened:
+    def open(self, blueprint: Blueprint, part: Part, tokens: Mapping[str, int], version: str) -> Opened:
         """Build a worker, in place of the one that there was.
 
         Args:
             blueprint: what from.
             part: what it needs.
-            token: of the objects that were given; None where there are none.
+            tokens: of the objects that were given, by name.
             version: of noisewright, where the run is.
         """
         host, process = platform.node(), os.getpid()
@@ -87,8 +89,12 @@ class RayActor:
         try:
             if version != __version__:
                 raise ValueError(f"expected noisewright {version} as the driver has it, got {__version__}")
-            held = self._given[1] if token is not None and token == self._given[0] else {}
+            self._given = {name: self._given[name] for name in tokens}  # others are of runs before
+            held = {name: pickled for name, (_, pickled) in self._given.items()}
             self._worker = blueprint.build(part, held, self._kept)
+            for name in self._kept.get(OBJECTS, ()):  # made of it already: it need not be in memory twice
+                if name in self._given:
+                    self._given[name] = self._given[name][0], b""
         except Exception as error:
             return Opened(host, process, clean(first_line(error), LONGEST))
         return Opened(host, process)

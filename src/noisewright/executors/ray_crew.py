@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from noisewright.executors import ray_cluster
 from noisewright.executors.optional import Blueprint, Part
 from noisewright.executors.protocol import Job, MakeJob, Outcome, ScoreJob
 from noisewright.executors.ray_actor import Opened, RayActor, Said
+from noisewright.executors.ray_hand import Hand, Sent, Wanted
 from noisewright.outside.messages import first_line
 from noisewright.outside.texts import clean
 
@@ -64,44 +65,6 @@ class Task:
         return self.crew.result(self)
 
 
-@dataclass
-class Hand:
-    """An actor as the driver knows it.
-
-    Attributes:
-        number: its place among the others; one that takes the place of a dead one has its number.
-        part: what it has of a worker.
-        actor: Ray's handle.
-        waits_for: the reference of what it is doing; None where it does nothing.
-        is_open: whether it has a worker.
-        host: where it is, once that is known.
-        task: that it does.
-    """
-
-    number: int
-    part: Part
-    actor: Any
-    waits_for: Any = None
-    is_open: bool = False
-    host: str = "a worker"
-    task: Task | None = None
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What actors are asked of the cluster.
-
-    Attributes:
-        parts: of each.
-        options: for Ray, of each: processors, GPUs.
-        threads: that each computes with.
-    """
-
-    parts: tuple[Part, ...]
-    options: dict[str, Any]
-    threads: int | None
-
-
 class Crew:
     """Actors that do jobs; used by one thread.
 
@@ -119,7 +82,7 @@ class Crew:
         self._looked = self._had_one = time.monotonic()
         self._refused: str | None = None
         self._is_complete = False
-        self._blueprint: tuple[Any, Any, Any] | None = None
+        self._blueprint: tuple[Any, Mapping[str, Sent]] | None = None
         self.hands = [self._new(number, part) for number, part in enumerate(wanted.parts)]
 
     # Actors
@@ -133,25 +96,27 @@ class Crew:
         return hand
 
     def _open(self, hand: Hand) -> None:
-        blueprint, token, given = self._blueprint or (None, None, None)
+        assert self._blueprint is not None  # noqa: S101 - there is something to build
+        blueprint, given = self._blueprint
         hand.is_open = False
-        if given is not None:
-            hand.actor.hold.remote(token, given)
-        hand.waits_for = hand.actor.open.remote(blueprint, hand.part, token, __version__)
+        for name, one in given.items():
+            if hand.holds.get(name) != one.token:
+                hand.actor.hold.remote(name, one.token, one.reference)
+        hand.holds = {name: one.token for name, one in given.items()}
+        hand.waits_for = hand.actor.open.remote(blueprint, hand.part, hand.holds, __version__)
 
-    def open(self, blueprint: Blueprint, token: Any, given: Any) -> None:
+    def open(self, blueprint: Blueprint, given: Mapping[str, Sent]) -> None:
         """Have every actor build a worker, in place of the one that it had; waits for all of them.
 
         Args:
             blueprint: what it is built from.
-            token: what the objects that were given are known by.
-            given: a reference to these; None where there are none.
+            given: the objects that were given for it, by name.
 
         Raises:
             ValueError: in one line, where one cannot, with the name of its host.
             RunInterrupted: where actors die while they start.
         """
-        self._blueprint = self._ray.put(blueprint), token, given
+        self._blueprint = self._ray.put(blueprint), given
         self._refused, self._stillborn, self._had_one = None, 0, time.monotonic()
         self._is_complete = False
         self._most.clear()

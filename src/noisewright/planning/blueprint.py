@@ -64,11 +64,11 @@ class PlannedBlueprint:
             return self._built(part, given, kept)
 
     def _built(self, part: Part, given: Mapping[str, bytes], kept: dict[Any, Any]) -> Worker:
-        held = kept.setdefault(OBJECTS, {})
-        for name, one in given.items():
-            if name not in held:
-                held[name] = pickle.loads(one)  # noqa: S301 - of the driver's own
-        objects = {name: held[name] for name in given}
+        before = kept.get(OBJECTS, {})
+        objects = kept[OBJECTS] = {
+            name: before[name] if name in before else pickle.loads(one)  # noqa: S301 - of the driver's own
+            for name, one in given.items()
+        }
         request = read_request(self.request, "the driver's request")
         device = str(request.device or "cpu")
         if part == "verifiers":
