@@ -113,8 +113,7 @@ class Crew:
             given: the objects that were given for it, by name.
 
         Raises:
-            ValueError: in one line, where one cannot, with the name of its host.
-            RunInterrupted: where actors die while they start.
+            ValueError: in one line, where one cannot, with the name of its host, and where actors die while they start.
         """
         self._blueprint = self._ray.put(blueprint), given
         self._refused, self._stillborn, self._had_one = None, 0, time.monotonic()
@@ -202,10 +201,10 @@ class Crew:
             for reference in ready:
                 self._heard(waiting[reference])
         self._looked = time.monotonic()
-        if any(hand.is_open for hand in self.hands):
+        if {hand.part for hand in self.hands if hand.is_open} == set(self._wanted.parts):
             self._had_one = self._looked
         elif self._refused is None and self._looked - self._had_one > LEFT_SECONDS and self._line:
-            self._give_up(RunInterrupted("no worker is left, and the Ray cluster gave no other"))
+            self._give_up(RunInterrupted("no worker is left for a job, and the Ray cluster gave no other"))
         self._deal()
 
     def _heard(self, hand: Hand) -> None:
@@ -285,7 +284,7 @@ class Crew:
 
     def _refuse(self, hand: Hand, why: str) -> None:
         """A worker cannot be built: nothing begins; one that takes another's place is done without."""
-        if self._is_complete and len(self.hands) > 1:
+        if self._is_complete and [other.part for other in self.hands].count(hand.part) > 1:
             log.warning("%s; the others go on without it", why)
             self.hands.remove(hand)
             with suppress(Exception):
