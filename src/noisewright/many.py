@@ -79,7 +79,8 @@ def search_many(
     """Search for each of many prompts, one after the other; gives what came of each as soon as it is known.
 
     An executor with several workers (``ray``) is dealt whole runs: as many prompts are in hand as there are workers,
-    which keep what they have loaded from one to the next. The pipeline and the verifiers are made once. A run that is done already in ``out`` is not made again, so that the
+    which keep what they have loaded from one to the next; what came of them is given in the order in which they end.
+    The pipeline and the verifiers are made once. A run that is done already in ``out`` is not made again, so that the
     same call goes on where it was cut short; what fails of one prompt does not keep the others from being made.
 
     Args:
@@ -96,7 +97,7 @@ def search_many(
     checked = check_arguments(out=out, progress=progress, pictures=pictures)
     texts = checked_prompts(prompts)
     fields, arguments, given = given_apart(settings)
-    executor = given.pop("executor", None)
+    executor: Any = given.pop("executor", None)
     if executor is not None and not isinstance(executor, DealsRuns):
         name = type(executor).__name__
         raise TypeError(f"expected an executor as a name for many prompts, each of which starts its own, got {name}")
@@ -164,12 +165,12 @@ class PromptRuns:
     pipe: Any
     live: Mapping[str, Any]
     known: dict[str, Any]
-    executor: Executor | None = None
+    executor: Executor | DealsRuns | None = None
 
     @classmethod
     def of(
         cls, request: Request, prompts: Sequence[str], place: Path, *, pipe: Any = None,
-        executor: Executor | None = None, **given: Any,
+        executor: Executor | DealsRuns | None = None, **given: Any,
     ) -> PromptRuns:  # fmt: skip
         """Check what all runs share, and load the pipeline.
 

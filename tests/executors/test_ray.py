@@ -74,6 +74,12 @@ def test_the_journal_is_the_local_one(two, tmp_path, name):
     same(tmp_path, two, **CASES[name])
 
 
+@pytest.mark.parametrize("workers", [1, 5])
+def test_with_any_number_of_workers_it_is_the_same(head, tmp_path, workers):
+    with RayExecutor(head.address, workers=workers, cpus_per_worker=1) as executor:
+        same(tmp_path, executor, budget="23 images")
+
+
 def test_both_work_and_the_driver_does_not(two, tmp_path, marks):
     same(tmp_path, two, sampler=sde(far.Noting, marks), budget="30 images")
     assert len(set(far.noted(marks, "made"))) == 2

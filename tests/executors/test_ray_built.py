@@ -32,8 +32,8 @@ def one(head):
 
 
 def planned(model, executor):
-    request = Request(model=model, prompt="a cat", verifier=["brightness"], judge=["none"], budget="5 images", **SETTINGS)
-    return nw.plan(request, executor=executor)
+    about = {"model": model, "prompt": "a cat", "verifier": ["brightness"], "judge": ["none"], "budget": "5 images"}
+    return nw.plan(Request(**about, **SETTINGS), executor=executor)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from runs import content
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")]
 
 PROMPTS = ["a cat", "a red dog", "two birds", "a house", "a tree"]
-PATIENCE = 60  # seconds after which a process that should have ended counts as stuck
+PATIENCE = 120  # seconds after which a process that should have ended counts as stuck
 
 TOLD = """
 import os

@@ -216,8 +216,8 @@ class Crew:
             if full is None or hand.task is None:
                 self._buried(hand, error)
             else:  # it lives, and has no place to put what it made
-                hand.waits_for, task, hand.task = None, hand.task, None
-                task.error, task.over = full, True
+                hand.task.error, hand.task.over = full, True
+                hand.waits_for = hand.task = None
             return
         hand.waits_for, task = None, hand.task
         if isinstance(said, Opened):
