@@ -107,10 +107,10 @@ with nw.RayExecutor(workers=1, cpus_per_worker=1) as executor:
 
     def fill(run):
         if not held and run.candidates:
-            for size in (16, 8, 4, 2, 1):
+            for size in (2**23, 2**20, 2**18, 2**17):  # to the last place in which an outcome would fit
                 try:
                     while True:
-                        held.append(ray.put(np.zeros(size * 2**20, np.uint8)))
+                        held.append(ray.put(np.zeros(size, np.uint8)))
                 except ray.exceptions.RayError:
                     pass
 
