@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -70,8 +71,7 @@ def run_benchmark(
         display = Display(show, tasks, len(cells), workers)
         status = "interrupted"
         try:
-            shop = Workshop(store.root, ending, pictures)
-            for row, candidates in _made(shop, crew, tasks, workers, display, pictures):
+            for row, candidates in _made(store.root, tasks, crew or workers, display, ending, pictures):
                 store.add(row, candidates)
                 display.concluded(row["status"] == "failed")
                 if on_row is not None:
@@ -100,7 +100,9 @@ def _dealing(executor: str | Executor, workers: int) -> DealsRuns | None:
     return found
 
 
-def _dealt(shop: Workshop, crew: DealsRuns, tasks: list[Task], display: Display) -> Iterator[Made]:
+def _dealt(
+    shop: Workshop, crew: DealsRuns, tasks: list[Task], display: Display, ending: threading.Event
+) -> Iterator[Made]:
     """The rows of tasks, each made by an executor that has workers of its own.
 
     Raises:
@@ -116,27 +118,29 @@ def _dealt(shop: Workshop, crew: DealsRuns, tasks: list[Task], display: Display)
             display.end(place)
 
         display.works(len(executors))
-        yield from dealt(left, len(executors), do, shop.ending)
+        yield from dealt(left, len(executors), do, ending)
     if next(left, None) is not None:
         raise Ended
 
 
 def _made(
-    shop: Workshop, crew: DealsRuns | None, tasks: list[Task], workers: int, display: Display, pictures: bool
+    root: Path, tasks: list[Task], workers: int | DealsRuns, display: Display, ending: threading.Event, pictures: bool
 ) -> Iterator[Made]:
-    """The rows of tasks, as they are made.
+    """The rows of tasks, as they are made: by so many processes, or by whom whole runs are dealt to.
 
     Raises:
         Ended: where it was ended before all were made.
     """
-    if crew is not None and tasks:
-        yield from _dealt(shop, crew, tasks, display)
+    if isinstance(workers, int) and workers > 1 and len(tasks) > 1:
+        yield from Crew(root, tasks, workers, pictures, display, ending).made()
         return
-    if workers > 1 and len(tasks) > 1:
-        yield from Crew(shop.root, tasks, workers, pictures, display, shop.ending).made()
+    shop = Workshop(root, ending, pictures)
+    if not isinstance(workers, int):
+        if tasks:
+            yield from _dealt(shop, workers, tasks, display, ending)
         return
     for task in tasks:
-        if shop.ending.is_set():
+        if ending.is_set():
             raise Ended
         display.begin(0, task)
         yield from shop.do(task, lambda done, text: display.tell(0, done, text))
