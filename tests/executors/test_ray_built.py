@@ -115,7 +115,7 @@ with nw.RayExecutor(workers=1, cpus_per_worker=1) as executor:
                     pass
 
     try:
-        nw.search(model, "a cat", verifier="brightness", judge="none", budget="6 images", out=out, executor=executor,
+        nw.search(model, "a cat", verifier="brightness", judge="none", budget="40 images", out=out, executor=executor,
                   num_inference_steps=3, batch_size=2, height=128, width=128, no_check=True, device="cpu",
                   pictures=False, progress=fill)
     except RunInterrupted as error:
@@ -138,7 +138,7 @@ def test_an_object_store_that_is_full_ends_the_run_in_one_line_and_it_can_go_on(
     assert said[-1].startswith("RunInterrupted: Ray's object store is full"), done.stdout
     nw.resume(out, executor="local", **QUIET)
     whole = tmp_path / "whole"
-    more = {**WIDE, **SETTINGS, **QUIET, "verifier": "brightness", "judge": "none", "budget": "6 images"}
+    more = {**WIDE, **SETTINGS, **QUIET, "verifier": "brightness", "judge": "none", "budget": "40 images"}
     nw.search(str(model), "a cat", out=whole, **more)
     assert content(out) == content(whole)
 
