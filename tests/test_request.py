@@ -26,7 +26,7 @@ SHORT = {"budget": "2 images", "num_inference_steps": 2, "pictures": False}
 NOT_PYTHONS = {"model", "given_pipeline", "pipeline_args"}
 NOT_OPTIONS = {"given_pipeline"}
 BESIDES = {"pipe", "out", "progress", "pictures", "pipe_kwargs"}
-COMMANDS_OWN = {"prompt_file", "out", "dry_run", "json"}
+COMMANDS_OWN = {"prompt_file", "out", "dry_run", "json", "workers", "gpus_per_worker", "verifier_workers"}
 
 
 @pytest.fixture(scope="module")
@@ -311,7 +311,7 @@ def test_a_plan_of_a_request_runs_like_the_call(folder):
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"executor": "ray"}, "not available yet"),
+        ({"executor": "local:workers=2"}, "takes no options"),
         ({"executor": "locl"}, "did you mean local?"),
         ({"config": "nowhere"}, "config"),
         ({"loras": "nowhere.safetensors"}, "not there"),

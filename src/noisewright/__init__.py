@@ -15,7 +15,8 @@ from noisewright.outside.texts import guard_log as _guard_log
 
 __version__ = "0.1.0"
 __all__ = [
-    "Request", "Result", "__version__", "audit", "benchmark", "calibrate", "check", "compare", "compare_schedules",
+    "RayExecutor", "Request", "Result", "__version__", "audit", "benchmark", "calibrate", "check", "compare",
+    "compare_schedules",
     "fit_schedule", "load", "measure_schedule_errors", "plan", "resume", "search", "search_many", "with_timeout",
 ]  # fmt: skip
 
@@ -27,6 +28,7 @@ if _typing.TYPE_CHECKING:
     from noisewright.benchmark.fronts import compare as compare
     from noisewright.calibrating import calibrate as calibrate
     from noisewright.checking import check as check
+    from noisewright.executors.ray import RayExecutor as RayExecutor
     from noisewright.many import search_many as search_many
     from noisewright.planning import load as load
     from noisewright.planning import plan as plan
@@ -39,8 +41,8 @@ if _typing.TYPE_CHECKING:
 
 _WHERE = {
     "audit": "benchmark.fronts", "compare": "benchmark.fronts", "check": "checking", "load": "planning",
-    "calibrate": "calibrating",
-    "plan": "planning", "Request": "request", "Result": "result", "resume": "api", "search_many": "many",
+    "calibrate": "calibrating", "plan": "planning", "RayExecutor": "executors.ray",
+    "Request": "request", "Result": "result", "resume": "api", "search_many": "many",
     "with_timeout": "verifiers.timeout", "fit_schedule": "trajectory.fit",
     "compare_schedules": "trajectory.compare", "measure_schedule_errors": "trajectory.measure_model",
 }  # fmt: skip

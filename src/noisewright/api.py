@@ -151,6 +151,7 @@ def resume(
     budget: str | int | Budget | Sequence[str] | None = None,
     target: float | Mapping[str, float] | None = None,
     *,
+    executor: str | Executor | None = None,
     trust: bool = False,
     progress: bool | Callable[[Run], None] | None = None,
     pictures: bool = True,
@@ -165,6 +166,7 @@ def resume(
         judges: the same.
         budget: of the whole run, in place of what it had.
         target: in place of what it had.
+        executor: who does the work, in place of who did.
         trust: import the files, call the servers, fetch the models and use the directories that the run names.
         progress: as :func:`search` takes it.
         pictures: as there.
@@ -178,7 +180,8 @@ def resume(
     root = check_directory(as_path("a run", run), "run")
     held = read_run(root)
     before = request_of(root, held)
-    request = with_changes(root, before, {"budget": budget, "target": target})
+    named = executor if executor is None or isinstance(executor, str) else "local"
+    request = with_changes(root, before, {"budget": budget, "target": target, "executor": named})
     given: dict[str, Any] = {"verifiers": completed(before.verifier, listed(verifiers), "verifiers"),
              "judges": completed(before.judge, listed(judges), "judges")}  # fmt: skip
     if isinstance(pipe, (str, Path)):  # what is typed now needs no trust
@@ -187,7 +190,10 @@ def resume(
         request = request.changed(**dict.fromkeys(LOADED_BY), given_pipeline=type(pipe).__name__)
     check_nothing_missing(root, request, pipe, given, pipe_kwargs)
     if not trust:
-        check_trust(root, before if pipe is None else request)
+        named_by_it = before if pipe is None else request
+        check_trust(root, named_by_it if named is None else named_by_it.changed(executor="local"))
+    if executor is not None and named != executor:
+        given["executor"] = executor
     with quiet():
         made = plan(request, pipe=pipe, arguments=pipe_kwargs, checked=held.get("checked"), **given)
         return _executed(made, root, progress, checked.pictures)

@@ -70,7 +70,7 @@ def with_changes(run: Path, request: Request, changes: Mapping[str, Any]) -> Req
     Args:
         run: the directory.
         request: what was asked for.
-        changes: ``budget`` and ``target``, in any form; None is no change.
+        changes: ``budget``, ``target`` and ``executor``, in any form; None is no change.
 
     Raises:
         ValueError, TypeError: in one line, also on a budget that is spent already.

@@ -6,6 +6,7 @@ import logging
 import math
 import platform
 import re
+import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,6 +47,9 @@ KEPT_NAME = re.compile(r"\d+-[0-9a-f]{16}\.(png|mp4)")
 
 log = logging.getLogger("noisewright")
 
+_drawing = threading.Lock()
+"""matplotlib draws in one thread at a time."""
+
 
 def execute(
     plan: Plan,
@@ -73,12 +77,7 @@ def execute(
     run = None
     try:
         store.write(status="running", stopped=None, plain=plain_settings(plan.final), **_checked(plan))
-        run = Run(
-            store, plan.sampler, plan.verifiers, seed=plan.spec["seed"], budget=plan.budget,
-            ensemble=plan.spec["ensemble"], target=plan.target, final=plan.final, search=plan.spec["search"],
-            batch_size=_decided_size(plan, store), judges=plan.judges, winners=max(1, keep), pictures=pictures,
-            executor=plan.executor, draft=plan.spec.get("draft"), finalists=plan.finalists, on_progress=progress,
-        )  # fmt: skip
+        run = _begun(plan, store, progress, pictures, keep)
         run.warnings.extend(plan.warnings)
         follower = progress if isinstance(progress, RunProgress) else None
         if follower is not None:
@@ -120,6 +119,33 @@ def _decided_size(plan: Plan, store: Store) -> int:
     return size
 
 
+def _begun(
+    plan: Plan, store: Store, progress: Callable[[Run], None] | None, pictures: bool, keep: int
+) -> Run:  # fmt: skip
+    """The run, with workers that have begun."""
+    try:
+        return Run(
+            store, plan.sampler, plan.verifiers, seed=plan.spec["seed"], budget=plan.budget,
+            ensemble=plan.spec["ensemble"], target=plan.target, final=plan.final, search=plan.spec["search"],
+            batch_size=_decided_size(plan, store), judges=plan.judges, winners=max(1, keep), pictures=pictures,
+            executor=plan.executor, draft=plan.spec.get("draft"), finalists=plan.finalists, on_progress=progress,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        store.write(status="interrupted", stopped="interrupted")
+        raise
+    except BaseException as error:
+        _leave(store, error)
+        raise
+
+
+def _leave(store: Store, error: BaseException) -> None:
+    """A run ended with an error: say why in run.json; or, where that was wrong use, as if it had never begun."""
+    if store.is_new and isinstance(error, (ValueError, TypeError)):
+        store.discard()
+    else:
+        _mark_failed(store, error)
+
+
 def _checked(plan: Plan) -> dict[str, Any]:
     """What ``run.json`` says of how the pipeline was held to its plain call."""
     return {} if plan.checked is None else {"checked": plan.checked}
@@ -136,10 +162,7 @@ def _searched(plan: Plan, run: Run) -> tuple[str, bool]:
             _finish_one(run)
         return _why_ended(error), True
     except BaseException as error:
-        if run.store.is_new and isinstance(error, (ValueError, TypeError)):  # wrong use: as if it had never begun
-            run.store.discard()
-        else:
-            _mark_failed(run.store, error)
+        _leave(run.store, error)
         raise
     return stopped, False
 
@@ -262,6 +285,13 @@ def _keep(run: Run, count: int, standing: Mapping[str, float]) -> tuple[ResultIm
 
 def _draw(run: Run, baseline: ResultImage, best: ResultImage, standing: Mapping[str, float]) -> None:
     """Write what a person looks at first: before and after, the contact sheet, the curve."""
+    with _drawing:
+        _draw_alone(run, baseline, best, standing)
+
+
+def _draw_alone(
+    run: Run, baseline: ResultImage, best: ResultImage, standing: Mapping[str, float]
+) -> None:  # fmt: skip
     root, store = run.store.root, run.store
     captions = report.captions(baseline.scores, best.scores, judges={judge.name for judge in run.judges})
     with store.writing(root / "before-after.png"):

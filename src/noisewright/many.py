@@ -6,29 +6,34 @@ import atexit
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from noisewright import registry
 from noisewright.api import given_apart
 from noisewright.continuing import as_recorded, check_spent
 from noisewright.errors import Stopped
 from noisewright.execute import execute
+from noisewright.executors.dealt import dealt, ended_gently
+from noisewright.executors.optional import DealsRuns
+from noisewright.executors.protocol import Executor
 from noisewright.outside.bounds import MOST_PROMPTS, no_more
 from noisewright.outside.files import check_directory
 from noisewright.outside.messages import short
 from noisewright.outside.prompts import read_prompts
 from noisewright.outside.texts import clean
 from noisewright.planning import Plan, decided_dtype, load_requested, plan_on, recordable, settled
-from noisewright.progress import RunProgress, Show, displayed
+from noisewright.progress import RunProgress, Show, Together, displayed, parts_of
 from noisewright.request import Request, read_request
 from noisewright.result import Result
 from noisewright.run.budget import parse_budget
 from noisewright.run.directory import summary_in
 from noisewright.run.reading import is_concluded, is_run, read_run
 from noisewright.run.store import check_same
+from noisewright.run.verbs import Run
 from noisewright.samplers.quiet import quiet
 from noisewright.samplers.speeds import Decided
 from noisewright.schemas.request import AUTO, check_arguments, check_prompt
@@ -74,6 +79,8 @@ def search_many(
 ) -> Iterator[PromptRun]:
     """Search for each of many prompts, one after the other; gives what came of each as soon as it is known.
 
+    An executor with several workers (``ray``) is dealt whole runs: as many prompts are in hand as there are workers,
+    which keep what they have loaded from one to the next; what came of them is given in the order in which they end.
     The pipeline and the verifiers are made once. A run that is done already in ``out`` is not made again, so that the
     same call goes on where it was cut short; what fails of one prompt does not keep the others from being made.
 
@@ -91,8 +98,9 @@ def search_many(
     checked = check_arguments(out=out, progress=progress, pictures=pictures)
     texts = checked_prompts(prompts)
     fields, arguments, given = given_apart(settings)
-    if "executor" in given:
-        name = type(given["executor"]).__name__
+    executor: Any = given.pop("executor", None)
+    if executor is not None and not isinstance(executor, DealsRuns):
+        name = type(executor).__name__
         raise TypeError(f"expected an executor as a name for many prompts, each of which starts its own, got {name}")
     named = isinstance(pipe, (str, Path))
     base = Request(prompt=texts[0], **fields, **({"model": pipe} if named else {}))
@@ -102,7 +110,9 @@ def search_many(
     else:
         place = check_directory(checked.out, "out")
     with quiet():
-        many = PromptRuns.of(base, texts, place, pipe=None if named else pipe, arguments=arguments, **given)
+        many = PromptRuns.of(
+            base, texts, place, pipe=None if named else pipe, executor=executor, arguments=arguments, **given
+        )
     return _shown(many, progress, checked.pictures)
 
 
@@ -148,6 +158,7 @@ class PromptRuns:
         live: verifiers, judges and arguments that were given as objects.
         known: verifiers that were made, by their names.
         decided: how the pipeline's type was decided, where the request left it open.
+        executor: who does the work, where that is none by name.
     """
 
     request: Request
@@ -157,9 +168,13 @@ class PromptRuns:
     live: Mapping[str, Any]
     known: dict[str, Any]
     decided: Decided | None = None
+    executor: Executor | DealsRuns | None = None
 
     @classmethod
-    def of(cls, request: Request, prompts: Sequence[str], place: Path, *, pipe: Any = None, **given: Any) -> PromptRuns:
+    def of(
+        cls, request: Request, prompts: Sequence[str], place: Path, *, pipe: Any = None,
+        executor: Executor | DealsRuns | None = None, **given: Any,
+    ) -> PromptRuns:  # fmt: skip
         """Check what all runs share, and load the pipeline.
 
         Args:
@@ -167,6 +182,7 @@ class PromptRuns:
             prompts: all of them.
             place: the directory of the runs' directories.
             pipe: the pipeline, where it is loaded already.
+            executor: who does the work, in place of whom the request names; it can be dealt runs.
             given: verifiers, judges and arguments, as :func:`noisewright.planning.plan` takes them.
 
         Raises:
@@ -182,7 +198,7 @@ class PromptRuns:
         recorded = recorded if first is None else as_recorded(first, recorded)
         loaded = load_requested(recorded) if pipe is None else pipe
         decided = decided_dtype(recorded, loaded)
-        return cls(settled(recorded, loaded), prompts, place, loaded, live, {}, decided)
+        return cls(settled(recorded, loaded), prompts, place, loaded, live, {}, decided, executor)
 
     def placed(self, place: Path) -> PromptRuns:
         """The same in another directory."""
@@ -204,7 +220,7 @@ class PromptRuns:
         return plan_on(self.request_of(number), self.pipe, known=self.known, decided=self.decided, **self.live)
 
     def runs(self, show: Show | None, pictures: bool = True) -> Iterator[PromptRun]:
-        """Run them; after Ctrl-C the one that was interrupted is the last.
+        """Run them; after Ctrl-C those that were interrupted are the last.
 
         Args:
             show: is told how far all of it is.
@@ -215,8 +231,44 @@ class PromptRuns:
                 anything is spent, where the directory holds a run of other settings.
             KeyboardInterrupt: where nothing of the run in hand is finished.
         """
-        part = None if show is None else _parts(show, len(self.prompts))
         self._check_same()
+        executor = self.executor or registry.make_executor(self.request.executor)
+        if isinstance(executor, DealsRuns):
+            yield from self._dealt(executor, show, pictures)
+            return
+        part = None if show is None else parts_of(show, len(self.prompts))
+        for one in self._planned():
+            if not isinstance(one, PromptRun):
+                number, plan = one
+                one = self._run(number, plan, None if part is None else RunProgress(part(number)), pictures)
+            yield one
+            if one.status == "interrupted":
+                return
+
+    def _dealt(self, executor: DealsRuns, show: Show | None, pictures: bool) -> Iterator[PromptRun]:
+        """Run them side by side, each planned here and run by whichever worker is free."""
+        planned = self._planned()
+        first = next(planned, None)  # what is wrong with the settings is said before there are workers
+        on_gpu = str(getattr(self.pipe, "device", "cpu")).startswith("cuda")
+        with ended_gently() as ending, executor.apart(on_gpu) as workers:
+            telling = Together(show, len(self.prompts), ending)
+
+            def run(one: PromptRun | tuple[int, Plan], place: int) -> Iterator[PromptRun]:
+                if not isinstance(one, PromptRun):
+                    number, plan = one
+                    plan.give_to(workers[place])
+                    one = self._run(number, plan, telling.of(number), pictures)
+                telling.end(one.number)
+                yield one
+
+            yield from dealt(chain([] if first is None else [first], planned), len(workers), run, ending)
+
+    def _planned(self) -> Iterator[PromptRun | tuple[int, Plan]]:
+        """What is to be run, with its number; and what was run before or cannot be.
+
+        Raises:
+            ValueError, TypeError: what the first prompts are refused with alike.
+        """
         held: PromptRun | None = None  # the first, where it could not be planned
         for number in range(1, len(self.prompts) + 1):
             found = self._found(number)
@@ -233,11 +285,7 @@ class PromptRuns:
             if held is not None and number == 2:
                 yield held
                 held = None
-            if found is None:
-                found = self._run(number, plan, None if part is None else part(number), pictures)
-            yield found
-            if found.status == "interrupted":
-                return
+            yield (number, plan) if found is None else found
 
     def _check_same(self) -> None:
         """Refuse a directory with a run of other settings; the model and its like are compared once.
@@ -276,12 +324,12 @@ class PromptRuns:
         judges = tuple(one["name"] for one in held["spec"].get("judges", []))
         return PromptRun(number, self.prompts[number - 1], run, "found", None, summary_in(run, held["summary"]), judges)
 
-    def _run(self, number: int, plan: Plan, show: Show | None, pictures: bool) -> PromptRun:
+    def _run(self, number: int, plan: Plan, progress: Callable[[Run], None] | None, pictures: bool) -> PromptRun:
         run = self.directory(number)
         try:
             if is_run(run):
                 check_spent(run, parse_budget(plan.budget))
-            result = execute(plan, run, None if show is None else RunProgress(show), pictures=pictures)
+            result = execute(plan, run, progress, pictures=pictures)
         except Stopped as error:
             return PromptRun(number, self.prompts[number - 1], run, "interrupted", error=_line(error))
         except Exception as error:  # of this prompt alone, perhaps: the others are made all the same
@@ -297,25 +345,6 @@ class PromptRuns:
 def _directory(place: Path, number: int, prompt: str) -> Path:
     slug = re.sub(r"[^a-z0-9]+", "-", prompt.lower())[:LONGEST_SLUG].strip("-") or "run"
     return place / f"{number:04d}-{slug}"
-
-
-def _parts(show: Show, count: int) -> Callable[[int], Show]:
-    """Displays of the prompts' parts of the whole, by their numbers; the time left is that of all."""
-    began, first = time.monotonic(), -1.0
-
-    def part(number: int) -> Show:
-        nonlocal began, first
-        if first < 0:  # those that were done before took no time
-            began, first = time.monotonic(), (number - 1) / count
-
-        def show_part(done: float, left: float | None, text: str) -> None:
-            whole = (number - 1 + done) / count
-            took, made = time.monotonic() - began, whole - first
-            show(whole, took * (1 - whole) / made if made > 0 else left, f"prompt {number} of {count}, {text}")
-
-        return show_part
-
-    return part
 
 
 def _line(error: BaseException) -> str:

@@ -48,6 +48,13 @@ def plain_settings(sampler: Sampler) -> dict[str, Any] | None:
     pipe = getattr(sampler, "pipe", None)
     if pipe is None or not hasattr(pipe, "scheduler"):
         return None
+    from noisewright.samplers.turns import turn  # which loads torch
+
+    with turn(pipe):  # whose scheduler another one is while somebody is inside
+        return _settings(sampler, pipe)
+
+
+def _settings(sampler: Sampler, pipe: Any) -> dict[str, Any]:
     given = getattr(sampler, "given_solver", None)
     found: dict[str, Any] = {"solver": None if given is None else given.name, "scheduler": _other_scheduler(pipe)}
     if given is None and "levels" not in sampler.description:

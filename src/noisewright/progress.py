@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -232,3 +233,72 @@ class RunProgress:
         nfe = self._nfe or budget.nfe or (budget.images and budget.images * each)
         limits = ((used, nfe), (run.elapsed, budget.seconds))
         return min(1.0, max((now / limit for now, limit in limits if limit), default=0.0))
+
+
+def portion(run: Run) -> float:
+    """The part of a run's nearest limit that is used, by what its journal says."""
+    spent, budget = run.spent, run.budget
+    limits = ((spent.images, budget.images), (spent.nfe, budget.nfe), (run.elapsed, budget.seconds))
+    return min(1.0, max((used / limit for used, limit in limits if limit), default=0.0))
+
+
+# Of many runs
+
+
+def parts_of(show: Show, count: int) -> Callable[[int], Show]:
+    """Displays of the prompts' parts of the whole, by their numbers; the time left is that of all."""
+    began, first = time.monotonic(), -1.0
+
+    def part(number: int) -> Show:
+        nonlocal began, first
+        if first < 0:  # those that were done before took no time
+            began, first = time.monotonic(), (number - 1) / count
+
+        def show_part(done: float, left: float | None, text: str) -> None:
+            whole = (number - 1 + done) / count
+            took, made = time.monotonic() - began, whole - first
+            show(whole, took * (1 - whole) / made if made > 0 else left, f"prompt {number} of {count}, {text}")
+
+        return show_part
+
+    return part
+
+
+class Together:
+    """Tells a display of prompts that are run side by side, and ends their runs where that is asked for.
+
+    Args:
+        show: the display, or None.
+        count: how many prompts there are.
+        ending: set by who wants the runs to end after their micro-batches in flight.
+    """
+
+    def __init__(self, show: Show | None, count: int, ending: threading.Event) -> None:
+        self._show, self._count, self._ending = show, count, ending
+        self._done: dict[int, float] = {}
+        self._lock = threading.Lock()
+        self._began = time.monotonic()
+
+    def of(self, number: int) -> Callable[[Run], None]:
+        """What is called after each micro-batch of a prompt's run."""
+
+        def after_batch(run: Run) -> None:
+            self._note(number, portion(run))
+            if self._ending.is_set():
+                run.stop()
+
+        return after_batch
+
+    def end(self, number: int) -> None:
+        """A prompt is through."""
+        self._note(number, 1.0)
+
+    def _note(self, number: int, done: float) -> None:
+        with self._lock:
+            self._done[number] = done
+            if self._show is None:
+                return
+            whole, ended = sum(self._done.values()) / self._count, sum(one == 1 for one in self._done.values())
+            took = time.monotonic() - self._began
+            left = took * (1 - whole) / whole if whole > 0 else None
+            self._show(whole, left, f"{ended} of {self._count} prompts, {len(self._done) - ended} in hand")

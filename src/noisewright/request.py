@@ -350,7 +350,7 @@ def check_names(request: Request) -> None:
     Raises:
         ValueError: in one line, with the nearest name.
     """
-    registry.executor_entry(request.executor)
+    registry.check_executor(request.executor)
     if request.schedule is not None and not is_file(request.schedule):
         registry.entry("schedule", request.schedule)
     registry.entry("search", request.search)

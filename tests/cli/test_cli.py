@@ -412,7 +412,6 @@ def test_broken_pipe_is_quiet():
         (["--search", "randm"], ["did you mean random"]),
         (["--solver", "dim"], ["did you mean ddim"]),
         (["--schedule", "pipelin"], ["did you mean pipeline"]),
-        (["--executor", "ray"], ["not available yet"]),
         (["--executor", "rey"], ["did you mean ray"]),
         (["--ensemble", "ranks"], ["did you mean rank"]),
         (["--budget", "0 images"], ["above 0"]),

@@ -182,11 +182,11 @@ def test_executors_by_name(install):
     assert registry.make_executor("local") is not registry.make_executor("local")
     with pytest.raises(ValueError, match="unknown executor 'lokal': expected one of local, ray; did you mean local"):
         registry.make_executor("lokal")
-    with pytest.raises(ValueError, match="executor 'ray' is not available yet: expected local"):
-        registry.make_executor("ray")
-    install([entry(kind="executor", name="ray", target="their_package:verifier")])
-    with pytest.raises(ValueError, match="expected an executor with workers, start, submit and close for ray, got str"):
-        registry.make_executor("ray")
+    with pytest.raises(ValueError, match="executor local takes no options, got 'workers'"):
+        registry.make_executor("local:workers=2")
+    install([entry(kind="executor", name="mine", target="their_package:verifier")])
+    with pytest.raises(ValueError, match="an executor with workers, start, submit and close for mine, got str"):
+        registry.make_executor("mine")
 
 
 def test_entries_of_before_by_position_still_count(install):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -29,7 +30,7 @@ class _Worker:
 
 
 class Display:
-    """Tells a display how far all tasks are.
+    """Tells a display how far all tasks are; workers may tell it from threads of their own.
 
     Args:
         show: the display, or None.
@@ -45,6 +46,7 @@ class Display:
     ) -> None:  # fmt: skip
         self._show = show
         self._now = now
+        self._lock = threading.RLock()
         self._cells = cells
         self._concluded = cells - sum(len(task.cells) for task in tasks)
         self._failed = 0
@@ -56,16 +58,23 @@ class Display:
         self._took: dict[str, tuple[int, float]] = {}
         self._ended = 0.0
 
+    def works(self, workers: int) -> None:
+        """So many work at a time, as is known now."""
+        self._workers = max(1, workers)
+
     def begin(self, worker: int, task: Task) -> None:
         """A worker takes a task."""
-        self._waiting[self._kind(task)] -= 1
-        self._in[worker] = _Worker(task, self._now())
-        self._tell()
+        with self._lock:
+            self._waiting[self._kind(task)] -= 1
+            self._in[worker] = _Worker(task, self._now())
+            self._tell()
 
     def tell(self, worker: int, done: float, text: str) -> None:
         """A worker says how much of its task is done, and what there is to say."""
-        if worker in self._in:
-            one = self._in[worker]
+        with self._lock:
+            one = self._in.get(worker)
+            if one is None:
+                return
             one.done, one.text = done, text
             if not done:
                 one.began = self._now()  # it was loading its model until now
@@ -73,17 +82,19 @@ class Display:
 
     def concluded(self, failed: bool = False) -> None:
         """A cell is done, or failed."""
-        self._concluded += 1
-        self._failed += failed
-        self._tell()
+        with self._lock:
+            self._concluded += 1
+            self._failed += failed
+            self._tell()
 
     def end(self, worker: int) -> None:
         """A worker is through with its task."""
-        one = self._in.pop(worker, None)
-        if one is not None:
-            count, took = self._took.get(self._kind(one.task), (0, 0.0))
-            self._took[self._kind(one.task)] = count + 1, took + self._now() - one.began
-            self._ended += self._weights[self._kind(one.task)]
+        with self._lock:
+            one = self._in.pop(worker, None)
+            if one is not None:
+                count, took = self._took.get(self._kind(one.task), (0, 0.0))
+                self._took[self._kind(one.task)] = count + 1, took + self._now() - one.began
+                self._ended += self._weights[self._kind(one.task)]
 
     def again(self, worker: int) -> None:
         """A worker died: what it was in is waited for anew."""

@@ -18,7 +18,7 @@ from noisewright.benchmark.audit_page import write_audit
 from noisewright.benchmark.chosen import Chosen, Index, Scores, chosen_by
 from noisewright.benchmark.compare import AXIS, Between, compare_spec, compared_in_pairs, equal_cost, read_searches
 from noisewright.benchmark.concluded import Concluded, concluded
-from noisewright.benchmark.drive import run_benchmark
+from noisewright.benchmark.drive import LOCAL, run_benchmark
 from noisewright.benchmark.fitting import one_unit
 from noisewright.benchmark.given import given_prompts, judges_for
 from noisewright.benchmark.spec import Spec
@@ -29,6 +29,7 @@ from noisewright.benchmark.typed_axes import grid_spec
 from noisewright.benchmark.votes import Vote, read_votes
 from noisewright.errors import VerifierFailed
 from noisewright.evaluate.scoring import score_files
+from noisewright.executors.protocol import Executor
 from noisewright.outside.files import check_directory
 from noisewright.planning import load_requested
 from noisewright.progress import displayed
@@ -77,6 +78,7 @@ def benchmark(
     choice: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     workers: int = 1,
+    executor: str | Executor = LOCAL,
     log: Sequence[str] = (),
     pictures: bool = False,
     progress: bool | None = None,
@@ -95,6 +97,7 @@ def benchmark(
         choice: as of :func:`compare`.
         out: the benchmark's directory; by default a temporary one.
         workers: how many processes work.
+        executor: whose workers are dealt the runs in place of those: ``"ray:HOST:PORT"``, or one as an object.
         log: loggers that are told: ``wandb``, ``trackio``, ``tensorboard``.
         pictures: whether to draw pictures of each run.
         progress: whether to show how far it is; by default where somebody looks.
@@ -115,7 +118,7 @@ def benchmark(
     else:
         typed = {f"axis {number}": text for number, text in enumerate(axes or (), start=1)}
         made = grid_spec(typed, {"model": model or MODEL, **settings}, *given, seeds=seeds or 1, seed=seed or 0)
-    return concluded(_run(made, out, workers, pictures, progress), logs=log)
+    return concluded(_run(made, out, workers, executor, pictures, progress), logs=log)
 
 
 def compare(
@@ -130,6 +133,7 @@ def compare(
     seed: int = 0,
     out: str | Path | None = None,
     workers: int = 1,
+    executor: str | Executor = LOCAL,
     progress: bool | None = None,
     choice: Mapping[str, Any] | None = None,
     **settings: Any,
@@ -147,6 +151,7 @@ def compare(
         seed: the first.
         out: the benchmark's directory; by default a temporary one.
         workers: how many processes work.
+        executor: whose workers are dealt the runs in place of those: ``"ray:HOST:PORT"``, or one as an object.
         progress: whether to show how far it is; by default where somebody looks.
         choice: ``column``, ``category``, ``limit``, ``sample`` and ``seed`` of a set of prompts.
         settings: other fields of :class:`noisewright.Request`.
@@ -158,7 +163,7 @@ def compare(
     searches = [search] if isinstance(search, str) else list(search)
     with quiet():
         spec, _ = comparison_asked(prompts, searches, (), budget, base, seeds, seed, before_in(out), choice or {})
-    return comparison_of(_run(spec, out, workers, False, progress))
+    return comparison_of(_run(spec, out, workers, executor, False, progress))
 
 
 def audit(
@@ -172,6 +177,7 @@ def audit(
     seed: int = 0,
     out: str | Path | None = None,
     workers: int = 1,
+    executor: str | Executor = LOCAL,
     progress: bool | None = None,
     choice: Mapping[str, Any] | None = None,
     **settings: Any,
@@ -188,6 +194,7 @@ def audit(
         seed: the first.
         out: as of :func:`compare`; ``audit.html`` and ``audit.md`` are written there.
         workers: how many processes work.
+        executor: whose workers are dealt the runs in place of those: ``"ray:HOST:PORT"``, or one as an object.
         progress: whether to show how far it is; by default where somebody looks.
         choice: as of :func:`compare`.
         settings: other fields of :class:`noisewright.Request`.
@@ -199,17 +206,19 @@ def audit(
     names = listed(verifier) or []
     with quiet():
         spec, count, _ = audit_asked(prompts, names, judge, candidates, model, seed, choice or {}, settings)
-    return audit_of(_run(spec, out, workers, False, progress), count, said, place)
+    return audit_of(_run(spec, out, workers, executor, False, progress), count, said, place)
 
 
-def _run(spec: Spec, out: str | Path | None, workers: int, pictures: bool, progress: bool | None) -> Results:
+def _run(
+    spec: Spec, out: str | Path | None, workers: int, executor: str | Executor, pictures: bool, progress: bool | None
+) -> Results:  # fmt: skip
     if out is None:
         place = Path(tempfile.mkdtemp(prefix="noisewright-"))
         atexit.register(shutil.rmtree, place, ignore_errors=True)
     else:
         place = check_directory(out, "out")
     with quiet(), displayed(progress) as show:
-        return run_benchmark(spec, place, workers=workers, show=show, pictures=pictures)
+        return run_benchmark(spec, place, workers=workers, executor=executor, show=show, pictures=pictures)
 
 
 # What is asked for

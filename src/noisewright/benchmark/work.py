@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +24,11 @@ from noisewright.benchmark.store import CELLS
 from noisewright.benchmark.telling import Run, failed, read_run_of, rows_of
 from noisewright.errors import RunMismatch
 from noisewright.execute import execute
+from noisewright.executors.protocol import Executor
 from noisewright.planning import Plan, load_requested, plan_on, recordable
 from noisewright.planning.conditions import condition_of
 from noisewright.planning.verifiers import choose_verifiers
+from noisewright.progress import portion
 from noisewright.request import Request
 from noisewright.run.locks import is_being_written
 from noisewright.run.reading import is_concluded, is_run
@@ -48,6 +52,14 @@ class Ended(Exception):
     """A task was ended, as was asked for, before all its cells were made."""
 
 
+@dataclass
+class _Loaded:
+    """The pipeline that was loaded last, or why it could not be, and what it was loaded by."""
+
+    key: str = ""
+    pipe: Any = None
+
+
 class Workshop:
     """Makes tasks, one after the other.
 
@@ -56,6 +68,9 @@ class Workshop:
         ending: set by who wants it to end after the micro-batch in flight.
         pictures: whether to draw pictures of each run.
         proving: whether to compare a pipeline with its plain call where that was never done.
+
+    Attributes:
+        executor: who works on the runs; None is whom their requests name.
     """
 
     def __init__(
@@ -65,11 +80,19 @@ class Workshop:
         self.ending = ending
         self._pictures = pictures
         self._proving = proving
-        self._loaded: tuple[str, Any] = "", None
+        self.executor: Executor | None = None
+        self._loaded = _Loaded()
+        self._alone = threading.RLock()  # for what workshops side by side share
         self._known: dict[str, dict[str, Any]] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
         self._warmed: dict[int, Verifier] = {}
         self._memory = Memory()
+
+    def beside(self, executor: Executor) -> Workshop:
+        """A workshop for another thread, whose runs are worked on elsewhere; what is loaded here is shared."""
+        other = copy.copy(self)
+        other.executor, other._memory = executor, Memory()
+        return other
 
     def do(self, task: Task, tell: Tell = lambda done, text: None) -> Iterator[Made]:
         """The rows of a task's cells, each as soon as it is known; a cell that fails has a row that says so.
@@ -83,7 +106,8 @@ class Workshop:
             part = _part(tell, place, len(task.cells)) if pool is None else _part(tell, 1, 2)
             try:
                 with quiet():
-                    made = None if pool is None else self._read_off(pool, cell, cell.digest in with_candidates)
+                    with self._alone:
+                        made = None if pool is None else self._read_off(pool, cell, cell.digest in with_candidates)
                     made = self._own(cell, part) if made is None else made
             except (Ended, KeyboardInterrupt):
                 raise
@@ -112,6 +136,8 @@ class Workshop:
             if not self._has(request):
                 tell(0.0, "loading the model")
             plan = self.plan(request)
+            if self.executor is not None:
+                plan.give_to(self.executor)
             plan.executor = self._memory.executor(plan)
             tell(0.0, "")
             try:
@@ -128,7 +154,7 @@ class Workshop:
 
     def _execute(self, plan: Plan, root: Path, tell: Tell) -> None:
         def after_batch(run: Verbs) -> None:
-            tell(_portion(run), _words(run))
+            tell(portion(run), _words(run))
             if self.ending.is_set():
                 run.stop()
 
@@ -202,10 +228,11 @@ class Workshop:
             ValueError, TypeError, UnsupportedPipeline: in one line.
         """
         recorded, live = recordable(request)
-        pipe = self.pipe(recorded)
-        plan = plan_on(recorded, pipe, known=self._known_of(pipe), proving=self._proving, tuned=False, **live)
-        self._sizes[alike(request)] = plan.final.nfe(0, plan.final.schedule.steps), frames_shown(plan.final)
-        self._warm([*plan.verifiers, *plan.judges], str(plan.spec["sampler"].get("prompt", "")))
+        with self._alone:
+            pipe = self.pipe(recorded)
+            plan = plan_on(recorded, pipe, known=self._known_of(pipe), proving=self._proving, tuned=False, **live)
+            self._sizes[alike(request)] = plan.final.nfe(0, plan.final.schedule.steps), frames_shown(plan.final)
+            self._warm([*plan.verifiers, *plan.judges], str(plan.spec["sampler"].get("prompt", "")))
         return plan
 
     def _warm(self, some: Sequence[Verifier], prompt: str) -> None:
@@ -222,7 +249,7 @@ class Workshop:
         return self._known.setdefault(str(getattr(pipe, "device", "cpu")), {})
 
     def _has(self, request: Request) -> bool:
-        return self._loaded[0] == loads_of(request)
+        return self._loaded.key == loads_of(request)
 
     def pipe(self, request: Request) -> Any:
         """The pipeline of a request: the last that was loaded, where it is that.
@@ -231,13 +258,15 @@ class Workshop:
             ValueError: in one line, where it cannot be loaded; it is not tried again while nothing else is asked for.
         """
         key = loads_of(request)
-        if self._loaded[0] != key:
-            self._loaded = "", None  # two need not be in memory at once
+        held = self._loaded
+        if held.key != key:
+            held.key, held.pipe = "", None  # two need not be in memory at once
             try:
-                self._loaded = key, load_requested(request)
+                held.pipe = load_requested(request)
             except (ValueError, OSError, ImportError) as error:
-                self._loaded = key, error
-        found = self._loaded[1]
+                held.pipe = error
+            held.key = key
+        found = held.pipe
         if isinstance(found, Exception):
             raise ValueError(str(found)) from found
         return found
@@ -268,13 +297,6 @@ def _first_of_each(pool: Sequence[Cell], count: Callable[[Cell], int]) -> set[st
 
 def _part(tell: Tell, place: int, count: int) -> Tell:
     return lambda done, text: tell((place + done) / count, text)
-
-
-def _portion(run: Verbs) -> float:
-    """The part of the nearest limit that is used."""
-    spent, budget = run.spent, run.budget
-    limits = ((spent.images, budget.images), (spent.nfe, budget.nfe), (run.elapsed, budget.seconds))
-    return min(1.0, max((used / limit for used, limit in limits if limit), default=0.0))
 
 
 def _words(run: Verbs) -> str:

@@ -31,7 +31,8 @@ def audit(
     sample: options.Sample = None,
     seed: options.FirstSeed = None,
     out: options.GridOut = None,
-    workers: options.Workers = 1,
+    workers: options.Workers = None,
+    executor: options.Executor = "local",
     device: options.Device = None,
     dry_run: options.DryRun = False,
     json: options.Json = False,
@@ -61,7 +62,7 @@ def audit(
         return None
     with grids.directory(out, "audit") as (where, shown):
         grids.said(warnings, where, shown)
-        results = grids.run(spec, where, workers, json)
+        results = grids.run(spec, where, workers, executor, json)
         if results.interrupted and not results.done:
             raise Interrupted(f"interrupted before a prompt was done; the same command with --out {shown} goes on")
         with terminal.waiting("comparing ...", is_watched(json)):

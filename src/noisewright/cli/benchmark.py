@@ -70,7 +70,8 @@ def benchmark(
     model: OtherModel = None,
     set: options.Set = None,
     out: options.GridOut = None,
-    workers: options.Workers = 1,
+    workers: options.Workers = None,
+    executor: options.Executor = "local",
     log: options.Log = None,
     report: ReportOf = None,
     dry_run: options.DryRun = False,
@@ -111,7 +112,7 @@ def benchmark(
     if dry_run:
         grids.print_estimate(made, out, workers, warnings, json)
         return None
-    return _run(made, out, workers, log or (), warnings, json)
+    return _run(made, out, workers, executor, log or (), warnings, json)
 
 
 def _list(as_json: bool) -> None:
@@ -165,14 +166,15 @@ def _report(root: Path, log: Sequence[str], as_json: bool) -> Ended | None:
 
 
 def _run(
-    spec: Spec, out: Path | None, workers: int, log: Sequence[str], warnings: Sequence[str], as_json: bool
-) -> Ended | None:
+    spec: Spec, out: Path | None, workers: int | None, executor: str, log: Sequence[str], warnings: Sequence[str],
+    as_json: bool,
+) -> Ended | None:  # fmt: skip
     from noisewright.benchmark.concluded import concluded
     from noisewright.cli import terminal
 
     with grids.directory(out, spec.name) as (where, shown):
         grids.said(warnings, where, shown)
-        results = grids.run(spec, where, workers, as_json)
+        results = grids.run(spec, where, workers, executor, as_json)
         with terminal.waiting("comparing ...", is_watched(as_json)):
             found = concluded(results, logs=log)
         _print(found, where, shown, as_json)

@@ -28,7 +28,8 @@ def compare(
     seeds: options.Seeds = None,
     seed: options.FirstSeed = None,
     out: options.GridOut = None,
-    workers: options.Workers = 1,
+    workers: options.Workers = None,
+    executor: options.Executor = "local",
     log: options.Log = None,
     device: options.Device = None,
     dry_run: options.DryRun = False,
@@ -56,14 +57,14 @@ def compare(
         spec, warnings = fronts.comparison_asked(
             prompts, search, search_arg or (), budget, settings, seeds or 1, seed or 0, fronts.before_in(out), choice
         )
-    if "second" in str(spec.base["budget"]) and workers > 1:
+    if "second" in str(spec.base["budget"]) and (workers or 1) > 1:
         warnings.append(f"{workers} workers share the processor: their seconds are not those of one alone")
     if dry_run:
         grids.print_estimate(spec, out, workers, warnings, json)
         return None
     with grids.directory(out, "compare") as (where, shown):
         grids.said(warnings, where, shown)
-        found = fronts.comparison_of(grids.run(spec, where, workers, json), log or ())
+        found = fronts.comparison_of(grids.run(spec, where, workers, executor, json), log or ())
         grids.said(found.concluded.warnings, where, shown)
         if json:
             terminal.print_json(grids.retyped(found.to_json(), where, shown))

@@ -60,6 +60,9 @@ def generate(
     keep: options.Keep = None,
     out: options.Out = None,
     executor: options.Executor = "local",
+    workers: options.RayWorkers = None,
+    gpus_per_worker: options.GpusPerWorker = None,
+    verifier_workers: options.VerifierWorkers = None,
     device: options.Device = None,
     dtype: options.DtypeOrAuto = None,
     compile: options.Compile = False,
@@ -70,9 +73,10 @@ def generate(
     """Search for the noise that gives the best image."""
     if prompt is None and class_label is None and prompt_file is None and _needs_prompt(model):
         raise ValueError("expected a PROMPT, --prompt-file or --class-label, got none (see: generate --help)")
+    from noisewright.registry.executors import with_options
     from noisewright.request import Request, recorded
 
-    check_finite(guidance_scale=guidance_scale, eta=eta)
+    check_finite(guidance_scale=guidance_scale, eta=eta, gpus_per_worker=gpus_per_worker)
     check_device(None, dtype, AUTO)
     settings: dict[str, Any] = {
         "model": model, "class_label": class_label, "search": search, "search_args": read_search_args(search_arg or []),
@@ -83,7 +87,10 @@ def generate(
         "frames": read_frames(frames), "states": states, "solver": solver, "eta": eta, "schedule": schedule,
         "force": force, "no_check": no_check, "seed": seed, "ensemble": ensemble,
         "score_cache": None if score_cache is None else check_directory(score_cache, "--score-cache"),
-        "batch_size": batch_size, "executor": executor, "device": device, "dtype": dtype, "variant": variant,
+        "batch_size": batch_size, "device": device, "dtype": dtype, "variant": variant,
+        "executor": with_options(
+            executor, workers=workers, gpus_per_worker=gpus_per_worker, verifier_workers=verifier_workers
+        ),
         "config": config, "loras": lora or [], "compile": compile, "channels_last": channels_last, "keep": keep,
         "pipeline_args": {name: recorded(one, name) for name, one in read_pipeline_args(pipeline_arg or []).items()},
     }  # fmt: skip

@@ -52,17 +52,21 @@ def directory(out: Path | None, name: str) -> Iterator[tuple[Path, Path]]:
         raise
 
 
-def run(spec: Spec, where: Path, workers: int, as_json: bool) -> Results:
+def run(spec: Spec, where: Path, workers: int | None, executor: str, as_json: bool) -> Results:
     """Run a grid with its display."""
     from noisewright.benchmark.drive import run_benchmark
     from noisewright.cli import progress
+    from noisewright.registry.executors import LOCAL, with_options
 
+    count = workers or 1
+    if executor != LOCAL:
+        executor, count = with_options(executor, workers=workers), 1
     hush_libraries()
     with progress.shown(as_json) as show:
-        return run_benchmark(spec, where, workers=workers, show=show)
+        return run_benchmark(spec, where, workers=count, executor=executor, show=show)
 
 
-def print_estimate(spec: Spec, out: Path | None, workers: int, warnings: Sequence[str], as_json: bool) -> None:
+def print_estimate(spec: Spec, out: Path | None, workers: int | None, warnings: Sequence[str], as_json: bool) -> None:
     """Print what a grid will cost; nothing is made but one timed step for each kind of run."""
     from noisewright.benchmark.estimate import estimate
     from noisewright.cli import progress, terminal
@@ -71,7 +75,7 @@ def print_estimate(spec: Spec, out: Path | None, workers: int, warnings: Sequenc
         warn(text)
     hush_libraries()
     with progress.shown(as_json) as show:
-        found = estimate(spec, out=out, workers=workers, show=show)
+        found = estimate(spec, out=out, workers=workers or 1, show=show)
     if as_json:
         terminal.print_json(found.to_json())
         return

@@ -120,7 +120,33 @@ Out = Annotated[
     Path | None,
     typer.Option(help="The run directory: new, empty, or a run to continue; by default one in runs/.", metavar="DIR"),
 ]
-Executor = Annotated[str, typer.Option(help="Who does the work; local: this process.", metavar="NAME")]
+Executor = Annotated[
+    str,
+    typer.Option(
+        help="Who does the work. local: this process; ray: processes of this machine; ray:HOST:PORT: a Ray cluster.",
+        metavar="NAME[:ADDRESS]",
+    ),
+]
+OtherExecutor = Annotated[
+    str | None,
+    typer.Option("--executor", help="Who does the work; by default who did.", metavar="NAME[:ADDRESS]"),
+]
+RayWorkers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", min=1, metavar="N",
+        help="Of ray: how many make images; by default as many as there are GPUs for, or one for each host.",
+    ),
+]
+GpusPerWorker = Annotated[
+    float | None,
+    typer.Option(
+        min=0, metavar="G", help="Of ray: GPUs of each worker, or a part of one; by default 1 for a model on a GPU."
+    ),
+]
+VerifierWorkers = Annotated[
+    int | None, typer.Option(help="Of ray: so many workers more do nothing but score.", min=0, metavar="M")
+]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps; by default the best there is.", metavar="NAME")]
 Dtype = Annotated[
     str | None,
@@ -199,7 +225,10 @@ Set = Annotated[
     typer.Option("--set", help="A field of all requests, as in `generate`, FIELD=VALUE; repeated.",
                  metavar="FIELD=VALUE"),
 ]
-Workers = Annotated[int, typer.Option(help="Processes that work at once.", min=1, metavar="N")]
+Workers = Annotated[
+    int | None,
+    typer.Option(help="Processes that work at once, by default 1; of ray its workers.", min=1, metavar="N"),
+]
 GridOut = Annotated[
     Path | None,
     typer.Option(

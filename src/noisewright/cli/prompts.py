@@ -68,6 +68,7 @@ def run_prompts(request: Request, prompts: Sequence[str], name: str, out: Path |
         if claimed:
             _remove(here / out)
         raise _as_typed(error, runs.place, out) from None
+    found.sort(key=lambda one: one.number)  # side by side they end in another order
     return _finished(runs, found, out, stopped, as_json)
 
 

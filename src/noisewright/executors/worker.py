@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +24,30 @@ from noisewright.samplers.optional import ShowsFrames, flags_of, frames_shown, r
 from noisewright.samplers.places import CPU, home, there
 from noisewright.samplers.protocol import Interruptible, Meter, Sampler
 from noisewright.verifiers.protocol import Verifier, gradient_of
+
+
+def scored(verifiers: Mapping[str, Verifier], judges: Mapping[str, Verifier], job: ScoreJob) -> Outcome:
+    """What verifiers, or a judge, say of a job's images."""
+    return scoring.judge(judges, job) if job.kind == "judge" else scoring.ask_all(verifiers, job)
+
+
+class ScoringWorker:
+    """A :class:`~noisewright.executors.protocol.Worker` without a model, which only scores.
+
+    Args:
+        verifiers: what the search sees.
+        judges: what it never sees.
+    """
+
+    def __init__(self, verifiers: Iterable[Verifier], judges: Iterable[Verifier] = ()) -> None:
+        self.verifiers = {one.name: one for one in verifiers}
+        self.judges = {one.name: one for one in judges}
+
+    def do(self, job: Job) -> Outcome:
+        """Do a scoring job; see :meth:`noisewright.executors.protocol.Worker.do`."""
+        if not isinstance(job, ScoreJob):
+            raise TypeError(f"expected a job of scoring for a worker without a model, got one to {job.kind}")
+        return scored(self.verifiers, self.judges, job)
 
 
 class ModelWorker:
@@ -51,7 +75,7 @@ class ModelWorker:
     def do(self, job: Job) -> Outcome:
         """Do a job; see :meth:`noisewright.executors.protocol.Worker.do`."""
         if isinstance(job, ScoreJob):
-            return scoring.judge(self.judges, job) if job.kind == "judge" else scoring.ask_all(self.verifiers, job)
+            return scored(self.verifiers, self.judges, job)
         began = time.perf_counter()
         try:
             made = self._make(job)

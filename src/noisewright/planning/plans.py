@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from noisewright import registry
 from noisewright.evaluate.enough import in_words, too_small
+from noisewright.executors.optional import BuildsElsewhere
 from noisewright.executors.protocol import Executor
+from noisewright.planning.blueprint import PlannedBlueprint, blueprint_of
 from noisewright.planning.conditions import condition_of, unknown_words
 from noisewright.planning.models import load_requested
 from noisewright.planning.precision import decided_dtype, settled
@@ -54,6 +57,7 @@ class Plan:
         target: when to stop early.
         batch_size: the first micro-batch.
         executor: who does the work; None is this process.
+        blueprint: gives what workers on other machines are built from.
         checked: what is known of the pipeline and by what key, as ``run.json`` records it; None where nothing is.
         spec: what identifies the run.
         warnings: what the user should know.
@@ -79,6 +83,7 @@ class Plan:
     draft: Draft | None = None
     size_key: str | None = None
     decided: tuple[Decided, ...] = ()
+    blueprint: Callable[[], PlannedBlueprint] | None = None
 
     @property
     def winners(self) -> int:
@@ -89,6 +94,12 @@ class Plan:
     def finalists(self) -> int:
         """How many of the best drafts are rendered in full."""
         return finalists_of(self.request, self.draft)
+
+    def give_to(self, executor: Executor) -> None:
+        """Have another executor do the work."""
+        if isinstance(executor, BuildsElsewhere) and self.blueprint is not None:
+            executor.build_from(self.blueprint())
+        self.executor = executor
 
 
 def finalists_of(request: Request, draft: Draft | None) -> int:
@@ -208,6 +219,7 @@ def plan_on(
     values = call_arguments(request, arguments or {}, pipe)
     info = registry.card(getattr(pipe, "name_or_path", None))
     condition = condition_of(pipe, request.prompt, request.class_label, info)
+    known = {} if known is None else known
     made, judging, notes = choose_verifiers(request, verifiers, judges, condition[0], info, pipe, known)
     goal = target_of(request.target, made)
     words = unknown_words(condition[0], info)
@@ -224,13 +236,18 @@ def plan_on(
     key = key_of_size(final, proof.key) if tuned and request.batch_size is None else None
     size, found = size_of(sampler, request.batch_size, key)
     spec = _spec(request, sampler, final, draft, made, judging, search_args, limits, goal, size)
+    checks = proof.to_json()
+    blueprint = partial(
+        blueprint_of, request, pipe, final, made, judging, dict(known), condition=condition, info=info,
+        arguments=arguments, checked=checks,
+    )  # fmt: skip
     whole = Plan(
         request=request, sampler=sampler, final=final, verifiers=made, judges=judging, search=function,
-        search_args=search_args, budget=limits, target=goal, batch_size=size,
-        executor=executor or registry.make_executor(request.executor), spec=spec,
-        warnings=warnings, checked=proof.to_json(), draft=draft, size_key=key if found is None else None,
-        decided=tuple(one for one in (decided, found) if one is not None),
+        search_args=search_args, budget=limits, target=goal, batch_size=size, executor=None, spec=spec,
+        warnings=warnings, checked=checks, draft=draft, size_key=key if found is None else None,
+        decided=tuple(one for one in (decided, found) if one is not None), blueprint=blueprint,
     )  # fmt: skip
+    whole.give_to(executor or registry.make_executor(request.executor))
     small = too_small(whole)
     if small is not None:
         warnings.append(in_words(whole, small))

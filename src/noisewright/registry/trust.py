@@ -147,6 +147,9 @@ def check_run(run: Path, request: Mapping[str, Any]) -> None:
                 check_verifier(text, local=True)
             except Untrusted as error:
                 raise ValueError(_asking(run, f"names the {key} {_short(text)}, {error}")) from None
+    where = registry.address_of(str(request.get("executor") or ""))
+    if where:  # whoever is there gets the jobs, and what comes back is read as pickles
+        raise ValueError(_asking(run, f"names the Ray cluster {_short(where)} to work on"))
     for key in ("model", "config"):
         if request.get(key) is not None:
             _check_named(run, key, request.get(key))

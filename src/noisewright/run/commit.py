@@ -92,7 +92,7 @@ class Commits:
 
     def previewing(self) -> Verb:
         """Clean estimates, scored."""
-        return Verb(self._jobs.estimate, self._estimated, self._previewed)
+        return Verb(self._jobs.estimate, lambda some, made: None, self._to_preview, self._previewed)
 
     def finishing(self, sampler: Sampler) -> Verb:
         """Finished images, saved and scored."""
@@ -104,17 +104,17 @@ class Commits:
         def job(some: Sequence[Particle]) -> MakeJob:
             return self._jobs.generate(some, sampler, [] if self._leaves_files else recipes(some))
 
-        def commit(some: Sequence[Particle], made: Outcome) -> Sequence[ScoreJob]:
-            return self._generated(some, made, recipes)
+        def commit(some: Sequence[Particle], made: Outcome) -> None:
+            self._generated(some, made, recipes)
 
         def settle(some: Sequence[Particle], made: Outcome, scored: Sequence[Outcome]) -> None:
             self._beside.end()
             assert made.images is not None  # noqa: S101 - generating gives images
             self._scores.write(some, made.images, scored)
 
-        return Verb(job, commit, settle, self._beside.end)
+        return Verb(job, commit, self._to_score, settle, self._beside.end)
 
-    def reached(self, some: Sequence[Particle], made: Outcome) -> Sequence[ScoreJob]:
+    def reached(self, some: Sequence[Particle], made: Outcome) -> None:
         """Keep the states that particles at one index have."""
         self._remember(made)
         assert made.states is not None  # noqa: S101 - denoising gives states
@@ -122,17 +122,15 @@ class Commits:
         ids = [p.id for p in some]
         record = {"verb": "denoise", "ids": ids, "to": some[0].index, "state": digest}
         self._recorder.append({**record, **made.metered}, some)
-        return ()
 
-    def _ascended(self, some: Sequence[Particle], made: Outcome) -> Sequence[ScoreJob]:
+    def _ascended(self, some: Sequence[Particle], made: Outcome) -> None:
         self._remember(made)
         assert made.states is not None  # noqa: S101 - ascending gives noises and velocities
         digest = self._recorder.states.save(some, *made.states)
         record = {"verb": "ascend", "ids": [p.id for p in some], "objective": list(made.objective), "state": digest}
         self._recorder.append({**record, **made.metered}, some)
-        return ()
 
-    def _estimated(self, some: Sequence[Particle], made: Outcome) -> Sequence[ScoreJob]:
+    def _to_preview(self, some: Sequence[Particle], made: Outcome) -> Sequence[ScoreJob]:
         assert made.images is not None  # noqa: S101 - estimating gives images
         whole = [reason is None for reason in made.broken]
         return self._scores.jobs(made.images, whole, None, aside=self._overlaps(), final=False)
@@ -150,15 +148,13 @@ class Commits:
 
     def _generated(
         self, some: Sequence[Particle], made: Outcome, recipes: Callable[[Sequence[Particle]], list[dict[str, Any]]]
-    ) -> Sequence[ScoreJob]:
-        """Write images down, and give the jobs that score them; the writing goes on beside those where it may."""
+    ) -> None:
+        """Write images down; beside their scoring where that may be."""
         self._remember(made)
         assert made.images is not None  # noqa: S101 - generating gives images
         record: dict[str, Any] = {"verb": "finish", "ids": [p.id for p in some], "seeds": [p.seed for p in some]}
         if made.previews is not None:
             record["previews"] = self._recorder.states.save_previews(some, made.previews)
-        whole = [reason is None for reason in made.broken]
-        jobs = self._scores.jobs(made.images, whole, made.previews, aside=self._overlaps())
 
         def write() -> None:
             self._write(some, made, record, recipes)
@@ -167,7 +163,6 @@ class Commits:
             self._beside.begin(write)
         else:
             write()
-        return jobs
 
     def _may_be_beside(self, made: Outcome) -> bool:
         """Whether images may be written while verifiers look at them: where none can end the run, since each of them
@@ -194,6 +189,11 @@ class Commits:
             record["nsfw_content_detected"] = list(made.flagged)
         broken = {one.id: reason for one, reason in zip(some, made.broken, strict=True) if reason is not None}
         self._recorder.append({**record, "broken": broken} if broken else record, some)
+
+    def _to_score(self, some: Sequence[Particle], made: Outcome) -> Sequence[ScoreJob]:
+        assert made.images is not None  # noqa: S101 - generating gives images
+        whole = [reason is None for reason in made.broken]
+        return self._scores.jobs(made.images, whole, made.previews, aside=self._overlaps())
 
     def _remember(self, made: Outcome) -> None:
         self._recorder.states.remember(made.made, made.estimates)

@@ -201,5 +201,6 @@ class Engine:
             self.commits.reached([self.ways.denoised(one.parent, index) for one in some], outcome)
 
     def _note_shrink(self, size: int, failed: Outcome) -> None:
-        self._say(f"out of memory: micro-batches of {size} from here on")
+        for note in failed.notes or (f"out of memory: micro-batches of {size} from here on",):
+            self._say(note)
         self.recorder.append({"verb": "shrink", "batch_size": size, **failed.metered})

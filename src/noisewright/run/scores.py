@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from noisewright.errors import VerifierFailed
+from noisewright.executors.optional import asks_servers, scorers_of
 from noisewright.executors.protocol import Executor, Outcome, ScoreJob
 from noisewright.run.ledger import Ledger
 from noisewright.run.particle import Particle
@@ -88,14 +89,14 @@ class Scores:
                 frames=self._frames,
             )  # fmt: skip
 
-        if not aside or not self._waiting:
+        if not self._waiting or not (aside or asks_servers(self._executor)):
             return [job(self._names, False)]
         others = tuple(name for name in self._names if name not in self._waiting)
-        return [job(self._waiting, True), *([job(others, False)] if others else [])]
+        return [job(self._waiting, aside), *([job(others, False)] if others else [])]
 
     def overlap(self) -> bool:
         """Whether images may be scored while the next are made: nothing that a verifier may yet do ends the search."""
-        return (self._executor.workers > 1 or bool(self._waiting)) and self.proven
+        return (self._executor.workers > 1 or scorers_of(self._executor) > 0 or bool(self._waiting)) and self.proven
 
     @property
     def proven(self) -> bool:

@@ -351,14 +351,24 @@ def check_same(root: Path, recorded: dict[str, Any], spec: dict[str, Any]) -> No
     Raises:
         RunMismatch: naming the first setting that differs.
     """
+    differs = first_difference(recorded, spec)
+    if differs is not None:
+        raise RunMismatch("{} holds another run: expected {} {}, got {}".format(root, *differs))
+
+
+def first_difference(recorded: dict[str, Any], spec: dict[str, Any]) -> tuple[str, str, str] | None:
+    """The first setting of a spec that differs from the ``recorded`` one, with both values, cut; None where none does.
+
+    What may change between two parts of a run is not looked at.
+    """
     about = spec.get("sampler", {})
     if hasattr(about, "as_recorded"):  # by the rules of the version that recorded the run
         spec = {**spec, "sampler": about.as_recorded(recorded.get("sampler", {}))}
     before, now = _comparable(recorded), _comparable(spec)
     for key in sorted({*before, *now}):
         if before.get(key) != now.get(key):
-            was, got = cut(json.dumps(before.get(key))), cut(json.dumps(now.get(key)))
-            raise RunMismatch(f"{root} holds another run: expected {key} {was}, got {got}")
+            return key, cut(json.dumps(before.get(key))), cut(json.dumps(now.get(key)))
+    return None
 
 
 def elsewhere(recorded: Mapping[str, Any], spec: Mapping[str, Any]) -> list[str]:

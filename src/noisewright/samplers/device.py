@@ -7,6 +7,11 @@ import torch
 from noisewright.outside.messages import short
 
 
+def is_on_gpu(name: str | None) -> bool:
+    """Whether a model is on a CUDA device by this name; None is the best there is."""
+    return torch.cuda.is_available() if name is None else name.startswith("cuda")
+
+
 def check_device(name: str | None) -> None:
     """Raise a ValueError for a device that is not here, or computes nothing; None is the best there is."""
     try:

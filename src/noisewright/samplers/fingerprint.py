@@ -45,6 +45,9 @@ class Fingerprint(str):
         pipe = None if self._pipe is None else self._pipe()
         return "" if pipe is None else older_fingerprint(pipe)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return str, (str(self),)  # in another process there is no pipeline to ask
+
 
 def fingerprint(pipe: Any) -> Fingerprint:
     """``2:`` and 32 hex digits that change with anything that decides what a pipeline computes.

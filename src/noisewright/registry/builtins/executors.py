@@ -9,7 +9,12 @@ EXECUTORS = [
         "executor", "local", "one worker in this process; servers are asked while the next images are denoised",
         "noisewright.executors.local:LocalExecutor",
     ),
+    Entry(
+        "executor", "ray", "workers on the machines of a Ray cluster, ray:HOST:PORT, or in processes of this one, ray",
+        "noisewright.executors.ray:RayExecutor",
+        {
+            "options": "workers, gpus_per_worker, verifier_workers, cpus_per_worker",
+            "install": "pip install 'noisewright[ray]'",
+        },
+    ),
 ]  # fmt: skip
-
-NOT_YET = ("ray",)
-"""Names that are spoken of, and will be executors."""
