@@ -6,7 +6,6 @@ import logging
 import math
 import platform
 import re
-import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +20,7 @@ from noisewright.evaluate import report
 from noisewright.evaluate.curve_picture import curve_picture
 from noisewright.evaluate.enough import in_words, too_small
 from noisewright.evaluate.forecast import expected_nfe
+from noisewright.executors.protocol import LeavesFiles
 from noisewright.images.metadata import encode_png, read_image, read_recipe, without_nan
 from noisewright.outside.files import check_directory, write_atomically, write_picture
 from noisewright.outside.inside import inside
@@ -46,9 +46,6 @@ KEPT = "kept"
 KEPT_NAME = re.compile(r"\d+-[0-9a-f]{16}\.(png|mp4)")
 
 log = logging.getLogger("noisewright")
-
-_drawing = threading.Lock()
-"""matplotlib draws in one thread at a time."""
 
 
 def execute(
@@ -104,11 +101,11 @@ def execute(
 
 def _decided_size(plan: Plan, store: Store) -> int:
     """How many images are made at once: as many as the run was begun with; of a new one what was asked for, or what is
-    fastest. What was decided for a new run is said, and recorded.
+    fastest. What was decided for a new run is said, and recorded. A trial is made only where the model works here.
     """
     if not store.is_new:
         return most_at_once(plan.sampler, int(store.run["spec"].get("batch_size") or plan.batch_size))
-    found = fastest_for(plan)
+    found = fastest_for(plan) if isinstance(plan.executor, LeavesFiles) else None
     decided = [*plan.decided, *([] if found is None else [found])]
     size = plan.batch_size if found is None else int(found.choice)
     if decided:
