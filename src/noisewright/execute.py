@@ -282,6 +282,26 @@ def _keep(run: Run, count: int, standing: Mapping[str, float]) -> tuple[ResultIm
 
 def _draw(run: Run, baseline: ResultImage, best: ResultImage, standing: Mapping[str, float]) -> None:
     """Write what a person looks at first: before and after, the contact sheet, the curve."""
+    root, store = run.store.root, run.store
+    captions = report.captions(baseline.scores, best.scores, judges={judge.name for judge in run.judges})
+    with store.writing(root / "before-after.png"):
+        pair = report.before_after(baseline.file, best.file, prompt=run.prompt, captions=captions)
+        write_picture(pair, root / "before-after.png")
+    with store.writing(root / "contact-sheet.png"):
+        ranked = [(one, standing[one.id]) for one in run.best_first]
+        sheet = report.contact_sheet(root, ranked, run.ranking, baseline=baseline.id, judged=run.ledger.judged)
+        write_picture(sheet, root / "contact-sheet.png")
+    with store.writing(root / "curve.png"):
+        first = run.draft_baseline
+        curve = curve_picture(
+            run.curve(), run.ranking.names, value_name=run.ranking.name,
+            baseline=None if first is None else standing[first.id],
+        )  # fmt: skip
+        write_picture(curve, root / "curve.png")
+
+
+def _write_image(run: Run, one: Candidate, file: str, standing: Mapping[str, float]) -> ResultImage:
+    """Write a candidate's PNG with its scores, the judges' too, in the metadata."""
     scores = {**one.scores, **run.ledger.judged.get(one.id, {})}
     made = run.ledger.images[one.id]
     try:
