@@ -228,7 +228,7 @@ class PipelineSampler:
         held, place = self._described, placed(self.pipe)
         if held is None or held[0] is not self._prepared or held[1] != place:
             held = self._described = self._prepared, place, self._describe()
-        return copy.copy(held[2])
+        return copy.deepcopy(held[2])  # the caller's own
 
     def _describe(self) -> Description:
         if self._fingerprint is None:
