@@ -10,7 +10,7 @@ from noisewright.evaluate.enough import too_small
 from noisewright.evaluate.forecast import expected_nfe, forecast
 from noisewright.registry.builtins import STEP_NOISE
 from noisewright.run.budget import Budget
-from noisewright.run.verbs import SAVING_SECONDS
+from noisewright.run.reserve import SAVING_SECONDS
 from noisewright.samplers.mixture import MixtureSampler
 
 STEPS = 20
