@@ -160,7 +160,7 @@ def test_human_is_a_verifier_of_the_run_s_images(client, runs):
         client.post("/api/vote", json={"run": "first", "a": one, "b": other, "choice": "a"})
     verifier = registry.make_verifier(f"human:{runs / 'first'}")
     images = [read_image(runs / "first" / "images" / f"{key}.png")[0] for key in (one, other, third)]
-    batch = torch.stack([torch.from_numpy(image).permute(2, 0, 1).float() / 255 for image in images])
+    batch = torch.stack([torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 255 for image in images])
     found = score(verifier, batch, "any")
     assert found[0] > found[1]
     assert math.isnan(found[2])

@@ -57,7 +57,13 @@ def serve(
     settings = _settings(runs, host, port, model, verifier, token)
     from noisewright.web.serving import serve as run_server
 
-    run_server(settings, output.print_line, open_page)
+    run_server(settings, _print_at_once, open_page)
+
+
+def _print_at_once(text: str) -> None:
+    """Whoever started the server from a program reads its address while it goes on."""
+    output.print_line(text)
+    output.stream().flush()
 
 
 def _settings(

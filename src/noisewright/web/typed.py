@@ -16,14 +16,15 @@ def command_of(request: Request) -> str:
     """``noisewright generate "..." --search ...``, with every option that is not as it is by default."""
     plain = Request().to_json()
     words = ["noisewright", "generate"]
-    if request.prompt is not None:
+    begins_as_option = request.prompt is not None and request.prompt.startswith("-")
+    if request.prompt is not None and not begins_as_option:
         words.append(request.prompt)
     for name, value in request.to_json().items():
         if name in LEFT_OUT or value == plain[name] or (name == "model" and value == "noisewright/shapes"):
             continue
         for text in _texts(name, value):
             words += [option_of(name)] if text is None else [option_of(name), text]
-    return shlex.join(words)
+    return shlex.join([*words, "--", str(request.prompt)] if begins_as_option else words)
 
 
 def _texts(name: str, value: Any) -> list[str | None]:
