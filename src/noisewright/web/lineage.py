@@ -17,6 +17,9 @@ from noisewright.web.live import Live
 MOST_NODES = 3000
 """That are drawn; of more, those that led to the best."""
 
+CUT_ROWS = 0.4
+"""The room of one that was cut, which has no picture, in rows."""
+
 BROAD = 24
 """Nodes in a row, where no candidate came of another."""
 
@@ -130,7 +133,7 @@ def _placed(nodes: list[dict[str, Any]]) -> dict[str, Any]:
             one["x"], one["y"] = number % BROAD, number // BROAD
         high = 1 + (len(nodes) - 1) // BROAD
         return {"nodes": nodes, "width": min(BROAD, len(nodes)), "height": high if nodes else 0, "flat": True}
-    row = 0
+    row = 0.0
     waiting = [(number, False) for number in reversed(roots)]
     while waiting:
         number, done = waiting.pop()
@@ -141,6 +144,7 @@ def _placed(nodes: list[dict[str, Any]]) -> dict[str, Any]:
             waiting.append((number, True))
             waiting += [(child, False) for child in reversed(children[number])]
         else:
-            nodes[number]["y"] = row
-            row += 1
+            high = 1.0 if nodes[number]["candidate"] else CUT_ROWS
+            nodes[number]["y"] = row + (high - 1) / 2
+            row += high
     return {"nodes": nodes, "width": 1 + max(one["x"] for one in nodes), "height": row, "flat": False}

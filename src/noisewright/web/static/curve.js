@@ -1,8 +1,8 @@
 // The best so far against what it cost, as SVG in the colours of the page.
 
-import {decimals, s, written} from "./dom.js";
+import {s, written} from "./dom.js";
 
-const WIDTH = 560, HEIGHT = 210, LEFT = 58, RIGHT = 14, TOP = 12, BOTTOM = 34;
+const HEIGHT = 230, LEFT = 54, RIGHT = 14, TOP = 12, BOTTOM = 36;
 
 function ticks(low, high, about = 5) {
   const rough = (high - low) / about || 1, power = 10 ** Math.floor(Math.log10(rough));
@@ -12,21 +12,30 @@ function ticks(low, high, about = 5) {
   return found;
 }
 
+/** Decimals that round numbers need to be told apart. */
+function fraction(levels) {
+  const step = levels.length > 1 ? levels[1] - levels[0] : levels[0] || 1;
+  let places = 0;
+  while (places < 6 && Math.abs(step * 10 ** places - Math.round(step * 10 ** places)) > 1e-6) places++;
+  return places;
+}
+
 /** @param points [images, nfe, seconds, value, id] where the best changed; axis 0 images, 2 seconds. */
-export function curve(points, {axis = 0, end, baseline = null, name = "", limit = null, pick}) {
+export function curve(points, {wide = 720, axis = 0, end, baseline = null, name = "", limit = null, pick}) {
   if (!points.length) return null;
+  const WIDTH = Math.max(280, Math.min(900, Math.round(wide)));
   const values = points.map((one) => one[3]).concat(baseline === null ? [] : [baseline]);
   let low = Math.min(...values), high = Math.max(...values);
   const margin = (high - low) * .1 || Math.abs(high) * .05 || .5;
   low -= margin; high += margin;
   const most = Math.max(end, points.at(-1)[axis], 1e-9);
   const x = (value) => LEFT + value / most * (WIDTH - LEFT - RIGHT), y = (value) => TOP + (high - value) / (high - low) * (HEIGHT - TOP - BOTTOM);
-  const levels = ticks(low, high, 4), places = Math.max(0, decimals(levels) - 2);
+  const levels = ticks(low, high, 4), places = fraction(levels);
   const made = s("svg", {viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", class: "curve"},
     s("title", {}, `Best ${name} so far against ${axis ? "seconds" : "images"}: ${written(points[0][3], places + 1)} at first, ${written(points.at(-1)[3], places + 1)} now`));
   for (const one of levels) made.append(s("line", {x1: LEFT, x2: WIDTH - RIGHT, y1: y(one), y2: y(one), class: "grid"}),
     s("text", {x: LEFT - 8, y: y(one) + 4, "text-anchor": "end"}, written(one, places)));
-  for (const one of ticks(0, most, 6)) if (axis || Number.isInteger(one)) made.append(s("text", {x: x(one), y: HEIGHT - BOTTOM + 17, "text-anchor": "middle"}, axis ? `${+one.toPrecision(6)}` : one));
+  for (const one of ticks(0, most, WIDTH < 420 ? 4 : 6)) if (axis || Number.isInteger(one)) made.append(s("text", {x: x(one), y: HEIGHT - BOTTOM + 17, "text-anchor": "middle"}, axis ? `${+one.toPrecision(6)}` : one));
   made.append(s("text", {x: WIDTH - RIGHT, y: HEIGHT - 3, "text-anchor": "end", class: "faint"}, axis ? "seconds" : "images"));
   if (baseline !== null) made.append(s("line", {x1: LEFT, x2: WIDTH - RIGHT, y1: y(baseline), y2: y(baseline), class: "base"}),
     s("text", {x: WIDTH - RIGHT, y: y(baseline) + 14, "text-anchor": "end", class: "basetext"}, "baseline"));

@@ -3,7 +3,7 @@
 import {ask, copy, dialog, h, query, signed, trying, written} from "./dom.js";
 import {image} from "./slider.js";
 
-const MARKS = [["star", "★", "Star", "s"], ["pin", "📌", "Pin", "p"], ["reject", "✕", "Reject", "x"]];
+const MARKS = [["star", "★", "Star", "s"], ["pin", "◆", "Pin", "p"], ["reject", "✕", "Reject", "x"]];
 
 export async function toggleMark(run, row, mark) {
   const on = !run.marks(row.id).includes(mark);
@@ -13,12 +13,14 @@ export async function toggleMark(run, row, mark) {
 
 export function scoreTable(run, rows, heads) {
   const base = run.byId.get(run.head.baseline);
-  return h("table.scores", heads ? h("thead", h("tr", h("th", ""), heads.map((one) => h("th", one)))) : null, h("tbody", run.columns().map((column) => {
+  const compares = heads && rows.length === 2;
+  return h("table.scores", heads ? h("thead", h("tr", h("th", ""), heads.map((one) => h("th", {scope: "col"}, one)), compares ? h("th", {scope: "col"}, "change") : null)) : null, h("tbody", run.columns().map((column) => {
     const places = run.places(column.key), values = rows.map((row) => run.score(row, column.key));
     if (values.every((one) => one === null)) return null;
     const from = base && rows.length === 1 ? run.score(base, column.key) : null;
     const interval = column.key === "human" && rows.length === 1 ? run.choices.human[rows[0].id] : null;
     return h("tr", h("th", {scope: "row"}, column.name, column.role === "verifier" ? null : h("small", column.role)), values.map((one) => h("td", written(one, places), interval ? h("small", ` ${written(interval[1], places)} to ${written(interval[2], places)}`) : null)),
+      compares ? h("td", {class: values[1] > values[0] ? "up" : "quiet"}, values.includes(null) ? "" : signed(values[1] - values[0], places)) : null,
       rows.length === 1 && from !== null && rows[0] !== base && values[0] !== null ? h("td", {class: values[0] > from ? "up" : "quiet"}, signed(values[0] - from, places)) : null);
   })));
 }

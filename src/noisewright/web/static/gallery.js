@@ -86,7 +86,7 @@ export function gallery(run, {open, mark, compare}) {
     }
     space.querySelector(".empty")?.remove();
     const top = -space.getBoundingClientRect().top;
-    const first = Math.max(0, Math.floor(top / high) - OVER), last = Math.min(lines, Math.ceil((top + innerHeight) / high) + OVER);
+    const first = Math.max(0, Math.floor(top / high) - OVER), last = Math.min(lines, Math.max(OVER, Math.ceil((top + innerHeight) / high) + OVER));
     const seen = new Map();
     for (let place = first * columns; place < Math.min(rows.length, last * columns); place++) {
       const row = rows[place], tile = tiles.get(row.id) ?? tileOf(row);
@@ -127,7 +127,7 @@ export function gallery(run, {open, mark, compare}) {
     tile.dataset.state = state;
     tile.setAttribute("aria-selected", String(place === at));
     tile.className = ["tile", best && "best", base && "base", marks.includes("reject") && "rejected"].filter(Boolean).join(" ");
-    tile.querySelector(".marks").textContent = (marks.includes("pin") ? "📌" : "") + (marks.includes("star") ? "★" : "");
+    tile.querySelector(".marks").textContent = (marks.includes("pin") ? "◆" : "") + (marks.includes("star") ? "★" : "");
     const [score, name] = tile.querySelector(".caption").children;
     score.textContent = said;
     name.textContent = [best ? "best" : base ? "baseline" : "", run.called(row), row.steps !== run.head.steps && !row.unfinished ? "draft" : ""].filter(Boolean).join(" · ");

@@ -30,13 +30,18 @@ export function lineage(run, place, open) {
     const {nodes, width, height} = found;
     count.textContent = plural(nodes.length + found.left_out, "draw") + (found.left_out ? `, ${nodes.length} shown: those that led to the best` : "");
     if (!nodes.length) return [empty("Nothing was drawn yet")];
-    const pictures = nodes.length <= PICTURES, size = pictures ? 44 : 12, across = found.flat ? size + 8 : Math.max(pictures ? 120 : 90, Math.min(200, 900 / Math.max(1, width))), down = size + 8;
-    const wide = Math.max(40, (found.flat ? width : width - 1) * across + size + 24), high = height * down + 24;
-    const x = (one) => 12 + size / 2 + one.x * across, y = (one) => 12 + size / 2 + one.y * down;
+    const pictures = nodes.length <= PICTURES, size = pictures ? 44 : 12, across = found.flat ? size + 8 : Math.max(pictures ? 120 : 80, Math.min(300, (body.clientWidth - size - 60) / Math.max(1, width - 1))), down = size + 8;
+    const wide = Math.max(40, (found.flat ? width : width - 1) * across + size + (found.flat ? 24 : 110)), head = found.flat ? 0 : 22, high = height * down + 34 + head;
+    const x = (one) => 12 + size / 2 + one.x * across, y = (one) => 12 + head + size / 2 + one.y * down;
     const values = nodes.map((one) => one.value).filter((one) => one !== null), low = Math.min(...values), high_ = Math.max(...values), places = decimals(values);
     const share = (one) => one.value === null ? 0 : high_ > low ? (one.value - low) / (high_ - low) : 1;
     const edges = s("g", {class: "edges"}), dots = s("g", {class: "nodes"}), defs = s("defs");
     const made = s("svg", {width: wide, height: high, viewBox: `0 0 ${wide} ${high}`, role: "group", "aria-label": "Lineage of the search"}, defs, edges, dots);
+    for (let generation = 0; head && generation < width; generation++) {
+      const same = new Set(nodes.filter((one) => one.x === generation).map((one) => `${one.verb} ${one.at}`));
+      const text = same.size === 1 ? heading(nodes.find((one) => one.x === generation)) : generation ? `generation ${generation}` : "beginning";
+      made.append(s("text", {x: 12 + generation * across, y: 14, class: "faint"}, text));
+    }
     for (const one of nodes) {
       one.parents.forEach((parent, number) => {
         const from = nodes[parent], bend = (x(from) + x(one)) / 2;
@@ -67,6 +72,8 @@ export function lineage(run, place, open) {
     const flat = found.flat ? [h("p.quiet", "Each image of this search is a fresh draw: none came of another.")] : [];
     return [...flat, h("div.scroll", {tabindex: 0, role: "region", "aria-label": "Tree, scrolls"}, made)];
   }
+
+  const heading = (one) => one.verb === "noise" ? "fresh noise" : one.verb === "fork" ? `copied at step ${one.at}` : one.verb === "renoise" ? `noised to step ${one.at}` : {vary: "varied", blend: "blended", place: "placed", ascend: "climbed"}[one.verb] ?? one.verb;
 
   function describe(one, row, found, places) {
     const from = one.verb === "noise" ? `noise${one.seed === null ? "" : ` of seed ${one.seed}`}` : `${VERBS[one.verb] ?? one.verb}${one.at || one.verb === "fork" || one.verb === "renoise" ? ` step ${one.at}` : ""}`;

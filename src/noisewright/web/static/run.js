@@ -35,6 +35,7 @@ export function runPage(main, params, go) {
   function build() {
     const state = h("div.status"), budget = h("div.budget"), title = h("h1"), meta = h("p.quiet.meta"), buttons = h("div.buttons");
     const pair = h("div.pairing"), scores = h("div.pairscores"), chart = h("figure.chart"), warnings = h("div.warnings");
+    const overview = h("div.overview", h("div.left", pair), h("div.right", scores, chart));
     const byImages = h("button", {type: "button", "aria-pressed": "true", onclick: () => turn(0)}, "images"), bySeconds = h("button", {type: "button", "aria-pressed": "false", onclick: () => turn(2)}, "seconds");
     const tabs = h("div.tabs", {role: "tablist", "aria-label": "Parts of the run"}, TABS.map(([key, word]) => h("button", {type: "button", role: "tab", id: `tab-${key}`, "aria-controls": "panel", "aria-selected": "false", tabindex: -1, onclick: () => open(key), onkeydown: alongTabs}, word)));
     const panel = h("section", {id: "panel", role: "tabpanel", tabindex: 0});
@@ -43,7 +44,7 @@ export function runPage(main, params, go) {
     let axis = 0, tab = "", shown = null, pictured = "";
 
     main.replaceChildren(h("div.head", h("div", h("p.crumbs", h("a", {href: "/"}, "Runs"), " / ", h("span", run.name)), title, meta), h("div.side", state, buttons)), budget, warnings,
-      h("div.overview", h("div.left", pair), h("div.right", scores, chart)), tabs, panel, tray.element);
+      tabs, overview, panel, tray.element);
 
     function turn(to) {
       axis = to;
@@ -61,6 +62,8 @@ export function runPage(main, params, go) {
         one.setAttribute("aria-selected", String(one.id === `tab-${key}`));
         one.tabIndex = one.id === `tab-${key}` ? 0 : -1;
       }
+      overview.hidden = key !== "gallery";  // a blind choice is made without it
+      if (key === "gallery") drawChart();
       panel.setAttribute("aria-labelledby", `tab-${key}`);
       panel.replaceChildren();
       const one = (row) => acts.open(row, [row]);
@@ -119,7 +122,7 @@ export function runPage(main, params, go) {
     function drawChart() {
       const base = run.byId.get(run.head.baseline), last = run.rows.at(-1);
       const alike = base && base.steps === run.head.drafts;
-      const drawn = last && curve(run.curve, {axis, end: axis ? Math.max(last.seconds, 0) : last.images, baseline: alike ? run.value(base) : null, name: run.head.value_name, pick: (id) => { const row = run.byId.get(id); if (row) acts.open(row, [row]); }});
+      const drawn = last && curve(run.curve, {wide: chart.clientWidth || 600, axis, end: axis ? Math.max(last.seconds, 0) : last.images, baseline: alike ? run.value(base) : null, name: run.head.value_name, pick: (id) => { const row = run.byId.get(id); if (row) acts.open(row, [row]); }});
       chart.replaceChildren(h("figcaption", h("span", `Best ${run.head.value_name} so far`), h("span.spring"), h("span.quiet", "against"), h("span.sizes", {role: "group", "aria-label": "Against"}, byImages, bySeconds)), drawn ?? h("p.quiet", "The curve begins with the first score."));
     }
 

@@ -130,7 +130,7 @@ function draw(form, before, go) {
 }
 
 const label = (one) => one.name === "prompt" ? "prompt" : one.option.replace(/^--/, "").replaceAll("-", " ");
-const help = (one, id) => h("p.hint", {id}, one.help, one.option.startsWith("--") ? h("code", ` ${one.option}`) : null);
+const help = (one, id) => h("p.hint", {id}, (one.help ?? "").split("`").map((part, n) => n % 2 ? h("code", part) : part), one.option.startsWith("--") ? h("code", ` ${one.option}`) : null);
 const placeholder = (one) => one.name === "budget" ? "16 images" : one.metavar ?? "";
 const texts = (value) => value === null ? [] : typeof value === "object" && !Array.isArray(value) ? Object.entries(value).map(([name, one]) => `${name}=${one}`) : [value].flat().map(String);
 
