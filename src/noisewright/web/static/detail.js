@@ -21,7 +21,7 @@ export function scoreTable(run, rows, heads) {
     const interval = column.key === "human" && rows.length === 1 ? run.choices.human[rows[0].id] : null;
     return h("tr", h("th", {scope: "row"}, column.name, column.role === "verifier" ? null : h("small", column.role)), values.map((one) => h("td", written(one, places), interval ? h("small", ` ${written(interval[1], places)} to ${written(interval[2], places)}`) : null)),
       compares ? h("td", {class: values[1] > values[0] ? "up" : "quiet"}, values.includes(null) ? "" : signed(values[1] - values[0], places)) : null,
-      rows.length === 1 && from !== null && rows[0] !== base && values[0] !== null ? h("td", {class: values[0] > from ? "up" : "quiet"}, signed(values[0] - from, places)) : null);
+      rows.length === 1 && from !== null && rows[0] !== base && values[0] !== null ? h("td", {class: values[0] > from ? "up" : "quiet"}, signed(values[0] - from, places)) : rows.length === 1 && base && rows[0] !== base ? h("td", "") : null);
   })));
 }
 
