@@ -1,6 +1,7 @@
 """The page in a real browser: a run is looked at, chosen from, and gone on with, on a screen and on a telephone."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import shutil
@@ -17,7 +18,6 @@ from serving import served
 
 pytestmark = pytest.mark.slow
 
-AXE = Path(__file__).parent.parent / "vendor" / "axe.min.js"
 MS = 30_000
 
 
@@ -62,9 +62,10 @@ def maker(folder, saved, name, images):
 
 def faults(page):
     """What axe-core finds that keeps somebody out, where it is there."""
-    if not AXE.exists():
+    place = importlib.util.find_spec("axe_playwright_python")
+    if place is None or place.origin is None:
         return []
-    page.evaluate(AXE.read_text())
+    page.evaluate((Path(place.origin).parent / "axe.min.js").read_text())
     found = page.evaluate("() => axe.run({resultTypes: ['violations']})")
     return [(one["id"], [node["html"] for node in one["nodes"]][:3]) for one in found["violations"]
             if one["impact"] in ("serious", "critical")]  # fmt: skip

@@ -61,7 +61,13 @@ def _form(parts: Parts, request: Request) -> Any:
 
 
 def _run(parts: Parts, request: Request) -> Any:
-    live = parts.live(request)
+    name = request.query_params.get("run")
+    try:
+        live = parts.live(request)
+    except NotThere:
+        if any(one["run"] == name for one in parts.queue.jobs()):
+            return {"head": None}  # it has not begun, or never did: the queue says which
+        raise
     if request.query_params.get("head") == "1":
         return {"head": live.head()}
     found, _ = live.since(Cursor())

@@ -37,8 +37,9 @@ export class Run extends EventTarget {
   // A browser gives up where the server answers with an error: why, a plain request says.
   async retry() {
     try {
-      await ask(`/api/run?${query({run: this.name, head: 1})}`);
-      setTimeout(() => { if (!this.ended) this.open(); }, 2000);
+      const {head} = await ask(`/api/run?${query({run: this.name, head: 1})}`);
+      if (!head) this.end("gone");
+      else setTimeout(() => { if (!this.ended) this.open(); }, 2000);
     } catch (error) {
       if (error.status === 404) this.end("gone");
       else if (error.status === 400) { this.said = error.message; this.end("wrong"); }

@@ -102,7 +102,7 @@ export function runPage(main, params, go) {
       if (!limits.images) texts.push(plural(spent.images, "image"));
       if (!limits.seconds) texts.push(duration(spent.seconds));
       if (status === "running" && waiting) texts.push(`${waiting} being scored`);
-      budget.replaceChildren(meter(used, "budget used"), h("span", texts.join(" · ")), status === "running" ? h("b", left === null ? "beginning" : `about ${duration(left)} left`) : "");
+      budget.replaceChildren(meter(used, "budget used"), h("span", texts.join(" · ")), status === "running" ? h("b", left === null ? "beginning" : left < .05 ? "about to end" : `about ${duration(left)} left`) : "");
       budget.classList.toggle("running", status === "running");
     }
 
@@ -158,7 +158,7 @@ export function runPage(main, params, go) {
 
   function begin() {
     run.ended = false;
-    ask(`/api/run?${query({run: name, head: 1})}`).then(() => { if (!closed) run.open(); }, (error) => {
+    ask(`/api/run?${query({run: name, head: 1})}`).then(({head}) => { if (closed) return; if (head) run.open(); else gone(); }, (error) => {
       if (closed) return;
       if (error.status === 404) gone();
       else if (error.status === 400) wrong(error.message);

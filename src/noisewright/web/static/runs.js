@@ -116,7 +116,7 @@ function row(one) {
     h("span.quiet", one.verifier), h("span.numbers", h("span.base", written(one.baseline?.score, places)), " → ", h("b", written(one.best.score, places)),
       Number.isFinite(change) ? h("span", {class: change > 0 ? "up" : "quiet"}, ` ${signed(change, places)}`) : null)) : h("div.score.quiet", "no score yet");
   const running = one.status === "running";
-  const left = running && one.left !== null ? `${duration(one.left)} left` : plural(one.spent?.images ?? 0, "image");
+  const left = running && one.left !== null ? (one.left < .05 ? "about to end" : `${duration(one.left)} left`) : plural(one.spent?.images ?? 0, "image");
   return h("li", h("a.row", {href: address}, image, h("div.what", h("b.prompt", one.prompt || "no prompt"), h("span.quiet", about)), score,
     h("div.state", chip(one.status), running ? meter(one.used, "budget used") : null, h("span.quiet", left))));
 }
