@@ -43,7 +43,8 @@ def test_a_directory_that_is_not_there_is_said(here, capsys):
 
 def test_without_the_extra_it_says_how_to_install_it(here, capsys, monkeypatch):
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "uvicorn" else find(name, *more))
+    instead = lambda name, *more: None if name == "uvicorn" else find(name, *more)  # noqa: E731
+    monkeypatch.setattr(importlib.util, "find_spec", instead)
     refused(capsys, ["serve"], 'pip install "noisewright[web]"', "uvicorn")
 
 

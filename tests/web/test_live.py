@@ -3,6 +3,7 @@ import shutil
 import threading
 
 import pytest
+from PIL import Image
 
 from noisewright.evaluate.overview import overview
 from noisewright.web.live import Cursor, Live, time_left, used
@@ -130,7 +131,9 @@ def test_previews_of_what_no_image_came_of_are_told(tmp_path, saved):
     ledger = live.watch.ledger
     came = {one.id for key in finished for one in _all_above(ledger.particles[key])}
     assert {one[0] for one in event["previews"]} == set(ledger.previews) - came
-    assert all(len(one[3]) == 1 for one in event["previews"])
+    assert all(len(one[3]) == 1 and one[4] for one in event["previews"])
+    with Image.open(root / "previews" / f"{event['previews'][0][0]}.jpg") as opened:
+        assert opened.format == "JPEG"
 
 
 def _all_above(particle):

@@ -161,7 +161,7 @@ def test_candidates_are_sorted_filtered_starred_and_opened_by_keys(browser, addr
         page.locator(".tiles").focus()
         page.keyboard.press(" ")
         page.wait_for_selector("dialog .stage img")
-        page.wait_for_selector("dialog pre", state="attached")
+        page.wait_for_selector("dialog summary:has-text('Go on from here')")
         title = page.locator("dialog h2").text_content()
         page.keyboard.press("ArrowRight")
         page.wait_for_function("before => document.querySelector('dialog h2').textContent !== before", arg=title)
@@ -208,8 +208,8 @@ def test_two_are_compared_and_pairs_become_a_verifier(browser, address, folder):
 def test_lineage_shows_pictures_and_leads_to_candidates(browser, address):
     with seen(browser, address, "/run?name=first&part=lineage") as page:
         page.wait_for_selector(".node.best")
-        assert page.locator(".node").count() == 9
-        page.locator(".node").last.hover()
+        assert page.locator("svg .node").count() == 9
+        page.locator("svg .node").last.hover()
         page.wait_for_selector(".hovercard img", state="visible")
         page.locator(".node.best").click()
         page.wait_for_selector("dialog .chip.is-best")
@@ -287,9 +287,9 @@ def many(made, tmp_path_factory):
     return root
 
 
-def test_with_a_token_the_door_is_passed_once(browser, folder):
+def test_with_a_token_the_door_is_passed_once(browser, runs):
     token = "a-long-enough-token"
-    with served(folder, "--token", token) as (address, _):
+    with served(runs, "--token", token) as (address, _):
         context = browser.new_context()
         page = context.new_page()
         page.goto(f"{address}/run?name=first")

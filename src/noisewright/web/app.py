@@ -54,8 +54,9 @@ def app(settings: Settings, routers: Sequence[APIRouter] = ()) -> FastAPI:
         finally:
             await run_in_threadpool(parts.queue.close)
 
+    more: dict[str, Any] = {"telemetry": {"auto_configure": False}}  # none, whatever the environment says of it
     made = FastAPI(title="noisewright", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan,
-                   exception_handlers={Exception: _failed})  # fmt: skip
+                   exception_handlers={Exception: _failed}, **more)  # fmt: skip
     made.state.parts = parts
     for kind, answer in HANDLERS.items():
         made.add_exception_handler(kind, answer)

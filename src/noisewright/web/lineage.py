@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from noisewright.run.directory import PREVIEWS
 from noisewright.run.ledger import Ledger
 from noisewright.run.particle import Particle
 from noisewright.web.live import Live
@@ -31,7 +32,8 @@ def tree(live: Live) -> dict[str, Any]:
         ``nodes``, each with ``id``, ``verb``, ``at`` (the step where it left its parent, 0 is pure noise), ``reached``
         (the furthest step), ``steps``, ``parents`` (places in this list; the first is whom it stands below), ``x`` and
         ``y`` (generation, row), ``candidate``, ``seed``, ``value``, ``last`` (of the best: whether the best came of
-        it), and of one that was cut its last preview's scores; ``width`` and ``height`` in those units; ``left_out``,
+        it), and of one that was cut its last ``preview`` (``index``,
+        ``scores``, ``id`` of its picture); ``width`` and ``height`` in those units; ``left_out``,
         how many are not shown; ``flat``, whether no candidate came of another.
     """
     with live.lock:
@@ -59,7 +61,7 @@ def _groups(ledger: Ledger) -> dict[str, dict[str, Any]]:
         if one.id in ledger.candidates:
             group["candidates"].append(one.id)
         if one.id in ledger.previews:
-            group["preview"] = (one.index, ledger.previews[one.id])
+            group["preview"] = one
     return found
 
 
@@ -104,15 +106,22 @@ def _node(
 ) -> dict[str, Any]:  # fmt: skip
     origin: Particle = group["origin"]
     key = group["candidates"][-1] if group["candidates"] else None
-    preview = group["preview"] if key is None else None
+    preview: Particle | None = group["preview"] if key is None else None
     return {
         "id": origin.id, "verb": origin.verb, "at": origin.index, "reached": group["reached"], "steps": origin.steps,
         "parents": [place[one] for one in _parents(origin) if one in place], "candidate": key,
         "seed": None if origin.seed is None else origin.seed, "value": None if key is None else values.get(key),
         "best": key is not None and key == best, "last": on_the_way,
-        "preview": None if preview is None else [preview[0], [_finite(preview[1].get(name)) for name in
-                                                              live.ranking.names]],
+        "preview": None if preview is None else _preview(preview, live),
     }  # fmt: skip
+
+
+def _preview(particle: Particle, live: Live) -> dict[str, Any]:
+    """The clean estimate that was made last of a draw that was cut."""
+    scores = live.watch.ledger.previews[particle.id]
+    pictured = (live.watch.root / PREVIEWS / f"{particle.id}.jpg").is_file()
+    return {"index": particle.index, "scores": [_finite(scores.get(name)) for name in live.ranking.names],
+            "id": particle.id if pictured else None}  # fmt: skip
 
 
 def _finite(value: float | None) -> float | None:

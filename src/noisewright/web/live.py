@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from noisewright.run.directory import PREVIEWS
 from noisewright.run.follow import Watch
 from noisewright.run.particle import Candidate, Particle
 from noisewright.run.ranking import Ranking
@@ -236,7 +237,8 @@ class Live:
         Returns:
             ``anew`` (whether all that it knew is void), ``head`` where it changed, ``rows`` (id, seed, steps, how many
             there were, NFE and seconds by then, why it is broken, scores by verifier), ``previews`` (id, index, steps,
-            scores), ``judged`` by id, ``values`` of an ensemble by row, ``curve`` (images, NFE, seconds, value, id).
+            scores, whether there is a picture), ``judged`` by id, ``values`` of an ensemble by row, ``curve`` (images,
+            NFE, seconds, value, id).
         """
         with self.lock:
             ledger = self.watch.ledger
@@ -270,7 +272,8 @@ class Live:
             one = ledger.particles.get(key)
             if one is not None and key not in self._finished:
                 scores = [_number(ledger.previews[key].get(name)) for name in self.ranking.names]
-                found.append([key, one.index, one.steps, scores])
+                pictured = (self.watch.root / PREVIEWS / f"{key}.jpg").is_file()
+                found.append([key, one.index, one.steps, scores, pictured])
                 if len(found) == most:
                     break
         return found

@@ -306,7 +306,7 @@ class Queue:
             held = read_json(inside(self._settings.runs, f"{FOLDER}/{FILE}"), "a queue")["jobs"]
         except (OSError, ValueError, LookupError, TypeError):
             return []
-        return [one for one in held if _is_job(one, self._settings)]
+        return [one for one in held if _is_job(one, self._settings)] if isinstance(held, list) else []
 
     def _write(self) -> None:
         ended = [one for one in self._jobs if one["state"] in ENDED]

@@ -13,6 +13,7 @@ from noisewright.continuing import request_of
 from noisewright.evaluate.words import lineage_text
 from noisewright.outside.texts import clean
 from noisewright.plain import plain_of
+from noisewright.run.directory import PREVIEWS
 from noisewright.run.reading import read_run
 from noisewright.web.choices import agreements, human_scores, next_pair, read_choices, read_opinions
 from noisewright.web.form import FIELDS, NOT_TYPED, form
@@ -135,7 +136,8 @@ def _picture(parts: Parts, request: Request) -> Response:
     _, place = parts.place(request)
     key = check_id(request.query_params.get("id", ""))
     side = check_side(request.query_params.get("side", "0"))
-    data, media = shown(parts.settings.cache, file_in(place, f"images/{key}.png"), side)
+    file = f"{PREVIEWS}/{key}.jpg" if request.query_params.get("preview") == "1" else f"images/{key}.png"
+    data, media = shown(parts.settings.cache, file_in(place, file), side)
     return Response(data, media_type=media, headers={"Cache-Control": A_YEAR})
 
 

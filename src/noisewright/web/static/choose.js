@@ -78,7 +78,7 @@ export function choose(run, place, open) {
   }
 
   function key(event) {
-    if (!pair.offsetParent || document.querySelector("dialog[open]") || event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (!pair.offsetParent || document.querySelector("dialog[open]") || event.target.matches("input, select, textarea, [role=tab]") || event.ctrlKey || event.metaKey || event.altKey) return;
     const choice = {ArrowLeft: "a", ArrowRight: "b", " ": "tie"}[event.key];
     if (!choice || (event.key === " " && event.target.matches("button"))) return;
     event.preventDefault();

@@ -38,7 +38,7 @@ export function detail(run, row, rows, {go, compare}) {
 
   function show(next) {
     row = next;
-    const picture = row.unfinished ? h("div.half", h("b", row.index), h("span", `of ${row.steps} steps`)) : image(run, row);
+    const picture = row.unfinished && !row.pictured ? h("div.half", h("b", row.index), h("span", `of ${row.steps} steps`)) : image(run, row);
     stage.replaceChildren(h("button.icon.step.back", {type: "button", "aria-label": "The one before", onclick: () => step(-1)}, "‹"), picture, h("button.icon.step.on", {type: "button", "aria-label": "The next", onclick: () => step(1)}, "›"));
     const place = rows.indexOf(row);
     stage.firstChild.disabled = place <= 0;

@@ -47,7 +47,7 @@ export async function ask(address, body) {
 }
 
 export const query = (values) => new URLSearchParams(values).toString();
-export const picture = (run, id, side = 0) => `/picture?${query({run, id, side})}`;
+export const picture = (run, id, side = 0, preview = false) => `/picture?${query({run, id, side, ...(preview ? {preview: 1} : {})})}`;
 
 /** How many decimals numbers deserve: three significant digits of their spread. */
 export function decimals(values) {

@@ -110,8 +110,8 @@ export function gallery(run, {open, mark, compare}) {
   }
 
   function tileOf(row) {
-    const image = row.unfinished ? h("div.half", h("b", `${row.index}`), h("span", `of ${row.steps} steps`)) :
-      h("img", {src: picture(run.name, row.id, side > 192 || devicePixelRatio > 1 && side > 104 ? 384 : 192), alt: run.alt(row), decoding: "async", draggable: false});
+    const image = row.unfinished && !row.pictured ? h("div.half", h("b", `${row.index}`), h("span", `of ${row.steps} steps`)) :
+      h("img", {src: picture(run.name, row.id, side > 192 || devicePixelRatio > 1 && side > 104 ? 384 : 192, row.unfinished), alt: run.alt(row), decoding: "async", draggable: false});
     image.addEventListener?.("load", () => image.classList.toggle("exact", Math.max(image.naturalWidth, image.naturalHeight) <= 128));
     image.addEventListener?.("error", () => { image.classList.add("lost"); image.alt = "its file is gone"; });
     const tile = h("div.tile", {role: "option", id: `tile-${row.id}`, onclick: (event) => pick(row, event), ondblclick: () => open(row, rows)}, image, h("span.marks", {"aria-hidden": "true"}), h("span.caption", h("b"), h("span.quiet")));
@@ -130,7 +130,7 @@ export function gallery(run, {open, mark, compare}) {
     tile.querySelector(".marks").textContent = (marks.includes("pin") ? "◆" : "") + (marks.includes("star") ? "★" : "");
     const [score, name] = tile.querySelector(".caption").children;
     score.textContent = said;
-    name.textContent = [best ? "best" : base ? "baseline" : "", run.called(row), row.steps !== run.head.steps && !row.unfinished ? "draft" : ""].filter(Boolean).join(" · ");
+    name.textContent = row.unfinished ? `step ${row.index} of ${row.steps}` : [best ? "best" : base ? "baseline" : "", run.called(row), row.steps !== run.head.steps && !row.unfinished ? "draft" : ""].filter(Boolean).join(" · ");
     tile.setAttribute("aria-label", [run.alt(row), best && "best", base && "baseline", ...marks].filter(Boolean).join(", "));
   }
 

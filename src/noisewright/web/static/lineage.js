@@ -30,7 +30,7 @@ export function lineage(run, place, open) {
     const {nodes, width, height} = found;
     count.textContent = plural(nodes.length + found.left_out, "draw") + (found.left_out ? `, ${nodes.length} shown: those that led to the best` : "");
     if (!nodes.length) return [empty("Nothing was drawn yet")];
-    const pictures = nodes.length <= PICTURES, size = pictures ? 44 : 12, across = found.flat ? size + 8 : Math.max(pictures ? 120 : 80, Math.min(300, (body.clientWidth - size - 60) / Math.max(1, width - 1))), down = size + 8;
+    const pictures = nodes.length <= PICTURES, size = pictures ? 44 : 12, cut = 20, across = found.flat ? size + 8 : Math.max(pictures ? 120 : 80, Math.min(300, (body.clientWidth - size - 60) / Math.max(1, width - 1))), down = size + 8;
     const wide = Math.max(40, (found.flat ? width : width - 1) * across + size + (found.flat ? 24 : 110)), head = found.flat ? 0 : 22, high = height * down + 34 + head;
     const x = (one) => 12 + size / 2 + one.x * across, y = (one) => 12 + head + size / 2 + one.y * down;
     const values = nodes.map((one) => one.value).filter((one) => one !== null), low = Math.min(...values), high_ = Math.max(...values), places = decimals(values);
@@ -54,14 +54,16 @@ export function lineage(run, place, open) {
       const node = s("g", {class: ["node", one.best && "best", one.last && "way", !one.candidate && "cut", row?.id === run.head.baseline && "base"].filter(Boolean).join(" "), transform: `translate(${x(one)} ${y(one)})`, ...(row ? {tabindex: 0, role: "button", "aria-label": said.join(", ")} : {role: "img", "aria-label": said.join(", ")})});
       if (pictures && row) {
         node.append(s("image", {href: picture(run.name, row.id, 96), x: -size / 2, y: -size / 2, width: size, height: size, preserveAspectRatio: "xMidYMid slice"}), s("rect", {x: -size / 2, y: -size / 2, width: size, height: size, rx: 3, class: "frame"}));
+      } else if (pictures && one.preview?.id) {
+        node.append(s("image", {href: picture(run.name, one.preview.id, 96, true), x: -cut / 2, y: -cut / 2, width: cut, height: cut, preserveAspectRatio: "xMidYMid slice"}), s("rect", {x: -cut / 2, y: -cut / 2, width: cut, height: cut, rx: 3, class: "frame"}));
       } else {
         const dot = s("circle", {r: row ? (one.best ? 8 : 5.5) : 4, class: "dot"});
         if (row) dot.style.setProperty("--share", `${Math.round(20 + 80 * share(one))}%`);
         node.append(dot);
       }
-      node.addEventListener("pointerenter", () => hover(node, row, said));
+      node.addEventListener("pointerenter", () => hover(node, one, row, said));
       node.addEventListener("pointerleave", () => { card.hidden = true; });
-      node.addEventListener("focus", () => hover(node, row, said));
+      node.addEventListener("focus", () => hover(node, one, row, said));
       node.addEventListener("blur", () => { card.hidden = true; });
       if (row) {
         node.addEventListener("click", () => open(row));
@@ -80,14 +82,15 @@ export function lineage(run, place, open) {
     const said = [from];
     if (row) said.unshift(`${run.head.value_name} ${written(one.value, places)}`);
     else said.push(`reached step ${one.reached} of ${one.steps}`);
-    if (one.preview) said.push(`preview at step ${one.preview[0]}: ${one.preview[1].map((value, n) => `${found.verifiers[n]} ${written(value, 3)}`).join(", ")}`);
+    if (one.preview) said.push(`preview at step ${one.preview.index}: ${one.preview.scores.map((value, n) => `${found.verifiers[n]} ${written(value, 3)}`).join(", ")}`);
     if (one.best) said.unshift("the best");
     else if (row?.id === run.head.baseline) said.unshift("baseline");
     return said;
   }
 
-  function hover(node, row, said) {
-    card.replaceChildren(row ? h("img", {src: picture(run.name, row.id, 384), alt: "", class: "exact-if-small", onload: (event) => event.target.classList.toggle("exact", event.target.naturalWidth <= 128)}) : "", h("div", said.map((one, n) => h(n ? "div" : "b", one))));
+  function hover(node, one, row, said) {
+    const shown = row?.id ?? one.preview?.id;
+    card.replaceChildren(shown ? h("img", {src: picture(run.name, shown, 384, !row), alt: "", class: "exact-if-small", onload: (event) => event.target.classList.toggle("exact", event.target.naturalWidth <= 128)}) : "", h("div", said.map((one, n) => h(n ? "div" : "b", one))));
     card.hidden = false;
     const box = node.getBoundingClientRect(), wide = card.offsetWidth, high = card.offsetHeight;
     card.style.left = `${Math.max(8, Math.min(innerWidth - wide - 8, box.right + 12 + wide > innerWidth ? box.left - wide - 12 : box.right + 12))}px`;

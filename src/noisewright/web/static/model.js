@@ -76,7 +76,7 @@ export class Run extends EventTarget {
       this.rows.push(row);
       this.byId.set(id, row);
     }
-    if (event.previews) this.previews = event.previews.map(([id, index, steps, scores]) => ({id, index, steps, scores, unfinished: true}));
+    if (event.previews) this.previews = event.previews.map(([id, index, steps, scores, pictured]) => ({id, index, steps, scores, pictured, seed: null, unfinished: true}));
     if (event.judged) this.judged = event.judged;
     if (event.values) this.values = event.values;
     if (event.curve) this.curve = event.curve;
@@ -136,9 +136,10 @@ export class Run extends EventTarget {
 
   /** What a picture shows, for who does not see it: the prompt, and how good it was found to be. */
   alt(row) {
-    const key = this.head.verifiers.length > 1 ? "value" : "v0";
+    const key = this.head.verifiers.length > 1 && !row.unfinished ? "value" : "v0";
     const value = this.score(row, key), name = this.head.value_name;
     const said = value === null ? "no score" : `${name} ${value.toPrecision(4)}`;
-    return `${this.head.prompt || this.head.label || "image"}, ${this.called(row)}, ${said}`;
+    const what = row.unfinished ? `preview at step ${row.index} of ${row.steps}` : this.called(row);
+    return `${this.head.prompt || this.head.label || "image"}, ${what}, ${said}`;
   }
 }

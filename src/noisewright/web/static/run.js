@@ -71,6 +71,7 @@ export function runPage(main, params, go) {
       else if (key === "lineage") shown = lineage(run, panel, one);
       else if (key === "choose") shown = choose(run, panel, one);
       else shown = about(run, panel);
+      if (replace && key === "choose") panel.focus({preventScroll: true});  // arrows choose from here on
       if (replace) history.replaceState(null, "", `/run?${query(key === "gallery" ? {name} : {name, part: key})}`);
     }
 

@@ -18,7 +18,7 @@ export function slider(run, one, other, names = ["baseline", "best"]) {
 }
 
 export function image(run, row, side = 0) {
-  const made = h("img", {src: picture(run.name, row.id, side), alt: run.alt(row), decoding: "async"});
+  const made = h("img", {src: picture(run.name, row.id, side, row.unfinished), alt: run.alt(row), decoding: "async"});
   made.addEventListener("load", () => made.classList.toggle("exact", Math.max(made.naturalWidth, made.naturalHeight) <= 128));
   made.addEventListener("error", () => made.classList.add("lost"));
   return made;
