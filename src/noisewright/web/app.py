@@ -6,6 +6,7 @@ Another part of a server is a router of its own, given to :func:`app`; it stands
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -49,6 +50,7 @@ def app(settings: Settings, routers: Sequence[APIRouter] = ()) -> FastAPI:
     @asynccontextmanager
     async def lifespan(made: FastAPI) -> AsyncIterator[None]:
         parts.queue.start()
+        threading.Thread(target=parts.listing.all, name="listing", daemon=True).start()  # before somebody asks for it
         try:
             yield
         finally:

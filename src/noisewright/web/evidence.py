@@ -92,7 +92,8 @@ def _comparison(name: str, held: Mapping[str, Any]) -> dict[str, Any]:
 
 def _metric(one: Mapping[str, Any]) -> dict[str, Any]:
     low, high = one["interval"]
-    change, ends = one.get("change"), one.get("change_interval") or (None, None)
+    change: Any = one.get("change")
+    ends: Any = one.get("change_interval") or (None, None)
     return {"value": _number(one["value"]), "low": _number(low), "high": _number(high), "change": _number(change),
             "change_low": _number(ends[0]), "change_high": _number(ends[1])}  # fmt: skip
 

@@ -131,7 +131,7 @@ def _finite(value: float | None) -> float | None:
 def _placed(nodes: list[dict[str, Any]]) -> dict[str, Any]:
     """Give each node a place: generations from left to right, and a row for each that nothing came of."""
     children: list[list[int]] = [[] for _ in nodes]
-    roots = []
+    roots: list[int] = []
     for number, one in enumerate(nodes):
         above = [parent for parent in one["parents"] if parent < number]
         one["parents"] = above
@@ -153,7 +153,7 @@ def _placed(nodes: list[dict[str, Any]]) -> dict[str, Any]:
             waiting.append((number, True))
             waiting += [(child, False) for child in reversed(children[number])]
         else:
-            high = 1.0 if nodes[number]["candidate"] else CUT_ROWS
-            nodes[number]["y"] = row + (high - 1) / 2
-            row += high
+            room = 1.0 if nodes[number]["candidate"] else CUT_ROWS
+            nodes[number]["y"] = row + (room - 1) / 2
+            row += room
     return {"nodes": nodes, "width": 1 + max(one["x"] for one in nodes), "height": row, "flat": False}

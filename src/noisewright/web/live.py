@@ -16,17 +16,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from noisewright.run.directory import PREVIEWS
 from noisewright.run.follow import Watch
 from noisewright.run.particle import Candidate, Particle
 from noisewright.run.ranking import Ranking
 from noisewright.schemas.files import check_shown
+from noisewright.web.values import ensemble_values
 
 LOOK_SECONDS = 0.25
 """Between two looks at a journal."""
 
 AT_MOST_SHARE = 0.05
 """Of the time that is spent on ranking anew, where several verifiers make a value that every candidate changes."""
+
+CLOSE = 1e-9
+"""Values that are no further apart are equal but for the rounding of sums."""
 
 MOST_LIVES = 16
 """Runs that are remembered; the others are read again when somebody looks."""
@@ -84,7 +90,8 @@ class Live:
         self._judged: dict[str, dict[str, float]] = {}
         self._judgements = 0
         self._finished: set[str] = set()
-        self._heads, self._head = 0, {}
+        self._heads = 0
+        self._head: dict[str, Any] = {}
 
     def refresh(self) -> None:
         """Take in what is new, unless that was done just now.
@@ -161,22 +168,19 @@ class Live:
         running = self.watch.status == "running"
         if running and began - self._ranked_at < self._cost / AT_MOST_SHARE:
             return
-        ledger = self.watch.ledger
-        by_steps: dict[int, list[Candidate]] = {}
-        for one in ledger.candidates.values():
-            by_steps.setdefault(ledger.images[one.id].steps, []).append(one)
-        self._values = [None] * len(self._rows)
-        for steps, some in by_steps.items():
-            for one, value in zip(some, self.ranking.values(some), strict=True):
-                if one.id in self._place:
-                    self._values[self._place[one.id]] = _number(value)
-            self._led[steps] = self.ranking.top(some)[0]
-        points = self.ranking.curve([row for row in ledger.scored(self.drafts)])
-        self._points, held = [], ""
-        for at in points:
-            if at.candidate != held:
-                held = at.candidate
-                self._points.append([at.images, at.nfe, round(at.seconds, 3), at.value, at.candidate])
+        rows = self._rows
+        steps = np.array([row[2] for row in rows])
+        scores = np.array([[np.nan if one is None else one for one in row[7]] for row in rows], float)
+        values = np.full(len(rows), -np.inf)
+        self._points, self._led = [], {}
+        for some in np.unique(steps).tolist():
+            alike = np.flatnonzero(steps == some)
+            found = values[alike] = ensemble_values(scores[alike], self.ranking.ensemble)
+            first = int(alike[np.flatnonzero(found >= found.max() - CLOSE)[0]])  # ties go to the earlier
+            self._led[some] = self.watch.ledger.candidates[rows[first][0]]
+            if some == self.drafts:
+                self._points = _best_so_far([rows[n] for n in alike.tolist()], found)
+        self._values = [round(one, 6) if math.isfinite(one) else None for one in values.tolist()]
         self._ranked, self._ranked_rows = self._ranked + 1, len(self._rows)
         self._ranked_at = time.monotonic()
         self._cost = self._ranked_at - began
@@ -192,7 +196,7 @@ class Live:
     def best(self) -> Candidate | None:
         """The best of the full renderings, where there are any, else of the drafts."""
         full = [one for steps, one in self._led.items() if steps != self.drafts]
-        return (full or [one for one in self._led.values()] or [None])[0]
+        return next(iter(full or self._led.values()), None)
 
     def baseline(self) -> str | None:
         """Candidate 0: the first seed, untouched, at the final number of steps; else what the result calls so."""
@@ -327,6 +331,13 @@ class Lives:
                 self._held.popitem(last=False)
         live.refresh()
         return live
+
+
+def _best_so_far(rows: Sequence[list[Any]], values: np.ndarray) -> list[list[Any]]:
+    """Images, NFE, seconds, value and id wherever the best changed."""
+    before = np.concatenate([[-np.inf], np.maximum.accumulate(values)[:-1]])
+    better = np.flatnonzero(values > before)
+    return [[rows[n][3], rows[n][4], rows[n][5], float(values[n]), rows[n][0]] for n in better.tolist()]
 
 
 def _number(value: float | None) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,10 +59,10 @@ class Parts:
 Answer = Callable[[Request], Any]
 
 
-def json_response(value: Any, status: int = 200, **headers: str) -> Response:
+def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A value as JSON."""
     body = json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode("utf-8", "replace")
-    return Response(body, status, headers, "application/json")
+    return Response(body, status, dict(headers or {}), "application/json")
 
 
 def in_thread(answer: Answer) -> Callable[[Request], Awaitable[Response]]:
@@ -111,4 +111,4 @@ def id_of(body: dict[str, Any], name: str = "id") -> str:
 def error(status: int, said: str, kind: str = "invalid_request_error", **headers: str) -> Response:
     """An error in OpenAI's shape, which clients of the page and of the API read alike."""
     body = {"error": {"message": said, "type": kind, "param": None, "code": None}}
-    return json_response(body, status, **headers)
+    return json_response(body, status, headers)

@@ -50,7 +50,7 @@ def _runs(parts: Parts, request: Request) -> Response:
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304)
     waiting = [one for one in parts.queue.jobs() if one["state"] in ("waiting", "running")]
-    return json_response({"runs": found, "jobs": waiting}, ETag=tag, **{"Cache-Control": "no-cache"})
+    return json_response({"runs": found, "jobs": waiting}, headers={"ETag": tag, "Cache-Control": "no-cache"})
 
 
 def _jobs(parts: Parts, request: Request) -> Any:
