@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,13 @@ def _append(root: Path, name: str, line: Mapping[str, Any]) -> None:
 
 def human_scores(votes: Sequence[Vote]) -> list[Strength]:
     """Strengths of the candidates that were compared (Bradley and Terry), strongest first."""
-    return strengths(votes[-MOST_ITEMS:], resamples=RESAMPLES)
+    return list(_strengths(tuple(votes[-MOST_ITEMS:])))
+
+
+@lru_cache(32)
+def _strengths(votes: tuple[Vote, ...]) -> tuple[Strength, ...]:
+    """The same, made once for all pages that look."""
+    return tuple(strengths(votes, resamples=RESAMPLES))
 
 
 def agreements(votes: Sequence[Vote], columns: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:

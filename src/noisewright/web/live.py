@@ -90,6 +90,7 @@ class Live:
         self._judged: dict[str, dict[str, float]] = {}
         self._judgements = 0
         self._finished: set[str] = set()
+        self._draws: set[str] = set()
         self._heads = 0
         self._head: dict[str, Any] = {}
 
@@ -142,6 +143,7 @@ class Live:
         self._taken = len(ledger.curve)
 
     def _note_finished(self, particle: Particle) -> None:
+        self._draws.add(particle.origin.id)
         waiting = [particle]
         while waiting:
             one = waiting.pop()
@@ -269,12 +271,15 @@ class Live:
             return found, now
 
     def _unfinished(self, most: int = 500) -> list[list[Any]]:
-        """The latest clean estimates of particles that no finished image came from."""
-        ledger = self.watch.ledger
+        """The last clean estimate of each draw that no finished image came of, the latest first."""
+        ledger, seen = self.watch.ledger, set[str]()
         found = []
         for key in reversed(ledger.previews):
             one = ledger.particles.get(key)
-            if one is not None and key not in self._finished:
+            if one is None or one.origin.id in seen:
+                continue
+            seen.add(one.origin.id)
+            if key not in self._finished and one.origin.id not in self._draws:
                 scores = [_number(ledger.previews[key].get(name)) for name in self.ranking.names]
                 pictured = (self.watch.root / PREVIEWS / f"{key}.jpg").is_file()
                 found.append([key, one.index, one.steps, scores, pictured])
