@@ -18,7 +18,7 @@ function list({benchmarks, comparisons}) {
     return [...parts, empty("No evidence yet", "A benchmark compares searches, verifiers and budgets on the same seeds, with intervals; its report appears here.", h("p", h("code", "noisewright benchmark quick --out runs/quick")), h("p", h("code", "noisewright schedule compare pipeline karras --json > runs/schedules.json")))];
   }
   if (benchmarks.length) parts.push(h("h2", "Benchmarks"), h("ul.runs", benchmarks.map((one) => one.status === "damaged" ? h("li", h("div.row", h("div.thumb.none", "?"), h("div.what", h("b", one.name), h("span.wrong", one.error)), h("div"), chip("damaged"))) :
-    h("li", h("a.row", {href: `/evidence?${query({name: one.name})}`}, h("div.thumb.none.bench", {"aria-hidden": "true"}, "▦"), h("div.what", h("b.prompt", one.prompt), h("span.quiet", [one.name, short(one.model), ago(one.created)].filter(Boolean).join(" · "))), h("div.score.quiet", plural(one.prompts, "prompt")), h("div.state", chip(one.status)))))));
+    h("li", h("a.row", {href: `/evidence?${query({name: one.name})}`}, one.picture ? h("img.thumb", {src: `/figure?${query({run: one.name, kind: "benchmark", file: one.picture, side: 192})}`, alt: "", loading: "lazy"}) : h("div.thumb.none.bench", {"aria-hidden": "true"}, "▦"), h("div.what", h("b.prompt", one.prompt), h("span.quiet", [one.name, short(one.model), ago(one.created)].filter(Boolean).join(" · "))), h("div.score.quiet", plural(one.prompts, "prompt")), h("div.state", chip(one.status)))))));
   if (comparisons.length) parts.push(h("h2", "Schedules"), ...comparisons.map(comparison));
   return parts;
 }
