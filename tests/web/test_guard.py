@@ -197,3 +197,32 @@ def test_what_is_no_object_is_refused_in_one_line(client, body):
         answer = client.post(path, content=body, headers={"Content-Type": "application/json"})
         assert answer.status_code in (400, 404), path
         assert "\n" not in said(answer)
+
+
+# What nobody foresaw
+
+
+def test_a_failure_says_nothing_to_who_asks_and_its_log_is_harmless(settings, monkeypatch, caplog):
+    from starlette.testclient import TestClient
+
+    from noisewright.web.app import app
+
+    def fail(listing):
+        raise RuntimeError("\x1b[31m/home/someone/secret")
+
+    with TestClient(app(settings), base_url=HERE, raise_server_exceptions=False) as client:
+        monkeypatch.setattr("noisewright.web.listing.Listing.all", fail)
+        answer = client.get("/api/runs")
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    ours = [one.getMessage() for one in caplog.records if one.name == "noisewright"]
+    assert any("/api/runs" in text for text in ours)
+    assert not any("\x1b" in text for text in ours)
+
+
+def test_messages_name_no_place_of_this_machine(client, runs):
+    (runs / "first" / "journal.jsonl").unlink()
+    answer = client.get("/api/run", params={"run": "first"})
+    assert answer.status_code == 400
+    assert str(runs) not in answer.text

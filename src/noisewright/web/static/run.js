@@ -203,8 +203,9 @@ function about(run, place) {
 
 /** More of what is there: budget, or another verifier's opinion. */
 async function goOn(run, go) {
-  const {budget, spent} = run.head, unit = budget.images ? "images" : budget.seconds ? "seconds" : "nfe";
-  const had = Math.max(budget[unit] ?? 0, Math.ceil(spent[unit] ?? 0)), more = h("input", {type: "text", value: `${Math.ceil(had * 2)} ${unit}`, "aria-label": "Budget of the whole run"});
+  const {budget, spent, status} = run.head, times = status === "done" ? 2 : 1;  // what was cut short has some left
+  const wanted = Object.entries(budget).map(([unit, limit]) => `${Math.ceil(Math.max(limit, spent[unit] ?? 0) * times)} ${unit}`).join(", ");
+  const more = h("input", {type: "text", value: wanted || "64 images", "aria-label": "Budget of the whole run"});
   const verifier = h("select", {"aria-label": "Verifier"}), body = h("div.goon");
   const made = dialog("Go on", body);
   const send = (work, then) => async (event) => {
@@ -212,7 +213,7 @@ async function goOn(run, go) {
     const found = await trying(work, "in the queue");
     if (found) { made.close(); then?.(found); }
   };
-  body.append(h("form", {onsubmit: send(() => ask("/api/more", {run: run.name, budget: more.value}))}, h("h3", "More budget"), h("p.quiet", "Of the whole run: what it has spent counts. It goes on where it stopped, and makes nothing twice."), h("div.inline", more, h("button.main", {type: "submit"}, "Go on"))),
+  body.append(h("form", {onsubmit: send(() => ask("/api/more", {run: run.name, budget: more.value}))}, h("h3", status === "done" ? "More budget" : "Continue"), h("p.quiet", "The budget is that of the whole run: what it has spent counts. It goes on where it stopped, and makes nothing twice."), h("div.inline", more, h("button.main", {type: "submit"}, "Go on"))),
     h("form", {onsubmit: send(() => ask("/api/score", {run: run.name, verifier: verifier.value}))}, h("h3", "Another verifier"), h("p.quiet", "Scores the images that are there; no new ones are made. Its scores stand beside the others."), h("div.inline", verifier, h("button", {type: "submit"}, "Score"))));
   const form = await trying(() => ask("/api/form"));
   const choices = form?.groups.flatMap((one) => one.fields).find((one) => one.name === "verifier")?.choices ?? [];
