@@ -10,6 +10,12 @@ export class Run extends EventTarget {
     this.choices = {marks: {}, votes: 0, human: {}, agreement: [], opinions: {}};
     this.head = null;
     this.connected = true;
+    // A browser opens six connections to a server: a tab that nobody sees needs none of them.
+    this.seen = () => {
+      if (document.hidden) this.source?.close();
+      else if (this.source && !this.ended) this.open();
+    };
+    document.addEventListener("visibilitychange", this.seen);
   }
 
   clear() {
@@ -22,6 +28,7 @@ export class Run extends EventTarget {
   }
 
   open() {
+    this.source?.close();
     this.source = new EventSource(`/api/events?${query({run: this.name})}`);
     this.source.addEventListener("run", (event) => this.take(JSON.parse(event.data)));
     this.source.addEventListener("choices", () => this.readChoices());
@@ -62,6 +69,7 @@ export class Run extends EventTarget {
   close() {
     this.ended = true;
     this.source?.close();
+    document.removeEventListener("visibilitychange", this.seen);
   }
 
   tell(kind) {
