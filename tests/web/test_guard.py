@@ -222,7 +222,8 @@ def test_a_failure_says_nothing_to_who_asks_and_its_log_is_harmless(settings, mo
 
 
 def test_messages_name_no_place_of_this_machine(client, runs):
-    (runs / "first" / "journal.jsonl").unlink()
+    (runs / "first" / "run.json").write_text('{"schema_version": 99}')
     answer = client.get("/api/run", params={"run": "first"})
     assert answer.status_code == 400
+    assert "got 99 in first/run.json" in said(answer)
     assert str(runs) not in answer.text

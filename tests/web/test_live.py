@@ -102,7 +102,7 @@ def test_an_ensemble_has_values_by_row(tmp_path, saved):
     event, _ = live_of(root).since(Cursor())
     shown = overview(root)
     assert {row[0]: value for row, value in zip(event["rows"], event["values"], strict=True)} == {
-        one["id"]: one["value"] for one in shown["candidates"]
+        one["id"]: pytest.approx(one["value"]) for one in shown["candidates"]
     }  # fmt: skip
     assert event["head"]["value_name"] == "mean rank"
     assert event["head"]["best"] == shown["best"]["id"]

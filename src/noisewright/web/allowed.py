@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from noisewright import registry
 from noisewright.outside.hub import cached
+from noisewright.outside.messages import short
 from noisewright.registry import trust
+from noisewright.schemas.reading import is_file
 
 
 def models(typed: Sequence[str] | None) -> tuple[str, ...]:
@@ -19,6 +21,8 @@ def models(typed: Sequence[str] | None) -> tuple[str, ...]:
         return tuple(registry.names("model"))
     for name in typed:
         registry.find_model(name)
+        if name.endswith(".safetensors") and not is_file(name):
+            raise ValueError(f"expected a model as a file, got {short(name)}, which is not there")
     return tuple(dict.fromkeys(typed))
 
 
