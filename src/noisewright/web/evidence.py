@@ -78,7 +78,7 @@ def comparisons(runs: Path) -> list[dict[str, Any]]:
 
 
 def _comparison(name: str, held: Mapping[str, Any]) -> dict[str, Any]:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "schedule": clean(row["schedule"]), "solver": clean(row["solver"]), "steps": int(row["steps"]),
             "nfe": int(row["nfe"]), "metrics": {clean(key): _metric(one) for key, one in row["metrics"].items()},
