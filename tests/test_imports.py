@@ -36,7 +36,7 @@ LAYERS = [
     {"many"},
     {"replay", "recipes"},
     {"benchmark"},
-    {"cli"},
+    {"cli", "web"},
     {"__main__"},
 ]
 """From the lowest; a name is a package or a module, and the longest that fits counts."""

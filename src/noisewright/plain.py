@@ -113,18 +113,34 @@ def _scheduler_on_disk(model: str) -> dict[str, Any] | None:
     return held if isinstance(held, dict) else None
 
 
-def plain_diffusers(root: str | Path) -> tuple[str | None, str | None]:
-    """The lines of plain diffusers that make the best of a run, or why there are none.
+def plain_diffusers(root: str | Path, key: str | None = None) -> tuple[str | None, str | None]:
+    """The lines of plain diffusers that make the best of a run, or another candidate, or why there are none.
+
+    Args:
+        root: the run directory.
+        key: the candidate's id; by default the best.
 
     Returns:
         The code and None, or None and one line.
 
     Raises:
-        ValueError: where there is no run, or nothing in it yet.
+        ValueError: where there is no run, nothing in it yet, or no such candidate.
     """
     watch = Watch(root)
     watch.look()
-    best, spec = overview_of(watch)["best"], watch.run["spec"]
+    return plain_of(watch, key)
+
+
+def plain_of(watch: Watch, key: str | None = None) -> tuple[str | None, str | None]:
+    """As :func:`plain_diffusers`, of a run as of the last look."""
+    root = watch.root
+    found, spec = overview_of(watch), watch.run["spec"]
+    best = found["best"]
+    if key is not None:
+        best = next((one for one in found["candidates"] if one["id"] == key), None)
+        if best is None:
+            raise ValueError(f"expected a candidate of {root}, got {clean(key, 40)}")
+        best = {**best, "lineage": watch.ledger.particles[key].lineage()}
     if best is None:
         raise ValueError(f"expected a run with an image, got {root}, which has none yet")
     sampler, plain, request = spec["sampler"], watch.run.get("plain"), watch.run.get("request") or {}

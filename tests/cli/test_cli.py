@@ -556,7 +556,7 @@ def test_documented_help_is_the_programs():
     text = DOCS.read_text()
     names = re.findall(r"<!-- help: (\S+) -->", text)
     commands = {"generate", "resume", "replay", "show", "stop", "check", "score", "evaluate", "list"}
-    commands |= {"benchmark", "compare", "audit", "calibrate"}
+    commands |= {"benchmark", "compare", "audit", "calibrate", "serve"}
     schedules = {f"schedule-{name}" for name in ("measure", "fit", "show", "compare")}
     assert set(names) == {"noisewright"} | commands | schedules
     now = with_help(text)

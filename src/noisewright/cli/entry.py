@@ -28,6 +28,7 @@ from noisewright.cli.list import list_names
 from noisewright.cli.replay import replay
 from noisewright.cli.resume import resume
 from noisewright.cli.score import evaluate, score
+from noisewright.cli.serve import serve
 from noisewright.cli.show import show
 from noisewright.cli.signals import stoppable
 from noisewright.cli.stop import stop
@@ -73,6 +74,7 @@ app.command()(evaluate)
 app.command()(benchmark)
 app.command()(compare)
 app.command()(audit)
+app.command()(serve)
 app.command("list")(list_names)
 app.add_typer(schedules.app, name="schedule")
 

@@ -8,6 +8,7 @@ from typing import Any
 from noisewright.executors.pictures import encoded
 from noisewright.executors.protocol import MakeJob, Outcome, ScoreJob
 from noisewright.images.metadata import RECIPE_VERSION
+from noisewright.images.previews import preview_jpeg
 from noisewright.run.batches import Verb
 from noisewright.run.beside import Beside
 from noisewright.run.digests import digest_of
@@ -133,6 +134,9 @@ class Commits:
     def _to_preview(self, some: Sequence[Particle], made: Outcome) -> Sequence[ScoreJob]:
         assert made.images is not None  # noqa: S101 - estimating gives images
         whole = [reason is None for reason in made.broken]
+        for one, image, shown in zip(some, made.images, whole, strict=True):
+            if shown and image.ndim == 3:
+                self._store.save_preview(one.id, preview_jpeg(image))
         return self._scores.jobs(made.images, whole, None, aside=self._overlaps(), final=False)
 
     def _previewed(self, some: Sequence[Particle], made: Outcome, scored: Sequence[Outcome]) -> None:

@@ -13,6 +13,9 @@ from typing import Any
 from noisewright.run.locks import LOCK, MARK, let_go
 
 FOLDERS = ("images", "states")
+PREVIEWS = "previews"
+"""The folder of small pictures of what is not finished: it is there where a search looks at any."""
+
 STOP = ".stop"
 """The file that asks a run to stop."""
 

@@ -21,7 +21,7 @@ from noisewright.outside.inside import inside
 from noisewright.outside.messages import cut
 from noisewright.run import journal
 from noisewright.run.digests import digest_of, sealed
-from noisewright.run.directory import FOLDERS, STOP, is_unused, new_folder, remove, sweep, writable
+from noisewright.run.directory import FOLDERS, PREVIEWS, STOP, is_unused, new_folder, remove, sweep, writable
 from noisewright.run.locks import LOCK, is_being_written, let_go, locked
 from noisewright.run.reading import SCHEMA_VERSION, JournalReader, is_intact, is_run, read_run
 
@@ -248,6 +248,13 @@ class Store:
         path = self.root / f"images/{name}.mp4"
         with self.writing(path):
             write_atomically(path, film, sync=False)
+
+    def save_preview(self, name: str, jpeg: bytes) -> None:
+        """Write ``previews/NAME.jpg``, for people who look on: nothing rests on it, and to be without is no failure."""
+        with suppress(OSError, ValueError):
+            path = inside(self.root, f"{PREVIEWS}/{name}.jpg")
+            path.parent.mkdir(exist_ok=True)
+            write_atomically(path, jpeg, sync=False)
 
     def holds(self, relative: str, pixels: str, digest: str | None = None) -> bool:
         """Whether an image file is there with the pixels that were made.

@@ -144,6 +144,12 @@ VERIFIERS = [
          "options": "name"},
     ),
     Entry(
+        "verifier", "human", "what a person chose on the page of a run, by its images' pixels: human:RUN",
+        "noisewright.web.human:Human",
+        {"range": "any number, mean about 0", "licence": "yours", "size": "no model",
+         "needs": "choices made with noisewright serve", "reference": "Bradley and Terry 1952", "options": "name"},
+    ),
+    Entry(
         "verifier", "vlm", "rubric of six aspects by a vision-language model: vlm:MODEL, vlm:URL#MODEL, vlm:OWNER/NAME",
         "noisewright.verifiers.vlm:make_vlm",
         {"range": "0..10", "licence": "the model's", "size": "the model's",

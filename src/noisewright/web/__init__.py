@@ -1,0 +1,1 @@
+"""``noisewright serve``: a page over run directories. See :mod:`noisewright.web.app`."""

@@ -1,0 +1,62 @@
+"""The names that a server's start allows a request to give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from noisewright import registry
+from noisewright.outside.hub import cached
+from noisewright.outside.messages import short
+from noisewright.registry import trust
+from noisewright.schemas.reading import is_file
+
+
+def models(typed: Sequence[str] | None) -> tuple[str, ...]:
+    """Those that were typed, each looked for; by default the bundled ones.
+
+    Raises:
+        ValueError: in one line, on one that is not there.
+    """
+    if not typed:
+        return tuple(registry.names("model"))
+    for name in typed:
+        registry.find_model(name)
+        if name.endswith(".safetensors") and not is_file(name):
+            raise ValueError(f"expected a model as a file, got {short(name)}, which is not there")
+    return tuple(dict.fromkeys(typed))
+
+
+def verifiers(typed: Sequence[str] | None) -> tuple[str, ...]:
+    """Those that were typed, as a person may; by default those of the registry whose models are here.
+
+    Raises:
+        ValueError: in one line, on an unknown name.
+    """
+    if typed:
+        for text in typed:
+            if registry.from_file(text) is None:
+                registry.entry("verifier", text.partition(":")[0])
+        return tuple(dict.fromkeys(typed))
+    return tuple(name for name in registry.names("verifier") if _is_here(name))
+
+
+def _is_here(name: str) -> bool:
+    """Whether a verifier of the registry works by its name alone, with nothing to be fetched."""
+    try:
+        trust.check_verifier(name, local=True)
+        default = _default_model(name)
+    except (ValueError, TypeError, ImportError):
+        return False
+    return default is None or registry.bundled(default) is not None or cached(default) is not None
+
+
+def _default_model(name: str) -> str | None:
+    """The model that a verifier loads where none is named."""
+    import inspect
+
+    one = registry.entry("verifier", name)
+    if "model" in one.options:
+        return str(one.options["model"])
+    parameter = inspect.signature(registry.load(one)).parameters.get("model")
+    found = None if parameter is None else parameter.default
+    return found if isinstance(found, str) and found else None

@@ -1,0 +1,214 @@
+"""Who may ask a server, and what a browser may do with its answers: in front of every route.
+
+- **Host**: a name that is not this server's is refused, so that no other site's name can be made to point here (DNS
+  rebinding).
+- **Origin**: what another site's page asks for is refused, reading and writing alike; another port is another site.
+- **Token**: as a bearer, or as a cookie that scripts cannot read and other sites' pages do not send.
+- **Content-Security-Policy**: own files alone; no script and no style stands in a page.
+- **Size**: of what is sent, whether its length is said or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import ipaddress
+import json
+import socket
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from noisewright.web.settings import Settings, is_loopback
+
+COOKIE = "noisewright"
+OPEN = ("/login", "/healthz", "/favicon.ico")
+"""Paths that ask for no token, besides the page's own files."""
+
+READING = ("GET", "HEAD")
+WRONG_TOKEN_SECONDS = 0.5
+"""Before a wrong token is answered: a thousand guesses take minutes."""
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+    "frame-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Cache-Control": "no-store",
+}
+"""Of every answer that says nothing else."""
+
+
+class TooLarge(Exception):
+    """A body beyond what is read."""
+
+
+def guarded(app: ASGIApp, settings: Settings) -> ASGIApp:
+    """An application behind all of this module's checks."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await app(scope, receive, send)
+            return
+        if scope["type"] != "http":  # no route of ours is a socket
+            return
+        started = False
+
+        async def sending(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        headers = Headers(scope=scope)
+        refused = _refusal(scope, headers, settings)
+        if refused is not None:
+            if refused[0] == 401 and "authorization" in headers:
+                await asyncio.sleep(WRONG_TOKEN_SECONDS)
+            await _answer(sending, *refused)
+            return
+        try:
+            await app(scope, _bounded(receive, settings.limits.body), sending)
+        except TooLarge:
+            if not started:
+                await _answer(sending, 413, _too_large(settings))
+
+    return serve
+
+
+def _bounded(receive: Receive, most: int) -> Receive:
+    """What gives a request's body, and no more of it than ``most`` bytes."""
+    seen = 0
+
+    async def bounded() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > most:
+            raise TooLarge
+        return message
+
+    return bounded
+
+
+def _refusal(scope: Scope, headers: Headers, settings: Settings) -> tuple[int, str] | None:
+    """The status and the line that a request is refused with; None where it may go on."""
+    method, path = scope["method"], scope["path"]
+    host = headers.get("host", "")
+    if not is_own_host(host, settings):
+        return 421, "expected this server's own name in the header Host, got another"
+    if not _is_own_page(method, host, headers):
+        return 403, "expected a request from this server's own page, got one from another site"
+    if _is_too_long(headers, settings.limits.body):
+        return 413, _too_large(settings)
+    if settings.token is not None and not (path in OPEN or path.startswith("/static/")) and not has_token(
+        headers, settings.token
+    ):  # fmt: skip
+        wants_page = method in READING and "text/html" in headers.get("accept", "")
+        return (303, "/login") if wants_page else (401, "expected this server's token, got none or another")
+    return None
+
+
+def _is_too_long(headers: Headers, most: int) -> bool:
+    length = headers.get("content-length", "0")
+    return not (length.isascii() and length.isdigit() and len(length) < 19 and int(length) <= most)
+
+
+def _too_large(settings: Settings) -> str:
+    return f"expected a request of at most {settings.limits.body} bytes, got more"
+
+
+def is_own_host(host: str, settings: Settings) -> bool:
+    """Whether the header Host names this server: a name that others can point here is none of its names.
+
+    Ports are not looked at, since a tunnel may have another one. Where a token is asked for, any address by its numbers
+    is one: no name has to be resolved for it.
+    """
+    try:
+        found = urlsplit(f"//{host}")
+        name, _ = (found.hostname or "").lower(), found.port
+    except ValueError:
+        return False
+    if not name or found.username is not None or found.path or "," in host or "%" in name:
+        return False
+    if name in {"localhost", "127.0.0.1", "::1", settings.host.lower()}:
+        return True
+    if is_loopback(settings.host):
+        return False
+    if name == socket.gethostname().lower():
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_own_page(method: str, host: str, headers: Headers) -> bool:
+    """Whether a request comes from a page of ours, from an address that was typed, or from no browser at all."""
+    origin = headers.get("origin")
+    if origin is not None:
+        found = urlsplit(origin)
+        if found.scheme not in ("http", "https") or found.netloc.lower() != host.lower():
+            return False
+    site = headers.get("sec-fetch-site", "none")
+    if site in ("same-origin", "none"):
+        return True
+    return method in READING and headers.get("sec-fetch-mode") == "navigate" and _is_document(headers)
+
+
+def _is_document(headers: Headers) -> bool:
+    """Whether a link was followed in a window of its own: not in a frame of another site."""
+    return headers.get("sec-fetch-dest", "document") == "document"
+
+
+# The token
+
+
+def cookie_value(token: str) -> str:
+    """What the cookie holds: the token itself is never given back."""
+    return hmac.new(token.encode(), b"noisewright page", hashlib.sha256).hexdigest()
+
+
+def is_token(given: str, token: str) -> bool:
+    return hmac.compare_digest(given.encode("utf-8", "replace"), token.encode())
+
+
+def has_token(headers: Headers, token: str) -> bool:
+    """Whether a request carries the token, as a bearer or by its cookie."""
+    kind, _, given = headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer" and is_token(given.strip(), token):
+        return True
+    try:
+        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    except CookieError:
+        return False
+    return found is not None and is_token(found.value, cookie_value(token))
+
+
+async def _answer(send: Send, status: int, said: str) -> None:
+    """An answer in OpenAI's shape of an error, which clients of both the page and the API read; 303 leads elsewhere."""
+    kind = {401: "authentication_error", 403: "permission_error"}.get(status, "invalid_request_error")
+    body = json.dumps({"error": {"message": said, "type": kind, "param": None, "code": None}}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if status == 303:
+        headers.append((b"location", said.encode()))
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if status == 413:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,366 @@
+"""A run as a page sees it, kept up to date from the journal's new lines alone.
+
+Each run that somebody looks at has one :class:`Live`, whoever looks and however many: it reads what is new
+(:class:`noisewright.run.follow.Watch`), and adds it to the rows that pages have already.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from noisewright.run.directory import PREVIEWS
+from noisewright.run.follow import Watch
+from noisewright.run.particle import Candidate, Particle
+from noisewright.run.ranking import Ranking
+from noisewright.schemas.files import check_shown
+from noisewright.web.values import ensemble_values
+
+LOOK_SECONDS = 0.25
+"""Between two looks at a journal."""
+
+AT_MOST_SHARE = 0.05
+"""Of the time that is spent on ranking anew, where several verifiers make a value that every candidate changes."""
+
+CLOSE = 1e-9
+"""Values that are no further apart are equal but for the rounding of sums."""
+
+MOST_LIVES = 16
+"""Runs that are remembered; the others are read again when somebody looks."""
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """How much of a run a page knows.
+
+    Attributes:
+        epoch: of the journal: another one is another journal, of which nothing is known.
+        rows, previews: how many.
+        judged: how often a judge had said something.
+        ranked: how often values were ranked anew.
+        head: of what stands above the rows.
+    """
+
+    epoch: int = -1
+    rows: int = 0
+    previews: int = 0
+    judged: int = 0
+    ranked: int = 0
+    head: int = 0
+
+
+class Live:
+    """One run. All methods may be called from any thread.
+
+    Args:
+        root: its directory.
+        name: what the server calls it.
+    """
+
+    def __init__(self, root: Path, name: str) -> None:
+        self.name = name
+        self.watch = Watch(root)
+        self.lock = threading.RLock()
+        self._looked = -math.inf
+        self._ledger: Any = None
+        self._epoch = 0
+        self._began = time.monotonic()
+        self._anew()
+
+    def _anew(self) -> None:
+        """Forget all rows: the journal is another one."""
+        self._epoch += 1
+        self._ledger = self.watch.ledger
+        self._rows: list[list[Any]] = []
+        self._place: dict[str, int] = {}
+        self._taken = 0
+        self._points: list[list[Any]] = []
+        self._led: dict[int, Candidate] = {}
+        self._values: list[float | None] = []
+        self._ranked, self._ranked_rows, self._cost, self._ranked_at = 0, 0, 0.0, -math.inf
+        self._judged: dict[str, dict[str, float]] = {}
+        self._judgements = 0
+        self._finished: set[str] = set()
+        self._draws: set[str] = set()
+        self._heads = 0
+        self._head: dict[str, Any] = {}
+
+    def refresh(self) -> None:
+        """Take in what is new, unless that was done just now.
+
+        Raises:
+            ValueError: where the directory is no run, or none any more.
+        """
+        with self.lock:
+            now = time.monotonic()
+            if now - self._looked < LOOK_SECONDS:
+                return
+            self.watch.look()
+            self._looked = time.monotonic()
+            ledger = self.watch.ledger
+            if ledger is not self._ledger or len(ledger.curve) < self._taken:
+                self._anew()
+            spec = check_shown(self.watch.run, str(self.watch.root / "run.json"))
+            self.spec = spec
+            self.ranking = Ranking(tuple(one["name"] for one in spec["verifiers"]), spec["ensemble"])
+            self.drafts = int(spec.get("search_steps_taken", spec["search_steps"]))
+            self._take_rows()
+            self._take_judged()
+            self._rank()
+            head = self._make_head()
+            if head != self._head:
+                self._head, self._heads = head, self._heads + 1
+
+    # Rows
+
+    def _take_rows(self) -> None:
+        ledger, alone = self.watch.ledger, len(self.ranking.names) == 1
+        for key, images, nfe, seconds in itertools.islice(ledger.curve, self._taken, None):
+            one = ledger.candidates.get(key)
+            if one is None:
+                continue
+            scores = [_number(one.scores.get(name)) for name in self.ranking.names]
+            made = ledger.images[key]
+            row = [key, made.seed, made.steps, images, nfe, round(seconds, 3), made.broken, scores]
+            if key in self._place:
+                self._rows[self._place[key]] = row  # scored again
+                self._epoch += 1
+            else:
+                self._place[key] = len(self._rows)
+                self._rows.append(row)
+            self._note_finished(one.particle)
+            if alone:
+                self._lead(one, images, nfe, seconds)
+        self._taken = len(ledger.curve)
+
+    def _note_finished(self, particle: Particle) -> None:
+        self._draws.add(particle.origin.id)
+        waiting = [particle]
+        while waiting:
+            one = waiting.pop()
+            if one.id not in self._finished:
+                self._finished.add(one.id)
+                waiting += one.parents
+
+    def _lead(self, one: Candidate, images: int, nfe: int, seconds: float) -> None:
+        """The best so far of one verifier: no pool has to be looked at."""
+        steps = self.watch.ledger.images[one.id].steps
+        before = self._led.get(steps)
+        if before is not None and self.ranking.top([before, one])[0] is not one:
+            return
+        self._led[steps] = one
+        value = _number(one.scores.get(self.ranking.names[0]))
+        if steps == self.drafts and value is not None:
+            self._points.append([images, nfe, round(seconds, 3), value, one.id])
+
+    def _rank(self) -> None:
+        """Values of an ensemble, which every candidate changes: as often as :data:`AT_MOST_SHARE` allows."""
+        if len(self.ranking.names) == 1 or self._ranked_rows == len(self._rows):
+            return
+        began = time.monotonic()
+        running = self.watch.status == "running"
+        if running and began - self._ranked_at < self._cost / AT_MOST_SHARE:
+            return
+        rows = self._rows
+        steps = np.array([row[2] for row in rows])
+        scores = np.array([[np.nan if one is None else one for one in row[7]] for row in rows], float)
+        values = np.full(len(rows), -np.inf)
+        self._points, self._led = [], {}
+        for some in np.unique(steps).tolist():
+            alike = np.flatnonzero(steps == some)
+            found = values[alike] = ensemble_values(scores[alike], self.ranking.ensemble)
+            first = int(alike[np.flatnonzero(found >= found.max() - CLOSE)[0]])  # ties go to the earlier
+            self._led[some] = self.watch.ledger.candidates[rows[first][0]]
+            if some == self.drafts:
+                self._points = _best_so_far([rows[n] for n in alike.tolist()], found)
+        self._values = [round(one, 6) if math.isfinite(one) else None for one in values.tolist()]
+        self._ranked, self._ranked_rows = self._ranked + 1, len(self._rows)
+        self._ranked_at = time.monotonic()
+        self._cost = self._ranked_at - began
+
+    def _take_judged(self) -> None:
+        found = {key: dict(names) for key, names in self.watch.ledger.judged.items()}
+        if found != self._judged:
+            self._judged, self._judgements = found, self._judgements + 1
+
+    # What stands above the rows
+
+    @property
+    def best(self) -> Candidate | None:
+        """The best of the full renderings, where there are any, else of the drafts."""
+        full = [one for steps, one in self._led.items() if steps != self.drafts]
+        return next(iter(full or self._led.values()), None)
+
+    def baseline(self) -> str | None:
+        """Candidate 0: the first seed, untouched, at the final number of steps; else what the result calls so."""
+        spec, ledger = self.spec, self.watch.ledger
+        final = int(spec["sampler"].get("num_inference_steps", spec["search_steps"]))
+        short = spec["search_steps"] != final
+        for row in self._rows:
+            if row[1] == spec["seed"] and not (short and row[2] == self.drafts):
+                particle = ledger.candidates[row[0]].particle
+                if particle.verb == "denoise" and particle.parent.verb == "noise":
+                    return str(row[0])
+        known = self.watch.run.get("summary", {}).get("baseline", {}).get("id")
+        return known if known in self._place else None
+
+    def _make_head(self) -> dict[str, Any]:
+        run, ledger, spec = self.watch.run, self.watch.ledger, self.spec
+        budget = {unit: value for unit, value in spec["budget"].items() if value is not None}
+        spent = {"images": len(ledger.images), "nfe": ledger.spent.nfe, "forwards": ledger.spent.forwards,
+                 "seconds": round(ledger.spent.seconds, 2)}  # fmt: skip
+        running = self.watch.status == "running"
+        best = self.best
+        return {
+            "name": self.name, "status": self.watch.status, "stopped": run.get("stopped"),
+            "created": run.get("created"), "prompt": spec["sampler"].get("prompt"),
+            "label": spec["sampler"].get("class_label"), "model": spec["sampler"].get("model"),
+            "search": spec["search"], "seed": spec["seed"], "verifiers": list(self.ranking.names),
+            "judges": [one["name"] for one in spec.get("judges", [])], "value_name": self.ranking.name,
+            "budget": budget, "spent": spent, "left": time_left(budget, spent) if running else None,
+            "used": used(budget, spent), "phases": {name: round(value, 2) for name, value in ledger.seconds.items()},
+            "target": spec.get("target") or {}, "drafts": self.drafts, "scored": len(self._rows),
+            "steps": int(spec["sampler"].get("num_inference_steps", spec["search_steps"])),
+            "waiting": len(ledger.images) - len(ledger.candidates),
+            "best": None if best is None else best.id, "baseline": self.baseline(),
+            "warnings": [*self.watch.warnings, *run.get("summary", {}).get("warnings", [])][:50],
+        }  # fmt: skip
+
+    # What a page asks for
+
+    def since(self, before: Cursor) -> tuple[dict[str, Any] | None, Cursor]:
+        """What a page that knows ``before`` has not seen, JSON-ready, and what it knows then; None where that is all.
+
+        Returns:
+            ``anew`` (whether all that it knew is void), ``head`` where it changed, ``rows`` (id, seed, steps, how many
+            there were, NFE and seconds by then, why it is broken, scores by verifier), ``previews`` (id, index, steps,
+            scores, whether there is a picture), ``judged`` by id, ``values`` of an ensemble by row, ``curve`` (images,
+            NFE, seconds, value, id).
+        """
+        with self.lock:
+            ledger = self.watch.ledger
+            anew = before.epoch != self._epoch
+            known = Cursor(self._epoch) if anew else before
+            now = Cursor(self._epoch, len(self._rows), len(ledger.previews), self._judgements, self._ranked,
+                         self._heads)  # fmt: skip
+            if now == known and not anew:
+                return None, now
+            found: dict[str, Any] = {"anew": anew}
+            if now.head != known.head or anew:
+                found["head"] = self._head
+            if now.rows > known.rows:
+                found["rows"] = self._rows[known.rows :]
+            if now.previews > known.previews or now.rows > known.rows or anew:
+                found["previews"] = self._unfinished()
+            if now.judged != known.judged:
+                found["judged"] = {key: {name: _number(one) for name, one in names.items()}
+                                   for key, names in self._judged.items()}  # fmt: skip
+            if now.ranked != known.ranked:
+                found["values"] = self._values
+            if now.rows > known.rows or now.ranked != known.ranked:
+                found["curve"] = self._points
+            return found, now
+
+    def _unfinished(self, most: int = 500) -> list[list[Any]]:
+        """The last clean estimate of each draw that no finished image came of, the latest first."""
+        ledger, seen = self.watch.ledger, set[str]()
+        found = []
+        for key in reversed(ledger.previews):
+            one = ledger.particles.get(key)
+            if one is None or one.origin.id in seen:
+                continue
+            seen.add(one.origin.id)
+            if key not in self._finished and one.origin.id not in self._draws:
+                scores = [_number(ledger.previews[key].get(name)) for name in self.ranking.names]
+                pictured = (self.watch.root / PREVIEWS / f"{key}.jpg").is_file()
+                found.append([key, one.index, one.steps, scores, pictured])
+                if len(found) == most:
+                    break
+        return found
+
+    def head(self) -> dict[str, Any]:
+        """What stands above the rows."""
+        with self.lock:
+            return self._head
+
+    def candidate(self, key: str) -> Candidate | None:
+        """A finished and scored candidate."""
+        with self.lock:
+            return self.watch.ledger.candidates.get(key)
+
+    def pool(self) -> Sequence[Candidate]:
+        """All candidates."""
+        with self.lock:
+            return list(self.watch.ledger.candidates.values())
+
+    def value_of(self, key: str) -> float | None:
+        """What a candidate is sorted by, as of the last ranking."""
+        with self.lock:
+            place = self._place.get(key)
+            if place is None:
+                return None
+            if len(self.ranking.names) == 1:
+                found: float | None = self._rows[place][7][0]
+                return found
+            return self._values[place] if place < len(self._values) else None
+
+
+class Lives:
+    """The runs that somebody looks at, the last few of them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: OrderedDict[str, Live] = OrderedDict()
+
+    def of(self, root: Path, name: str) -> Live:
+        """The one of a run, as of now.
+
+        Raises:
+            ValueError: where the directory is no run.
+        """
+        with self._lock:
+            live = self._held.get(name)
+            if live is None:
+                live = self._held[name] = Live(root, name)
+            self._held.move_to_end(name)
+            while len(self._held) > MOST_LIVES:
+                self._held.popitem(last=False)
+        live.refresh()
+        return live
+
+
+def _best_so_far(rows: Sequence[list[Any]], values: np.ndarray) -> list[list[Any]]:
+    """Images, NFE, seconds, value and id wherever the best changed."""
+    before = np.concatenate([[-np.inf], np.maximum.accumulate(values)[:-1]])
+    better = np.flatnonzero(values > before)
+    return [[rows[n][3], rows[n][4], rows[n][5], float(values[n]), rows[n][0]] for n in better.tolist()]
+
+
+def _number(value: float | None) -> float | None:
+    """A score as JSON has it."""
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def used(budget: dict[str, float], spent: dict[str, Any]) -> float:
+    """The portion of the nearest limit that is used, in [0, 1]."""
+    return min(1.0, max((spent[unit] / limit for unit, limit in budget.items() if limit), default=0.0))
+
+
+def time_left(budget: dict[str, float], spent: dict[str, Any]) -> float | None:
+    """Seconds to the nearest limit at the pace so far; None where nothing was made yet."""
+    took, left = float(spent["seconds"]), []
+    for unit, limit in budget.items():
+        if unit == "seconds":
+            left.append(max(0.0, limit - took))
+        elif spent[unit] and took:
+            left.append(max(0.0, (limit - spent[unit]) * took / spent[unit]))
+    return round(min(left), 1) if left else None

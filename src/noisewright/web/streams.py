@@ -1,0 +1,94 @@
+"""A run as it goes on, for a page that is open: server-sent events, made of the journal's new lines alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from noisewright.outside.texts import clean
+from noisewright.web.choices import CHOICES, OPINIONS
+from noisewright.web.live import Cursor
+from noisewright.web.parts import Parts, error
+from noisewright.web.places import NotThere, directory
+
+PAUSE_SECONDS, SLOW_SECONDS = 0.4, 2.0
+"""Between two looks at a run that goes on, and at one that has ended."""
+
+ALIVE_SECONDS = 15.0
+"""After so long without news a line says that the connection is alive."""
+
+
+
+def routes(parts: Parts) -> list[Route]:
+    """The one there is."""
+    open_streams = [0]
+
+    async def events(request: Request) -> Response:
+        name, _ = parts.place(request)
+        if open_streams[0] >= parts.settings.limits.streams:
+            return error(503, "expected fewer pages that follow runs, got too many", **{"Retry-After": "5"})
+        open_streams[0] += 1
+
+        async def body() -> AsyncIterator[bytes]:
+            try:
+                async for text in _told(parts, name, request):
+                    yield text
+            finally:
+                open_streams[0] -= 1
+
+        return StreamingResponse(body(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+
+    return [Route("/api/events", events)]
+
+
+def event(kind: str, value: Any) -> bytes:
+    """One event, on lines of its own."""
+    data = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return f"event: {kind}\ndata: {data}\n\n".encode()
+
+
+async def _told(parts: Parts, name: str, request: Request) -> AsyncIterator[bytes]:
+    cursor, stamp, said = Cursor(), None, time.monotonic()
+    yield b"retry: 2000\n\n"
+    while not await request.is_disconnected():
+        try:
+            place = directory(parts.settings, name)
+            live = await run_in_threadpool(parts.lives.of, place, name)
+            found, cursor = await run_in_threadpool(live.since, cursor)
+        except (ValueError, OSError) as wrong:
+            gone = isinstance(wrong, NotThere)
+            yield event("gone" if gone else "wrong", {"said": "" if gone else clean(str(wrong))})
+            return
+        now = await run_in_threadpool(_stamp, place)
+        if found is not None:
+            yield event("run", found)
+        if now != stamp:
+            stamp = now
+            yield event("choices", {})
+        if found is not None or time.monotonic() - said > ALIVE_SECONDS:
+            said = time.monotonic()
+            yield b": alive\n\n"
+        going = live.head()["status"] == "running"
+        await asyncio.sleep(PAUSE_SECONDS if going else SLOW_SECONDS)
+
+
+def _stamp(place: Path) -> tuple[Any, ...]:
+    """What changes with the choices and opinions of a run."""
+    found: list[Any] = []
+    for name in (CHOICES, OPINIONS):
+        try:
+            one = os.stat(place / name)
+            found.append((one.st_size, one.st_mtime_ns))
+        except OSError:
+            found.append(None)
+    return tuple(found)

@@ -1,0 +1,85 @@
+import importlib.util
+import socket
+
+import pytest
+
+from commands import refused
+
+pytest.importorskip("fastapi", reason='no fastapi here (pip install "noisewright[web]")')
+
+
+@pytest.fixture(autouse=True)
+def _no_server(monkeypatch):
+    """What gets as far as a server fails."""
+    monkeypatch.setattr("noisewright.web.serving.serve", None)
+    monkeypatch.delenv("NOISEWRIGHT_TOKEN", raising=False)
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The settings that a server would be started with."""
+    found = []
+    monkeypatch.setattr("noisewright.web.serving.serve", lambda settings, say, open_page: found.append(settings))
+    return found
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["--host", "0.0.0.0"], "expected --token"),
+    (["--host", "192.168.1.5", "--token", "short"], "at least 16"),
+    (["--token", "short"], "at least 16"),
+    (["--port", "0"], "port"),
+    (["--model", "no/such/model.safetensors"], "no/such/model"),
+    (["--verifier", "no-such"], "unknown verifier"),
+    (["--verifier", "no-such:model"], "unknown verifier"),
+])  # fmt: skip
+def test_wrong_use_is_said_in_one_line(here, capsys, words, said):
+    (here / "runs").mkdir()
+    refused(capsys, ["serve", "runs", *words], said)
+
+
+def test_a_directory_that_is_not_there_is_said(here, capsys):
+    refused(capsys, ["serve", "gone"], "expected a directory of runs", "gone")
+
+
+def test_without_the_extra_it_says_how_to_install_it(here, capsys, monkeypatch):
+    find = importlib.util.find_spec
+    instead = lambda name, *more: None if name == "uvicorn" else find(name, *more)  # noqa: E731
+    monkeypatch.setattr(importlib.util, "find_spec", instead)
+    refused(capsys, ["serve"], 'pip install "noisewright[web]"', "uvicorn")
+
+
+def test_a_port_that_somebody_has_is_said(here, capsys):
+    (here / "runs").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        refused(capsys, ["serve", "runs", "--port", taken.getsockname()[1]], "expected an address")
+
+
+def test_the_default_directory_is_made_and_the_next_port_is_taken(here, started):
+    from noisewright import cli
+
+    assert cli.main(["serve"]) == 0
+    assert started[0].runs == here / "runs"
+    assert started[0].token is None
+    assert "noisewright/shapes" in started[0].models
+    assert {"shapes-clip", "shapes-oracle"} <= set(started[0].verifiers)
+    assert not {"vlm", "vqa", "http", "https", "human"} & set(started[0].verifiers)
+    with socket.create_server(("127.0.0.1", started[0].port)):
+        assert cli.main(["serve"]) == 0
+    assert started[1].port != started[0].port
+
+
+def test_one_run_is_served_alone(here, started):
+    from noisewright import cli
+
+    (here / "runs" / "one").mkdir(parents=True)
+    (here / "runs" / "one" / "run.json").write_text("{}")
+    assert cli.main(["serve", "runs/one"]) == 0
+    assert (started[0].runs, started[0].only) == (here / "runs", "one")
+
+
+def test_the_token_may_be_in_the_environment(here, started, monkeypatch):
+    from noisewright import cli
+
+    monkeypatch.setenv("NOISEWRIGHT_TOKEN", "a-long-enough-token")
+    assert cli.main(["serve", "--host", "0.0.0.0"]) == 0
+    assert started[0].token == "a-long-enough-token"

@@ -1,0 +1,76 @@
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import httpx
+
+from serving import events, served
+
+SECONDS = 60
+
+
+def test_events_follow_a_run_that_another_process_makes(tmp_path, saved):
+    """A run from its start to its end: each candidate comes once, and the end comes too."""
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    command = [sys.executable, "-P", "-m", "noisewright", "generate", "any", "--model", saved, "--verifier",
+               "brightness", "--judge", "none", "--budget", "6 images", "--steps", "2", "--batch-size", "1", "--out",
+               runs / "live"]  # fmt: skip
+    with served(runs) as (address, _):
+        maker = subprocess.Popen([str(one) for one in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        rows, head = [], {}
+        ends = time.monotonic() + SECONDS
+        while head.get("status") != "done" and time.monotonic() < ends:
+            with httpx.stream("GET", f"{address}/api/events", params={"run": "live"}, timeout=SECONDS) as answer:
+                if answer.status_code == 404:  # not begun yet
+                    time.sleep(0.1)
+                    continue
+                text = ""
+                for piece in answer.iter_text():
+                    text += piece
+                    whole, _, text = text.rpartition("\n\n")
+                    for kind, value in events(whole + "\n\n"):
+                        if kind == "run":
+                            rows = [] if value["anew"] else rows
+                            rows += value.get("rows", [])
+                            head = value.get("head", head)
+                    if head.get("status") == "done":
+                        break
+        assert maker.wait(SECONDS) == 0
+    assert head["status"] == "done"
+    assert [row[3] for row in rows] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_run_that_vanishes_is_told_and_streams_are_bounded(runs, tmp_path):
+    import shutil
+
+    with served(runs) as (address, process):
+        with httpx.stream("GET", f"{address}/api/events", params={"run": "first"}, timeout=SECONDS) as answer:
+            pieces, text = answer.iter_text(), ""
+            while "event: run" not in text:
+                text += next(pieces)
+            shutil.rmtree(runs / "first")
+            while "event: gone" not in text:
+                text += next(pieces)
+        assert httpx.get(f"{address}/api/events", params={"run": "first"}).status_code == 404
+        process.send_signal(signal.SIGINT)
+        assert process.wait(SECONDS) == 130
+
+
+def test_ten_pages_read_a_journal_once(runs, monkeypatch):
+    """However many look, one reader reads."""
+    from noisewright.run.reading import JournalReader
+    from noisewright.web.live import Lives
+
+    read = []
+    before = JournalReader.read
+    monkeypatch.setattr(JournalReader, "read", lambda self: (read.append(1), before(self))[1])
+    lives = Lives()
+    threads = [threading.Thread(target=lives.of, args=(runs / "first", "first")) for _ in range(10)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert len(read) == 1
