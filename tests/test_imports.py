@@ -36,6 +36,7 @@ LAYERS = [
     {"many"},
     {"replay", "recipes"},
     {"benchmark"},
+    {"web"},
     {"cli"},
     {"__main__"},
 ]

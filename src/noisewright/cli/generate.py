@@ -55,6 +55,7 @@ def generate(
     ensemble: options.Ensemble = "rank",
     score_cache: options.ScoreCache = None,
     batch_size: options.BatchSize = None,
+    concurrency: options.Concurrency = None,
     keep: options.Keep = None,
     out: options.Out = None,
     executor: options.Executor = "local",
@@ -80,7 +81,8 @@ def generate(
         "frames": read_frames(frames), "states": states, "solver": solver, "eta": eta, "schedule": schedule,
         "force": force, "no_check": no_check, "seed": seed, "ensemble": ensemble,
         "score_cache": None if score_cache is None else check_directory(score_cache, "--score-cache"),
-        "batch_size": batch_size, "executor": executor, "device": device, "dtype": dtype, "variant": variant,
+        "batch_size": batch_size, "concurrency": concurrency, "executor": executor, "device": device, "dtype": dtype,
+        "variant": variant,
         "config": config, "loras": lora or [], "compile": compile, "channels_last": channels_last, "keep": keep,
         "pipeline_args": {name: recorded(one, name) for name, one in read_pipeline_args(pipeline_arg or []).items()},
     }  # fmt: skip

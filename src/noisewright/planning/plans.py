@@ -11,7 +11,7 @@ from noisewright.evaluate.enough import in_words, too_small
 from noisewright.executors.protocol import Executor
 from noisewright.planning.conditions import condition_of, unknown_words
 from noisewright.planning.models import load_requested
-from noisewright.planning.proof import proved
+from noisewright.planning.proof import check_whole, proved
 from noisewright.planning.rehearsal import rehearse
 from noisewright.planning.samplers import (
     call_arguments,
@@ -189,6 +189,7 @@ def plan_on(
     warnings += proof.warnings
     final = proof.sampler
     sampler = proof.obeyed(drafting(request, final, len(made), warnings))
+    check_whole(request.search, final, made)
     rehearse(function, sampler, made, search_args, request.seed, limits)
     _check_budget(limits, sampler, final, request.keep or 1)
     size = most_at_once(sampler, request.batch_size or default_batch_size(sampler))
