@@ -70,8 +70,8 @@ def search(
     """Search for the noise that gives the best image, on a pipeline that is left as it was found.
 
     Args:
-        pipe: a diffusers pipeline, a directory, a checkpoint file, a model id (``"noisewright/shapes"``), the address of
-            an image server (``"http://HOST/v1#MODEL"``), or a :class:`noisewright.samplers.protocol.Sampler`.
+        pipe: a diffusers pipeline, a directory, a checkpoint file, a model id (``"noisewright/shapes"``), the address
+            of an image server (``"http://HOST/v1#MODEL"``), or a :class:`noisewright.samplers.protocol.Sampler`.
         prompt: what to make.
         class_label: instead of a prompt for a class-conditional pipeline: the name or the number of a class. A prompt
             that is the name of one is taken for it; verifiers get the name as their prompt.

@@ -17,7 +17,6 @@ from noisewright.registry import trust as trusting
 from noisewright.run.follow import Watch
 from noisewright.run.reading import is_run, read_run
 
-
 OF_SERVERS = ("model", "fingerprint", "served", "prompt", "num_inference_steps", "steps_known", "solver")
 """What a server's sampler says of itself that is no field of a request."""
 

@@ -1,5 +1,7 @@
 """A server of images as a model: whole trajectories by seed, over the real protocol on loopback."""
 
+import base64
+import io
 import json
 import threading
 import time
@@ -8,8 +10,10 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import noisewright as nw
+from commands import run as run_command
 from image_server import (
     MODEL,
     SIZE,
@@ -27,6 +31,7 @@ from noisewright import registry
 from noisewright.errors import RunInterrupted, RunMismatch, UnsupportedPipeline
 from noisewright.images.metadata import read_recipe
 from noisewright.images.reading import read_image
+from noisewright.replay import replay
 from noisewright.run.reading import read_run
 from noisewright.samplers.image_server import ImageServer, read_address
 from noisewright.samplers.remote import remote
@@ -87,7 +92,7 @@ def test_drafts_are_asked_for_with_fewer_steps(tmp_path):
 
 
 def test_drafts_of_unknown_steps_are_refused(tmp_path):
-    with painting() as server, pytest.raises(ValueError, match="expected num_inference_steps for .* beside a number"):
+    with painting() as server, pytest.raises(ValueError, match=r"num_inference_steps for .* beside a number"):
         search(at(server), tmp_path / "run", search_steps=4)
 
 
@@ -107,7 +112,7 @@ def test_requests_go_side_by_side_as_many_as_were_allowed(tmp_path, concurrency)
 
 
 def test_a_pipeline_here_has_no_concurrency(tmp_path):
-    with pytest.raises(ValueError, match="expected no concurrency for a .*, which is no server, got 3"):
+    with pytest.raises(ValueError, match=r"expected no concurrency for a .*, which is no server, got 3"):
         search("noisewright/shapes", tmp_path / "run", concurrency=3)
 
 
@@ -195,10 +200,10 @@ def test_verifiers_of_previews_are_refused(tmp_path):
         search(at(server), tmp_path / "run", verifier=Looks())
 
 
-@pytest.mark.parametrize("more, says", [
+@pytest.mark.parametrize(("more", "says"), [
     ({"solver": "ddim"}, "expected no solver"), ({"schedule": "karras"}, "expected no schedule"),
-    ({"eta": 0.5}, "expected .*eta"), ({"dtype": "float16"}, "expected no dtype for a model behind a server"),
-    ({"quality": 3}, "expected quality as text"), ({"qualty": "high"}, "did you mean quality"),
+    ({"eta": 0.5}, "eta = 0.5 needs"), ({"dtype": "float16"}, "expected no dtype for a model behind a server"),
+    ({"qualty": "high"}, "did you mean quality"),
     ({"user": "me", "extra_body": {"seed": 4}}, "expected no seed for an image server"),
     ({"class_label": 3}, "expected no class_label"), ({"frames": 3}, "expected no frames"),
 ])  # fmt: skip
@@ -264,7 +269,7 @@ def test_what_a_busy_server_asks_for_is_waited_for():
     assert times[1] - times[0] >= 0.3
 
 
-@pytest.mark.parametrize("reply, says", [
+@pytest.mark.parametrize(("reply", "says"), [
     (lambda: error_reply(503, "no"), "HTTP status 503"),
     (lambda: image_reply(picture(1), cut=30), "the answer was cut|end"),
     (lambda: Reply(cut=0), "."),
@@ -279,17 +284,12 @@ def test_a_server_that_fails_is_tried_again_and_then_said(reply, says):
 
 def huge():
     """A file of a few kilobytes that holds 900 megapixels."""
-    from PIL import Image
-
-    import base64
-    import io
-
     file = io.BytesIO()
     Image.new("1", (30_000, 30_000)).save(file, "png")
     return base64.b64encode(file.getvalue()).decode()
 
 
-@pytest.mark.parametrize("body, says", [
+@pytest.mark.parametrize(("body", "says"), [
     ("no JSON", "expected JSON such as"), ({"data": []}, "expected JSON such as"), ({"data": 3}, "expected JSON such"),
     ([], "expected JSON such as"), ({"data": [{"url": "http://127.0.0.1/x.png"}]}, "an address, which is not followed"),
     ({"data": [{"b64_json": "!!"}]}, "expected an image in base64"), ({"data": [{}]}, "got no image"),
@@ -307,9 +307,9 @@ def test_answers_that_hold_no_image_are_one_line(body, says):
 
 
 def test_images_of_another_size_are_refused(tmp_path):
-    with painting(lambda seen: image_reply(picture(1, (8, 9)))) as server:
-        with pytest.raises(ValueError, match="expected images of 16x16 from .*, got 9x8"):
-            search(at(server), tmp_path / "run", height=16, width=16)
+    says = pytest.raises(ValueError, match=r"expected images of 16x16 from .*, got 9x8")
+    with painting(lambda seen: image_reply(picture(1, (8, 9)))) as server, says:
+        search(at(server), tmp_path / "run", height=16, width=16)
 
 
 def test_an_image_that_the_server_will_not_make_is_none_and_the_others_go_on(tmp_path):
@@ -324,9 +324,9 @@ def test_an_image_that_the_server_will_not_make_is_none_and_the_others_go_on(tmp
 
 
 def test_a_server_that_makes_no_image_at_all_is_wrong_use(tmp_path):
-    with painting(lambda seen: error_reply(400, "no prompts about circles\x1b[31m")) as server:
-        with pytest.raises(ValueError, match="HTTP status 400: no prompts about circles$"):
-            search(at(server), tmp_path / "run")
+    says = pytest.raises(ValueError, match=r"HTTP status 400: no prompts about circles$")
+    with painting(lambda seen: error_reply(400, "no prompts about circles\x1b[31m")) as server, says:
+        search(at(server), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -342,7 +342,7 @@ def test_a_server_that_begins_to_refuse_everything_ends_the_run(tmp_path):
 # Which server, and who may name it
 
 
-@pytest.mark.parametrize("text, says", [
+@pytest.mark.parametrize(("text", "says"), [
     ("http://", "expected a URL"), ("http://me:secret@host/v1", "without a user or password"),
     ("http://host/v1?key=1", "without a query"), ("http://host/v1,key=1", "unknown option of an image server"),
     ("http://host/v1#m,timeout=0", "timeout in seconds above 0"), ("http://ho st/v1", "expected a URL"),
@@ -377,7 +377,7 @@ def test_one_of_several_models_has_to_be_named():
     with listing("one", "two") as server:
         with pytest.raises(ValueError, match="#MODEL, got no model of one, two"):
             ImageServer(at(server))
-        with pytest.raises(ValueError, match="unknown model of .* 'tow'.*did you mean two"):
+        with pytest.raises(ValueError, match=r"unknown model of .* 'tow'.*did you mean two"):
             ImageServer(at(server, "#tow"))
         assert ImageServer(at(server, "#two")).model == "two"
 
@@ -398,9 +398,9 @@ def test_the_fingerprint_is_of_what_the_server_says_and_not_of_when():
 
 def test_a_redirection_is_not_followed():
     elsewhere = {"Location": "http://127.0.0.1:1/v1"}
-    with painting(lambda seen: Reply("", 307, elsewhere)) as server:
-        with pytest.raises(ValueError, match="sends requests on to http://127.0.0.1:1/v1: give that address"):
-            ImageServer(at(server), waits=SOON)("a circle", seed=1)
+    says = pytest.raises(ValueError, match=r"sends requests on to http://127.0.0.1:1/v1: give that address")
+    with painting(lambda seen: Reply("", 307, elsewhere)) as server, says:
+        ImageServer(at(server), waits=SOON)("a circle", seed=1)
 
 
 def test_a_key_goes_where_it_was_named_for_and_into_no_record(tmp_path, monkeypatch):
@@ -417,9 +417,9 @@ def test_a_key_goes_where_it_was_named_for_and_into_no_record(tmp_path, monkeypa
 
 
 def test_a_server_that_refuses_the_key_says_so():
-    with serving(lambda seen, number: error_reply(401, "no key")) as server:
-        with pytest.raises(ValueError, match=r"refuses the key \(none was sent: ,key_env=NAME"):
-            ImageServer(at(server))
+    says = pytest.raises(ValueError, match=r"refuses the key \(none was sent: ,key_env=NAME")
+    with serving(lambda seen, number: error_reply(401, "no key")) as server, says:
+        ImageServer(at(server))
 
 
 def test_an_image_says_nothing_of_where_it_was_made(tmp_path):
@@ -467,25 +467,55 @@ def test_an_image_is_made_again_with_trust(tmp_path):
     with painting() as server:
         result = search(at(server), tmp_path / "run")
         with pytest.raises(ValueError, match="--trust asks that server"):
-            nw.replay(result.best.file)
-        again = nw.replay(result.best.file, trust=True)
+            replay(result.best.file)
+        again = replay(result.best.file, trust=True)
         assert (again.identical, again.seed) == (True, result.best.seed)
         elsewhere = tmp_path / "shared.png"
         elsewhere.write_bytes(result.best.file.read_bytes())
         with pytest.raises(ValueError, match="expected --model http://HOST/v1#MODEL"):
-            nw.replay(elsewhere, trust=True)
-        assert nw.replay(elsewhere, model=at(server)).identical
+            replay(elsewhere, trust=True)
+        assert replay(elsewhere, model=at(server)).identical
 
 
 def test_an_image_of_a_server_that_changed_is_said(tmp_path):
     with painting() as server:
         result = search(at(server), tmp_path / "run")
         with listing("another") as other, pytest.raises(RunMismatch, match="says something else of its model"):
-            nw.replay(result.best.file, model=at(other))
-    with painting(lambda seen: image_reply(picture(seen.body["seed"] + 1))) as liar:
-        monkey = nw.replay  # the same address cannot be had again: the fingerprint is of another one
-        with pytest.raises(RunMismatch):
-            monkey(result.best.file, model=at(liar))
+            replay(result.best.file, model=at(other))
+    with painting() as elsewhere, pytest.raises(RunMismatch):
+        replay(result.best.file, model=at(elsewhere))
+
+
+def test_an_image_that_is_another_one_now_is_said(tmp_path):
+    shift = [0]
+    with painting(lambda seen: image_reply(picture(seen.body["seed"] + shift[0]))) as server:
+        result = search(at(server), tmp_path / "run")
+        shift[0] = 50
+        again = replay(result.best.file, model=at(server))
+    assert not again.identical
+    assert any("is another one now" in text for text in again.reasons)
+
+
+def test_from_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with painting() as server:
+        given = ["generate", "two red circles", "--model", at(server)]
+        given += ["--verifier", "brightness", "--budget", "5 images"]
+        ended = run_command(capsys, [*given, "--concurrency", "2", "--steps", "4", "--out", "run", "--json"])
+        assert ended.code == 0, ended.err
+        assert json.loads(ended.out)["best"]["seed"] == brightest(range(5))
+        assert run_command(capsys, ["resume", "run", "--budget", "6 images"]).code == 2
+        assert run_command(capsys, ["resume", "run", "--budget", "6 images", "--trust"]).code == 0
+        assert run_command(capsys, ["replay", "run:best", "--trust"]).code == 0
+        assert run_command(capsys, ["show", "run"]).code == 0
+        for wrong, says in (
+            ([*"schedule fit --method gits --steps 4 --out x.json --model".split(), at(server)], "expected"),
+            ([*given[:3], f"{at(server)}#nothing", *given[4:]], "unknown model of"),
+            ([*given, "--pipeline-arg", "quality=3"], "quality"),
+        ):  # fmt: skip
+            ended = run_command(capsys, wrong)
+            assert (ended.code, ended.err.count("\n")) == (2, 1), ended.err
+            assert says in ended.err
 
 
 def test_a_server_in_a_card_or_a_recipe_is_not_asked(tmp_path):

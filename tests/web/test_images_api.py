@@ -11,11 +11,8 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import openai
 import pytest
-
-pytest.importorskip("fastapi", reason="it needs noisewright[web]")
-openai = pytest.importorskip("openai")
-
 from PIL import Image
 
 import noisewright as nw
@@ -94,7 +91,7 @@ def test_the_best_n_are_those_of_the_search_itself(served, client, tmp_path):
     assert "me" not in (run_of(served, found) / "run.json").read_text().split('"')
 
 
-@pytest.mark.parametrize("quality, images", [("low", 1), ("medium", 8), ("auto", 8), (None, 8), ("standard", 8)])
+@pytest.mark.parametrize(("quality", "images"), [("low", 1), ("medium", 8), ("auto", 8), (None, 8), ("standard", 8)])
 def test_quality_is_how_many_images_are_searched_among(client, quality, images):
     found = generate(client, **({} if quality is None else {"quality": quality}))
     assert found.usage.images == images
@@ -137,7 +134,8 @@ def test_a_target_ends_a_search(client):
 
 def test_drafts(client):
     found = generate(client, search={"draft": 1, "budget": 5})
-    assert found.usage.nfe == 3 * 1 + 2 * 2
+    renders = 1 if found.usage.images == 4 else 2  # where the baseline is the winner it is rendered once
+    assert found.usage.nfe == 3 * 1 + renders * 2
 
 
 def test_a_stream_shows_the_best_so_far_and_then_the_winner(client):
@@ -228,10 +226,13 @@ def test_only_models_that_are_offered_can_be_named(served, name):
     assert found["error"]["param"] == "model"
 
 
-@pytest.mark.parametrize("body, status", [
-    (b"{", 400), (b"[]", 400), (b"null", 400), (b'{"prompt": NaN}', 400), (b"[" * 5000, 400),
-    (b'{"prompt": 1e999}', 400), (b'{"prompt": "\\ud800"}', 400), (b"\xff\xfe", 400), (b"", 400), (b'{"prompt": "' + b"a" * 300_000 + b'"}', 413),
-])  # fmt: skip
+BODIES = {
+    b"{": 400, b"[]": 400, b"null": 400, b'{"prompt": NaN}': 400, b"[" * 5000: 400, b'{"prompt": 1e999}': 400,
+    b'{"prompt": "\\ud800"}': 400, b"\xff\xfe": 400, b"": 400, b'{"prompt": "%s"}' % (b"a" * 300_000): 413,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "status"), BODIES.items(), ids=range(len(BODIES)))
 def test_bodies_that_are_none(served, body, status):
     found, _, said = posted(served, body)
     assert found == status, said
@@ -306,7 +307,7 @@ def test_a_search_ends_where_its_client_goes_away_and_what_was_made_is_kept(serv
                        "search": {"budget": 64}}).encode()  # fmt: skip
     before = set(served.settings.notes.glob("img_*.json"))
     connection = socket.create_connection(("127.0.0.1", int(served.url.rpartition(":")[2])))
-    head = f"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = "POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
 
     def run():
@@ -457,7 +458,7 @@ def test_edits_that_cannot_be(served, editing):
 # Settings
 
 
-@pytest.mark.parametrize("more, says", [
+@pytest.mark.parametrize(("more", "says"), [
     ({"models": {}}, "at least one model"), ({"tiers": {"low": 1}}, "expected images for low, medium, high"),
     ({"tiers": {"low": 1, "medium": 8, "high": 100}}, "expected high as 1 to 64 images"), ({"queue": 0}, "queue"),
 ])  # fmt: skip

@@ -1,10 +1,7 @@
 """Requests that nobody would write, made of our own OpenAPI schema by schemathesis: no 500, and only what it says."""
 
 import pytest
-
-pytest.importorskip("fastapi", reason="it needs noisewright[web]")
-schemathesis = pytest.importorskip("schemathesis", reason="it needs schemathesis")
-
+import schemathesis
 from hypothesis import HealthCheck, settings
 
 from web.serving_images import serving_images, settings_of

@@ -5,8 +5,6 @@ import threading
 
 import pytest
 
-pytest.importorskip("fastapi", reason="it needs noisewright[web]")
-
 from noisewright.web.openai.errors import ApiError
 from noisewright.web.openai.fields import GenerationFields, SearchFields, from_form, read_fields
 from noisewright.web.openai.metrics import Metrics
@@ -70,7 +68,8 @@ def test_fields_of_a_form_are_those_of_json():
 
 def test_null_is_as_if_it_was_not_there():
     everything = dict.fromkeys(GenerationFields.model_fields)
-    found = read_fields(GenerationFields, {**everything, "prompt": "a", "search": dict.fromkeys(SearchFields.model_fields)})
+    search = dict.fromkeys(SearchFields.model_fields)
+    found = read_fields(GenerationFields, {**everything, "prompt": "a", "search": search})
     assert found.model_dump(exclude_none=True) == {"prompt": "a", "search": {}}
 
 

@@ -16,8 +16,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("fastapi", reason="it needs noisewright[web]")
-
 from noisewright.run.reading import read_journal, read_run
 from web.serving_images import QUICK, SHAPES, serving_images, settings_of
 

@@ -1,8 +1,8 @@
 """A server of images as a model: what is typed as ``http://HOST/v1[#MODEL][,key_env=NAME][,timeout=SECONDS]``.
 
-It is asked as OpenAI's Images API has it (``POST URL/images/generations``), with the fields that self-hosted servers add
-to it: ``seed, num_inference_steps, guidance_scale, negative_prompt``. What comes back is somebody else's: it is bounded
-in bytes and pixels, decoded here, and none of the file is kept. Addresses in answers are not followed.
+It is asked as OpenAI's Images API has it (``POST URL/images/generations``), with the fields that self-hosted servers
+add to it: ``seed, num_inference_steps, guidance_scale, negative_prompt``. What comes back is somebody else's: it is
+bounded in bytes and pixels, decoded here, and none of the file is kept. Addresses in answers are not followed.
 
 A key is sent as :mod:`noisewright.verifiers.addresses` has it: that of ``OPENAI_API_KEY`` to the server that it was
 given for, and to another one only what ``key_env=NAME``, typed with its address, names.
@@ -20,7 +20,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import numpy as np
 import torch
@@ -142,8 +142,8 @@ class ImageServer:
         self.said = self._look()
         self.model = self.address.model or str(self.said.get("id", ""))
         self.name = Address(self.address.url, self.model).name
-        told = json.dumps(["image-server-1", self.address.url, self.model, self.said], sort_keys=True)
-        self.fingerprint = hashlib.sha256(told.encode()).hexdigest()[:16]
+        about = json.dumps(["image-server-1", self.address.url, self.model, self.said], sort_keys=True)
+        self.fingerprint = hashlib.sha256(about.encode()).hexdigest()[:16]
 
     def __call__(
         self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -252,13 +252,13 @@ class RemoteSampler:
         return np.full((*self._known.size, 3), np.nan, np.float32)
 
     def _check_size(self, image: np.ndarray) -> None:
-        height, width = image.shape[:2]
-        wanted = self._fields.get("height", height), self._fields.get("width", width)
-        if self._known.size is None:
-            self._known.size = wanted
-        if (height, width) != self._known.size or (height, width) != wanted:
-            known = wanted if (height, width) != wanted else self._known.size
-            raise ValueError(f"expected images of {known[1]}x{known[0]} from {self._name}, got {width}x{height}")
+        height, width = (int(side) for side in image.shape[:2])
+        wanted = int(self._fields.get("height", height)), int(self._fields.get("width", width))
+        known = self._known.size or wanted
+        if not (height, width) == wanted == known:
+            right = wanted if (height, width) != wanted else known
+            raise ValueError(f"expected images of {right[1]}x{right[0]} from {self._name}, got {width}x{height}")
+        self._known.size = known
 
     def _try_seeds(self, seeds: Sequence[int], found: Sequence[Any], again: Sequence[Any]) -> None:
         """Find out, once, whether a seed is an image, and another seed another one."""
@@ -287,7 +287,7 @@ class RemoteSampler:
 
 def side_by_side(
     work: Callable[[int, Connections], Any], rows: Sequence[int], workers: int
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """What ``work`` gives for each row, or the Exception that it raised, in their order; several at once.
 
     Where nobody wants the rest (Ctrl-C, an error) no further row is begun, and what is in flight is ended.

@@ -1,4 +1,4 @@
-"""Errors in OpenAI's shape: ``{"error": {"message", "type", "param", "code"}}``, with the status that clients expect."""
+"""Errors in OpenAI's shape, ``{"error": {"message", "type", "param", "code"}}``, with the statuses of clients."""
 
 from __future__ import annotations
 

@@ -109,8 +109,8 @@ def read_fields(kind: type[GenerationFields], given: Any) -> GenerationFields:
 def _refusal(kind: type[GenerationFields], error: ValidationError) -> ApiError:
     first = error.errors(include_url=False)[0]
     place = [str(one) for one in first["loc"]]
-    param = ".".join(place[:2]) if place[0] == "search" else place[0]
-    param = param if re.fullmatch(r"[A-Za-z_.]{1,60}", param) else None
+    whole = ".".join(place[:2]) if place[0] == "search" else place[0]
+    param = whole if re.fullmatch(r"[A-Za-z_.]{1,60}", whole) else None
     name = short(place[1] if place[0] == "search" and len(place) > 1 else place[0])
     if first["type"] == "extra_forbidden":
         known = SearchFields if place[0] == "search" and len(place) > 1 else kind

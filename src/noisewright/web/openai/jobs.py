@@ -129,7 +129,8 @@ def read_note(path: Path) -> Job:
     """
     held = read_json(path, "the note of a request")
     try:
-        if held["version"] != NOTE_VERSION or not ID.fullmatch(held["id"]) or held["kind"] not in ("generation", "edit"):
+        known = ID.fullmatch(held["id"]) and held["kind"] in ("generation", "edit")
+        if held["version"] != NOTE_VERSION or not known:
             raise ValueError(f"expected a note of version {NOTE_VERSION}")
         if held["state"] not in ("queued", "running", *OVER):
             raise ValueError("expected a state")

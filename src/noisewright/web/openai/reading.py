@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,8 @@ async def read_json(request: Request, most: int) -> Any:
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in ("application/json", ""):
-        raise ApiError(415, f"expected a body of application/json, got {clean(kind, 80)}", code="unsupported_media_type")
+        said = f"expected a body of application/json, got {clean(kind, 80)}"
+        raise ApiError(415, said, code="unsupported_media_type")
     body = await read_body(request, most)
     try:
         found = parse_json(body, "the request", most=most)
@@ -76,7 +77,7 @@ async def read_form(request: Request, most: int) -> tuple[dict[str, str], dict[s
         raise ApiError(415, "expected a body of multipart/form-data", code="unsupported_media_type")
     body = await read_body(request, most)
 
-    async def parts() -> AsyncIterator[bytes]:
+    async def parts() -> AsyncGenerator[bytes, None]:
         yield body
         yield b""
 

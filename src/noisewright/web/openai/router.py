@@ -98,6 +98,14 @@ def images_api(service: ImagesService) -> APIRouter:
         job = await run_in_threadpool(service.submit, fields, "edit", key_of(request), kept)
         return await answered(service, job, request, stream=bool(fields.stream))
 
+    add_later(router, service)
+    add_about(router, service)
+    return router
+
+
+def add_later(router: APIRouter, service: ImagesService) -> None:
+    """The routes of what was accepted before."""
+
     @router.get("/v1/images/generations/{job_id}", **JOBS)
     async def generation(job_id: str, request: Request) -> Response:
         """How far a request is that was accepted, and its answer."""
@@ -126,9 +134,6 @@ def images_api(service: ImagesService) -> APIRouter:
         quality = answers.format_of(job)[1]
         data = await run_in_threadpool(answers.encoded, pictures[int(match[1]) - 1].file, match[2], quality)
         return Response(data, media_type=answers.MEDIA[match[2]], headers={"X-Content-Type-Options": "nosniff"})
-
-    add_about(router, service)
-    return router
 
 
 def add_about(router: APIRouter, service: ImagesService) -> None:
