@@ -195,7 +195,9 @@ WRONG = {
     "a judge of the hub": ({"search": {"judges": "clip:evil/model"}}, "search.judges", "invalid_value"),
     "a target of no verifier": ({"search": {"target": {"clip": 1.0}}}, "search.target", "invalid_value"),
     "true_cfg_scale of a model without": ({"true_cfg_scale": 4.0}, "true_cfg_scale", "invalid_value"),
-    "a search that the model cannot": ({"search": {"method": "fk", "draft": 2}}, "search.draft", "invalid_value"),
+    "drafts of a search that cannot": (
+        {"num_inference_steps": 8, "search": {"method": "fk", "draft": 6}}, "search.draft", "invalid_value",
+    ),
 }
 
 

@@ -201,10 +201,10 @@ async def answered(service: ImagesService, job: Job, request: Request, *, stream
         first = await _next(service, job, request, events)
         while not stream and first is not None and first.kind not in ("over", "put off"):
             first = await _next(service, job, request, events)
-    except BaseException:  # the task is cancelled
+    except asyncio.CancelledError:  # as a server does that ends: there may be time to say so
         job.forget(heard)
         service.leave(job, cancelled=True)
-        raise
+        return said(stopping(job))
     if first is None:
         job.forget(heard)
         service.leave(job)
@@ -243,8 +243,14 @@ def error_of(job: Job) -> ApiError | None:
         return ApiError(409, f"the request was cancelled: {job.why}", code="cancelled")
     if job.state == "failed":
         return ApiError(500, job.why or "the request failed", code="failed")
-    return ApiError(503, f"the server is being stopped; the request goes on when it starts again: GET "
-                    f"/v1/images/generations/{job.id}", code="stopping", headers={"Retry-After": "10"})  # fmt: skip
+    return stopping(job)
+
+
+def stopping(job: Job) -> ApiError:
+    """What the client of a job is told where the server ends before it."""
+    headers = {"Retry-After": "10", "X-Request-Id": job.id}
+    return ApiError(503, "the server is being stopped; the request goes on when it starts again: GET "
+                    f"/v1/images/generations/{job.id}", code="stopping", headers=headers)  # fmt: skip
 
 
 async def _streamed(
