@@ -1,14 +1,9 @@
-"""Image servers for tests: what a seed's picture is, answers of the protocol, and a process that serves them.
-
-``python image_server.py PORT`` serves until it is killed.
-"""
+"""Image servers on loopback: what a seed's picture is, and answers of the protocol, good and bad."""
 
 from __future__ import annotations
 
 import base64
 import io
-import json
-import sys
 import time
 
 import numpy as np
@@ -63,9 +58,3 @@ def painting(answer=None):
 def asked_of(server):
     """The bodies of the requests for images, in the order in which they came."""
     return [one.body for one in server.seen if one.path.endswith("/images/generations")]
-
-
-if __name__ == "__main__":
-    with serving(plain) as server:
-        print(json.dumps(server.url), flush=True)
-        time.sleep(float(sys.argv[1]))

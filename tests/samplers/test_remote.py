@@ -508,8 +508,9 @@ def test_from_the_command_line(tmp_path, monkeypatch, capsys):
         assert run_command(capsys, ["resume", "run", "--budget", "6 images", "--trust"]).code == 0
         assert run_command(capsys, ["replay", "run:best", "--trust"]).code == 0
         assert run_command(capsys, ["show", "run"]).code == 0
+        fit = ["schedule", "fit", "--method", "gits", "--steps", "4", "--out", "x.json"]
         for wrong, says in (
-            ([*"schedule fit --method gits --steps 4 --out x.json --model".split(), at(server)], "expected"),
+            ([*fit, "--model", at(server)], "expected"),
             ([*given[:3], f"{at(server)}#nothing", *given[4:]], "unknown model of"),
             ([*given, "--pipeline-arg", "quality=3"], "quality"),
         ):  # fmt: skip

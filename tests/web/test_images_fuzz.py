@@ -2,12 +2,15 @@
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
 from web.serving_images import serving_images, settings_of
 
-CASES = 60
-"""Requests of each route."""
+CASES = 40
+"""Requests of each route, of each kind."""
 
 
 @pytest.fixture(scope="module")
@@ -17,18 +20,21 @@ def served(tmp_path_factory):
         yield found
 
 
-@pytest.fixture(scope="module")
-def schema(served):
-    return schemathesis.openapi.from_url(f"{served.url}/openapi.json")
-
-
-fuzzed = schemathesis.pytest.from_fixture("schema")
-
-
 @pytest.mark.slow
-@fuzzed.parametrize()
-@settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-def test_no_request_makes_the_server_fail(case):
-    from schemathesis.checks import not_a_server_error
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["right", "wrong"])
+def test_no_request_makes_the_server_fail(served, mode):
+    schema = schemathesis.openapi.from_url(f"{served.url}/openapi.json")
+    seen = []
+    for result in schema.get_all_operations():
+        operation = result.ok()
+        checks = [not_a_server_error, status_code_conformance, response_schema_conformance]
 
-    case.call_and_validate(checks=[not_a_server_error], timeout=120)
+        @settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True,
+                  database=None)  # fmt: skip
+        @given(case=operation.as_strategy(generation_mode=mode))
+        def holds(case, checks=checks):
+            case.call_and_validate(checks=checks, timeout=120)
+
+        holds()
+        seen.append(operation.label)
+    assert len(seen) == 8, seen
