@@ -425,7 +425,7 @@ def test_an_image_is_edited_and_the_best_edits_come_back(editing):
         found = client.images.edit(
             image=drawn(), prompt="two red circles", n=2,
             extra_body={"seed": 4, "strength": 0.6, "num_inference_steps": 5,
-                        "search": {"verifiers": "brightness", "budget": 5}},
+                        "search": {"verifiers": ["brightness", "sharpness"], "budget": 5}},
         )  # fmt: skip
         other = client.images.edit(image=drawn(1), prompt="two red circles", extra_body={
             "seed": 4, "strength": 0.6, "num_inference_steps": 5, "search": {"verifiers": "brightness", "budget": 5},

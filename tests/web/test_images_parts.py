@@ -56,14 +56,17 @@ def test_metrics_are_prometheus_text():
 
 def test_fields_of_a_form_are_those_of_json():
     found = from_form({
-        "prompt": "12", "n": "2", "seed": "5", "strength": "0.5", "stream": "true", "search[budget]": "9",
-        "search[verifiers]": "brightness",
+        "prompt": ["12"], "n": ["2"], "seed": ["5"], "strength": ["0.5"], "stream": ["true"], "search[budget]": ["9"],
+        "search[verifiers][]": ["brightness", "sharpness"], "search[target][brightness]": ["0.5"],
+        "search[judges]": ["clip"],
     })  # fmt: skip
-    assert found == {"prompt": "12", "n": 2, "seed": 5, "strength": 0.5, "stream": True,
-                     "search": {"budget": 9, "verifiers": "brightness"}}  # fmt: skip
-    assert from_form({"search": json.dumps({"budget": 3})}) == {"search": {"budget": 3}}
-    with pytest.raises(ApiError, match="expected search as JSON"):
-        from_form({"search": "{"})
+    search = {"budget": 9, "verifiers": ["brightness", "sharpness"], "target": {"brightness": 0.5}, "judges": "clip"}
+    assert found == {"prompt": "12", "n": 2, "seed": 5, "strength": 0.5, "stream": True, "search": search}
+    assert from_form({"search": [json.dumps({"budget": 3})]}) == {"search": {"budget": 3}}
+    for wrong, says in (({"search": ["{"]}, "expected search as JSON"), ({"search": ["3"], "search[a]": ["1"]}, "once"),
+                        ({"search[a]": ["1"], "search[a][b]": ["1"]}, "once")):  # fmt: skip
+        with pytest.raises(ApiError, match=says):
+            from_form(wrong)
 
 
 def test_null_is_as_if_it_was_not_there():

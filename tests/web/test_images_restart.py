@@ -1,5 +1,6 @@
 """What was accepted is not lost: the server is killed, ended, started again with less to offer."""
 
+import io
 import json
 import logging
 import os
@@ -15,8 +16,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from diffusers import StableDiffusionImg2ImgPipeline
+from PIL import Image
 
+import tiny
 from noisewright.run.reading import read_journal, read_run
+from noisewright.web.openai.fields import EditFields, read_fields
+from noisewright.web.openai.reading import written
+from noisewright.web.openai.service import ImagesService
 from web.serving_images import QUICK, SHAPES, serving_images, settings_of
 
 HERE = Path(__file__).parent
@@ -135,22 +142,35 @@ def test_a_damaged_note_is_said_and_left(tmp_path, caplog, text):
     assert (folder / "img_000000000000000000000000.json").read_text() == text
 
 
-def test_a_note_names_no_file_outside(tmp_path):
-    """What lies in the directory is data: a model that the server does not offer is not loaded for it."""
+HOSTILE = {
+    "a verifier in a file": ({"verifier": ["evil.py:run"]}, "verifier 'evil.py:run' no longer"),
+    "a model elsewhere": ({"model": "evil/model"}, "offers 'evil/model' no longer"),
+    "a directory to write to": ({"score_cache": "cache"}, "expected no score_cache"),
+    "an image elsewhere": (
+        {"pipeline_args": {"image": {"$file": ["/etc/x.png", "", "RGB", [1, 1]]}}}, "expected no image",
+    ),
+    "an argument": ({"pipeline_args": {"callback": 3}}, "expected no callback"),
+    "arguments of a search": ({"search": "refine", "search_args": {"start": "x.png"}}, "expected no search_args"),
+    "a LoRA": ({"loras": [{"file": "x.safetensors"}]}, "expected no loras"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_note_names_nothing_that_a_request_could_not(tmp_path, name):
+    """What lies in the directory is data."""
+    changes, says = HOSTILE[name]
     runs = tmp_path / "runs"
     with ThreadPoolExecutor(1) as pool, serving_images(settings_of(runs, at_once=1)) as served:
         pool.submit(posted, served.url, LONG)
         until(lambda: served.service.running == 1)
     path = next((runs / ".requests").glob("*.json"))
     held = json.loads(path.read_text())
-    held["request"]["verifier"] = [f"{tmp_path}/evil.py:run"]
-    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'marker')!r}, 'w')\ndef run(images, prompt): ...\n")
+    held["request"].update(changes)
     path.write_text(json.dumps(held))
     with serving_images(settings_of(runs)) as served:
         found = got(f"{served.url}/v1/images/generations/{path.stem}")
     assert found["status"] == "failed"
-    assert "no longer" in found["why"]
-    assert not (tmp_path / "marker").exists()
+    assert says in found["why"]
 
 
 def resident(pid):
@@ -177,3 +197,18 @@ def test_two_hundred_requests_of_eight_clients(tmp_path):
     assert {one["state"] for one in notes(runs).values()} == {"done"}
     assert read_run(runs / answers[0][1]["id"])["spec"]["sampler"]["model"] == SHAPES
     assert max(sizes[1:]) - sizes[0] < 64, sizes
+
+
+def test_an_edit_goes_on_with_its_own_image(tmp_path):
+    runs, model = tmp_path / "runs", tmp_path / "model"
+    StableDiffusionImg2ImgPipeline(**tiny.sd().components, requires_safety_checker=False).save_pretrained(model)
+    settings = settings_of(runs, models={"tiny": str(model)})
+    settings.notes.mkdir(parents=True)
+    file = io.BytesIO()
+    Image.new("RGB", (32, 32), "red").save(file, "png")
+    fields = read_fields(EditFields, {"prompt": "two", "num_inference_steps": 5, "quality": "low"})
+    begun = ImagesService(settings)  # which is never started
+    job = begun.submit(fields, "edit", None, lambda name: written({"image": [file.getvalue()]}, settings.notes / name))
+    with serving_images(settings):
+        until(lambda: notes(runs)[job.id]["state"] != "queued")
+    assert notes(runs)[job.id]["state"] == "done", notes(runs)[job.id]["why"]

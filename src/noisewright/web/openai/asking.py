@@ -13,6 +13,7 @@ from noisewright.outside.messages import short, unknown
 from noisewright.registry.trust import of_card
 from noisewright.request import NONE, Request, recorded
 from noisewright.run.budget import parse_budget
+from noisewright.samplers.pictures import names_file
 from noisewright.web.openai.errors import ApiError
 from noisewright.web.openai.fields import EditFields, GenerationFields, SearchFields
 from noisewright.web.openai.settings import ImagesSettings
@@ -202,15 +203,44 @@ def _budget(fields: GenerationFields, search: SearchFields, settings: ImagesSett
     return [f"{value:g} {unit}" if unit == "seconds" else f"{int(value)} {unit}" for unit, value in every.items()]
 
 
-def check_offered(request: Request, settings: ImagesSettings) -> None:
-    """Refuse to go on with what was accepted by a server that offered more.
+SAID = (
+    "model", "prompt", "search", "verifier", "judge", "budget", "target", "num_inference_steps", "search_steps",
+    "guidance_scale", "negative_prompt", "keep", "seed", "pipeline_args", "device", "dtype", "height", "width",
+)  # fmt: skip
+"""Fields of a :class:`~noisewright.request.Request` that :func:`request_of` sets; of the others it has the defaults."""
+
+PICTURES, NUMBERS = ("image", "mask_image"), ("true_cfg_scale", "strength")
+"""Arguments of a pipeline's call that requests have."""
+
+
+def check_offered(request: Request, settings: ImagesSettings, pictures: Path) -> None:
+    """Refuse to go on with what was noted, where no request to this server could ask for it: a note is data.
+
+    Args:
+        request: of the note.
+        settings: what is offered now.
+        pictures: the folder of the request's own images.
 
     Raises:
         ValueError: in one line.
     """
     if request.model not in settings.models.values():
         raise ValueError(f"the server offers {short(request.model)} no longer")
+    if request.search not in offered_searches(settings):
+        raise ValueError(f"the server offers the search {short(request.search)} no longer")
     offered = {*offered_verifiers(settings), *NONE}
     for name in (*(request.verifier or ()), *(request.judge or ())):
         if name not in offered:
             raise ValueError(f"the server offers the verifier {short(name)} no longer")
+    plain = Request(model=request.model, prompt=request.prompt)
+    for name in Request.model_fields:
+        if name not in SAID and getattr(request, name) != getattr(plain, name):
+            raise ValueError(f"expected no {name} in the note of a request, got {short(getattr(request, name))}")
+    if (request.device, request.dtype) != (settings.device, settings.dtype):
+        raise ValueError(f"the server works on {settings.device} in {settings.dtype} now")
+    for name, value in request.pipeline_args.items():
+        if name in NUMBERS and isinstance(value, (int, float)):
+            continue
+        path = value["$file"][0] if name in PICTURES and names_file(value) and isinstance(value, Mapping) else ""
+        if path != str(pictures.absolute() / f"{name}.png"):
+            raise ValueError(f"expected no {name} in the note of a request but its own images, got {short(value)}")

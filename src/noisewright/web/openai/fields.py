@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -122,20 +122,27 @@ def _refusal(kind: type[GenerationFields], error: ValidationError) -> ApiError:
     return ApiError(400, f"expected {wanted} as {param or name}, got {short(first['input'])}", param, "invalid_value")
 
 
-def from_form(given: Mapping[str, str]) -> dict[str, Any]:
+def from_form(given: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Fields of a form as JSON has them: numbers and truths by what the fields are, ``search`` as JSON or in brackets.
+
+    Args:
+        given: the texts of each name; several where it ends in ``[]``.
 
     Raises:
         ApiError: 400, on a ``search`` that is neither.
     """
     found: dict[str, Any] = {}
-    for name, text in given.items():
-        inner = re.fullmatch(r"search\[(\w{1,40})\](\[\w*\])?", name)
+    for name, texts in given.items():
+        text = texts[0]
+        inner = re.fullmatch(r"search\[(\w{1,40})\](?:\[(\w*)\])?", name)
         if inner:
             search = found.setdefault("search", {})
-            if not isinstance(search, dict):
-                raise ApiError(400, "expected search once", "search", "invalid_value")
-            search[inner[1]] = _number(text)
+            if not isinstance(search, dict) or not isinstance(search.get(inner[1], {}), dict):
+                raise ApiError(400, "expected each field of search once", "search", "invalid_value")
+            if inner[2]:  # a target of several verifiers
+                search.setdefault(inner[1], {})[inner[2]] = _number(text)
+            else:
+                search[inner[1]] = _number(text) if inner[2] is None else [_number(one) for one in texts]
         elif name == "search":
             try:
                 found["search"] = json.loads(text)

@@ -66,8 +66,8 @@ async def read_json(request: Request, most: int) -> Any:
     return found
 
 
-async def read_form(request: Request, most: int) -> tuple[dict[str, str], dict[str, list[bytes]]]:
-    """The fields of a form, and its files by the argument that they are for.
+async def read_form(request: Request, most: int) -> tuple[dict[str, list[str]], dict[str, list[bytes]]]:
+    """The fields of a form, several of one name only where it ends in ``[]``, and files by the argument they are for.
 
     Raises:
         ApiError: 413; 415 on another kind of body; 400 on a damaged form, a field that is there twice, or an unknown
@@ -89,7 +89,7 @@ async def read_form(request: Request, most: int) -> tuple[dict[str, str], dict[s
         raise ApiError(400, f"expected a form: {clean(error.message, 200)}", code="invalid_body") from None
     except (KeyError, ValueError, UnicodeDecodeError, AssertionError):
         raise ApiError(400, "expected a form, got a damaged one", code="invalid_body") from None
-    fields: dict[str, str] = {}
+    fields: dict[str, list[str]] = {}
     files: dict[str, list[bytes]] = {}
     for name, value in form.multi_items():
         if isinstance(value, UploadFile):
@@ -98,10 +98,10 @@ async def read_form(request: Request, most: int) -> tuple[dict[str, str], dict[s
             files.setdefault(PARTS[name], []).append(await value.read())
         elif name in PARTS:
             raise ApiError(400, f"expected {PARTS[name]} as a file, got text", name.removesuffix("[]"), "invalid_value")
-        elif name in fields:
+        elif name in fields and not name.endswith("[]"):
             raise ApiError(400, "expected each field once", None, "invalid_value")
         else:
-            fields[name] = value
+            fields.setdefault(name, []).append(value)
     return fields, files
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
+import shutil
 import threading
 import time
 from collections import deque
@@ -80,22 +81,27 @@ class ImagesService:
         Raises:
             ValueError: in one line, where the first model cannot be loaded, or the directory cannot be written.
         """
-        self._quiet = quiet()
-        self._quiet.__enter__()
         try:
             self.settings.notes.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(f"expected a directory that can be written, got {self.settings.runs}: "
                              f"{error.strerror or error}") from error  # fmt: skip
-        if self.settings.load_first:
-            name, model = next(iter(self.settings.models.items()))
-            pipe, _ = self._loaded(self._bare(model))
-            self._tell_fingerprint(name, pipe)
+        with quiet():
+            self._load_first()
+        self._quiet = quiet()
+        self._quiet.__enter__()
         self._take_up()
         for number in range(self.settings.at_once):
             worker = threading.Thread(target=self._work, name=f"noisewright-images-{number}", daemon=True)
             worker.start()
             self._workers.append(worker)
+
+    def _load_first(self) -> None:
+        """Load the first model, where that is wanted now."""
+        if self.settings.load_first:
+            name, model = next(iter(self.settings.models.items()))
+            pipe, _ = self._loaded(self._bare(model))
+            self._tell_fingerprint(name, pipe)
 
     def close(self, seconds: float = 30.0) -> None:
         """Stop after the micro-batches in flight; what is not over goes on when a server starts here again."""
@@ -131,7 +137,7 @@ class ImagesService:
             job.state = "queued"
             self._jobs[job.id] = job
             try:
-                check_offered(job.request, self.settings)
+                check_offered(job.request, self.settings, self.settings.notes / job.id)
             except ValueError as error:
                 self._end(job, "failed", str(error))
                 continue
@@ -160,7 +166,12 @@ class ImagesService:
             return known
         self._check_room()
         found = f"img_{secrets.token_hex(12)}"
-        request = request_of(fields, self.settings, secrets.randbelow(2**31), pictures(found) if pictures else None)
+        try:
+            files = pictures(found) if pictures else None
+            request = request_of(fields, self.settings, secrets.randbelow(2**31), files)
+        except BaseException:
+            shutil.rmtree(self.settings.notes / found, ignore_errors=True)
+            raise
         answering = {name: getattr(fields, name) for name in ANSWERING if getattr(fields, name) is not None}
         job = Job(found, kind, answering, request, int(time.time()), hashed)
         with self._changed:
