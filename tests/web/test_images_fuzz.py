@@ -27,7 +27,9 @@ def fuzz(operation, mode):
               database=None)  # fmt: skip
     @given(case=operation.as_strategy(generation_mode=mode))
     def holds(case):
-        checks = [not_a_server_error, status_code_conformance, response_schema_conformance]
+        checks = [not_a_server_error, response_schema_conformance]
+        if mode is GenerationMode.POSITIVE:  # what is wrong may never come to a route: its status is the server's
+            checks.append(status_code_conformance)
         case.call_and_validate(checks=checks, timeout=120)
 
     holds()

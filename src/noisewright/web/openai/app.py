@@ -33,7 +33,10 @@ def images_app(settings: ImagesSettings) -> FastAPI:
         finally:
             await run_in_threadpool(service.close)
 
-    app = FastAPI(title="noisewright images", version=__version__, docs_url=None, redoc_url=None, lifespan=life)
+    app = FastAPI(
+        title="noisewright images", version=__version__, docs_url=None, redoc_url=None, lifespan=life,
+        redirect_slashes=False,
+    )  # fmt: skip
     app.include_router(images_api(service))
     app.state.images = service
 
