@@ -56,6 +56,9 @@ class Loopback:
             def do_POST(self):
                 outer.serve(self)
 
+            def do_GET(self):
+                outer.serve(self)
+
             def log_message(self, *args):
                 pass
 
@@ -67,7 +70,8 @@ class Loopback:
         raw = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
         with self._lock:
             number = len(self.seen)
-            seen = Seen(handler.path, {k.lower(): v for k, v in handler.headers.items()}, json.loads(raw), time.time())
+            headers = {key.lower(): value for key, value in handler.headers.items()}
+            seen = Seen(handler.path, headers, json.loads(raw or b"null"), time.time())
             self.seen.append(seen)
             self.busy += 1
             self.most_busy = max(self.busy, self.most_busy)

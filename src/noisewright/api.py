@@ -54,6 +54,7 @@ def search(
     ensemble: str | Mapping[str, float] = "rank",
     score_cache: str | Path | None = None,
     batch_size: int | None = None,
+    concurrency: int | None = None,
     executor: str | Executor = "local",
     device: str | None = None,
     dtype: str | None = None,
@@ -71,8 +72,8 @@ def search(
     """Search for the noise that gives the best image, on a pipeline that is left as it was found.
 
     Args:
-        pipe: a diffusers pipeline, a directory, a checkpoint file or a model id (``"noisewright/shapes"``), or a
-            :class:`noisewright.samplers.protocol.Sampler`.
+        pipe: a diffusers pipeline, a directory, a checkpoint file, a model id (``"noisewright/shapes"``), the address
+            of an image server (``"http://HOST/v1#MODEL"``), or a :class:`noisewright.samplers.protocol.Sampler`.
         prompt: what to make.
         class_label: instead of a prompt for a class-conditional pipeline: the name or the number of a class. A prompt
             that is the name of one is taken for it; verifiers get the name as their prompt.
@@ -108,6 +109,8 @@ def search(
         score_cache: a directory that keeps scores from run to run (:mod:`noisewright.verifiers.cache`); by default
             none is kept.
         batch_size: the first micro-batch size; halved when memory runs out.
+        concurrency: of a model behind a server (``"http://HOST/v1#MODEL"``), how many images are asked for at once; by
+            default 4. They are a micro-batch.
         executor: who does the work: ``"local"`` is this process; a name from ``noisewright list executors``, or an
             object of the protocol (:class:`noisewright.executors.protocol.Executor`), which is not recorded: a run that
             another one continues writes the same journal.

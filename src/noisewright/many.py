@@ -39,7 +39,8 @@ from noisewright.samplers.speeds import Decided
 from noisewright.schemas.request import AUTO, check_arguments, check_prompt
 
 LONGEST_SLUG = 40
-MAY_CHANGE = ("budget", "target", "judge", "batch_size", "keep", "executor", "device", "score_cache", "no_check")
+MAY_CHANGE = ("budget", "target", "judge", "batch_size", "keep", "executor", "device", "score_cache", "no_check",
+              "concurrency")  # fmt: skip
 """Fields of a request that may be others when a run is continued."""
 
 

@@ -7,12 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from noisewright import registry
+from noisewright.errors import RunMismatch
 from noisewright.images.metadata import public_name
+from noisewright.outside.bundled import is_server
 from noisewright.outside.inside import inside
 from noisewright.outside.messages import short
+from noisewright.outside.texts import clean
 from noisewright.registry import trust as trusting
 from noisewright.run.follow import Watch
 from noisewright.run.reading import is_run, read_run
+
+OF_SERVERS = ("model", "fingerprint", "served", "prompt", "num_inference_steps", "steps_known", "solver")
+"""What a server's sampler says of itself that is no field of a request."""
 
 
 def find_image(source: str) -> Path:
@@ -59,6 +65,8 @@ def find_recorded_model(recipe: Mapping[str, Any], image: Path, trust: bool = Fa
     name = recipe["sampler"].get("model")
     if not isinstance(name, str):
         raise ValueError(f"expected the name of a model in the recipe of {image}, got {type(name).__name__}")
+    if "served" in recipe["sampler"]:
+        return _recorded_server(name, image, trust)
     recorded = next(filter(None, map(_model_of, (image.parent, image.parent.parent))), None)
     if recorded is not None and public_name(recorded) == public_name(name) and Path(recorded).exists():
         return recorded
@@ -72,6 +80,46 @@ def find_recorded_model(recipe: Mapping[str, Any], image: Path, trust: bool = Fa
             f"{image} names the model {name}, which is not in the hub's cache: --trust downloads it, or --model ID|DIR"
         )
     return name
+
+
+def _recorded_server(name: str, image: Path, trust: bool) -> str:
+    """The address of the server that made an image, which a run beside it knows and a person trusts.
+
+    Raises:
+        ValueError: in one line.
+    """
+    request = run_beside(image).get("request")
+    address = request.get("model") if isinstance(request, Mapping) else None
+    if not is_server(address):
+        raise ValueError(f"expected --model http://HOST/v1#MODEL for {image}, which a server made of {short(name)}")
+    if not trust:
+        raise ValueError(f"{image} was made by {clean(address)}: --trust asks that server, or --model http://...")
+    return str(address)
+
+
+def rebuilt_remote(made: Mapping[str, Any], model: str, device: str | None) -> Any:
+    """The sampler of a recipe's server.
+
+    Args:
+        made: what the recipe says of its sampler.
+        model: the address.
+        device: of verifiers, which a replay has none of.
+
+    Raises:
+        RunMismatch: where the server says something else of its model than it did.
+        ValueError: where it cannot be asked.
+    """
+    if not is_server(model):
+        raise ValueError(f"expected http://HOST/v1#MODEL for an image that a server made, got {short(model)}")
+    server = registry.load_model(model, device=device)
+    if server.fingerprint != made["fingerprint"]:
+        raise RunMismatch(f"expected the server with fingerprint {made['fingerprint']} that made the image, got "
+                          f"{server.fingerprint} of {clean(model)}, which says something else of its model, or is "
+                          "elsewhere")  # fmt: skip
+    fields = {key: one for key, one in made.items() if key not in OF_SERVERS}
+    named = {key: fields.pop(key, None) for key in ("guidance_scale", "negative_prompt", "height", "width")}
+    named["num_inference_steps"] = made["num_inference_steps"] if made.get("steps_known") else None
+    return registry.make_sampler(server, made["prompt"], {**named, "pipe_kwargs": fields})
 
 
 def _model_of(run: Path) -> str | None:

@@ -17,9 +17,10 @@ from noisewright import registry
 from noisewright.diffusion.schedule import Schedule
 from noisewright.errors import RunMismatch, UnsupportedPipeline
 from noisewright.execute import versions
-from noisewright.images.metadata import encode_png, pixel_hash, read_image, read_recipe
+from noisewright.images.metadata import encode_png, pixel_hash, public_name, read_image, read_recipe
+from noisewright.outside.bundled import is_server
 from noisewright.outside.files import check_output, write_atomically
-from noisewright.recipes import find_image, find_recorded_model, run_beside
+from noisewright.recipes import find_image, find_recorded_model, rebuilt_remote, run_beside
 from noisewright.request import RESERVED, check_callback
 from noisewright.run.particle import Particle, from_lineage, noise_particle
 from noisewright.run.store import Store
@@ -27,6 +28,7 @@ from noisewright.run.verbs import Run
 from noisewright.samplers.device import check_device
 from noisewright.samplers.drafts import drafted
 from noisewright.samplers.fingerprint import fingerprint, is_older, same_model
+from noisewright.samplers.optional import warnings_of
 from noisewright.samplers.parity import obeying
 from noisewright.samplers.pictures import opened
 from noisewright.samplers.pipeline import PipelineSampler
@@ -133,7 +135,7 @@ def replay(
     source = str(as_path("an image or RUN:ID", source))
     typed = None if out is None else as_path("out", out)
     out = None if typed is None else check_output(typed, make_parent=False)
-    model = None if model is None else str(as_path("a model", model))
+    model = None if model is None else model if is_server(model) else str(as_path("a model", model))
     checked = check_arguments(device=device, dtype=dtype)
     device, dtype = checked.device, checked.dtype
     check_device(device)
@@ -148,7 +150,7 @@ def replay(
     best, how = _regenerate(sampler, [particle], particle, recipe), "alone"
     size, place = (int(recipe["micro_batch"][key]) for key in ("size", "place"))
     tried = True
-    if not np.array_equal(best, pixels) and size > 1:
+    if not np.array_equal(best, pixels) and size > 1 and isinstance(sampler, PipelineSampler):
         fits = size * best.shape[0] * best.shape[1] <= MOST_AT_ONCE
         again = _in_batch(sampler, particle, size, place, recipe) if fits else None
         tried = again is not None
@@ -173,7 +175,7 @@ def as_made(sampler: PipelineSampler, recipe: Mapping[str, Any]) -> Sampler:
 def rebuild(
     recipe: Mapping[str, Any], model: str | None = None, device: str | None = None, dtype: str | None = None,
     pipe_kwargs: Mapping[str, Any] | None = None, loading: Mapping[str, Any] | None = None,
-) -> PipelineSampler:  # fmt: skip
+) -> Sampler:  # fmt: skip
     """The sampler that a recipe describes; the arguments are :func:`replay`'s.
 
     ``loading`` is what :func:`~.samplers.recorded.loading_arguments` gives; by default what the record alone says.
@@ -183,6 +185,8 @@ def rebuild(
         ValueError: where the model does not load or does not take the settings.
     """
     made = recipe["sampler"]
+    if "served" in made:
+        return rebuilt_remote(made, model or made["model"], device)
     if "pipeline" not in made:
         maker = made.get("model", "another sampler")
         raise ValueError(f"expected an image of a diffusers pipeline, got one of {maker}")
@@ -336,6 +340,9 @@ def _reasons(
         if pixel_hash(found) == recorded:
             return [reasons[0] + "; the regenerated ones are those that the recipe records"]
     made = recipe["sampler"]
+    if not isinstance(sampler, PipelineSampler):
+        return [*reasons, *warnings_of(sampler), f"{public_name(made['model'])} is another one now, or was never the "
+                "same twice"]  # fmt: skip
     for name, now in ((name, str(sampler.description[name])) for name in ("device", "dtype")):
         if made[name] != now:
             reasons.append(f"{name} {made[name]} then, {now} now")

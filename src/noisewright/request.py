@@ -58,6 +58,7 @@ from noisewright.schemas.typed import budget_texts, read_loras, read_search_args
 
 MOST_PIXELS = 2**26
 MOST_LORAS = 64
+MOST_AT_ONCE = 1024
 MOST_KEPT = 10_000
 MOST_ARGUMENTS = 100
 
@@ -200,6 +201,7 @@ class Request(BaseModel):
     ensemble: Name | Weights = is_("an ensemble as a name, or a weight for each verifier by name", "rank")
     score_cache: FilePath | None = is_("a score_cache as a directory")
     batch_size: Whole | None = is_("batch_size of at least 1", ge=1, le=MOST_BATCH)
+    concurrency: Whole | None = is_("concurrency of at least 1", ge=1, le=MOST_AT_ONCE)
     executor: Name = is_("an executor as a name", "local")
     device: DeviceName | None = is_("a device as its name")
     dtype: AskedDtype | None = is_("a dtype of float32, float16, bfloat16, float64 or auto")

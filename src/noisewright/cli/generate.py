@@ -57,6 +57,7 @@ def generate(
     ensemble: options.Ensemble = "rank",
     score_cache: options.ScoreCache = None,
     batch_size: options.BatchSize = None,
+    concurrency: options.Concurrency = None,
     keep: options.Keep = None,
     out: options.Out = None,
     executor: options.Executor = "local",
@@ -87,7 +88,7 @@ def generate(
         "frames": read_frames(frames), "states": states, "solver": solver, "eta": eta, "schedule": schedule,
         "force": force, "no_check": no_check, "seed": seed, "ensemble": ensemble,
         "score_cache": None if score_cache is None else check_directory(score_cache, "--score-cache"),
-        "batch_size": batch_size, "device": device, "dtype": dtype, "variant": variant,
+        "batch_size": batch_size, "concurrency": concurrency, "device": device, "dtype": dtype, "variant": variant,
         "executor": with_options(
             executor, workers=workers, gpus_per_worker=gpus_per_worker, verifier_workers=verifier_workers
         ),

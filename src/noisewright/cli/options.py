@@ -16,7 +16,11 @@ ClassLabel = Annotated[
 ]
 Model = Annotated[
     str,
-    typer.Option(help="A bundled model, a pipeline directory, a hub id or a .safetensors file.", metavar="ID|DIR|FILE"),
+    typer.Option(
+        help="A bundled model, a pipeline directory, a hub id, a .safetensors file, or a server of images as "
+        "http://HOST/v1#MODEL.",
+        metavar="ID|DIR|FILE|URL",
+    ),
 ]
 Search = Annotated[str, typer.Option(help="A name from `list searches`.", metavar="NAME")]
 SearchArg = Annotated[
@@ -115,6 +119,10 @@ BatchSize = Annotated[
         help="Images at once, halved when memory runs out; by default the fastest found here, else by size.", min=1,
         metavar="N",
     ),
+]
+Concurrency = Annotated[
+    int | None,
+    typer.Option(help="Images at once of a model behind a server; by default 4.", min=1, metavar="N"),
 ]
 Out = Annotated[
     Path | None,

@@ -18,7 +18,7 @@ from PIL import Image, PngImagePlugin
 from noisewright.images.frames import frames_in
 from noisewright.images.reading import MOST_PIXELS as MOST_PIXELS
 from noisewright.images.reading import read_image as read_image
-from noisewright.outside.bundled import is_own
+from noisewright.outside.bundled import is_own, is_server
 from noisewright.outside.messages import short
 from noisewright.run.lineage import compact
 from noisewright.run.particle import from_lineage
@@ -104,7 +104,9 @@ def parameters_line(recipe: dict[str, Any], width: int, height: int) -> str:
     Values that hold a comma, a colon or a newline are JSON-quoted, as A1111 does.
     """
     sampler = recipe["sampler"]
-    pairs: list[tuple[str, Any]] = [("Steps", sampler["num_inference_steps"]), ("Sampler", sampler["solver"])]
+    known = sampler.get("steps_known", True)  # of a server's own number nobody knows
+    pairs: list[tuple[str, Any]] = [("Steps", sampler["num_inference_steps"])] if known else []
+    pairs.append(("Sampler", sampler["solver"]))
     if sampler.get("guidance_scale") is not None:
         pairs.append(("CFG scale", sampler["guidance_scale"]))
     if recipe.get("seed") is not None:
@@ -138,7 +140,9 @@ def public(recipe: dict[str, Any]) -> dict[str, Any]:
 
 
 def public_name(model: str) -> str:
-    """A hub id as it is; of a directory or a file only its own name."""
+    """A hub id as it is; of a directory or a file only its own name, of a server what it calls the model."""
+    if is_server(model):
+        return model.partition("#")[2] or "a model behind a server"
     parts = PureWindowsPath(model).parts if "\\" in model else Path(model).parts
     is_id = len(parts) == 2 and model.count("/") == 1 and not model.startswith((".", "/", "~"))
     if is_own(model) or (is_id and not Path(model).exists()):

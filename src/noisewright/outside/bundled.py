@@ -38,3 +38,8 @@ def lender(folder: str | Path) -> Path | None:
 def is_own(name: str | Path) -> bool:
     """Whether a name is one of the package's own, ``noisewright/...``: there or not, nothing is fetched for it."""
     return str(name).partition("/")[0] == OWNER and "/" in str(name)
+
+
+def is_server(name: object) -> bool:
+    """Whether a name is the address of a server, and of nothing on this machine's disk."""
+    return isinstance(name, str) and name.lower().startswith(("http://", "https://"))

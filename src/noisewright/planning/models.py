@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from noisewright import registry
+from noisewright.outside.bundled import is_server
 from noisewright.planning.precision import loaded_fastest
 from noisewright.request import Request
 from noisewright.samplers.device import check_device
@@ -73,4 +74,5 @@ def load_requested(request: Request) -> Any:
         return registry.load_model(name, device=request.device, dtype=dtype, **more)
 
     with quiet():
-        return loaded_fastest(request, load) if request.dtype == AUTO else load(request.dtype)
+        here = not is_server(name)  # a server's type is its own, and said to be so
+        return loaded_fastest(request, load) if request.dtype == AUTO and here else load(request.dtype)

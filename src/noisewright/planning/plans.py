@@ -16,7 +16,7 @@ from noisewright.planning.conditions import condition_of, unknown_words
 from noisewright.planning.models import load_requested
 from noisewright.planning.precision import decided_dtype, settled
 from noisewright.planning.profiles import profiled
-from noisewright.planning.proof import proved
+from noisewright.planning.proof import check_whole, proved
 from noisewright.planning.rehearsal import rehearse
 from noisewright.planning.samplers import (
     call_arguments,
@@ -230,6 +230,7 @@ def plan_on(
     final = proof.sampler
     sampler, draft = drafting(request, final, made, warnings)
     sampler = proof.obeyed(sampler)
+    check_whole(request.search, final, made, draft)
     text = None if draft is None else draft.text
     rehearse(function, sampler, made, search_args, request.seed, limits, final, text)
     _check_budget(limits, sampler, final, finalists_of(request, draft))

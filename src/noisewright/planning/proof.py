@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from noisewright import registry
 from noisewright.errors import UnsupportedPipeline
+from noisewright.outside.texts import clean
 from noisewright.request import Request
+from noisewright.samplers.optional import seeds_alone
 from noisewright.samplers.parity import obeying
 from noisewright.samplers.pipeline import PipelineSampler
 from noisewright.samplers.protocol import Sampler
 from noisewright.samplers.verdict import Verdict
 from noisewright.samplers.verdicts import key_of, known_verdict, proved_now
+from noisewright.schemas.drafts import Draft
+from noisewright.verifiers.protocol import Verifier, WantsPreviews
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,33 @@ class Proof:
         return None if self.verdict is None else {"key": self.key, "verdict": self.verdict.to_json()}
 
 
+def check_whole(
+    search: str, sampler: Sampler, verifiers: Sequence[Verifier] = (), draft: Draft | None = None
+) -> None:
+    """Refuse what asks for states of a sampler that has none: it starts from seeds and gives images.
+
+    Raises:
+        UnsupportedPipeline: in one line, with the searches that work.
+    """
+    if not seeds_alone(sampler):
+        return
+    name = clean(str(sampler.description["model"]))
+    if not registry.entry("search", search).draws_seeds:
+        works = ", ".join(one.name for one in registry.entries() if one.kind == "search" and one.draws_seeds)
+        raise UnsupportedPipeline(
+            f"expected a search that draws seeds and leaves states alone ({works}) for {name}, which gives whole "
+            f"images, got {search}"
+        )
+    if draft is not None and set(draft.parts) != {"steps"}:
+        raise UnsupportedPipeline(f"expected a draft of fewer steps for {name}, which gives whole images, "
+                                  f"got {draft.text}")  # fmt: skip
+    for one in verifiers:
+        if isinstance(one, WantsPreviews):
+            raise UnsupportedPipeline(
+                f"expected verifiers of finished images for {name}, which gives no others, got {one.name}"
+            )
+
+
 def proved(
     request: Request, sampler: Sampler, proving: bool = True, checked: Mapping[str, Any] | None = None
 ) -> Proof:
@@ -59,6 +90,7 @@ def proved(
         ValueError: where the pipeline's plain call fails.
     """
     if not isinstance(sampler, PipelineSampler):
+        check_whole(request.search, sampler)
         return Proof(sampler)
     kind = type(sampler.pipe).__name__
     if request.no_check:

@@ -143,7 +143,7 @@ def _made(
         "guidance_scale": given if given is not None else default.get("guidance_scale"),
         "negative_prompt": request.negative_prompt, "height": request.height, "width": request.width,
         "frames": _frames(request, pipe), "states": request.states, "solver": rule,
-        "class_label": condition[1], "model": model_name(pipe),
+        "class_label": condition[1], "concurrency": _concurrency(request, pipe), "model": model_name(pipe),
         "pipe_kwargs": {key: value for key, value in arguments.items() if key not in EMBEDS},
         **{key: value for key, value in arguments.items() if key in EMBEDS},
     }  # fmt: skip
@@ -158,6 +158,18 @@ def _made(
         sampler = sampler.with_levels("pipeline", registry.make_solver("ddim", request.eta))
         warnings.append(f"{why}; for the baseline too")
     return sampler if request.schedule is None else _on_levels(sampler, request, warnings)
+
+
+def _concurrency(request: Request, pipe: Any) -> int | None:
+    """How many requests a server is asked at once.
+
+    Raises:
+        ValueError: where the model is in this process.
+    """
+    if request.concurrency is not None and "concurrency" not in registry.settings_taken(pipe):
+        kind = type(pipe).__name__
+        raise ValueError(f"expected no concurrency for a {kind}, which is no server, got {request.concurrency}")
+    return request.concurrency
 
 
 def _frames(request: Request, pipe: Any) -> int | str | None:

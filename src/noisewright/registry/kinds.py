@@ -23,10 +23,13 @@ GRADIENT = "verifiers and a solver with a gradient"
 PREVIEWS = "previews"
 """A search that scores clean estimates on the way."""
 
+NOISES = "noises that are no seed's"
+"""A search that moves starting noises, or mixes them."""
+
 SPLITS = (STEP_NOISE, BEGINS_ANEW, PREVIEWS)
 """What only a search needs that cuts the way from noise to image; and :data:`FULL_STEPS`, but for one that climbs."""
 
-NEEDS = (STEP_NOISE, FULL_STEPS, BEGINS_ANEW, GRADIENT, PREVIEWS)
+NEEDS = (STEP_NOISE, FULL_STEPS, BEGINS_ANEW, GRADIENT, PREVIEWS, NOISES)
 
 KINDS: dict[str, str] = {
     "search": "a function (run, **arguments)",
@@ -65,6 +68,11 @@ class Entry:
     options: dict[str, Any] = field(default_factory=dict, hash=False)
     needs: tuple[str, ...] = ()
     takes: tuple[str, ...] = field(default=(), kw_only=True)
+
+    @property
+    def draws_seeds(self) -> bool:
+        """Whether a search takes starting noises of seeds as they are, and leaves them alone to the end."""
+        return not self.splits and NOISES not in self.needs and GRADIENT not in self.needs
 
     @property
     def splits(self) -> bool:

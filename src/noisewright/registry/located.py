@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from noisewright.outside.bundled import is_server
 from noisewright.registry.models import bundled, is_installed
 from noisewright.registry.options import model_and_options
 from noisewright.registry.verifiers import from_file
@@ -18,7 +19,7 @@ PATH_OPTIONS = ("model", "head", "processor", "labels", "reference", "start")
 
 def located_model(name: str) -> str:
     """A model's directory or file by its full path; names of bundled models and of the hub as they are."""
-    if is_installed(name):
+    if is_installed(name) or is_server(name):
         return name
     if is_directory(name):
         return str(Path(name).resolve())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from noisewright.outside.bundled import MODELS, bundled
+from noisewright.outside.bundled import MODELS, bundled, is_server
 from noisewright.outside.messages import short, unknown
 from noisewright.registry import plugins
 from noisewright.registry.kinds import Entry
@@ -13,7 +14,7 @@ from noisewright.registry.lookup import load, names
 from noisewright.schemas.reading import exists, is_directory, is_file
 from noisewright.verifiers.guarded import call, named, said
 
-OTHERWISE = " (or a pipeline directory, FILE.safetensors, or a hub id OWNER/NAME)"
+OTHERWISE = " (or a pipeline directory, FILE.safetensors, a hub id OWNER/NAME, or a server, http://HOST/v1#MODEL)"
 
 
 def is_installed(name: str) -> bool:
@@ -24,7 +25,7 @@ def is_installed(name: str) -> bool:
 def find_model(name: str) -> str:
     """What to load for ``--model``: a bundled model's directory, or the name as it is.
 
-    That is a directory, a single file, a hub id, or the name of a plug-in's model.
+    That is a directory, a single file, a hub id, the address of a server, or the name of a plug-in's model.
 
     Raises:
         ValueError: on a name that can be none of these.
@@ -32,6 +33,11 @@ def find_model(name: str) -> str:
     path = bundled(name)
     if path is not None:
         return str(path)
+    if is_server(name):
+        from noisewright.samplers.image_server import read_address
+
+        read_address(name)
+        return name
     if is_directory(name) or _of_plugin(name) is not None:
         return name
     if exists(name) or Path(name).suffix.lower() in (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf"):
@@ -48,11 +54,13 @@ def load_model(name: str, device: str | None = None, dtype: str | None = None, *
     Args:
         name: as :func:`find_model` takes it.
         device, dtype, how: as :func:`noisewright.samplers.load.load_pipeline` takes them; a plug-in's model gets the
-            device and the dtype alone.
+            device and the dtype alone, and a server's no more than the device, where verifiers compute.
 
     Raises:
         ValueError: in one line, what is wrong with the name or the files.
     """
+    if is_server(name):
+        return _served(name, device, {"dtype": dtype, **how})
     one = None if is_directory(name) else _of_plugin(name)
     if one is None:
         from noisewright.samplers.load import load_pipeline
@@ -66,6 +74,16 @@ def load_model(name: str, device: str | None = None, dtype: str | None = None, *
         return call(made, **one.options, device=device, dtype=dtype)
     except Exception as error:
         raise ValueError(f"{plugins.origin(one)}: model {name}: {named(error)}: {said(error)}") from error
+
+
+def _served(name: str, device: str | None, how: Mapping[str, Any]) -> Any:
+    """The server of an address."""
+    from noisewright.samplers.image_server import ImageServer
+
+    for key, value in how.items():
+        if value:
+            raise ValueError(f"expected no {key} for a model behind a server, which has its own, got {short(value)}")
+    return ImageServer(name, device)
 
 
 def _of_plugin(name: str) -> Entry | None:

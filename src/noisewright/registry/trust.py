@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from noisewright import registry
+from noisewright.outside.bundled import is_server
 from noisewright.outside.hub import cached
 from noisewright.outside.inside import leading_out
 from noisewright.outside.messages import cut, short
@@ -170,6 +171,8 @@ def check_model(name: Any) -> None:
     """
     if not isinstance(name, str) or not name.isprintable():
         raise Untrusted("which is no name")
+    if is_server(name):
+        raise Untrusted("which asks a server")
     if registry.is_installed(name) or Path(name).is_dir():
         return
     found = registry.find_model(name)

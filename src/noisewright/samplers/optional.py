@@ -163,6 +163,17 @@ class SaysWhatItCan(Protocol):
 
 
 @runtime_checkable
+class SaysWhatItStartsFrom(Protocol):
+    """A sampler that may be able to start from nothing but the noises of seeds.
+
+    Attributes:
+        seeds_alone: whether it is so: a noise that was moved is none of them.
+    """
+
+    seeds_alone: bool
+
+
+@runtime_checkable
 class ShowsFrames(Protocol):
     """A sampler of videos, whose images are frames side by side (:func:`noisewright.images.frames.strip`).
 
@@ -241,6 +252,11 @@ def resident(sampler: object) -> Iterator[torch.device]:
 def can_split(sampler: object) -> bool:
     """Whether a sampler's way can be cut into segments; it can where it does not say."""
     return sampler.can_split if isinstance(sampler, SaysWhatItCan) else True
+
+
+def seeds_alone(sampler: object) -> bool:
+    """Whether a sampler starts from the noises of seeds alone; it takes any noise where it does not say."""
+    return isinstance(sampler, SaysWhatItStartsFrom) and sampler.seeds_alone
 
 
 def most_at_once(sampler: object, wanted: int) -> int:

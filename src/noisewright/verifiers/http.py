@@ -16,17 +16,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import http.client
 import io
 import json
 import math
 import re
-import socket
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -37,21 +31,8 @@ from noisewright.errors import VerifierFailed
 from noisewright.images.metadata import pixels_of
 from noisewright.outside.texts import clean
 from noisewright.verifiers.addresses import checked_url, key_for
-from noisewright.verifiers.retry import (
-    LARGEST_ANSWER,
-    BackOff,
-    LateError,
-    TimeIsUp,
-    Transient,
-    checked_seconds,
-    deadline,
-    is_local,
-    is_transient,
-    one_line,
-    retry_after,
-    seconds_left,
-    within,
-)
+from noisewright.verifiers.posting import StatusError, exchange
+from noisewright.verifiers.retry import LARGEST_ANSWER, BackOff, TimeIsUp, Transient, checked_seconds, deadline
 
 LONGEST_SECONDS = 300.0
 """Of one call, all tries together, where nothing else is said; five requests where these may take longer."""
@@ -128,46 +109,21 @@ class HttpVerifier:
             raise VerifierFailed(f"verifier {self.name}: {error} from {shown}") from None
 
     def _ask(self, body: bytes) -> bytes:
-        """:meth:`_post`, for no longer than a request may take."""
-        opened: list[http.client.HTTPConnection] = []
-        try:
-            return within(min(self.timeout, seconds_left()), lambda: self._post(body, opened), partial(_shut, opened))
-        except LateError as error:
-            raise Transient(str(error)) from None
-
-    def _post(self, body: bytes, opened: list[http.client.HTTPConnection]) -> bytes:
-        """The body of the answer; connections are put into ``opened``.
+        """The body of the answer.
 
         Raises:
             Transient: where it may help to try again.
             ValueError: where it will not, or only image by image.
         """
         url, headers = self._addressed()
-        request = urllib.request.Request(url, body, headers)  # noqa: S310 - the scheme is checked
         try:
-            with _opener(self.host, opened).open(request, timeout=self.timeout) as answer:
-                found = bytes(answer.read(LARGEST_ANSWER + 1))
-                missing = answer.length  # of what Content-Length promised; a read of so many bytes does not check it
-        except urllib.error.HTTPError as error:
-            with error:
-                if is_transient(error.code):
-                    wait = retry_after(error.headers.get("Retry-After"))
-                    raise Transient(f"HTTP status {error.code}", wait, error.code) from None
-                if 300 <= error.code < 400:
-                    where = clean(error.headers.get("Location"), 200)
-                    raise VerifierFailed(
-                        f"verifier {self.name}: {clean(self.url)} sends requests on to {where}: give that address"
-                    ) from None
-                said = _said(error)
-            raise ValueError(f"HTTP status {error.code}: {said}") from None
-        except (OSError, http.client.HTTPException) as error:
-            inner = getattr(error, "reason", error)
-            raise Transient(one_line(inner if isinstance(inner, BaseException) else error)) from None
-        if len(found) > LARGEST_ANSWER:
-            raise ValueError(f"expected an answer of at most {LARGEST_ANSWER} bytes, got more")
-        if missing:
-            raise Transient(f"the answer was cut {missing} bytes before its end")
-        return found
+            return exchange(url, body, headers, self.timeout, most=LARGEST_ANSWER)
+        except StatusError as error:
+            if error.location or 300 <= error.status < 400:
+                raise VerifierFailed(
+                    f"verifier {self.name}: {clean(self.url)} sends requests on to {error.location}: give that address"
+                ) from None
+            raise ValueError(f"HTTP status {error.status}: {clean(error.said, 200)}") from None
 
     def _addressed(self) -> tuple[str, dict[str, str]]:
         """The address and the headers of a request, with the key."""
@@ -214,50 +170,6 @@ def base64_png(array: Any) -> str:
     file = io.BytesIO()
     Image.fromarray(array).save(file, "png", compress_level=4)
     return base64.b64encode(file.getvalue()).decode()
-
-
-class _Stay(urllib.request.HTTPRedirectHandler):
-    """Makes an error of a redirection, which would turn the POST into a GET."""
-
-    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
-        return None
-
-
-def _opener(host: str, opened: list[http.client.HTTPConnection]) -> urllib.request.OpenerDirector:
-    """Sends requests, and puts the connections that it opens into ``opened``."""
-    handlers: list[Any] = [_Stay, _kept(urllib.request.HTTPHandler, opened), _kept(urllib.request.HTTPSHandler, opened)]
-    if is_local(host):
-        handlers.append(urllib.request.ProxyHandler({}))
-    return urllib.request.build_opener(*handlers)
-
-
-def _kept(kind: type[Any], opened: list[http.client.HTTPConnection]) -> Any:
-    """A handler of urllib whose connections can be ended from another thread."""
-
-    def do_open(self: Any, made: Callable[..., http.client.HTTPConnection], request: Any, **more: Any) -> Any:
-        def kept(*given: Any, **options: Any) -> http.client.HTTPConnection:
-            opened.append(made(*given, **options))
-            return opened[-1]
-
-        return kind.do_open(self, kept, request, **more)
-
-    return type(kind.__name__, (kind,), {"do_open": do_open})()
-
-
-def _shut(opened: list[http.client.HTTPConnection]) -> None:
-    """End connections that another thread waits for."""
-    for one in opened:
-        if one.sock is not None:
-            with suppress(OSError):
-                one.sock.shutdown(socket.SHUT_RDWR)
-
-
-def _said(error: urllib.error.HTTPError) -> str:
-    """The start of what a server says of a failure."""
-    try:
-        return clean(error.read(2000), 200)
-    except (OSError, http.client.HTTPException) as other:
-        return one_line(other)
 
 
 def _scores(answer: bytes, count: int) -> list[float]:

@@ -11,6 +11,10 @@ SAMPLERS = [
         takes=("noisewright.samplers.adapters.given:is_sampler",),
     ),
     Entry(
+        "sampler", "remote", "a server of images that speaks OpenAI's API: whole images by seed",
+        "noisewright.samplers.remote:remote", takes=("ImageServer",),
+    ),
+    Entry(
         "sampler", "dit", "DiT's pipeline, called with latents by a pipeline of the same components",
         "noisewright.samplers.adapters.dit:dit",
         {"reference": "Peebles and Xie 2023"}, takes=("DiTPipeline",),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from noisewright.registry.kinds import BEGINS_ANEW, FULL_STEPS, GRADIENT, PREVIEWS, STEP_NOISE, Entry
+from noisewright.registry.kinds import BEGINS_ANEW, FULL_STEPS, GRADIENT, NOISES, PREVIEWS, STEP_NOISE, Entry
 
 SEARCHES = [
     Entry(
@@ -13,6 +13,7 @@ SEARCHES = [
         "search", "zero-order", "move to the best neighbour of the best noise so far, again and again",
         "noisewright.search.zero_order:zero_order",
         {"cost": "S * (1 + K * R) NFE", "reference": "Ma et al. 2025, section 3.1"},
+        needs=(NOISES,),
     ),
     Entry(
         "search", "paths", "carry good states back towards noise, branch, keep the best previews",
@@ -24,7 +25,7 @@ SEARCHES = [
         "search", "zero-order+paths", "zero-order on the start, then paths from the winner",
         "noisewright.search.zero_order_paths:zero_order_paths",
         {"cost": "the sum of the two", "reference": "after Ma et al. 2025"},
-        needs=(FULL_STEPS, PREVIEWS, BEGINS_ANEW),
+        needs=(FULL_STEPS, PREVIEWS, BEGINS_ANEW, NOISES),
     ),
     Entry(
         "search", "fk", "a particle filter: weigh trajectories by their previews and resample",
@@ -48,7 +49,7 @@ SEARCHES = [
         "search", "evolution", "elites, tournament and mutation at several points of the way",
         "noisewright.search.evolution:evolution",
         {"cost": "P * S + generations * (P - E) * (S - i) NFE", "reference": "He et al. 2025"},
-        needs=(FULL_STEPS, BEGINS_ANEW),
+        needs=(FULL_STEPS, BEGINS_ANEW, NOISES),
     ),
     Entry(
         "search", "halving", "start many, cut by previews, where previews rank like finals",
@@ -63,11 +64,12 @@ SEARCHES = [
         "search", "refine", "more like this, better: an evolution strategy or CMA-ES around a noise",
         "noisewright.search.refine:refine",
         {"cost": "S * (1 + P * G) NFE", "reference": "Hansen 2016"},
+        needs=(NOISES,),
     ),
     Entry(
         "search", "gradient", "ascent on the starting noise, through the whole sampler, with the norm prior",
         "noisewright.search.gradient:gradient",
         {"cost": "K * S * (1 + I + I / every) NFE, and K * S * I backward", "reference": "Eyring et al. 2024 (ReNO)"},
-        needs=(FULL_STEPS, GRADIENT),
+        needs=(FULL_STEPS, GRADIENT, NOISES),
     ),
 ]  # fmt: skip
