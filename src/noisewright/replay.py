@@ -163,7 +163,7 @@ def replay(
     return _compared(source, particle, pixels, best, how, tuple(reasons), written)
 
 
-def as_made(sampler: PipelineSampler, recipe: Mapping[str, Any]) -> Sampler:
+def as_made(sampler: Sampler, recipe: Mapping[str, Any]) -> Sampler:
     """The sampler of a recipe's draft, or the full one where it is none."""
     text = recipe["sampler"].get("draft")
     if text is None:

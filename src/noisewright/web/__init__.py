@@ -1,1 +1,1 @@
-"""``noisewright serve``: a page over run directories (:mod:`~.web.app`), and an images endpoint (:mod:`~.web.openai`)."""
+"""``noisewright serve``: a page over run directories (:mod:`~.web.app`), an images endpoint (:mod:`~.web.openai`)."""
