@@ -283,7 +283,7 @@ def test_no_journal_elsewhere_is_mended(run, tmp_path):
 @pytest.mark.parametrize(
     ("model_name", "part"),
     [
-        ("owner/never-seen", "--trust"), ("https://example.com/x", "expected"), ("../nowhere/at/all", "expected"),
+        ("owner/never-seen", "--trust"), ("https://example.com/x", "asks a server"), ("../nowhere/at/all", "expected"),
         ("a\x1b[2J", "expected"), (5, ""), (None, ""), ("noisewright/..", "expected"),
     ],
 )  # fmt: skip

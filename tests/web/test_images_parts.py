@@ -8,7 +8,7 @@ import pytest
 from noisewright.web.openai.errors import ApiError
 from noisewright.web.openai.fields import GenerationFields, SearchFields, from_form, read_fields
 from noisewright.web.openai.metrics import Metrics
-from noisewright.web.openai.turns import Turns
+from noisewright.web.turns import Turns
 
 
 def test_turns_are_had_in_the_order_in_which_they_were_asked_for():

@@ -8,7 +8,8 @@ import pytest
 
 from noisewright.errors import RunMismatch
 from noisewright.run.reading import read_run
-from noisewright.web.queue import Full, Queue
+from noisewright.web.process import Process
+from noisewright.web.queue import FOLDER, Full, Queue
 from noisewright.web.settings import Limits
 from serving import served, settings_of, talking_to
 
@@ -102,7 +103,7 @@ def test_a_server_that_ends_stops_its_run_which_goes_on_with_the_next(runs, tmp_
 def test_a_process_that_is_killed_is_started_again(client, runs):
     made = start(client)
     until(lambda: state_of(client, made["job"]) == "done")
-    process = client.app.state.parts.queue.worker
+    process = client.app.state.parts.worker.pid
     os.kill(process, signal.SIGKILL)
     again = start(client)
     until(lambda: state_of(client, again["job"]) == "done")
@@ -119,10 +120,14 @@ def test_what_fails_says_why_and_the_next_is_done(client):
     assert not (client.app.state.parts.settings.runs / bad["run"]).exists()
 
 
+def queue_of(settings):
+    return Queue(settings, Process(settings.runs / FOLDER))
+
+
 @pytest.fixture
 def still(settings):
     """A queue that takes jobs and does none."""
-    return Queue(settings)
+    return queue_of(settings)
 
 
 def test_a_job_that_waits_can_be_taken_out(still, runs):
@@ -147,7 +152,7 @@ def test_a_prompt_names_a_directory_inside(still, runs, prompt):
 
 
 def test_a_full_queue_takes_no_more(runs, tmp_path):
-    queue = Queue(settings_of(runs, tmp_path, limits=Limits(waiting=2)))
+    queue = queue_of(settings_of(runs, tmp_path, limits=Limits(waiting=2)))
     (runs / ".serve").mkdir()
     for number in range(2):
         queue.add("score", "first", str(number), verifier="brightness")
@@ -177,7 +182,7 @@ def test_a_queue_that_somebody_else_wrote_is_not_believed(runs, tmp_path, text):
 def test_two_servers_do_not_share_a_directory(runs, tmp_path):
     settings = settings_of(runs, tmp_path)
     with talking_to(settings), pytest.raises(RunMismatch):
-        Queue(settings).start()
+        queue_of(settings).start()
 
 
 def test_a_run_that_names_what_only_a_person_may_does_not_go_on(client, runs):

@@ -69,6 +69,7 @@ def generate(
     compile: options.Compile = False,
     channels_last: options.ChannelsLast = False,
     dry_run: options.DryRun = False,
+    serve: options.Serve = False,
     json: options.Json = False,
 ) -> Ended | None:
     """Search for the noise that gives the best image."""
@@ -97,6 +98,8 @@ def generate(
     }  # fmt: skip
     if out is not None:
         check_directory(out)
+    if serve:
+        _check_serve(prompt_file, dry_run)
     prompts = None if prompt_file is None else _prompts_of(prompt_file, prompt, class_label)
     request = Request(prompt=prompt if prompts is None else prompts[0], **settings)
     if dry_run:
@@ -104,7 +107,17 @@ def generate(
         return None
     if prompts is not None and prompt_file is not None:
         return run_prompts(request, prompts, prompt_file.stem, out, json)
-    return run_request(request, out, json)
+    return run_request(request, out, json, serve=serve)
+
+
+def _check_serve(prompt_file: Path | None, dry_run: bool) -> None:
+    """Refuse a page of what is no run, or more than one."""
+    from noisewright.cli.serve import check_extra
+
+    if dry_run or prompt_file is not None:
+        other = "--dry-run, which makes none" if dry_run else "--prompt-file: look at its directory with `serve`"
+        raise ValueError(f"expected one run with --serve, got {other}")
+    check_extra()
 
 
 def _needs_prompt(model: str) -> bool:

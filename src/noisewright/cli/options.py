@@ -206,6 +206,13 @@ Trust = Annotated[
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the planned cost, generate nothing.")]
+Serve = Annotated[
+    bool,
+    typer.Option(
+        "--serve", help="Show the run on a page as it is made (see `serve`); the page stays until Ctrl-C, which before "
+        "its end ends the run too.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 RunDirectory = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 def run_request(
-    request: Request, out: Path | None, as_json: bool, checked: Mapping[str, Any] | None = None
+    request: Request, out: Path | None, as_json: bool, checked: Mapping[str, Any] | None = None, serve: bool = False
 ) -> Ended | None:
     """Plan and run what was asked for, and print what came of it, with the directory as it was typed.
 
     Where none was, a new one under ``runs`` is made when all is checked. ``checked`` is what a run that is continued
-    recorded of its pipeline.
+    recorded of its pipeline. ``serve``: with a page beside it, which stays when the run is done, until Ctrl-C.
     """
     from noisewright.request import check_names
 
@@ -54,9 +54,23 @@ def run_request(
     if out is None or where is None:
         out = claimed = new_directory(here, request.prompt or str(request.class_label or request.model))
         where = here / out
-    with naming(where, out, claimed), progress.shown(as_json) as show:
-        result = execute(made, where, RunProgress(show))
-    return print_finished(result, out, as_json, made.warnings)
+    said = made.warnings
+    with ExitStack() as stack:
+        with naming(where, out, claimed):
+            stay = stack.enter_context(_page_beside(request, where)) if serve else None
+            with progress.shown(as_json) as show:
+                result = execute(made, where, RunProgress(show))
+        ended = print_finished(result, out, as_json, said)
+        if stay is not None and ended is None:
+            del made
+            stay()
+    return ended
+
+
+def _page_beside(request: Request, where: Path) -> AbstractContextManager[Callable[[], None]]:
+    from noisewright.cli.beside import page_beside
+
+    return page_beside(request, where)
 
 
 def print_finished(result: Result, out: Path, as_json: bool, said: Sequence[str] = ()) -> Ended | None:

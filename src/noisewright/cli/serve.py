@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 PORT = 8188
 TOKEN = "NOISEWRIGHT_TOKEN"  # noqa: S105 - the name of a variable
-NEEDED = ("fastapi", "uvicorn")
+NEEDED = ("fastapi", "uvicorn", "python_multipart")
 
 
 def serve(
@@ -45,19 +46,33 @@ def serve(
         typer.Option(help=f"A password of the page and the API, {TOKEN} in the environment too.", metavar="TEXT",
                      envvar=TOKEN, show_envvar=False),
     ] = None,
+    quality: Annotated[
+        list[str] | None,
+        typer.Option(help="Images of a search by quality of /v1/images/generations; may be repeated. By default "
+                     "low=1, medium=8 and high=32.", metavar="NAME=IMAGES"),
+    ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
-    """Show runs on a page: look, choose, go on.
+    """Show runs on a page: look, choose, go on. And make images for clients of OpenAI's API, under /v1.
 
     Nothing but this machine can ask it, unless --host and --token say otherwise.
     """  # fmt: skip
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ValueError(f'expected the extra web (pip install "noisewright[web]"), got none: {missing[0]} is missing')
-    settings = _settings(runs, host, port, model, verifier, token)
+    check_extra()
+    settings = _settings(runs, host, port, model, verifier, token, quality)
     from noisewright.web.serving import serve as run_server
 
     run_server(settings, _print_at_once, open_page)
+
+
+def check_extra() -> None:
+    """Refuse to go on without what a server needs.
+
+    Raises:
+        ValueError: in one line, with how to get it.
+    """
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(f'expected the extra web (pip install "noisewright[web]"), got none: {missing[0]} is missing')
 
 
 def _print_at_once(text: str) -> None:
@@ -67,12 +82,13 @@ def _print_at_once(text: str) -> None:
 
 
 def _settings(
-    runs: Path, host: str, port: int | None, model: list[str] | None, verifier: list[str] | None, token: str | None
-) -> Settings:
+    runs: Path, host: str, port: int | None, model: list[str] | None, verifier: list[str] | None, token: str | None,
+    quality: list[str] | None,
+) -> Settings:  # fmt: skip
     """What the options say, checked."""
     from noisewright.outside.texts import remember_secret
     from noisewright.run.reading import is_run
-    from noisewright.web.allowed import models, verifiers
+    from noisewright.web.allowed import models, tiers, verifiers
     from noisewright.web.settings import Settings, check_settings
 
     if not runs.exists() and runs == Path("runs"):
@@ -87,11 +103,38 @@ def _settings(
     settings = Settings(
         runs=place.parent if only else place, only=only, host=host, port=port or PORT, token=token or None,
         models=models(model), verifiers=verifiers(verifier), cache=cache_file().parent / "pictures",
+        tiers=tiers(quality), preload=bool(model),
     )  # fmt: skip
     check_settings(settings)
     from dataclasses import replace
 
     return replace(settings, port=_free(host, port))
+
+
+def settings_beside(run: Path, model: str, verifiers: Sequence[str]) -> Settings:
+    """Of a server of one run that this process makes: on this machine alone, on the next port that is free.
+
+    Args:
+        run: its directory.
+        model: that it is made with.
+        verifiers: that were typed.
+    """
+    from noisewright.outside.texts import remember_secret
+    from noisewright.samplers.contents import cache_file
+    from noisewright.web import allowed
+    from noisewright.web.settings import Settings, check_settings
+
+    token = os.environ.get(TOKEN) or None
+    remember_secret(token)
+    place = run.resolve()
+    settings = Settings(
+        runs=place.parent, only=place.name, port=_free("127.0.0.1", None), token=token,
+        models=tuple(dict.fromkeys((model, *allowed.models(None)))),
+        verifiers=tuple(dict.fromkeys((*verifiers, *allowed.verifiers(None)))),
+        cache=cache_file().parent / "pictures", beside=True,
+    )  # fmt: skip
+    check_settings(settings)
+    return settings
 
 
 def _free(host: str, port: int | None) -> int:

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 from noisewright import registry
 from noisewright.outside.hub import cached
-from noisewright.outside.messages import short
+from noisewright.outside.messages import short, unknown
 from noisewright.registry import trust
 from noisewright.schemas.reading import is_file
+from noisewright.web.settings import TIERS
+
+MOST_TIER = 10_000
 
 
 def models(typed: Sequence[str] | None) -> tuple[str, ...]:
@@ -38,6 +41,23 @@ def verifiers(typed: Sequence[str] | None) -> tuple[str, ...]:
                 registry.entry("verifier", text.partition(":")[0])
         return tuple(dict.fromkeys(typed))
     return tuple(name for name in registry.names("verifier") if _is_here(name))
+
+
+def tiers(typed: Sequence[str] | None) -> dict[str, int]:
+    """Images of a search by ``quality``, with what was typed as NAME=IMAGES.
+
+    Raises:
+        ValueError: in one line, on another name or no number of images.
+    """
+    found = dict(TIERS)
+    for text in typed or ():
+        name, _, images = text.partition("=")
+        if name not in found:
+            raise ValueError(unknown("quality", name, list(found)))
+        if not (images.isascii() and images.isdecimal() and 1 <= int(images) <= MOST_TIER):
+            raise ValueError(f"expected {name}=IMAGES with 1 to {MOST_TIER} images, got {short(text)}")
+        found[name] = int(images)
+    return found
 
 
 def _is_here(name: str) -> bool:

@@ -1,17 +1,17 @@
-"""The application behind ``noisewright serve``: routes of the page, behind the checks of :mod:`noisewright.web.guard`.
+"""The application behind ``noisewright serve``: the page and the images endpoint, behind the checks of :mod:`~.guard`.
 
-Another part of a server is a router of its own, given to :func:`app`; it stands behind the same checks.
+Both have what needs a model done by one process (:mod:`~.process`), and their runs are in one directory.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -25,36 +25,43 @@ from noisewright.web import acting, evidence, pages, reading, streams
 from noisewright.web.guard import HEADERS, TooLarge, guarded
 from noisewright.web.listing import Listing
 from noisewright.web.live import Lives
+from noisewright.web.openai.mounted import images_settings
+from noisewright.web.openai.router import images_api
+from noisewright.web.openai.service import ImagesService
 from noisewright.web.parts import Parts, error
 from noisewright.web.places import NotThere
-from noisewright.web.queue import Full, Queue
+from noisewright.web.process import Process
+from noisewright.web.queue import FOLDER, Full, Queue
 from noisewright.web.settings import Settings, check_settings
 
 log = logging.getLogger("noisewright")
 
 
-def app(settings: Settings, routers: Sequence[APIRouter] = ()) -> FastAPI:
+def app(settings: Settings) -> FastAPI:
     """The application of one server.
 
     Args:
-        settings: what its start says.
-        routers: of other parts; each says its errors itself.
+        settings: what its start says. A server of one run alone has no images endpoint, whose runs it would not show.
 
     Raises:
         ValueError: in one line, on settings that would let anybody in.
     """
     check_settings(settings)
     lives = Lives()
-    parts = Parts(settings, Listing(settings, lives), lives, Queue(settings))
+    worker = Process(settings.runs / FOLDER)
+    parts = Parts(settings, Listing(settings, lives), lives, Queue(settings, worker), worker)
+    images = None if settings.only or not settings.models else ImagesService(images_settings(settings), worker)
 
     @asynccontextmanager
     async def lifespan(made: FastAPI) -> AsyncIterator[None]:
-        parts.queue.start()
+        if not settings.beside:
+            parts.queue.start()
+        _start_images(images, settings)
         threading.Thread(target=parts.listing.all, name="listing", daemon=True).start()  # before somebody asks for it
         try:
             yield
         finally:
-            await run_in_threadpool(parts.queue.close)
+            await run_in_threadpool(_close, parts, images)
 
     more: dict[str, Any] = {"telemetry": {"auto_configure": False}}  # none, whatever the environment says of it
     made = FastAPI(title="noisewright", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan,
@@ -64,10 +71,29 @@ def app(settings: Settings, routers: Sequence[APIRouter] = ()) -> FastAPI:
         made.add_exception_handler(kind, answer)
     for some in (pages, reading, acting, streams, evidence):
         made.router.routes.extend(some.routes(parts))
-    for router in routers:
-        made.include_router(router)
+    if images is not None:
+        made.include_router(images_api(images))
     made.add_middleware(guarded, settings=settings)  # type: ignore[arg-type]  # which takes what makes one, too
     return made
+
+
+def _start_images(images: ImagesService | None, settings: Settings) -> None:
+    """Begin to take requests for images; where the directory cannot be written, say so to who sends one."""
+    if images is not None:
+        try:
+            images.start()
+        except ValueError as failed:
+            images.refuse(clean(str(failed).replace(str(settings.runs), "the server's"), 500))
+
+
+def _close(parts: Parts, images: ImagesService | None) -> None:
+    """End all jobs, which go on with the next server, and then who does them."""
+    if images is not None:
+        images.end()
+    parts.queue.close()
+    if images is not None:
+        images.close()
+    parts.worker.close()
 
 
 def _said(request: Request, failed: Exception) -> str:

@@ -25,6 +25,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from noisewright.web.settings import Settings, is_loopback
 
 COOKIE = "noisewright"
+UPLOADS = ("/v1/images/edits",)
+"""Where images are sent to."""
+
 OPEN = ("/login", "/healthz", "/favicon.ico")
 """Paths that ask for no token, besides the page's own files."""
 
@@ -81,12 +84,17 @@ def guarded(app: ASGIApp, settings: Settings) -> ASGIApp:
             await _answer(sending, *refused)
             return
         try:
-            await app(scope, _bounded(receive, settings.limits.body), sending)
+            await app(scope, _bounded(receive, most_of(scope["path"], settings)), sending)
         except TooLarge:
             if not started:
-                await _answer(sending, 413, _too_large(settings))
+                await _answer(sending, 413, _too_large(most_of(scope["path"], settings)))
 
     return serve
+
+
+def most_of(path: str, settings: Settings) -> int:
+    """Bytes of a request to an address."""
+    return settings.limits.upload if path in UPLOADS else settings.limits.body
 
 
 def _bounded(receive: Receive, most: int) -> Receive:
@@ -112,8 +120,9 @@ def _refusal(scope: Scope, headers: Headers, settings: Settings) -> tuple[int, s
         return 421, "expected this server's own name in the header Host, got another"
     if not _is_own_page(method, host, headers):
         return 403, "expected a request from this server's own page, got one from another site"
-    if _is_too_long(headers, settings.limits.body):
-        return 413, _too_large(settings)
+    most = most_of(path, settings)
+    if _is_too_long(headers, most):
+        return 413, _too_large(most)
     if settings.token is not None and not (path in OPEN or path.startswith("/static/")) and not has_token(
         headers, settings.token
     ):  # fmt: skip
@@ -127,8 +136,8 @@ def _is_too_long(headers: Headers, most: int) -> bool:
     return not (length.isascii() and length.isdigit() and len(length) < 19 and int(length) <= most)
 
 
-def _too_large(settings: Settings) -> str:
-    return f"expected a request of at most {settings.limits.body} bytes, got more"
+def _too_large(most: int) -> str:
+    return f"expected a request of at most {most} bytes, got more"
 
 
 def is_own_host(host: str, settings: Settings) -> bool:

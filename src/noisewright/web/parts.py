@@ -17,6 +17,7 @@ from noisewright.schemas.reading import parse_json
 from noisewright.web.listing import Listing
 from noisewright.web.live import Live, Lives
 from noisewright.web.places import check_id, directory
+from noisewright.web.process import Process
 from noisewright.web.queue import Queue
 from noisewright.web.settings import Settings
 
@@ -30,12 +31,14 @@ class Parts:
         listing: the runs and benchmarks.
         lives: the runs that somebody looks at.
         queue: the jobs.
+        worker: who does what needs a model, for all parts.
     """
 
     settings: Settings
     listing: Listing
     lives: Lives
     queue: Queue
+    worker: Process
 
     def place(self, request: Request) -> tuple[str, Path]:
         """The run that a request is about, by its parameter ``run``: its name and directory.

@@ -1,4 +1,4 @@
-"""Jobs that wait for the model: kept in a file, done one after another by one process, whatever becomes of the server.
+"""Jobs of the page: kept in a file, done one after another by the server's process, whatever becomes of the server.
 
 ``.serve/queue.json`` in the server's directory holds them. A server that was killed finds its jobs there: one that was
 being done is waited for, where its process still works on it, and else goes on from what is in its run.
@@ -9,9 +9,6 @@ from __future__ import annotations
 import json
 import re
 import secrets
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -29,6 +26,7 @@ from noisewright.run.locks import LOCK, is_being_written, let_go, locked
 from noisewright.run.reading import read_run
 from noisewright.run.store import ask_to_stop
 from noisewright.schemas.reading import read_json
+from noisewright.web.process import Process
 from noisewright.web.settings import Settings
 
 FOLDER, FILE = ".serve", "queue.json"
@@ -41,7 +39,7 @@ LOOK_SECONDS = 0.5
 STOP_SECONDS = 120.0
 """How long a server that ends waits for the micro-batch in flight."""
 
-MOST_ANSWER = 2**22
+BESIDE = "expected jobs when the run of this command is over, got one before"
 OTHER_WRITES = "another process is writing"
 
 
@@ -58,19 +56,20 @@ class Queue:
 
     Args:
         settings: of the server.
+        worker: who does them; others may ask it too.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, worker: Process) -> None:
         self._settings = settings
+        self._worker = worker
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self._model = threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
         self._ending = False
+        self._given_up = set[str]()
         self._thread: threading.Thread | None = None
         self._held: Any = None
         self.version = 0
-        self._why_not: str | None = None
+        self._why_not = BESIDE if settings.beside else None
         self._jobs: list[dict[str, Any]] = []
 
     # What is asked from outside
@@ -87,11 +86,12 @@ class Queue:
             folder = self._folder()
             self._held = locked(folder)
         except RunMismatch:
+            self._why_not = "expected no other server on the jobs of this directory, got one: ask it"
             raise RunMismatch(f"another server works on the jobs of {self._settings.runs}") from None
         except (ValueError, OSError) as error:
             self._why_not = str(error)
             return
-        self._jobs = self._read()
+        self._jobs, self._why_not = self._read(), None
         self._thread = threading.Thread(target=self._work, name="queue", daemon=True)
         self._thread.start()
 
@@ -101,30 +101,24 @@ class Queue:
             self._ending = True
             self._changed.notify_all()
         ends = time.monotonic() + STOP_SECONDS
+        self._worker.end()
         while self._thread is not None and self._thread.is_alive() and time.monotonic() < ends:
             self._stop_current()
             self._thread.join(LOOK_SECONDS)
-        self._end_process()
         if self._held is not None:
             let_go(self._held)
 
     def _stop_current(self) -> None:
-        """Have the job in hand end soon: a run after its micro-batch, what has not begun to write at once."""
+        """Have the job in hand end soon, also where the process of an earlier server works on it."""
         with self._lock:
-            current, process = self._current(), self._process
-        if current is None:
-            return
-        try:
-            ask_to_stop(self._settings.runs / current["run"])
-        except ValueError:
-            if process is not None:
-                process.terminate()
+            current = self._current()
+        if current is not None:
+            self._stop(current)
 
-    @property
-    def worker(self) -> int | None:
-        """The process that holds the model, or None."""
-        process = self._process
-        return None if process is None or process.poll() is not None else process.pid
+    def _stop(self, job: Mapping[str, Any]) -> None:
+        self._worker.stop(job["id"])
+        with suppress(ValueError):  # nobody writes to it
+            ask_to_stop(self._settings.runs / job["run"])
 
     def jobs(self) -> list[dict[str, Any]]:
         """All of them, as they came; without what they ask for."""
@@ -171,7 +165,8 @@ class Queue:
                     (self._settings.runs / job["run"]).rmdir()
                 self._write()
                 return
-        ask_to_stop(self._settings.runs / job["run"])
+            self._given_up.add(key)
+        self._stop(job)
 
     def forecast(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """The planned cost of a request, by the process that holds the model.
@@ -180,12 +175,9 @@ class Queue:
             Busy: where it works on something.
             ValueError: in one line, where the request cannot be planned.
         """
-        if not self._model.acquire(blocking=False):
+        if self._worker.busy:
             raise Busy("the model is at work: the planned cost is known when it is free")
-        try:
-            answer = self._ask({"kind": "forecast", "request": dict(request)})
-        finally:
-            self._model.release()
+        answer = self._worker.do({"id": secrets.token_hex(6), "kind": "forecast", "request": dict(request)})
         if not answer["ok"]:
             raise ValueError(answer["error"])
         found: dict[str, Any] = answer["result"]
@@ -220,9 +212,9 @@ class Queue:
                     self._changed.wait(LOOK_SECONDS)
                     continue
                 self._put(job, "running")
-            with self._model:
-                state, note = self._done(job)
+            state, note = self._done(job)
             with self._lock:
+                self._given_up.discard(job["id"])
                 # A run that this server itself stopped, since it ends, goes on with the next one.
                 again = self._ending and state in ("stopped", "failed")
                 self._put(job, "waiting" if again else state, None if again else note)
@@ -236,58 +228,28 @@ class Queue:
                     return "stopped", None
                 time.sleep(LOOK_SECONDS)
             if job["kind"] == "score":
-                answer = self._ask({"kind": "score", "run": str(place), "verifier": job["verifier"]})
+                answer = self._ask(job, run=str(place), verifier=job["verifier"])
                 return ("done", None) if answer["ok"] else ("failed", answer["error"])
             if _is_done(place, job["request"]):
                 return "done", None
-            answer = self._ask({"kind": "run", "request": job["request"], "out": str(place)})
+            answer = self._ask(job, request=job["request"], out=str(place))
             if not answer["ok"] and OTHER_WRITES in answer["error"]:
                 time.sleep(LOOK_SECONDS)
                 continue
             if not answer["ok"]:
                 with suppress(OSError):
                     place.rmdir()  # of a run that never began
-                return "failed", answer["error"]
+                return ("stopped", None) if answer["why"] == "stopped" else ("failed", answer["error"])
             return ("stopped" if answer["result"]["interrupted"] else "done"), answer["result"]["stopped"]
 
-    def _ask(self, job: Mapping[str, Any]) -> dict[str, Any]:
-        """What the process that holds the model answers; it is started where there is none."""
-        for attempt in range(2):
-            process = self._started()
-            try:
-                process.stdin.write(json.dumps(job) + "\n")  # type: ignore[union-attr]
-                process.stdin.flush()  # type: ignore[union-attr]
-                line = process.stdout.readline(MOST_ANSWER)  # type: ignore[union-attr]
-            except OSError:
-                line = ""
-            if line:
-                found: dict[str, Any] = json.loads(line)
-                return found
-            code = process.wait()
-            self._process = None
-            if self._ending or attempt:
-                return {"ok": False, "error": f"the process that held the model ended (exit code {code})"}
-        raise AssertionError
+    def _ask(self, job: Mapping[str, Any], **what: Any) -> dict[str, Any]:
+        """What came of a job."""
 
-    def _started(self) -> subprocess.Popen[str]:
-        if self._process is None or self._process.poll() is not None:
-            command = [sys.executable, "-P", "-m", "noisewright.web.work"]
-            self._process = subprocess.Popen(  # noqa: S603 - our own module
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8",
-                start_new_session=True,
-            )  # fmt: skip
-        return self._process
+        def heard(event: Mapping[str, Any]) -> None:
+            if self._ending or job["id"] in self._given_up:
+                self._worker.stop(job["id"])
 
-    def _end_process(self) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        with suppress(OSError):
-            process.stdin.close()  # type: ignore[union-attr]
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)
+        return self._worker.do({"id": job["id"], "kind": job["kind"], **what}, heard)
 
     # The file
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+TIERS = {"low": 1, "medium": 8, "high": 32}
+"""Images of a search by ``quality``, where nothing else is said."""
 
 LEAST_TOKEN = 16
 """Characters of a token: a shorter one is guessed."""
@@ -22,6 +26,7 @@ class Limits:
         batch: images at once.
         waiting: jobs in the queue.
         body: bytes of a request.
+        upload: bytes of a request for edited images, which carries some.
         streams: pages that follow a run at the same time.
     """
 
@@ -34,6 +39,7 @@ class Limits:
     batch: int = 256
     waiting: int = 200
     body: int = 2**20
+    upload: int = 2**25
     streams: int = 64
 
 
@@ -49,6 +55,10 @@ class Settings:
         token: what who asks must know, or None: then only this machine can ask.
         models: names that a request may give as its model.
         verifiers: names that a request may give as verifier and judge.
+        tiers: of the images endpoint: images of a search by ``quality``.
+        preload: whether the first model is loaded at once.
+        beside: whether the process makes the run that is shown, with a model of its own: jobs are taken when the queue
+            is started (:meth:`noisewright.web.queue.Queue.start`), when that run is over.
         cache: where thumbnails are kept.
         limits: the most that a request may ask for.
     """
@@ -60,6 +70,9 @@ class Settings:
     token: str | None = field(default=None, repr=False)
     models: tuple[str, ...] = ()
     verifiers: tuple[str, ...] = ()
+    tiers: Mapping[str, int] = field(default_factory=lambda: dict(TIERS))
+    preload: bool = False
+    beside: bool = False
     cache: Path = Path("~/.cache/noisewright/pictures")
     limits: Limits = Limits()
 

@@ -1,7 +1,8 @@
-"""The process that holds a model: does one job after another, as lines of JSON tell it, and says what came of each.
+"""The work on a model: one is in memory at a time, and jobs of the same one take turns at it, a micro-batch each.
 
-It is started by the server (:mod:`noisewright.web.queue`) and outlives it: a job that was begun is ended, whatever
-becomes of who asked for it. One model is in memory at a time; the next job on the same one does not load it again.
+:class:`Works` does jobs in the process that it is in. Run as a program it is the process of a server
+(:mod:`noisewright.web.process`), which tells it jobs as lines of JSON, and outlives it: a job that was begun is ended,
+whatever becomes of who asked for it.
 """
 
 from __future__ import annotations
@@ -10,70 +11,212 @@ import gc
 import json
 import os
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from noisewright.errors import BudgetExhausted, Stopped, VerifierFailed
 from noisewright.outside.texts import clean
+from noisewright.web.turns import Line, Turns
 
 LOADED_BY = ("model", "device", "dtype", "variant", "config", "loras", "compile", "channels_last")
 
+Tell = Callable[[Mapping[str, Any]], None]
 
-class Held:
-    """The model that is in memory, and the verifiers that were made for it."""
+
+@dataclass
+class _Asked:
+    """A job that is waited for.
+
+    Attributes:
+        leaving: set where nobody wants it any more.
+        run: while it runs.
+        entered: whether its turn at the model has come.
+    """
+
+    leaving: threading.Event = field(default_factory=threading.Event)
+    run: Any = None
+    entered: bool = False
+
+
+class Works:
+    """Does jobs. All methods may be called from any thread.
+
+    A job is JSON-ready and has an ``id``, a ``kind`` and what that needs:
+
+    - ``run``: a ``request``, the directory ``out``, and ``pictures``, whether the pictures of its end are drawn;
+    - ``forecast``: a ``request``;
+    - ``load``: a ``request``, of which the model counts;
+    - ``score``: the directory ``run``, and the ``verifier``.
+
+    Where it says ``alone`` no other is at the model meanwhile.
+    """
 
     def __init__(self) -> None:
-        self.key: str | None = None
-        self.pipe: Any = None
-        self.known: dict[str, Any] = {}
+        self._line = Line()
+        self._turns = Turns()
+        self._lock = threading.Lock()
+        self._jobs: dict[str, _Asked] = {}
+        self._key: str | None = None
+        self._pipe: Any = None
+        self._known: dict[str, Any] = {}
 
-    def of(self, request: Any) -> Any:
+    def do(self, job: Mapping[str, Any], tell: Tell = lambda event: None) -> dict[str, Any]:
+        """Do a job when its turn comes, and say what came of it.
+
+        Args:
+            job: as above.
+            tell: told, in the thread of the job, how it goes: an event's ``kind`` is ``entered`` (its turn has come),
+                ``begun`` (a run is planned), or ``better`` (there is a new best: its ``file``, and how much of the
+                budget is ``done``, 0 to 1).
+
+        Returns:
+            ``ok`` and the ``result``; or, of what failed, the ``error`` in one line, and ``why``: ``wrong`` use,
+            ``stopped`` before there was anything, a ``verifier``, or ``failed``.
+        """
+        asked = _Asked()
+        with self._lock:
+            self._jobs[job["id"]] = asked
+        try:
+            return {"ok": True, "result": self._done(job, tell, asked)}
+        except (KeyboardInterrupt, Exception) as error:  # the next job may fare better
+            return _failed(error)
+        finally:
+            with self._lock:
+                del self._jobs[job["id"]]
+
+    def stop(self, key: str) -> None:
+        """End a job: a run after its micro-batch, one that waits at once."""
+        with self._lock:
+            asked = self._jobs.get(key)
+        if asked is not None:
+            asked.leaving.set()
+            if asked.run is not None:
+                asked.run.stop()
+            self._line.look()
+
+    def end(self, begun: bool = False) -> None:
+        """Have those give up that wait; where ``begun``, those end too whose turn has come."""
+        with self._lock:
+            keys = [key for key, one in self._jobs.items() if begun or not one.entered]
+        for key in keys:
+            self.stop(key)
+
+    # The work
+
+    def _done(self, job: Mapping[str, Any], tell: Tell, asked: _Asked) -> dict[str, Any]:
+        from noisewright.request import read_request
+
+        request = read_request(job["request"], "the queue") if "request" in job else None
+        key = None if request is None or job.get("alone") else _key_of(request)
+        with self._line.at(key, asked.leaving.is_set) as came:
+            if not came:
+                raise Stopped("stopped")
+            asked.entered = True
+            tell({"kind": "entered"})
+            with self._turns.turn():
+                if asked.leaving.is_set():
+                    raise Stopped("stopped")
+                if job["kind"] == "score":
+                    return _score(Path(job["run"]), job["verifier"], job.get("device") or "cpu")
+                return self._on_model(job, request, tell, asked)
+
+    def _on_model(self, job: Mapping[str, Any], request: Any, tell: Tell, asked: _Asked) -> dict[str, Any]:
+        from noisewright.planning import plan_on, recordable
+
+        request, live = recordable(request)
+        pipe = self._loaded(request)
+        if job["kind"] == "load":
+            return {"fingerprint": _fingerprint(pipe)}
+        if job["kind"] == "forecast":
+            from noisewright.evaluate.forecast import forecast
+
+            found = forecast(plan_on(request, pipe, known=self._known, proving=False, **live))
+            names = ("images", "nfe", "forwards", "seconds", "warnings", "limit", "steps")
+            return {name: found[name] for name in names}
+        from noisewright.execute import execute
+        from noisewright.run.reading import is_run, read_run
+
+        out = Path(job["out"])
+        checked = read_run(out).get("checked") if is_run(out) else None
+        plan = plan_on(request, pipe, known=self._known, checked=checked, **live)
+        tell({"kind": "begun"})
+        shares = plan.budget.seconds is None  # a budget in seconds is not spent waiting for others
+        result = execute(plan, out, self._follower(tell, asked, shares), pictures=job.get("pictures", True))
+        return {
+            "stopped": result.stopped, "images": result.images, "interrupted": result.interrupted, "nfe": result.nfe,
+            "seconds": {phase: seconds for phase, seconds in result.seconds.items() if phase != "total"},
+        }  # fmt: skip
+
+    def _follower(self, tell: Tell, asked: _Asked, shares: bool) -> Callable[[Any], None]:
+        """What is called after each micro-batch of a run."""
+        best = ""
+
+        def after(run: Any) -> None:
+            nonlocal best
+            asked.run = run
+            if asked.leaving.is_set():
+                run.stop()
+            found = run.best
+            if found is not None and found.id != best:
+                best = found.id
+                tell({"kind": "better", "file": str(run.store.root / found.file), "done": _share(run)})
+            if shares:
+                self._turns.pass_on()
+
+        return after
+
+    def _loaded(self, request: Any) -> Any:
         """The pipeline of a request; what was in memory before makes room for it."""
         from noisewright.planning import load_requested
 
-        key = json.dumps([getattr(request, name) for name in LOADED_BY], sort_keys=True)
-        if key != self.key:
-            self.key, self.pipe, self.known = None, None, {}
-            self._make_room()
-            self.pipe, self.key = load_requested(request), key
-        return self.pipe
-
-    @staticmethod
-    def _make_room() -> None:
-        gc.collect()
-        import torch
-
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        key = _key_of(request)
+        if key != self._key:
+            self._key, self._pipe, self._known = None, None, {}
+            _make_room()
+            self._pipe, self._key = load_requested(request), key
+        return self._pipe
 
 
-def do(job: Mapping[str, Any], held: Held) -> dict[str, Any]:
-    """What came of a job, JSON-ready.
+def _key_of(request: Any) -> str:
+    """What identifies a loaded model."""
+    return json.dumps([getattr(request, name) for name in LOADED_BY], sort_keys=True)
 
-    Args:
-        job: ``kind`` and what that needs: ``run`` a ``request`` and the directory ``out``; ``forecast`` a ``request``;
-            ``score`` the directory ``run``, the ``verifier`` and the ``device``.
-        held: the model in memory.
-    """
-    if job["kind"] == "score":
-        return _score(Path(job["run"]), job["verifier"], job.get("device") or "cpu")
-    from noisewright.planning import plan_on, recordable
-    from noisewright.request import read_request
 
-    request, live = recordable(read_request(job["request"], "the queue"))
-    pipe = held.of(request)
-    if job["kind"] == "forecast":
-        from noisewright.evaluate.forecast import forecast
+def _make_room() -> None:
+    gc.collect()
+    import torch
 
-        found = forecast(plan_on(request, pipe, known=held.known, proving=False, **live))
-        return {name: found[name] for name in ("images", "nfe", "forwards", "seconds", "warnings", "limit", "steps")}
-    from noisewright.execute import execute
-    from noisewright.run.reading import is_run, read_run
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
-    out = Path(job["out"])
-    checked = read_run(out).get("checked") if is_run(out) else None
-    result = execute(plan_on(request, pipe, known=held.known, checked=checked, **live), out)
-    return {"stopped": result.stopped, "images": result.images, "interrupted": result.interrupted}
+
+def _share(run: Any) -> float:
+    """How much of its budget a run has spent, 0 to 1."""
+    limits = ((run.spent.images, run.budget.images), (run.elapsed, run.budget.seconds))
+    return float(min(1.0, max((now / limit for now, limit in limits if limit), default=0.0)))
+
+
+def _fingerprint(pipe: Any) -> str:
+    """What identifies a model, for clients that search over this server."""
+    from noisewright.samplers.fingerprint import fingerprint
+
+    own = getattr(pipe, "fingerprint", None)
+    return own if isinstance(own, str) else fingerprint(pipe)
+
+
+def _failed(error: BaseException) -> dict[str, Any]:
+    """What is said of a job that came to nothing."""
+    said = clean(str(error).splitlines()[0] if str(error) else type(error).__name__, 1000)
+    if isinstance(error, (Stopped, BudgetExhausted)):
+        return {"ok": False, "why": "stopped", "error": said}
+    if isinstance(error, VerifierFailed):
+        return {"ok": False, "why": "verifier", "error": said}
+    if isinstance(error, (ValueError, TypeError)):
+        return {"ok": False, "why": "wrong", "error": said}
+    return {"ok": False, "why": "failed", "error": f"{type(error).__name__}: {said}"}
 
 
 def _score(root: Path, name: str, device: str) -> dict[str, Any]:
@@ -103,27 +246,44 @@ def _score(root: Path, name: str, device: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Do jobs until no more come."""
+    """Do jobs until no more come, and end those that were begun.
+
+    The argument is a directory whose lock is held meanwhile: a server looks at it before it starts another process.
+    """
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever else is printed is no answer
     sys.stdout = sys.stderr
+    from noisewright.run.locks import locked
     from noisewright.samplers.quiet import quiet
 
-    held = Held()
-    for line in sys.stdin:
-        job = json.loads(line)
-        with quiet():
+    works, writing, threads = Works(), threading.Lock(), list[threading.Thread]()
+
+    def say(key: str, **what: Any) -> None:
+        with writing:
             try:
-                answer: dict[str, Any] = {"ok": True, "result": do(job, held)}
-            except (KeyboardInterrupt, Exception) as error:  # the next job may fare better
-                said = clean(str(error).splitlines()[0] if str(error) else type(error).__name__, 1000)
-                wrong = isinstance(error, (ValueError, TypeError))
-                answer = {"ok": False, "error": said if wrong else f"{type(error).__name__}: {said}"}
+                answers.write(json.dumps({"id": key, **what}) + "\n")
+                answers.flush()
+            except OSError:  # the server is gone; what was made is in the run's directory
+                pass
+
+    def work(job: Mapping[str, Any]) -> None:
+        say(job["id"], answer=works.do(job, lambda event: say(job["id"], event=event)))
+
+    with quiet(), locked(Path(sys.argv[1])):
         try:
-            answers.write(json.dumps(answer) + "\n")
-            answers.flush()
-        except OSError:  # the server is gone; what was made is in the run's directory
-            return
+            for line in sys.stdin:
+                told = json.loads(line)
+                if "stop" in told:
+                    works.stop(told["stop"])
+                    continue
+                threads = [one for one in threads if one.is_alive()]
+                threads.append(threading.Thread(target=work, args=(told,), name=told["id"]))
+                threads[-1].start()
+            works.end()
+        except KeyboardInterrupt:
+            works.end(begun=True)
+        for one in threads:
+            one.join()
 
 
 if __name__ == "__main__":

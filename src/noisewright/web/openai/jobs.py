@@ -14,7 +14,6 @@ from noisewright.outside.files import write_atomically
 from noisewright.outside.inside import inside
 from noisewright.outside.texts import clean
 from noisewright.request import Request, read_request
-from noisewright.run.verbs import Run
 from noisewright.schemas.reading import read_json
 from noisewright.web.openai.errors import ApiError
 
@@ -34,10 +33,12 @@ class Event:
     Attributes:
         kind: ``begun``, ``better`` (a new best image), ``over``, or ``put off`` where the server ends before it.
         file: of the image, where there is a new best.
+        done: how much of the budget is spent then, 0 to 1.
     """
 
     kind: Literal["begun", "better", "over", "put off"]
     file: Path | None = None
+    done: float = 0.0
 
 
 @dataclass
@@ -54,7 +55,6 @@ class Job:
         state: how far it is.
         why: of what failed or was cancelled.
         error: what its client is told, where it failed in this process.
-        run: while it runs.
         leaving: set where nobody waits for it any more.
     """
 
@@ -67,7 +67,6 @@ class Job:
     state: State = "queued"
     why: str = ""
     error: ApiError | None = None
-    run: Run | None = field(default=None, repr=False)
     leaving: threading.Event = field(default_factory=threading.Event, repr=False)
     _listeners: list[Callable[[Event], None]] = field(default_factory=list, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -102,7 +101,7 @@ class Job:
     def settle(self, state: State, why: str = "", error: ApiError | None = None) -> None:
         """It is over, which :meth:`tell` says when that is noted."""
         with self._lock:
-            self.state, self.why, self.error, self.run = state, clean(why, 1000), error, None
+            self.state, self.why, self.error = state, clean(why, 1000), error
 
     def to_json(self) -> dict[str, Any]:
         """The note of it."""

@@ -14,8 +14,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from noisewright.outside.texts import clean
+from noisewright.web.guard import TooLarge
 from noisewright.web.openai import answers
 from noisewright.web.openai.asking import check_model
 from noisewright.web.openai.documented import EDITS, FILES, GENERATIONS, JOBS, LISTED, MODELS, PLAIN
@@ -34,6 +36,9 @@ LOOK_SECONDS = 0.25
 ALIVE_SECONDS = 15.0
 """How often a stream says that it is alive, so that no proxy ends it."""
 
+FIRST_SECONDS = 60.0
+"""For how long a list of models waits for the first of them to be loaded, so that it says what identifies it."""
+
 SHARES = (0.0, 0.34, 0.67)
 """Of a search, from where on each partial image is shown."""
 
@@ -50,6 +55,8 @@ class OpenAIRoute(APIRoute):
             except ApiError as error:
                 self.refused(error)
                 return said(error)
+            except (TooLarge, ClientDisconnect):  # which whoever mounts this answers
+                raise
             except Exception as error:
                 log.warning("%s: %s", type(error).__name__, clean(error, 500))
                 failed = ApiError(500, f"the server failed: {type(error).__name__}", code="failed")
@@ -142,11 +149,13 @@ def add_about(router: APIRouter, service: ImagesService) -> None:
     @router.get("/v1/models", **LISTED)
     async def models() -> Response:
         """The models that requests may name."""
+        await run_in_threadpool(service.settled, FIRST_SECONDS)
         return JSONResponse({"object": "list", "data": [_model(service, name) for name in service.settings.models]})
 
     @router.get("/v1/models/{model:path}", **MODELS)
     async def model(model: str) -> Response:
         """One of them."""
+        await run_in_threadpool(service.settled, FIRST_SECONDS)
         return JSONResponse(_model(service, check_model(model, service.settings)))
 
     @router.get("/healthz", **PLAIN)
@@ -260,7 +269,7 @@ async def _streamed(
     wanted, shown, event = int(job.answering.get("partial_images", 0)), 0, first
     try:
         while event.kind not in ("over", "put off"):
-            if event.kind == "better" and event.file is not None and shown < wanted and _is_due(job, shown, wanted):
+            if event.kind == "better" and event.file is not None and shown < wanted and _is_due(event, shown, wanted):
                 with contextlib.suppress(ApiError):  # it is gone: the next one, then
                     yield await run_in_threadpool(answers.partial_event, job, event.file, shown)
                     shown += 1
@@ -283,11 +292,6 @@ async def _streamed(
             service.leave(job, cancelled=True)
 
 
-def _is_due(job: Job, shown: int, wanted: int) -> bool:
+def _is_due(event: Event, shown: int, wanted: int) -> bool:
     """Whether so much of the search is done that the next of the partial images may be shown."""
-    run = job.run
-    if run is None or wanted == 1:
-        return True
-    limits = ((run.spent.images, run.budget.images), (run.elapsed, run.budget.seconds))
-    done = max((now / limit for now, limit in limits if limit), default=0.0)
-    return done >= SHARES[shown]
+    return wanted == 1 or event.done >= SHARES[shown]

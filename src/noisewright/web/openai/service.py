@@ -1,7 +1,8 @@
 """The queue behind the images endpoint: jobs are noted, wait their turn, and become runs as any other's.
 
-One model is in memory at a time. Jobs of that model take turns at it, a micro-batch each, so that a short one does not
-wait for a long one to end; a job of another model waits until those that began are over, and no later one overtakes it.
+Who does them has one model in memory at a time (:class:`noisewright.web.work.Works`). Jobs of that model take turns at
+it, a micro-batch each, so that a short one does not wait for a long one to end; a job of another model waits until
+those that began are over, and no later one overtakes it.
 """
 
 from __future__ import annotations
@@ -16,16 +17,11 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-from noisewright.errors import BudgetExhausted, Stopped, VerifierFailed
-from noisewright.execute import execute
 from noisewright.outside.inside import inside
 from noisewright.outside.texts import clean
-from noisewright.planning import load_requested, plan_on, recordable
 from noisewright.request import Request
-from noisewright.result import Result
-from noisewright.run.verbs import Run
 from noisewright.samplers.quiet import quiet
 from noisewright.web.openai.asking import check_offered, refused, request_of
 from noisewright.web.openai.errors import ApiError
@@ -33,7 +29,7 @@ from noisewright.web.openai.fields import GenerationFields
 from noisewright.web.openai.jobs import ANSWERING, ID, Event, Job, note, notes_in, read_note
 from noisewright.web.openai.metrics import Metrics
 from noisewright.web.openai.settings import ImagesSettings
-from noisewright.web.openai.turns import Turns
+from noisewright.web.work import Works
 
 log = logging.getLogger("noisewright")
 
@@ -47,18 +43,29 @@ FIRST_GUESS = 5.0
 """Seconds of a job, until one was timed."""
 
 
+class Worker(Protocol):
+    """Who does jobs: :class:`noisewright.web.work.Works` here, :class:`noisewright.web.process.Process` elsewhere."""
+
+    def do(self, job: Mapping[str, Any], tell: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]: ...
+
+    def stop(self, key: str) -> None: ...
+
+
 class ImagesService:
     """What takes requests, and gives jobs.
 
     Args:
         settings: what is offered.
+        worker: who does them, which others may ask too; by default this process does.
 
     Attributes:
         metrics: what was done.
     """
 
-    def __init__(self, settings: ImagesSettings) -> None:
+    def __init__(self, settings: ImagesSettings, worker: Worker | None = None) -> None:
         self.settings = settings
+        self._worker = Works() if worker is None else worker
+        self._in_process = worker is None
         self.metrics = Metrics()
         self.fingerprints: dict[str, str] = {}
         self._changed = threading.Condition()
@@ -66,12 +73,12 @@ class ImagesService:
         self._active: dict[str, Job] = {}
         self._jobs: dict[str, Job] = {}
         self._keys: dict[str, str] = {}
-        self._turns = Turns()
-        self._model: tuple[Any, Any, dict[str, Any]] | None = None
         self._seconds = FIRST_GUESS
         self._ending = False
         self._workers: list[threading.Thread] = []
         self._quiet: Any = None
+        self._why_not: str | None = None
+        self._settled = threading.Event()
 
     # Its life
 
@@ -86,31 +93,59 @@ class ImagesService:
         except OSError as error:
             raise ValueError(f"expected a directory that can be written, got {self.settings.runs}: "
                              f"{error.strerror or error}") from error  # fmt: skip
-        with quiet():
-            self._load_first()
-        self._quiet = quiet()
-        self._quiet.__enter__()
+        if self._in_process:
+            self._quiet = quiet()
+            self._quiet.__enter__()
+            try:
+                self._load_first()
+            except BaseException:
+                self._quiet.__exit__(None, None, None)
+                raise
+        else:
+            threading.Thread(target=self._load_first_or_say, name="noisewright-images", daemon=True).start()
         self._take_up()
         for number in range(self.settings.at_once):
             worker = threading.Thread(target=self._work, name=f"noisewright-images-{number}", daemon=True)
             worker.start()
             self._workers.append(worker)
 
+    def refuse(self, why: str) -> None:
+        """Take no requests, and say why."""
+        self._why_not = why
+        self._settled.set()
+
     def _load_first(self) -> None:
-        """Load the first model, where that is wanted now."""
-        if self.settings.load_first:
-            name, model = next(iter(self.settings.models.items()))
-            pipe, _ = self._loaded(self._bare(model))
-            self._tell_fingerprint(name, pipe)
+        """Load the first model, where that is wanted now, and remember what identifies it.
+
+        Raises:
+            ValueError: in one line, where it cannot be loaded.
+        """
+        try:
+            if self.settings.load_first:
+                name, model = next(iter(self.settings.models.items()))
+                bare = Request(model=model, device=self.settings.device, dtype=self.settings.dtype)
+                found = self._worker.do({"id": f"load_{secrets.token_hex(6)}", "kind": "load",
+                                         "request": bare.to_json()}, _unheard)  # fmt: skip
+                if not found["ok"]:
+                    raise ValueError(found["error"])
+                self.fingerprints[name] = found["result"]["fingerprint"]
+        finally:
+            self._settled.set()
+
+    def _load_first_or_say(self) -> None:
+        try:
+            self._load_first()
+        except ValueError as error:
+            if not self._ending:
+                log.warning("%s", clean(error, 500))
+
+    def settled(self, seconds: float) -> None:
+        """Wait until it is known what identifies the first model, but no longer than that."""
+        self._settled.wait(seconds)
 
     def close(self, seconds: float = 30.0) -> None:
         """Stop after the micro-batches in flight; what is not over goes on when a server starts here again."""
-        with self._changed:
-            self._ending = True
-            for job in self._active.values():
-                if job.run is not None:
-                    job.run.stop()
-            self._changed.notify_all()
+        self.end()
         until = time.monotonic() + seconds
         for worker in self._workers:
             worker.join(max(0.0, until - time.monotonic()))
@@ -119,6 +154,15 @@ class ImagesService:
         if self._quiet is not None:
             self._quiet.__exit__(None, None, None)
             self._quiet = None
+
+    def end(self) -> None:
+        """Begin nothing more, and have what was begun stop soon; :meth:`close` waits for it."""
+        with self._changed:
+            self._ending = True
+            active = list(self._active)
+            self._changed.notify_all()
+        for key in active:
+            self._worker.stop(key)
 
     def _take_up(self) -> None:
         """Queue again what was accepted and is not over."""
@@ -186,6 +230,8 @@ class ImagesService:
 
     def _check_room(self) -> None:
         with self._changed:
+            if self._why_not is not None:
+                raise ApiError(503, self._why_not, code="unavailable")
             if self._ending:
                 raise ApiError(503, "the server is being stopped", code="stopping", headers={"Retry-After": "10"})
             if len(self._line) >= self.settings.queue:
@@ -222,11 +268,10 @@ class ImagesService:
             waiting = job in self._line
             if waiting:
                 self._line.remove(job)
-            run = job.run
         if waiting:
             self._end(job, "cancelled", "the client went away before it began")
-        elif run is not None:
-            run.stop()
+        else:
+            self._worker.stop(job.id)
 
     def directory(self, job: Job) -> Path:
         """The run directory of a job."""
@@ -247,7 +292,7 @@ class ImagesService:
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._ending or self._next_fits())
+                self._changed.wait_for(lambda: self._ending or self._line)
                 if self._ending:
                     return
                 job = self._line.popleft()
@@ -261,94 +306,56 @@ class ImagesService:
                     del self._active[job.id]
                     self._changed.notify_all()
 
-    def _next_fits(self) -> bool:
-        """Whether the first that waits may begin: it is of the model that those which began have."""
-        if not self._line:
-            return False
-        first = self._line[0].request.model
-        return all(one.request.model == first for one in self._active.values())
-
     def _do(self, job: Job) -> None:
         began = time.monotonic()
+        work = {"id": job.id, "kind": "run", "request": job.request.to_json(), "out": str(self.directory(job)),
+                "pictures": False}  # fmt: skip
         try:
-            with self._turns.turn():
-                result = self._searched(job)
-        except (Stopped, BudgetExhausted):
-            if not self._is_put_off(job):
-                self._end(job, "cancelled", "the client went away before the first image")
-        except VerifierFailed as error:
-            self._end(job, "failed", str(error), ApiError(500, str(error), code="verifier_failed"))
-        except (ValueError, TypeError) as error:
-            self._end(job, "failed", str(error), refused(error))
+            found = self._worker.do(work, lambda event: self._heard(job, event))
         except Exception as error:  # of one job alone, perhaps: the others go on
-            text = f"{type(error).__name__}: {error}"
-            log.warning("%s failed: %s", job.id, clean(text, 500))
-            self._end(job, "failed", text, ApiError(500, text, code="failed"))
-        else:
-            self._count(result)
+            found = {"ok": False, "why": "failed", "error": f"{type(error).__name__}: {error}"}
+        if found["ok"]:
             self._seconds = 0.8 * self._seconds + 0.2 * (time.monotonic() - began)
-            if result.interrupted and not job.leaving.is_set():
-                if not self._is_put_off(job):
-                    self._end(job, "done")  # somebody stopped its run: what there is, is the answer
-            elif result.interrupted:
-                self._end(job, "cancelled", "the client went away")
-            else:
-                self._end(job, "done")
+            self._ended(job, found["result"])
+        elif not self._is_put_off(job, found["why"]):
+            self._failed(job, found["why"], found["error"])
 
-    def _is_put_off(self, job: Job) -> bool:
+    def _heard(self, job: Job, event: Mapping[str, Any]) -> None:
+        """What its worker says of a job on the way."""
+        if job.leaving.is_set() or self._ending:
+            self._worker.stop(job.id)
+        if event["kind"] == "begun":
+            job.tell(Event("begun"))
+        elif event["kind"] == "better":
+            job.tell(Event("better", Path(event["file"]), event["done"]))
+
+    def _ended(self, job: Job, result: Mapping[str, Any]) -> None:
+        self.metrics.add("noisewright_images_total", result["images"])
+        self.metrics.add("noisewright_nfe_total", result["nfe"])
+        for phase, seconds in result["seconds"].items():
+            self.metrics.add("noisewright_seconds_total", seconds, "phase", phase)
+        if not result["interrupted"]:
+            self._end(job, "done")
+        elif job.leaving.is_set():
+            self._end(job, "cancelled", "the client went away")
+        elif not self._is_put_off(job, "stopped"):
+            self._end(job, "done")  # somebody stopped its run: what there is, is the answer
+
+    def _failed(self, job: Job, why: str, said: str) -> None:
+        if why == "stopped":
+            gone = job.leaving.is_set()
+            self._end(job, "cancelled", "the client went away before the first image" if gone else said)
+        elif why == "verifier":
+            self._end(job, "failed", said, ApiError(500, said, code="verifier_failed"))
+        elif why == "wrong":
+            self._end(job, "failed", said, refused(ValueError(said)))
+        else:
+            log.warning("%s failed: %s", job.id, clean(said, 500))
+            self._end(job, "failed", said, ApiError(500, said, code="failed"))
+
+    def _is_put_off(self, job: Job, why: str) -> bool:
         """Whether a job was stopped because the server ends: its note stays as it is, for the next one."""
-        return self._ending and not job.leaving.is_set()
-
-    def _searched(self, job: Job) -> Result:
-        """The run of a job."""
-        if job.leaving.is_set():
-            raise Stopped("stopped")
-        pipe, known = self._loaded(job.request)
-        request, _ = recordable(job.request)
-        plan = plan_on(request, pipe, known=known)
-        job.tell(Event("begun"))
-        shares = plan.budget.seconds is None  # a budget in seconds is not spent waiting for others
-        best = ""
-
-        def after(run: Run) -> None:
-            nonlocal best
-            job.run = run
-            if job.leaving.is_set() or self._ending:
-                run.stop()
-            found = run.best
-            if found is not None and found.id != best:
-                best = found.id
-                job.tell(Event("better", run.store.root / found.file))
-            if shares:
-                self._turns.pass_on()
-
-        return execute(plan, self.directory(job), after, pictures=False)
-
-    def _bare(self, model: str) -> Request:
-        return Request(model=model, device=self.settings.device, dtype=self.settings.dtype)
-
-    def _loaded(self, request: Request) -> tuple[Any, dict[str, Any]]:
-        """The pipeline of a request, and the verifiers that were made beside it; one model is held at a time."""
-        key = request.model, request.device, request.dtype
-        if self._model is None or self._model[0] != key:
-            self._model = None
-            pipe = load_requested(request.located())
-            self._model = (key, pipe, {})
-        return self._model[1], self._model[2]
-
-    def _tell_fingerprint(self, name: str, pipe: Any) -> None:
-        """Remember what identifies a model, for clients that search over this server."""
-        from noisewright.samplers.fingerprint import fingerprint
-
-        own = getattr(pipe, "fingerprint", None)
-        self.fingerprints[name] = own if isinstance(own, str) else fingerprint(pipe)
-
-    def _count(self, result: Result) -> None:
-        self.metrics.add("noisewright_images_total", result.images)
-        self.metrics.add("noisewright_nfe_total", result.nfe)
-        for phase, seconds in result.seconds.items():
-            if phase != "total":
-                self.metrics.add("noisewright_seconds_total", seconds, "phase", phase)
+        return self._ending and not job.leaving.is_set() and why in ("stopped", "failed")
 
     def _end(self, job: Job, state: Literal["done", "failed", "cancelled"], why: str = "",
              error: ApiError | None = None) -> None:  # fmt: skip
@@ -369,3 +376,7 @@ class ImagesService:
             note(job, self.settings.notes)
         except OSError as error:
             raise ApiError(503, f"the request cannot be noted: {error.strerror or type(error).__name__}") from error
+
+
+def _unheard(event: Mapping[str, Any]) -> None:
+    """Of what is said on the way nobody wants to know."""

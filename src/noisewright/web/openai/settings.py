@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-TIERS = {"low": 1, "medium": 8, "high": 32}
-"""Images of a search by ``quality``."""
+from noisewright.web.settings import TIERS
 
 SAME_QUALITY = {"auto": "medium", "standard": "medium", "hd": "high"}
 """Words of other models for them."""
