@@ -35,6 +35,11 @@ def fuzz(operation, mode):
     holds()
 
 
+def can_be_wrong(operation):
+    """Whether a request can be one that the schema does not allow: any text names a model, be there one or not."""
+    return bool(operation.body) or any("pattern" in str(one.definition) for one in operation.path_parameters)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["right", "wrong"])
 def test_no_request_makes_the_server_fail(served, mode):
@@ -42,7 +47,7 @@ def test_no_request_makes_the_server_fail(served, mode):
     labels = []
     for result in schema.get_all_operations():
         operation = result.ok()
-        if mode is GenerationMode.POSITIVE or operation.body or operation.path_parameters:  # what can be wrong
+        if mode is GenerationMode.POSITIVE or can_be_wrong(operation):
             fuzz(operation, mode)
         labels.append(operation.label)
     assert len(labels) == 8, labels

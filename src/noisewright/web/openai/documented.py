@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Annotated, Any
+
+from fastapi import Path
 
 from noisewright.web.openai.errors import ERROR_SCHEMA
 from noisewright.web.openai.fields import EditFields, GenerationFields
+from noisewright.web.openai.jobs import ID
+
+FILE = re.compile(r"([1-9][0-9]?)\.(png|jpeg|webp)")
+"""The name of an answer's image."""
+
+JobId = Annotated[str, Path(json_schema_extra={"pattern": f"^{ID.pattern}$"})]
+FileName = Annotated[str, Path(json_schema_extra={"pattern": f"^{FILE.pattern}$"})]
+"""Parts of addresses, whose patterns are said and not checked: what does not fit is not there (404)."""
 
 _ERROR = {"content": {"application/json": {"schema": ERROR_SCHEMA}}}
 _ANY = {"content": {"application/json": {"schema": {"type": "object"}}}}

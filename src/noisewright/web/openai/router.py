@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -20,7 +19,18 @@ from noisewright.outside.texts import clean
 from noisewright.web.guard import TooLarge
 from noisewright.web.openai import answers
 from noisewright.web.openai.asking import check_model
-from noisewright.web.openai.documented import EDITS, FILES, GENERATIONS, JOBS, LISTED, MODELS, PLAIN
+from noisewright.web.openai.documented import (
+    EDITS,
+    FILE,
+    FILES,
+    GENERATIONS,
+    JOBS,
+    LISTED,
+    MODELS,
+    PLAIN,
+    FileName,
+    JobId,
+)
 from noisewright.web.openai.errors import ApiError
 from noisewright.web.openai.fields import EditFields, GenerationFields, from_form, read_fields
 from noisewright.web.openai.jobs import Event, Job
@@ -114,7 +124,7 @@ def add_later(router: APIRouter, service: ImagesService) -> None:
     """The routes of what was accepted before."""
 
     @router.get("/v1/images/generations/{job_id}", **JOBS)
-    async def generation(job_id: str, request: Request) -> Response:
+    async def generation(job_id: JobId, request: Request) -> Response:
         """How far a request is that was accepted, and its answer."""
         job = await run_in_threadpool(service.find, job_id)
         if job is None:
@@ -129,10 +139,10 @@ def add_later(router: APIRouter, service: ImagesService) -> None:
         return JSONResponse(found)
 
     @router.get("/v1/images/files/{job_id}/{name}", **FILES)
-    async def file(job_id: str, name: str) -> Response:
+    async def file(job_id: JobId, name: FileName) -> Response:
         """An image of an answer with addresses."""
         job = await run_in_threadpool(service.find, job_id)
-        match = re.fullmatch(r"([1-9]\d?)\.(png|jpeg|webp)", name)
+        match = FILE.fullmatch(name)
         if job is None or match is None or job.state != "done":
             raise ApiError(404, "no such image", "name", "not_found")
         pictures, _ = await run_in_threadpool(answers.pictures_of, service.directory(job))
