@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from noisewright.cli import output
 from noisewright.cli.serve import settings_beside
 
 if TYPE_CHECKING:
@@ -38,12 +39,13 @@ def page_beside(request: Request, where: Path) -> Iterator[Callable[[], None]]:
     def stay() -> None:
         _make_room()
         server.go_on()
-        terminal.say(f"the page stays at {server.address} (Ctrl-C ends it)")
+        terminal.say_address("the page stays at", server.address, " (Ctrl-C ends it)")
+        output.stream().flush()  # a program that reads it need not wait for that
         with suppress(KeyboardInterrupt):
             threading.Event().wait()
 
     try:
-        terminal.say(f"the run on {server.address}")
+        terminal.say_address("the run on", server.address)
         yield stay
     finally:
         server.close()

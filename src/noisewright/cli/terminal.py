@@ -50,6 +50,12 @@ def say(text: str) -> None:
     Spared(sys.stderr).write(f"noisewright: {one_line(text)}\n")
 
 
+def say_address(before: str, address: str, after: str = "") -> None:
+    """The same of an address of our own, in whose text nothing is hidden; it is printable, or it is none."""
+    assert address.isascii() and address.isprintable()  # noqa: S101 - it was made by us
+    Spared(sys.stderr).write(f"noisewright: {one_line(before)} {address}{after}\n")
+
+
 def one_line(text: object) -> str:
     return texts.clean(text, LONGEST_LINE)
 

@@ -80,8 +80,8 @@ class Works:
         with self._lock:
             self._jobs[job["id"]] = asked
         try:
-            return {"ok": True, "result": self._done(job, tell, asked)}
-        except (KeyboardInterrupt, Exception) as error:  # the next job may fare better
+            return self._at_model(job, tell, asked)
+        except (KeyboardInterrupt, Exception) as error:
             return _failed(error)
         finally:
             with self._lock:
@@ -106,22 +106,30 @@ class Works:
 
     # The work
 
-    def _done(self, job: Mapping[str, Any], tell: Tell, asked: _Asked) -> dict[str, Any]:
+    def _at_model(self, job: Mapping[str, Any], tell: Tell, asked: _Asked) -> dict[str, Any]:
         from noisewright.request import read_request
 
         request = read_request(job["request"], "the queue") if "request" in job else None
         key = None if request is None or job.get("alone") else _key_of(request)
         with self._line.at(key, asked.leaving.is_set) as came:
             if not came:
-                raise Stopped("stopped")
+                return _failed(Stopped("stopped"))
             asked.entered = True
             tell({"kind": "entered"})
-            with self._turns.turn():
-                if asked.leaving.is_set():
-                    raise Stopped("stopped")
-                if job["kind"] == "score":
-                    return _score(Path(job["run"]), job["verifier"], job.get("device") or "cpu")
-                return self._on_model(job, request, tell, asked)
+            try:
+                with self._turns.turn():
+                    return {"ok": True, "result": self._done(job, request, tell, asked)}
+            except (KeyboardInterrupt, Exception) as error:  # the next job may fare better
+                return _failed(error)
+            finally:  # who is next may load another model: nothing of this job holds on to the one that is there
+                asked.run = None
+
+    def _done(self, job: Mapping[str, Any], request: Any, tell: Tell, asked: _Asked) -> dict[str, Any]:
+        if asked.leaving.is_set():
+            raise Stopped("stopped")
+        if job["kind"] == "score":
+            return _score(Path(job["run"]), job["verifier"], job.get("device") or "cpu")
+        return self._on_model(job, request, tell, asked)
 
     def _on_model(self, job: Mapping[str, Any], request: Any, tell: Tell, asked: _Asked) -> dict[str, Any]:
         from noisewright.planning import plan_on, recordable
