@@ -159,13 +159,13 @@ def add_about(router: APIRouter, service: ImagesService) -> None:
     @router.get("/v1/models", **LISTED)
     async def models() -> Response:
         """The models that requests may name."""
-        await run_in_threadpool(service.settled, FIRST_SECONDS)
+        await until_settled(service)
         return JSONResponse({"object": "list", "data": [_model(service, name) for name in service.settings.models]})
 
     @router.get("/v1/models/{model:path}", **MODELS)
     async def model(model: str) -> Response:
         """One of them."""
-        await run_in_threadpool(service.settled, FIRST_SECONDS)
+        await until_settled(service)
         return JSONResponse(_model(service, check_model(model, service.settings)))
 
     @router.get("/healthz", **PLAIN)
@@ -178,6 +178,14 @@ def add_about(router: APIRouter, service: ImagesService) -> None:
         """Numbers for Prometheus."""
         now = {"noisewright_queue": service.waiting, "noisewright_running": service.running}
         return PlainTextResponse(service.metrics.text(now), media_type=CONTENT_TYPE)
+
+
+async def until_settled(service: ImagesService) -> None:
+    """Wait until it is known what identifies the first model, but not for ever."""
+    for _ in range(round(FIRST_SECONDS / LOOK_SECONDS)):
+        if service.settled:
+            return
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 def key_of(request: Request) -> str | None:

@@ -139,9 +139,10 @@ class ImagesService:
             if not self._ending:
                 log.warning("%s", clean(error, 500))
 
-    def settled(self, seconds: float) -> None:
-        """Wait until it is known what identifies the first model, but no longer than that."""
-        self._settled.wait(seconds)
+    @property
+    def settled(self) -> bool:
+        """Whether it is known what identifies the first model, as far as it will be."""
+        return self._settled.is_set()
 
     def close(self, seconds: float = 30.0) -> None:
         """Stop after the micro-batches in flight; what is not over goes on when a server starts here again."""
