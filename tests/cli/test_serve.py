@@ -31,6 +31,9 @@ def started(monkeypatch):
     (["--model", "no/such/model.safetensors"], "no/such/model"),
     (["--verifier", "no-such"], "unknown verifier"),
     (["--verifier", "no-such:model"], "unknown verifier"),
+    (["--quality", "best=3"], "unknown quality"),
+    (["--quality", "low"], "expected low=IMAGES"),
+    (["--quality", "low=0"], "1 to 10000 images"),
 ])  # fmt: skip
 def test_wrong_use_is_said_in_one_line(here, capsys, words, said):
     (here / "runs").mkdir()
@@ -66,6 +69,16 @@ def test_the_default_directory_is_made_and_the_next_port_is_taken(here, started)
     with socket.create_server(("127.0.0.1", started[0].port)):
         assert cli.main(["serve"]) == 0
     assert started[1].port != started[0].port
+
+
+def test_qualities_are_named_and_a_typed_model_is_loaded_at_once(here, started):
+    from noisewright import cli
+
+    assert cli.main(["serve", "--quality", "high=100", "--quality", "low=2"]) == 0
+    assert started[0].tiers == {"low": 2, "medium": 8, "high": 100}
+    assert started[0].preload is False
+    assert cli.main(["serve", "--model", "noisewright/shapes"]) == 0
+    assert (started[1].tiers, started[1].preload) == ({"low": 1, "medium": 8, "high": 32}, True)
 
 
 def test_one_run_is_served_alone(here, started):
