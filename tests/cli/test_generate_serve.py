@@ -40,6 +40,16 @@ def found_in(process, before):
     raise AssertionError(f"it never said {before}")
 
 
+def object_from(stream):
+    """The JSON that a command prints, which goes on after it."""
+    lines = []
+    for line in stream:
+        lines.append(line)
+        if line.startswith("}"):
+            return json.loads("".join(lines))
+    raise AssertionError(lines)
+
+
 def status_of(address):
     return httpx.get(address.replace("/run?", "/api/run?")).json()["head"]["status"]
 
@@ -50,7 +60,7 @@ def test_the_page_shows_the_run_stays_and_goes_on_with_it(tmp_path):
     with generating(tmp_path, "--budget", "3 images", "--out", "out", "--json") as (process, address):
         assert address.startswith("http://127.0.0.1:")
         assert found_in(process, "the page stays at ") == address
-        assert json.loads(process.stdout.readline())["images"] == 3
+        assert object_from(process.stdout)["images"] == 3
         page = httpx.get(address)
         assert (page.status_code, "text/html" in page.headers["content-type"]) == (200, True)
         assert status_of(address) == "done"

@@ -19,11 +19,11 @@ CLIENTS, REQUESTS = 8, 200
 KILLED_AFTER = 80
 """Answers, when the server is killed."""
 
-MOST_TRIES = 200
+MOST_TRIES = 600
 """Of one request, 0.1 s apart, until a server is there again."""
 
 MOST_GROWN = 64
-"""MiB that a process may grow by over a hundred requests: less than a picture of each would take."""
+"""MiB that a process may grow by over sixty requests: less than a picture of each would take."""
 
 
 def resident(pid):

@@ -23,7 +23,7 @@ def page_beside(request: Request, where: Path) -> Iterator[Callable[[], None]]:
 
     Args:
         request: of the run.
-        where: its directory, which is there.
+        where: its directory, which may still have to be made.
 
     Raises:
         ValueError: in one line, where no server can be started.
