@@ -107,7 +107,9 @@ def test_images_may_be_larger_than_other_requests(runs, tmp_path):
     assert len(data) > Limits().body
     limits = Limits(upload=len(data) + 2**16)
     with talking_to(settings_of(runs, tmp_path, limits=limits)) as client:
-        sent = lambda path, body: client.post(path, data={"prompt": "two"}, files={"image": ("x.png", body)})  # noqa: E731
+        def sent(path, body):
+            return client.post(path, data={"prompt": "two"}, files={"image": ("x.png", body)})
+
         answer = sent("/v1/images/edits", data)
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "image"), answer.text
         for path, body in (("/v1/images/generations", data), ("/v1/images/edits", data + b"\0" * 2**17)):

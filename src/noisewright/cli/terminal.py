@@ -51,8 +51,7 @@ def say(text: str) -> None:
 
 
 def say_address(before: str, address: str, after: str = "") -> None:
-    """The same of an address of our own, in whose text nothing is hidden; it is printable, or it is none."""
-    assert address.isascii() and address.isprintable()  # noqa: S101 - it was made by us
+    """The same of an address that we made, in whose text nothing is hidden."""
     Spared(sys.stderr).write(f"noisewright: {one_line(before)} {address}{after}\n")
 
 
