@@ -86,7 +86,7 @@ def test_ctrl_c_ends_the_run_and_its_page(tmp_path):
             answer = client.post("/api/more", json={"run": name, "budget": "6000 images"})
             assert answer.status_code == 400  # the model is at work on this one
             assert "when the run of this command is over" in answer.json()["error"]["message"]
-            while not client.get("/api/run", params={"run": name}).json()["rows"]:
+            while not client.get("/api/run", params={"run": name}).json().get("rows"):
                 assert process.poll() is None
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
