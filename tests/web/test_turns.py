@@ -14,9 +14,9 @@ class Visit:
 
     def __init__(self, pool, line, model):
         self.came, self.go, self.up = threading.Event(), threading.Event(), threading.Event()
-        self.line, before = line, len(line._line) + len(line._there)
+        self.line, before = line, line.waiting + line.there
         self.end = pool.submit(self._be, model)
-        while len(line._line) + len(line._there) == before:
+        while line.waiting + line.there == before:
             time.sleep(0.001)
 
     def _be(self, model):

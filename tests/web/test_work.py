@@ -70,7 +70,7 @@ def test_who_waits_gives_up_when_it_is_stopped_and_when_all_end():
     works, entered, go_on = Works(), threading.Event(), threading.Event()
 
     def hold():
-        with works._line.at("another model", lambda: False):
+        with works.line.at("another model", lambda: False):
             entered.set()
             go_on.wait()
 
@@ -78,7 +78,7 @@ def test_who_waits_gives_up_when_it_is_stopped_and_when_all_end():
         pool.submit(hold)
         entered.wait()
         waiting = [pool.submit(works.do, {"id": name, "kind": "score", "run": "x", "verifier": "x"}) for name in "ab"]
-        while len(works._jobs) < 2:
+        while len(works.jobs) < 2:
             pass
         works.stop("a")
         assert waiting[0].result(60)["why"] == "stopped"

@@ -14,10 +14,11 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from noisewright import __version__
-from noisewright.cli import libraries, output
+from noisewright.cli import libraries, output, pages
 from noisewright.cli import schedule as schedules
 from noisewright.cli.audit import audit
 from noisewright.cli.benchmark import benchmark
+from noisewright.cli.beside import page_beside
 from noisewright.cli.calibrate import calibrate
 from noisewright.cli.check import check
 from noisewright.cli.compare import compare
@@ -77,6 +78,7 @@ app.command()(audit)
 app.command()(serve)
 app.command("list")(list_names)
 app.add_typer(schedules.app, name="schedule")
+pages.made_by(page_beside)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from noisewright.cli import options, output
 from noisewright.cli.exits import Ended
 from noisewright.cli.libraries import hush_libraries, is_watched, share_processors, warn
+from noisewright.cli.pages import check_extra
 from noisewright.cli.prompts import run_prompts
 from noisewright.cli.requests import AUTO, check_device, check_finite
 from noisewright.cli.runs import run_request
@@ -112,8 +113,6 @@ def generate(
 
 def _check_serve(prompt_file: Path | None, dry_run: bool) -> None:
     """Refuse a page of what is no run, or more than one."""
-    from noisewright.cli.serve import check_extra
-
     if dry_run or prompt_file is not None:
         other = "--dry-run, which makes none" if dry_run else "--prompt-file: look at its directory with `serve`"
         raise ValueError(f"expected one run with --serve, got {other}")

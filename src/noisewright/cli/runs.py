@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from noisewright.cli import output
 from noisewright.cli.exits import Ended, Failure, Interrupted
 from noisewright.cli.libraries import hush_libraries, is_watched, loading, share_processors, warn
+from noisewright.cli.pages import page_of
 from noisewright.cli.requests import check_device
 from noisewright.errors import Stopped
 from noisewright.outside.files import check_directory
@@ -57,7 +58,7 @@ def run_request(
     said = made.warnings
     with ExitStack() as stack:
         with naming(where, out, claimed):
-            stay = stack.enter_context(_page_beside(request, where)) if serve else None
+            stay = stack.enter_context(page_of(request, where)) if serve else None
             with progress.shown(as_json) as show:
                 result = execute(made, where, RunProgress(show))
         ended = print_finished(result, out, as_json, said)
@@ -65,12 +66,6 @@ def run_request(
             del made
             stay()
     return ended
-
-
-def _page_beside(request: Request, where: Path) -> AbstractContextManager[Callable[[], None]]:
-    from noisewright.cli.beside import page_beside
-
-    return page_beside(request, where)
 
 
 def print_finished(result: Result, out: Path, as_json: bool, said: Sequence[str] = ()) -> Ended | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import socket
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from noisewright.cli import output
+from noisewright.cli.pages import check_extra
 from noisewright.outside.messages import short
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 PORT = 8188
 TOKEN = "NOISEWRIGHT_TOKEN"  # noqa: S105 - the name of a variable
-NEEDED = ("fastapi", "uvicorn", "python_multipart")
 
 
 def serve(
@@ -62,17 +61,6 @@ def serve(
     from noisewright.web.serving import serve as run_server
 
     run_server(settings, _print_at_once, open_page)
-
-
-def check_extra() -> None:
-    """Refuse to go on without what a server needs.
-
-    Raises:
-        ValueError: in one line, with how to get it.
-    """
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ValueError(f'expected the extra web (pip install "noisewright[web]"), got none: {missing[0]} is missing')
 
 
 def _print_at_once(text: str) -> None:

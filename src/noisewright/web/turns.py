@@ -89,6 +89,18 @@ class Line:
     def _may_join(self, model: str | None) -> bool:
         return not self._there or (model is not None and all(one == model for one in self._there))
 
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        with self._changed:
+            return len(self._line)
+
+    @property
+    def there(self) -> int:
+        """How many have the model."""
+        with self._changed:
+            return len(self._there)
+
     def look(self) -> None:
         """Have those who wait ask anew whether they have given up."""
         with self._changed:

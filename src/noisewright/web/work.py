@@ -27,7 +27,7 @@ Tell = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass
-class _Asked:
+class _State:
     """A job that is waited for.
 
     Attributes:
@@ -52,13 +52,16 @@ class Works:
     - ``score``: the directory ``run``, and the ``verifier``.
 
     Where it says ``alone`` no other is at the model meanwhile.
+
+    Attributes:
+        line: of those who want the model.
     """
 
     def __init__(self) -> None:
-        self._line = Line()
+        self.line = Line()
         self._turns = Turns()
         self._lock = threading.Lock()
-        self._jobs: dict[str, _Asked] = {}
+        self._jobs: dict[str, _State] = {}
         self._key: str | None = None
         self._pipe: Any = None
         self._known: dict[str, Any] = {}
@@ -76,11 +79,11 @@ class Works:
             ``ok`` and the ``result``; or, of what failed, the ``error`` in one line, and ``why``: ``wrong`` use,
             ``stopped`` before there was anything, a ``verifier``, or ``failed``.
         """
-        asked = _Asked()
+        state = _State()
         with self._lock:
-            self._jobs[job["id"]] = asked
+            self._jobs[job["id"]] = state
         try:
-            return self._at_model(job, tell, asked)
+            return self._at_model(job, tell, state)
         except (KeyboardInterrupt, Exception) as error:
             return _failed(error)
         finally:
@@ -90,12 +93,18 @@ class Works:
     def stop(self, key: str) -> None:
         """End a job: a run after its micro-batch, one that waits at once."""
         with self._lock:
-            asked = self._jobs.get(key)
-        if asked is not None:
-            asked.leaving.set()
-            if asked.run is not None:
-                asked.run.stop()
-            self._line.look()
+            state = self._jobs.get(key)
+        if state is not None:
+            state.leaving.set()
+            if state.run is not None:
+                state.run.stop()
+            self.line.look()
+
+    @property
+    def jobs(self) -> list[str]:
+        """The ids of those that wait or are done."""
+        with self._lock:
+            return list(self._jobs)
 
     def end(self, begun: bool = False) -> None:
         """Have those give up that wait; where ``begun``, those end too whose turn has come."""
@@ -106,32 +115,32 @@ class Works:
 
     # The work
 
-    def _at_model(self, job: Mapping[str, Any], tell: Tell, asked: _Asked) -> dict[str, Any]:
+    def _at_model(self, job: Mapping[str, Any], tell: Tell, state: _State) -> dict[str, Any]:
         from noisewright.request import read_request
 
         request = read_request(job["request"], "the queue") if "request" in job else None
         key = None if request is None or job.get("alone") else _key_of(request)
-        with self._line.at(key, asked.leaving.is_set) as came:
+        with self.line.at(key, state.leaving.is_set) as came:
             if not came:
                 return _failed(Stopped("stopped"))
-            asked.entered = True
+            state.entered = True
             tell({"kind": "entered"})
             try:
                 with self._turns.turn():
-                    return {"ok": True, "result": self._done(job, request, tell, asked)}
+                    return {"ok": True, "result": self._done(job, request, tell, state)}
             except (KeyboardInterrupt, Exception) as error:  # the next job may fare better
                 return _failed(error)
             finally:  # who is next may load another model: nothing of this job holds on to the one that is there
-                asked.run = None
+                state.run = None
 
-    def _done(self, job: Mapping[str, Any], request: Any, tell: Tell, asked: _Asked) -> dict[str, Any]:
-        if asked.leaving.is_set():
+    def _done(self, job: Mapping[str, Any], request: Any, tell: Tell, state: _State) -> dict[str, Any]:
+        if state.leaving.is_set():
             raise Stopped("stopped")
         if job["kind"] == "score":
             return _score(Path(job["run"]), job["verifier"], job.get("device") or "cpu")
-        return self._on_model(job, request, tell, asked)
+        return self._on_model(job, request, tell, state)
 
-    def _on_model(self, job: Mapping[str, Any], request: Any, tell: Tell, asked: _Asked) -> dict[str, Any]:
+    def _on_model(self, job: Mapping[str, Any], request: Any, tell: Tell, state: _State) -> dict[str, Any]:
         from noisewright.planning import plan_on, recordable
 
         request, live = recordable(request)
@@ -152,20 +161,20 @@ class Works:
         plan = plan_on(request, pipe, known=self._known, checked=checked, **live)
         tell({"kind": "begun"})
         shares = plan.budget.seconds is None  # a budget in seconds is not spent waiting for others
-        result = execute(plan, out, self._follower(tell, asked, shares), pictures=job.get("pictures", True))
+        result = execute(plan, out, self._follower(tell, state, shares), pictures=job.get("pictures", True))
         return {
             "stopped": result.stopped, "images": result.images, "interrupted": result.interrupted, "nfe": result.nfe,
             "seconds": {phase: seconds for phase, seconds in result.seconds.items() if phase != "total"},
         }  # fmt: skip
 
-    def _follower(self, tell: Tell, asked: _Asked, shares: bool) -> Callable[[Any], None]:
+    def _follower(self, tell: Tell, state: _State, shares: bool) -> Callable[[Any], None]:
         """What is called after each micro-batch of a run."""
         best = ""
 
         def after(run: Any) -> None:
             nonlocal best
-            asked.run = run
-            if asked.leaving.is_set():
+            state.run = run
+            if state.leaving.is_set():
                 run.stop()
             found = run.best
             if found is not None and found.id != best:
@@ -280,12 +289,12 @@ def main() -> None:
     with quiet(), locked(Path(sys.argv[1])):
         try:
             for line in sys.stdin:
-                told = json.loads(line)
-                if "stop" in told:
-                    works.stop(told["stop"])
+                message = json.loads(line)
+                if "stop" in message:
+                    works.stop(message["stop"])
                     continue
                 threads = [one for one in threads if one.is_alive()]
-                threads.append(threading.Thread(target=work, args=(told,), name=told["id"]))
+                threads.append(threading.Thread(target=work, args=(message,), name=message["id"]))
                 threads[-1].start()
             works.end()
         except KeyboardInterrupt:
