@@ -119,7 +119,7 @@ def test_a_request_as_a_command_is_the_same_request(fields, monkeypatch):
     from noisewright import cli
 
     found = []
-    monkeypatch.setattr("noisewright.cli.generate.run_request", lambda request, out, json: found.append(request))
+    monkeypatch.setattr("noisewright.cli.generate.run_request", lambda request, *more, **named: found.append(request))
     request = Request(model="noisewright/shapes", **fields)
     assert cli.main(shlex.split(command_of(request))[1:]) == 0
     typed, meant = found[0].to_json(), request.to_json()
