@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 import noisewright as nw
+from noisewright.benchmark.scorers import chances
 from noisewright.calibrating import made_and_scored
 from noisewright.measures.bootstrap import interval
 from noisewright.measures.paired import spearman
@@ -215,11 +216,10 @@ def kept_interval(gain: np.ndarray, whole: np.ndarray) -> tuple[float, float]:
 
 def expected_best(scores: np.ndarray, count: float) -> float:
     """The mean of the best of ``count`` of these scores, over all choices; between whole numbers in proportion."""
-    ordered, some = np.sort(scores), min(max(1.0, count), float(len(scores)))
+    some = min(max(1.0, count), float(len(scores)))
 
     def of(m: int) -> float:
-        chances = [math.comb(place, m - 1) / math.comb(len(scores), m) for place in range(len(scores))]
-        return float(np.dot(chances, ordered))
+        return float((chances(scores[None], m) * scores).sum())
 
     low = math.floor(some)
     return of(low) + (0.0 if low == some else (some - low) * (of(low + 1) - of(low)))

@@ -17,11 +17,14 @@ from _evidence.kept import Held
 from _evidence.page import page
 from _evidence.places import PAGE, RESULTS, RUNS
 
+KINDS = ("pool", "grid", "costs", "fids", "tuned")
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["write", "plan", "measure", "distil"])
     parser.add_argument("--claims", type=lambda text: [int(one) for one in text.split(",")], default=None)
+    parser.add_argument("--kinds", type=lambda text: text.split(","), help="only stages of these: pool, grid, costs, …")
     parser.add_argument("--minutes", type=float, default=60.0, help="no work is begun after them")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--images-only", action="store_true", help="make pools, score none: verifiers may still change")
@@ -33,6 +36,8 @@ def main() -> int:
     given = parser.parse_args()
     if given.claims and not set(given.claims) <= set(range(1, 12)):
         parser.error(f"expected --claims in 1..11, got {','.join(map(str, given.claims))}")
+    if not set(given.kinds or ()) <= set(KINDS):
+        parser.error(f"expected --kinds of {', '.join(KINDS)}, got {','.join(given.kinds)}")
     if given.what == "write":
         given.out.write_text(page(Held(given.results, given.any_weights)), encoding="utf-8")
         print(given.out)

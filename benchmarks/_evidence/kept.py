@@ -81,7 +81,14 @@ class Pool:
 
 
 def write_pool(file: Path, pool: Pool) -> None:
-    """Write a pool's scores, each scorer's in 65,535 steps between its ends."""
+    """Write a pool's scores, each scorer's in 65,535 steps between its ends.
+
+    A file that has more candidates by the same weights stays: a pool that is being made again has not got there yet.
+    """
+    if file.is_file():
+        held = read_pool(file)
+        if dict(held.about) == dict(pool.about) and _count(held) > _count(pool):
+            return
     flat = pool.scores.reshape(-1, len(pool.names))
     low, high = np.nanmin(flat, 0), np.nanmax(flat, 0)
     span = np.where(high > low, high - low, 1.0)
@@ -93,6 +100,10 @@ def write_pool(file: Path, pool: Pool) -> None:
         scores=np.moveaxis(steps, 2, 0).astype(np.uint16), about=np.array(json.dumps(dict(pool.about))),
     )  # fmt: skip
     temporary.replace(file)
+
+
+def _count(pool: Pool) -> int:
+    return int(np.isfinite(pool.scores).any(2).sum())
 
 
 def read_pool(file: Path) -> Pool:

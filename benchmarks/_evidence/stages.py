@@ -96,6 +96,7 @@ def run(given: argparse.Namespace) -> int:
     """``plan``, ``measure`` and ``distil`` of ``benchmarks/evidence.py``."""
     given.runs = given.runs.absolute()
     some = [one for one in STAGES if not given.claims or set(one.claims) & set(given.claims)]
+    some = [one for one in some if not given.kinds or one.kind in given.kinds]
     if given.what == "plan":
         for one in some:
             claims = ", ".join(map(str, one.claims))
@@ -261,17 +262,23 @@ KINDS: dict[str, Callable[[Stage, argparse.Namespace, float], None]] = {
 
 def distil(given: argparse.Namespace) -> None:
     """Write the result files of what there is; what is not there leaves its file as it is."""
-    blocks = [block for one in PLANS.values() for block in one.blocks() if block.file(given.runs).exists()]
-    each(_lacking(blocks, given), given, float("inf"))  # by weights that are new since they were made
-    for name, one in PLANS.items():
-        if any(block.file(given.runs).exists() for block in one.blocks()):
-            write_pool(given.results / f"pool-{name}.npz", scoring.gathered(one, given.runs))
+    _pools(given)
     for name in ("scaling", "scaling-cifar10", "class-slides"):
         _short([GRIDS[name]], name, given)
     for name in EQUAL_BY:
         _short(equal_grids(name), name, given)
     _recall(given)
     _vrg(given)
+
+
+def _pools(given: argparse.Namespace) -> None:
+    if given.kinds and "pool" not in given.kinds:
+        return
+    blocks = [block for one in PLANS.values() for block in one.blocks() if block.file(given.runs).exists()]
+    each(_lacking(blocks, given), given, float("inf"))  # by weights that are new since they were made
+    for name, one in PLANS.items():
+        if any(block.file(given.runs).exists() for block in one.blocks()):
+            write_pool(given.results / f"pool-{name}.npz", scoring.gathered(one, given.runs))
 
 
 def _short(grids: Sequence[Grid], name: str, given: argparse.Namespace) -> None:

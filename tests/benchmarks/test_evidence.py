@@ -102,6 +102,17 @@ def test_a_pool_comes_back(tmp_path):
     assert (tmp_path / "pool-x.npz").read_bytes() == first
 
 
+def test_a_pool_that_is_being_made_again_leaves_the_larger_one(tmp_path):
+    one = pool(0.4)
+    write_pool(tmp_path / "pool-x.npz", one)
+    some = one.scores.copy()
+    some[1:] = np.nan
+    write_pool(tmp_path / "pool-x.npz", replace(one, scores=some))
+    assert np.isfinite(read_pool(tmp_path / "pool-x.npz").scores).sum() == np.isfinite(one.scores).sum()
+    write_pool(tmp_path / "pool-x.npz", replace(one, scores=some, about={**ABOUT, "weights": {"new": "0" * 12}}))
+    assert np.isnan(read_pool(tmp_path / "pool-x.npz").scores[1:]).all(), "other weights make another pool"
+
+
 def test_a_pool_of_some_prompts_is_asked_for_what_it_has():
     one = pool(0.4)
     some = one.only([3, 1], 8)

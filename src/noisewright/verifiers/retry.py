@@ -37,6 +37,9 @@ LARGEST_ANSWER = 2**24
 MOST_SECONDS = 1e8
 """Three years: what an operating system takes for a time-out."""
 
+JITTER = random.Random()
+"""A generator of our own: waiting must not use up the process's, which may be seeded for somebody's images."""
+
 _until: ContextVar[tuple[float, bool]] = ContextVar("until", default=(math.inf, False))
 """The nearest deadline, and whether a verifier set it for itself."""
 
@@ -166,7 +169,7 @@ class BackOff:
 
         The exponential wait is drawn from its upper half, so that clients that failed together do not return together.
         """
-        own = self.first * 2 ** (failed - 1) * random.uniform(0.5, 1.0)
+        own = self.first * 2 ** (failed - 1) * JITTER.uniform(0.5, 1.0)
         return min(max(own, wanted or 0.0), self.longest)
 
     def run(self, work: Callable[[int], T], pause: Callable[[float], object] = time.sleep) -> T:
