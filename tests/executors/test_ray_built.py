@@ -5,6 +5,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 from importlib.util import find_spec
 

@@ -18,8 +18,8 @@ there = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installe
 
 
 def refused(capsys, place, *words):
-    given = ["generate", "a red circle", "--model", "noisewright/shapes", "--steps", "2", "--budget", "2 images", *words]
-    ended = run(capsys, [*given, "--out", "far"])
+    given = ["generate", "a red circle", "--model", "noisewright/shapes", "--steps", "2", "--budget", "2 images"]
+    ended = run(capsys, [*given, *words, "--out", "far"])
     assert (ended.code, ended.err.count("\n")) == (2, 1), ended.err
     assert not (place / "far").exists()
     return ended.err
