@@ -124,8 +124,19 @@ def open_results(root: str | Path) -> Results:
     warnings = [] if _is_intact(held) else [f"{root / BENCHMARK} was changed or damaged since it was written"]
     if rows.damaged:
         warnings.append(f"{rows.damaged} damaged lines of {rows.path} are left out; the next run makes what is missing")
-    made = in_order(spec, found.values())
-    return Results(root, spec, made, status_of(root) == "interrupted", (*warnings, *changed_between(made)))
+    return _results(root, spec, tuple(found.values()), status_of(root) == "interrupted", warnings)
+
+
+def _results(root: Path, spec: Spec, rows: Sequence[CellRow], interrupted: bool, warnings: Sequence[str]) -> Results:
+    """What rows, in the order in which they were written, come to.
+
+    A cell's name is its request's digest. Where a later version has another digest for the same request, the same
+    command made the cell anew: it counts once, as the later version made it.
+    """
+    latest = {(row["prompt"], row["number"], row["repeat"], *sorted(row["coordinates"].items())): row for row in rows}
+    made, twice = in_order(spec, latest.values()), len(rows) - len(latest)
+    anew = [f"{twice} cells were made again, since noisewright changed between two calls: the later count"]
+    return Results(root, spec, made, interrupted, (*warnings, *anew[: bool(twice)], *changed_between(made)))
 
 
 def changed_between(rows: Sequence[CellRow]) -> list[str]:
@@ -221,8 +232,7 @@ class Store:
 
     def results(self, interrupted: bool = False) -> Results:
         """What it has come to."""
-        rows = in_order(self.spec, self.rows.values())
-        return Results(self.root, self.spec, rows, interrupted, (*self.warnings, *changed_between(rows)))
+        return _results(self.root, self.spec, tuple(self.rows.values()), interrupted, self.warnings)
 
     def close(self) -> None:
         self._rows.close()

@@ -209,6 +209,8 @@ class RayExecutor:
             fits = int(cluster.gpus / gpus + 1e-9) if gpus else cluster.nodes
             self.workers = max(1, fits - self.scorers * bool(gpus))
         count = self.workers + self.scorers
+        if gpus and not cluster.gpus:
+            raise ValueError("expected a GPU for each worker in the Ray cluster, got none")
         if count * gpus > cluster.gpus + 1e-9:
             each = f"{count} workers of {gpus:g}" if gpus != 1 else f"{count} workers"
             raise ValueError(f"expected {count * gpus:g} GPUs in the Ray cluster ({each}), got {cluster.gpus:g}")

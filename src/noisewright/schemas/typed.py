@@ -10,7 +10,6 @@ from typing import Any
 
 from noisewright.outside.messages import short
 from noisewright.run.budget import Budget, parse_budget
-from noisewright.schemas.checked import PLAIN, checked
 from noisewright.schemas.reading import is_file, parse_json
 
 
@@ -82,6 +81,8 @@ def read_pipeline_args(given: Sequence[str]) -> dict[str, Any]:
         ValueError: in one line, on what is no JSON, and on a name that is given twice.
     """
     found: dict[str, Any] = {}
+    if given:  # pydantic takes longer to load than the whole help of the command line
+        from noisewright.schemas.checked import PLAIN, checked
     for text in given:
         name, equals, value = text.partition("=")
         name = name.strip().replace("-", "_")

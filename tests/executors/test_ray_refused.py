@@ -1,0 +1,76 @@
+"""What a cluster cannot give is said in one line, with exit code 2, before anything is spent."""
+
+import importlib.util
+import re
+import socket
+import sys
+from contextlib import closing
+from importlib.util import find_spec
+from types import SimpleNamespace
+
+import pytest
+
+from commands import run
+from noisewright.executors import ray_cluster
+from noisewright.executors.ray import RayExecutor
+
+there = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+
+
+def refused(capsys, place, *words):
+    given = ["generate", "a red circle", "--model", "noisewright/shapes", "--steps", "2", "--budget", "2 images"]
+    ended = run(capsys, [*given, *words, "--out", "far"])
+    assert (ended.code, ended.err.count("\n")) == (2, 1), ended.err
+    assert not (place / "far").exists()
+    return ended.err
+
+
+def test_ray_that_is_not_installed_is_said_with_how_to_install_it(here, capsys, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "ray" else found(name, *rest))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert "pip install 'noisewright[ray]'" in refused(capsys, here, "--executor", "ray")
+
+
+@pytest.mark.parametrize("version", ["2.39.0", "1.13", "0"])
+def test_a_ray_that_is_too_old_is_refused(monkeypatch, version):
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(__version__=version))
+    with pytest.raises(ValueError, match=rf"^expected Ray 2\.40 or newer, got {version}: pip install"):
+        ray_cluster.ray()
+
+
+@there
+def test_a_cluster_that_cannot_be_reached_is_refused_at_once(here, capsys):
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port = server.getsockname()[1]
+    said = refused(capsys, here, "--executor", f"ray:127.0.0.1:{port}")
+    assert f"expected a Ray cluster at '127.0.0.1:{port}', got nobody there" in said
+
+
+@there
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.1:0", "127.0.0.1:70000", ":6379", "here:port", "local"])
+def test_what_is_no_address_is_refused(here, capsys, address):
+    assert "expected" in refused(capsys, here, "--executor", f"ray:{address}")
+
+
+@there
+@pytest.mark.slow
+def test_gpus_for_a_model_on_a_cpu_are_refused(head, here, capsys):
+    said = refused(capsys, here, "--executor", f"ray:{head.address}", "--gpus-per-worker", "1")
+    assert "expected gpus_per_worker 0 with a model on a CPU, got 1" in said
+
+
+@pytest.mark.parametrize(
+    ("workers", "scorers", "each", "there_are", "said"),
+    [
+        (2, 0, None, 1, "expected 2 GPUs in the Ray cluster (2 workers), got 1"),
+        (3, 0, 0.5, 1, "expected 1.5 GPUs in the Ray cluster (3 workers of 0.5), got 1"),
+        (1, 1, None, 1, "expected 2 GPUs in the Ray cluster (2 workers), got 1"),
+        (1, 0, None, 0, "expected a GPU for each worker in the Ray cluster, got none"),
+    ],
+)
+def test_too_few_gpus_are_refused(workers, scorers, each, there_are, said):
+    executor = RayExecutor(workers=workers, verifier_workers=scorers, gpus_per_worker=each)
+    cluster = ray_cluster.Cluster(None, 1, 8.0, 8.0, there_are)
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        executor._wanted(cluster, on_gpu=True)
