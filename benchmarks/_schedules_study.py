@@ -109,8 +109,7 @@ class Study:
                 high = model.model_path().levels_of(chosen.option.schedule)[0]
                 return [Option("", model.started_at(cell.start, steps, high), {})]
             start, gamma = model.named(cell.start, steps), float(chosen.option.name.split()[1])
-            return [Option(f"draw {n}", vrg.perturbed(start, model.model_path(), gamma, n), {})
-                    for n in range(given.random)]  # fmt: skip
+            return [_drawn(start, gamma, n) for n in range(given.random)]
         if cell.variant == "dmn":
             found = fits.fit_dmn(self.out, steps, self.only)
         elif cell.variant == "gits":
@@ -344,6 +343,14 @@ class Study:
             some = self.fid_schedules(steps)
             jobs = [self.fid_job(schedule, part) for schedule in some.values() for part in self.fid_parts()]
             self.run_as_given(f"fid, {steps} steps, {len(some)} schedules", jobs)
+
+
+def _drawn(start: Schedule, gamma: float, seed: int) -> Option | None:
+    """A random schedule of VRG's box; None where two of its levels would lie beyond the model's noisiest."""
+    try:
+        return Option(f"draw {seed}", vrg.perturbed(start, model.model_path(), gamma, seed), {})
+    except ValueError:
+        return None
 
 
 def alike(one: Schedule, other: Schedule) -> bool:

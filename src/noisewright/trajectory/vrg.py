@@ -210,7 +210,11 @@ def trust_region(abar: Tensor, end: float, gamma: float, cleanest: float = 1.0) 
 
 
 def perturbed(schedule: Schedule, path: ModelPath, gamma: float, seed: int) -> Schedule:
-    """A random schedule of the same trust region, uniform in its box, with the same end: what VRG must beat."""
+    """A random schedule of the same trust region, uniform in its box, with the same end: what VRG must beat.
+
+    Raises:
+        ValueError: where the draw puts several levels beyond the model's noisiest.
+    """
     path = ending_with(path, schedule)
     end = 1 / (1 + path.end**2)
     alpha, reach = trust_region(abar_of(schedule), end, gamma, 1 / (1 + path.low**2))
