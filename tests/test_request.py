@@ -26,7 +26,8 @@ SHORT = {"budget": "2 images", "num_inference_steps": 2, "pictures": False}
 NOT_PYTHONS = {"model", "given_pipeline", "pipeline_args"}
 NOT_OPTIONS = {"given_pipeline"}
 BESIDES = {"pipe", "out", "progress", "pictures", "pipe_kwargs"}
-COMMANDS_OWN = {"prompt_file", "out", "dry_run", "json", "workers", "gpus_per_worker", "verifier_workers"}
+COMMANDS_OWN = {"prompt_file", "out", "dry_run", "json", "workers", "gpus_per_worker", "verifier_workers",
+                "serve"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import socket
+import subprocess
 import sys
 from contextlib import closing
 from importlib.util import find_spec
@@ -17,9 +18,11 @@ from noisewright.executors.ray import RayExecutor
 there = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 
 
+WORDS = ["generate", "a red circle", "--model", "noisewright/shapes", "--steps", "2", "--budget", "2 images"]
+
+
 def refused(capsys, place, *words):
-    given = ["generate", "a red circle", "--model", "noisewright/shapes", "--steps", "2", "--budget", "2 images"]
-    ended = run(capsys, [*given, *words, "--out", "far"])
+    ended = run(capsys, [*WORDS, *words, "--out", "far"])
     assert (ended.code, ended.err.count("\n")) == (2, 1), ended.err
     assert not (place / "far").exists()
     return ended.err
@@ -40,11 +43,15 @@ def test_a_ray_that_is_too_old_is_refused(monkeypatch, version):
 
 
 @there
-def test_a_cluster_that_cannot_be_reached_is_refused_at_once(here, capsys):
+def test_a_cluster_that_cannot_be_reached_is_refused_at_once(here):
+    """In a process of its own: this one may be in a cluster already."""
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         port = server.getsockname()[1]
-    said = refused(capsys, here, "--executor", f"ray:127.0.0.1:{port}")
-    assert f"expected a Ray cluster at '127.0.0.1:{port}', got nobody there" in said
+    given = [*WORDS, "--executor", f"ray:127.0.0.1:{port}", "--out", "far"]
+    ended = subprocess.run([sys.executable, "-m", "noisewright", *given], cwd=here, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1), ended.stderr
+    assert f"expected a Ray cluster at '127.0.0.1:{port}', got nobody there" in ended.stderr
+    assert not (here / "far").exists()
 
 
 @there
@@ -73,4 +80,4 @@ def test_too_few_gpus_are_refused(workers, scorers, each, there_are, said):
     executor = RayExecutor(workers=workers, verifier_workers=scorers, gpus_per_worker=each)
     cluster = ray_cluster.Cluster(None, 1, 8.0, 8.0, there_are)
     with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
-        executor._wanted(cluster, on_gpu=True)
+        executor.wanted(cluster, on_gpu=True)

@@ -167,7 +167,7 @@ class RayExecutor:
         cluster = ray_cluster.joined(self.address)
         some: list[RayExecutor] = []
         try:
-            wanted = self._wanted(cluster, on_gpu)
+            wanted = self.wanted(cluster, on_gpu)
             cpus = wanted.threads if self.address is None else wanted.options["num_cpus"]
             count = min(self.workers, self.scorers or self.workers)
             for place in range(count):
@@ -193,12 +193,12 @@ class RayExecutor:
     def _gathered(self, on_gpu: bool) -> Crew:
         cluster = ray_cluster.joined(self.address)
         try:
-            return Crew(self._wanted(cluster, on_gpu))
+            return Crew(self.wanted(cluster, on_gpu))
         except BaseException:
             ray_cluster.left()
             raise
 
-    def _wanted(self, cluster: Cluster, on_gpu: bool) -> Wanted:
+    def wanted(self, cluster: Cluster, on_gpu: bool) -> Wanted:
         """What actors to ask the cluster for.
 
         Raises:

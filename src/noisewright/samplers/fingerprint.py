@@ -48,6 +48,9 @@ class Fingerprint(str):
     def __reduce__(self) -> tuple[Any, ...]:
         return str, (str(self),)  # in another process there is no pipeline to ask
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Fingerprint:
+        return self
+
 
 def fingerprint(pipe: Any) -> Fingerprint:
     """``2:`` and 32 hex digits that change with anything that decides what a pipeline computes.
