@@ -61,6 +61,8 @@ CHOSEN, CHOICES = "three-things", 16
 """The run that is chosen from, and how many blind pairs are answered before the pictures."""
 
 SETTLED_MS = 700
+BLANK = 56
+"""Pixels below a page that is shorter than the window."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ def served(runs: Path) -> Iterator[str]:
 def being_made(runs: Path) -> Iterator[None]:
     """The run :data:`LIVE`, by a process of its own, which ends with the pictures of it."""
     shutil.rmtree(runs / LIVE, ignore_errors=True)
-    process = noisewright("generate", PROMPT, "--budget", f"{LIVE_IMAGES} images", "--seed", "100", *COMMON,
+    process = noisewright("generate", PROMPT, "--budget", f"{LIVE_IMAGES} images", "--seed", "0", *COMMON,
                           "--out", str(runs / LIVE))  # fmt: skip
     try:
         deadline = time.monotonic() + WAIT_MS / 1000
@@ -199,8 +201,15 @@ def ask(address: str, path: str, body: dict[str, Any] | None = None) -> Any:
     """What the server answers."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"{address}{path}", data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=WAIT_MS / 1000) as answer:
         return json.load(answer)
+
+
+def request(address: str, runs: Path) -> None:
+    """What a client of the endpoint asks for, whose run is in the list."""
+    if not any(runs.glob("img_*")):
+        asked = {"prompt": "a small white cross", "quality": "medium", "num_inference_steps": 10, "seed": 7}
+        ask(address, "/v1/images/generations", asked)
 
 
 def choose(address: str, runs: Path) -> None:
@@ -238,7 +247,8 @@ def take(browser: Any, address: str, shot: Shot) -> bytes:
             shot.act(page)
         page.wait_for_function("() => [...document.images].every(one => one.complete)")
         page.wait_for_timeout(SETTLED_MS)
-        shown = page.screenshot()
+        bottom = page.evaluate("() => document.querySelector('main').getBoundingClientRect().bottom")
+        shown = page.screenshot(clip={"x": 0, "y": 0, "width": wide, "height": min(high, round(bottom) - BLANK)})
     finally:
         context.close()
     held = io.BytesIO()
@@ -256,6 +266,7 @@ def take_all(shots: Sequence[Shot], runs: Path) -> None:
         raise SystemExit("expected a chromium, got none (apt-get install chromium)")
     with served(runs) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=place, args=["--no-sandbox"], headless=True)
+        request(address, runs)
         choose(address, runs)
         for live in (True, False):
             some = [one for one in shots if one.live is live]
