@@ -208,8 +208,8 @@ def ask(address: str, path: str, body: dict[str, Any] | None = None) -> Any:
 def request(address: str, runs: Path) -> None:
     """What a client of the endpoint asks for, whose run is in the list."""
     if not any(runs.glob("img_*")):
-        asked = {"prompt": "a small white cross", "quality": "medium", "num_inference_steps": 10, "seed": 7}
-        ask(address, "/v1/images/generations", asked)
+        body = {"prompt": "a small white cross", "quality": "medium", "num_inference_steps": 10, "seed": 7}
+        ask(address, "/v1/images/generations", body)
 
 
 def choose(address: str, runs: Path) -> None:
