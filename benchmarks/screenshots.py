@@ -32,7 +32,7 @@ from noisewright.shapes.oracle import grade
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-SCREEN, PHONE = (1280, 860), (390, 844)
+SCREEN, HIGH, PHONE = (1280, 860), (1280, 1010), (390, 844)
 """Pixels of a window in the page's own unit, width and height."""
 
 SCALE, QUALITY = 1.5, 80
@@ -42,14 +42,14 @@ MOST_BYTES, MOST_BYTES_TOGETHER = 150_000, 1_000_000
 WAIT_MS = 120_000
 
 PROMPT = "a blue circle, a yellow star and a red square"
-COMMON = ("--model", "noisewright/shapes", "--steps", "10", "--batch-size", "4", "--dtype", "float32")
+COMMON = ("--model", "noisewright/shapes", "--batch-size", "4", "--dtype", "float32")
 MADE = {
-    "three-things": (PROMPT, "--budget", "96 images", "--seed", "0"),
-    "triangles": ("three green triangles", "--budget", "48 images", "--seed", "3"),
-    "left-of": ("a red circle left of a blue square", "--search", "fk", "--search-arg", "particles=10",
-                "--budget", "20 images", "--seed", "1"),
-    "two-stars": ("two yellow stars and a purple circle", "--search", "zero-order", "--search-arg", "neighbours=4",
-                  "--budget", "29 images", "--seed", "5"),
+    "three-things": (PROMPT, "--budget", "96 images", "--steps", "10", "--seed", "0"),
+    "triangles": ("three green triangles", "--budget", "48 images", "--steps", "10", "--seed", "3"),
+    "left-of": ("a red circle left of a blue square", "--search", "fk", "--search-arg", "particles=10", "--search-arg",
+                "temperature=12", "--budget", "11 images", "--steps", "20", "--seed", "1"),
+    "two-stars": ("two yellow stars and a purple circle", "--search", "zero-order", "--search-arg", "neighbours=3",
+                  "--budget", "13 images", "--steps", "10", "--seed", "5"),
 }  # fmt: skip
 """Runs by name, oldest first: what is typed after ``noisewright generate``."""
 
@@ -128,17 +128,21 @@ def _filled(page: Any) -> None:
     page.wait_for_selector(".cost b")
 
 
+def _grid(page: Any) -> None:
+    page.frame_locator("iframe.report").get_by_role("link", name="The grid").click()
+
+
 SHOTS = (
-    Shot("page-live", f"/run?name={LIVE}", ".tile img", _live, live=True),
+    Shot("page-live", f"/run?name={LIVE}", ".tile img", _live, HIGH, live=True),
     Shot("page-runs", "/", ".runs li >> nth=4", live=True),
-    Shot("page-run-dark", "/run?name=three-things", ".tile img", _candidates, dark=True),
+    Shot("page-run-dark", "/run?name=three-things", ".tile img", _candidates, HIGH, dark=True),
     Shot("page-candidate", "/run?name=three-things", ".tile img", _candidate),
-    Shot("page-lineage", "/run?name=two-stars&part=lineage", ".node.best", _lineage),
-    Shot("page-lineage-fk", "/run?name=left-of&part=lineage", ".node.best", _lineage),
+    Shot("page-lineage", "/run?name=two-stars&part=lineage", ".node.best", _lineage, HIGH),
+    Shot("page-lineage-fk", "/run?name=left-of&part=lineage", ".node.best", _lineage, HIGH),
     Shot("page-compare", "/run?name=three-things", ".tile img", _compared),
     Shot("page-choose", "/run?name=three-things&part=choose", ".strengths li"),
     Shot("page-form", "/new", "form.start", _filled),
-    Shot("page-evidence", "/evidence?name=grid", "iframe.report"),
+    Shot("page-evidence", "/evidence?name=grid", "iframe.report", _grid),
     Shot("page-phone", "/run?name=three-things", ".tile img", size=PHONE),
 )  # fmt: skip
 
@@ -185,8 +189,8 @@ def served(runs: Path) -> Iterator[str]:
 def being_made(runs: Path) -> Iterator[None]:
     """The run :data:`LIVE`, by a process of its own, which ends with the pictures of it."""
     shutil.rmtree(runs / LIVE, ignore_errors=True)
-    process = noisewright("generate", PROMPT, "--budget", f"{LIVE_IMAGES} images", "--seed", "0", *COMMON,
-                          "--out", str(runs / LIVE))  # fmt: skip
+    process = noisewright("generate", PROMPT, "--budget", f"{LIVE_IMAGES} images", "--steps", "10", "--seed", "0",
+                          *COMMON, "--out", str(runs / LIVE))  # fmt: skip
     try:
         deadline = time.monotonic() + WAIT_MS / 1000
         while not (runs / LIVE / "run.json").exists() and time.monotonic() < deadline:
@@ -208,7 +212,7 @@ def ask(address: str, path: str, body: dict[str, Any] | None = None) -> Any:
 def request(address: str, runs: Path) -> None:
     """What a client of the endpoint asks for, whose run is in the list."""
     if not any(runs.glob("img_*")):
-        body = {"prompt": "a small white cross", "quality": "medium", "num_inference_steps": 10, "seed": 7}
+        body = {"prompt": "a large green star", "quality": "medium", "num_inference_steps": 10, "seed": 7}
         ask(address, "/v1/images/generations", body)
 
 
