@@ -62,7 +62,9 @@ CHOSEN, CHOICES = "three-things", 16
 
 SETTLED_MS = 700
 BLANK = 56
-"""Pixels below a page that is shorter than the window."""
+"""Pixels below a page that is shorter than the window: not in the picture."""
+BOTTOM = f"""() => Math.max(document.querySelector('main').getBoundingClientRect().bottom,
+  ...[...document.querySelectorAll('.hovercard')].map(one => one.getBoundingClientRect().bottom + {BLANK + 16}))"""
 
 
 @dataclass(frozen=True)
@@ -251,7 +253,7 @@ def take(browser: Any, address: str, shot: Shot) -> bytes:
             shot.act(page)
         page.wait_for_function("() => [...document.images].every(one => one.complete)")
         page.wait_for_timeout(SETTLED_MS)
-        bottom = page.evaluate("() => document.querySelector('main').getBoundingClientRect().bottom")
+        bottom = page.evaluate(BOTTOM)
         shown = page.screenshot(clip={"x": 0, "y": 0, "width": wide, "height": min(high, round(bottom) - BLANK)})
     finally:
         context.close()
