@@ -10,7 +10,7 @@ WORKERS ?= auto
 # Each process compiles every test anew where Python may keep nothing: nine seconds of it.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
-.PHONY: install demo test test-fast check bench families matrix
+.PHONY: install demo test test-fast check bench families matrix screenshots
 
 install: .venv/installed
 
@@ -41,6 +41,9 @@ families: install .venv-oldest/installed  ## every family of pipelines, with the
 
 matrix: install  ## what the families of pipelines do now, written into the package and into docs/pipelines.md
 	PYTHONPATH=src:tests $(BIN)/python tests/families/write_matrix.py $(FAMILIES)
+
+screenshots: install  ## the pictures of the page in docs/images, of runs that are made for them; needs chromium
+	$(BIN)/python benchmarks/screenshots.py
 
 check: install  ## lint, types, and the direction of the imports
 	$(BIN)/ruff check

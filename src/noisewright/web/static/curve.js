@@ -2,7 +2,7 @@
 
 import {s, written} from "./dom.js";
 
-const HEIGHT = 230, LEFT = 54, RIGHT = 14, TOP = 12, BOTTOM = 36;
+const HEIGHT = 270, LEFT = 54, RIGHT = 14, TOP = 12, BOTTOM = 36;
 
 function ticks(low, high, about = 5) {
   const rough = (high - low) / about || 1, power = 10 ** Math.floor(Math.log10(rough));

@@ -62,7 +62,7 @@ export function detail(run, row, rows, {go, compare}) {
     const alike = h("input.number", {type: "text", value: "16 images", "aria-label": "Budget"});
     const steps = h("input.number", {type: "number", min: 1, max: 1000, value: Math.min(1000, row.steps * 2), "aria-label": "Steps"});
     facts.append(
-      h("p", h("b", "How it was made: "), found.how),
+      h("p", h("b", "How it was made: "), found.how.replaceAll(" -> ", " → ")),
       h("div.buttons", row.seed === null ? null : h("button", {type: "button", onclick: () => copy(String(row.seed), "Seed")}, "Copy seed"),
         found.diffusers ? h("button", {type: "button", onclick: () => copy(found.diffusers, "Plain diffusers")}, "Copy plain diffusers") : null,
         found.command ? h("button", {type: "button", onclick: () => copy(found.command, "Command")}, "Copy command") : null,

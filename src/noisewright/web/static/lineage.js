@@ -2,12 +2,12 @@
 
 import {ask, decimals, empty, h, picture, plural, query, s, waitingFor, written} from "./dom.js";
 
-const VERBS = {noise: "fresh noise", vary: "varied from", blend: "blended from", place: "placed around", ascend: "climbed from", fork: "copied at", renoise: "noised back to"};
+const VERBS = {vary: "neighbour of the one before", blend: "blended of those before", place: "placed around the one before", ascend: "climbed from the one before", fork: "copied at step", renoise: "noised back to step"};
 const PICTURES = 160;  // nodes: up to so many each is a picture
 
 export function lineage(run, place, open) {
   const body = h("div.lineage", waitingFor("drawing the tree"));
-  const legend = h("p.quiet.legend", h("span.key.way"), "the way to the best", h("span.key.node"), "finished; the darker, the better", h("span.key.cut"), "not finished");
+  const legend = h("p.quiet.legend");
   const anew = h("button", {type: "button", onclick: look, hidden: true}, "Draw anew");
   const count = h("span.quiet", {role: "status"});
   place.replaceChildren(h("div.bar", legend, h("span.spring"), count, anew), body);
@@ -21,6 +21,8 @@ export function lineage(run, place, open) {
       drawn = run.rows.length;
       anew.hidden = true;
       body.replaceChildren(...draw(found));
+      const tree = body.querySelector(".scroll"), best = body.querySelector(".node.best");
+      if (best) tree.scrollTop += best.getBoundingClientRect().top - tree.getBoundingClientRect().top - tree.clientHeight / 2;
     } catch (error) {
       body.replaceChildren(empty("The tree cannot be drawn", error.message));
     }
@@ -30,8 +32,9 @@ export function lineage(run, place, open) {
     const {nodes, width, height} = found;
     count.textContent = plural(nodes.length + found.left_out, "draw") + (found.left_out ? `, ${nodes.length} shown: those that led to the best` : "");
     if (!nodes.length) return [empty("Nothing was drawn yet")];
-    const pictures = nodes.length <= PICTURES, size = pictures ? 44 : 12, cut = 20, across = found.flat ? size + 8 : Math.max(pictures ? 120 : 80, Math.min(300, (body.clientWidth - size - 60) / Math.max(1, width - 1))), down = size + 8;
+    const pictures = nodes.length <= PICTURES, size = pictures ? 44 : 12, cut = 17, across = found.flat ? size + 8 : Math.max(pictures ? 120 : 80, Math.min(300, (body.clientWidth - size - 60) / Math.max(1, width - 1))), down = size + 8;
     const wide = Math.max(40, (found.flat ? width : width - 1) * across + size + (found.flat ? 24 : 110)), head = found.flat ? 0 : 22, high = height * down + 34 + head;
+    legend.replaceChildren(h("span.key.way"), "the way to the best", h(pictures ? "span.key.base" : "span.key.node"), pictures ? "the baseline" : "finished; the darker, the better", h(pictures ? "span.key.early" : "span.key.cut"), "not finished");
     const x = (one) => 12 + size / 2 + one.x * across, y = (one) => 12 + head + size / 2 + one.y * down;
     const values = nodes.map((one) => one.value).filter((one) => one !== null), low = Math.min(...values), high_ = Math.max(...values), places = decimals(values);
     const share = (one) => one.value === null ? 0 : high_ > low ? (one.value - low) / (high_ - low) : 1;
@@ -78,7 +81,7 @@ export function lineage(run, place, open) {
   const heading = (one) => one.verb === "noise" ? "fresh noise" : one.verb === "fork" ? `copied at step ${one.at}` : one.verb === "renoise" ? `noised to step ${one.at}` : {vary: "varied", blend: "blended", place: "placed", ascend: "climbed"}[one.verb] ?? one.verb;
 
   function describe(one, row, found, places) {
-    const from = one.verb === "noise" ? `noise${one.seed === null ? "" : ` of seed ${one.seed}`}` : `${VERBS[one.verb] ?? one.verb}${one.at || one.verb === "fork" || one.verb === "renoise" ? ` step ${one.at}` : ""}`;
+    const from = one.verb === "noise" ? `noise${one.seed === null ? "" : ` of seed ${one.seed}`}` : `${VERBS[one.verb] ?? one.verb}${one.verb === "fork" || one.verb === "renoise" ? ` ${one.at}` : one.at ? ` at step ${one.at}` : ""}`;
     const said = [from];
     if (row) said.unshift(`${run.head.value_name} ${written(one.value, places)}`);
     else said.push(`reached step ${one.reached} of ${one.steps}`);

@@ -92,7 +92,7 @@ export function runPage(main, params, go) {
       const next = JSON.stringify([head.status, why, run.connected]);
       if (state.dataset.now === next) return;
       state.dataset.now = next;
-      state.replaceChildren(chip(head.status), h("span.quiet", why), run.connected ? "" : h("span.wrong", "no connection, trying again"));
+      state.replaceChildren(chip(head.status), why ? h("span.quiet", why) : "", run.connected ? "" : h("span.wrong", "no connection, trying again"));
       buttons.replaceChildren(head.status === "running" ? h("button", {type: "button", onclick: (event) => { event.target.disabled = true; trying(() => ask("/api/stop", {run: run.name}), "it ends after the micro-batch in flight"); }}, "Stop") : h("button.main", {type: "button", onclick: () => goOn(run, go)}, "Go on…"),
         h("a.button", {href: `/new?${query({from: run.name})}`}, "Start another like it"));
     }

@@ -109,7 +109,7 @@ function row(one) {
   const image = one.best ? h("img", {src: picture(one.name, one.best.id, 192), alt: "", loading: "lazy", decoding: "async", class: "thumb"}) : h("div.thumb.none");
   image.addEventListener?.("load", () => image.classList.toggle("exact", image.naturalWidth <= 128));
   image.addEventListener?.("error", () => image.classList.add("none"));
-  const about = [one.search, short(one.model), ago(one.created)].filter(Boolean).join(" · ");
+  const about = [/^img_[0-9a-f]{24}$/.test(one.name) ? "a client's request" : null, one.search, short(one.model), ago(one.created)].filter(Boolean).join(" · ");
   const places = decimals([one.best?.score, one.baseline?.score]);
   const change = gain(one);
   const score = one.best && one.best.score !== null && one.best.score !== undefined ? h("div.score",
