@@ -33,6 +33,7 @@ def load(split: str, work: Path, source: Path | None = None) -> tuple[np.ndarray
         if not files:
             raise ValueError(f"expected {split}*.parquet in {source}: name its directory by --data or {ENVIRONMENT}")
         pictures, labels = _decode(files)
+        work.mkdir(parents=True, exist_ok=True)
         part = cache.with_name("part-" + cache.name)
         np.savez(part, pictures=pictures, labels=labels)
         os.replace(part, cache)
