@@ -20,9 +20,9 @@ MEASURED = {"steps", "parity", "split", "batch", "previews", "gradients", "speed
 @pytest.fixture(autouse=True)
 def _fresh(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    verdicts.forget()
+    verdicts.CACHE.forget()
     yield
-    verdicts.forget()
+    verdicts.CACHE.forget()
 
 
 def checked(pipe, *given, **more):

@@ -10,7 +10,7 @@ from noisewright.planning.precision import loaded_fastest
 from noisewright.replay import replay
 from noisewright.request import Request
 from noisewright.run.reading import read_run
-from noisewright.samplers import machine, speeds
+from noisewright.samplers import json_cache, machine, speeds
 
 PROMPT = "two red circles"
 GIVEN = {"verifier": "brightness", "num_inference_steps": 2, "budget": "2 images", "progress": False, "pictures": False}
@@ -20,9 +20,9 @@ GIVEN = {"verifier": "brightness", "num_inference_steps": 2, "budget": "2 images
 def _fresh(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(machine, "flags", lambda: frozenset({"avx512_bf16"}))
-    speeds.forget()
+    speeds.CACHE.forget()
     yield
-    speeds.forget()
+    speeds.CACHE.forget()
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def dtype_of(pipe):
 def test_the_faster_type_is_used_where_it_gains_enough_and_is_found_once(model, trials, half, chosen):
     trials["bfloat16"] = half
     assert dtype_of(nw.load(model, dtype="auto")) == chosen
-    speeds.forget()  # as another process
+    speeds.CACHE.forget()  # as another process
     trials["bfloat16"] = 2.5 - half
     assert dtype_of(nw.load(model, dtype="auto")) == chosen
     assert trials["made"] == 1
@@ -58,12 +58,12 @@ def test_the_faster_type_is_used_where_it_gains_enough_and_is_found_once(model, 
 
 def test_another_size_or_another_machine_is_another_trial(model, trials, monkeypatch):
     request = Request(model=model, prompt=PROMPT, dtype="auto")
-    keys = {speeds.key_of(precision.depends_on(one)) for one in (
+    keys = {json_cache.key_of(precision.depends_on(one)) for one in (
         request, request.changed(height=16, width=16), request.changed(channels_last=True), request.changed(prompt="x"),
     )}  # fmt: skip
     assert len(keys) == 3  # what is shown does not matter
     monkeypatch.setattr(precision, "machine", lambda device: {"processor": "another"})
-    assert speeds.key_of(precision.depends_on(request)) not in keys
+    assert json_cache.key_of(precision.depends_on(request)) not in keys
 
 
 def test_a_processor_without_such_instructions_stays_with_float32(model, trials, monkeypatch):
@@ -100,7 +100,7 @@ def test_where_no_trial_can_be_made_it_is_float32_and_nothing_is_kept(model, tri
 
     monkeypatch.setattr(precision, "timer", broken)
     assert dtype_of(nw.load(model, dtype="auto")) == "float32"
-    assert not (speeds.speed_file("x").parent).exists()
+    assert not (speeds.CACHE.file("x").parent).exists()
 
 
 @pytest.fixture
@@ -117,8 +117,8 @@ def test_a_run_records_the_type_and_goes_on_with_it(model, run, trials):
         "seconds": {"float32": 1.0, "bfloat16": 0.5},
     }  # fmt: skip
     assert (held["request"]["dtype"], held["spec"]["sampler"]["dtype"]) == ("bfloat16", "bfloat16")
-    speeds.speed_file("x").parent.rename(run.parent / "gone")
-    speeds.forget()
+    speeds.CACHE.file("x").parent.rename(run.parent / "gone")
+    speeds.CACHE.forget()
     trials["bfloat16"] = 2.0  # a trial would choose the other
     for result in (
         nw.resume(run, budget="3 images", progress=False, pictures=False),
@@ -153,8 +153,8 @@ def test_beside_a_pipeline_that_is_loaded_nothing_is_open(pipe):
 def test_many_prompts_go_on_with_the_type_of_the_first_that_was_begun(model, trials, tmp_path):
     first = list(nw.search_many(str(model), ["a"], out=tmp_path / "many", dtype="auto", **GIVEN))
     assert read_run(first[0].run)["decided"]["dtype"]["choice"] == "bfloat16"
-    speeds.speed_file("x").parent.rename(tmp_path / "gone")
-    speeds.forget()
+    speeds.CACHE.file("x").parent.rename(tmp_path / "gone")
+    speeds.CACHE.forget()
     trials["bfloat16"] = 2.0  # a trial would choose the other
     again = list(nw.search_many(str(model), ["a", "b"], out=tmp_path / "many", dtype="auto", **GIVEN))
     assert [one.status for one in again] == ["found", "done"]
@@ -188,7 +188,7 @@ def test_a_type_that_is_asked_for_is_no_matter_of_trials(model, trials, tmp_path
 
 def test_a_kept_choice_that_is_no_type_is_none(model, trials):
     request = Request(model=model, prompt=PROMPT, dtype="auto").located()
-    key = speeds.key_of(precision.depends_on(request))
-    speeds.keep(key, speeds.Speed("8", {"8": 0.1}))
+    key = json_cache.key_of(precision.depends_on(request))
+    speeds.CACHE.keep(key, speeds.Speed("8", {"8": 0.1}))
     pipe = nw.load(model, dtype="auto")
     assert (dtype_of(pipe), trials["made"]) == ("bfloat16", 1)

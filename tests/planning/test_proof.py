@@ -23,9 +23,9 @@ GIVEN = {"verifier": "brightness", "num_inference_steps": 4, "budget": "3 images
 @pytest.fixture(autouse=True)
 def _fresh(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    verdicts.forget()
+    verdicts.CACHE.forget()
     yield
-    verdicts.forget()
+    verdicts.CACHE.forget()
 
 
 HOOKS = []
@@ -88,7 +88,7 @@ def test_resume_believes_what_the_run_has_checked(tmp_path, monkeypatch):
     monkeypatch.setattr(DDIMScheduler, "step", misbehaving.other_step)
     pipe = quiet(tiny.sd())
     search(pipe, out=tmp_path / "run")
-    verdicts.forget()
+    verdicts.CACHE.forget()
     for file in (tmp_path / "cache" / "noisewright" / "verdicts").iterdir():
         file.unlink()
     counted = passes(pipe)

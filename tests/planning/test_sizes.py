@@ -24,9 +24,9 @@ GIVEN = {"verifier": "brightness", "num_inference_steps": 2, "progress": False, 
 def _fresh(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(busy, "others", lambda: 0.0)
-    speeds.forget()
+    speeds.CACHE.forget()
     yield
-    speeds.forget()
+    speeds.CACHE.forget()
 
 
 @pytest.fixture
@@ -63,12 +63,12 @@ def test_a_size_is_asked_for_or_kept_or_guessed(pipe):
     sampler = sampler_of(pipe)
     key = key_of_size(sampler)
     assert size_of(sampler, None, key) == (default_batch_size(sampler), None)
-    speeds.keep(key, Speed("4", {"4": 0.1, "8": 0.2}))
+    speeds.CACHE.keep(key, Speed("4", {"4": 0.1, "8": 0.2}))
     size, why = size_of(sampler, None, key)
     assert (size, why.setting, why.choice, why.seconds) == (4, "batch_size", "4", {"4": 0.1, "8": 0.2})
     assert size_of(sampler, 3, key) == (3, None)
     assert size_of(sampler, None, None) == (default_batch_size(sampler), None)
-    speeds.keep(key, Speed("bfloat16"))  # a damaged file could say so
+    speeds.CACHE.keep(key, Speed("bfloat16"))  # a damaged file could say so
     assert size_of(sampler, None, key) == (default_batch_size(sampler), None)
 
 
@@ -87,7 +87,7 @@ def test_one_image_at_a_time_leaves_nothing_open(pipe, trials):
     sampler = sampler_of(pipe)
     sampler.most_at_once = 1
     key = key_of_size(sampler)
-    speeds.keep(key, Speed("4", {"4": 0.1, "8": 0.2}))
+    speeds.CACHE.keep(key, Speed("4", {"4": 0.1, "8": 0.2}))
     assert size_of(sampler, None, key) == (1, None)
     assert sizes.fastest_for(replace(planned(pipe, "5600 nfe"), sampler=sampler, size_key=key)) is None
     assert trials == []
@@ -122,7 +122,7 @@ def test_a_size_that_is_asked_for_or_guessed_is_nothing_that_was_decided(pipe, t
 
 def test_grids_look_at_no_trial(pipe, trials):
     request = nw.Request(prompt=PROMPT, verifier="brightness", num_inference_steps=2, budget="5600 nfe")
-    speeds.keep(key_of_size(sampler_of(pipe)), Speed("4", {"4": 0.1, "8": 0.2}))
+    speeds.CACHE.keep(key_of_size(sampler_of(pipe)), Speed("4", {"4": 0.1, "8": 0.2}))
     plan = plan_on(*recorded_with(request, pipe), tuned=False)
     assert (plan.batch_size, plan.decided, sizes.fastest_for(plan)) == (16, (), None)
     assert trials == []
@@ -159,9 +159,9 @@ def test_a_trial_that_fails_changes_nothing(pipe, monkeypatch):
 
 def test_a_run_goes_on_with_the_size_that_it_was_begun_with(pipe, trials, tmp_path):
     key = key_of_size(sampler_of(pipe))
-    speeds.keep(key, Speed("2", {"2": 0.1, "4": 0.2}))
+    speeds.CACHE.keep(key, Speed("2", {"2": 0.1, "4": 0.2}))
     run = nw.search(pipe, PROMPT, **GIVEN, budget="4 images", out=tmp_path / "run").run
-    speeds.keep(key, Speed("8", {"4": 0.2, "8": 0.1}))  # another day something else is found
+    speeds.CACHE.keep(key, Speed("8", {"4": 0.2, "8": 0.1}))  # another day something else is found
     nw.resume(run, pipe, budget="8 images", progress=False, pictures=False)
     nw.search(pipe, PROMPT, **GIVEN, budget="12 images", out=run)
     assert batches(run) == [2] * 6
@@ -177,11 +177,11 @@ def test_a_run_goes_on_with_the_size_that_it_was_begun_with(pipe, trials, tmp_pa
 def test_a_check_of_a_model_keeps_what_it_measured(pipe):
     found = check(pipe, PROMPT, num_inference_steps=2, seconds=0.5)
     best = found.measured["speed"]["fastest_batch"]
-    assert speeds.known_speed(key_of_size(sampler_of(pipe))).choice == str(best)
+    assert speeds.CACHE.get(key_of_size(sampler_of(pipe))).choice == str(best)
     assert planned(pipe, "16 images").batch_size == best
 
 
 def test_a_check_beside_other_work_keeps_nothing(pipe, monkeypatch):
     monkeypatch.setattr(busy, "others", lambda: 64.0)
     check(pipe, PROMPT, num_inference_steps=2, seconds=0.5)
-    assert speeds.known_speed(key_of_size(sampler_of(pipe))) is None
+    assert speeds.CACHE.get(key_of_size(sampler_of(pipe))) is None

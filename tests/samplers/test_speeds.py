@@ -7,7 +7,7 @@ import torch
 
 import tiny
 from noisewright import registry
-from noisewright.samplers import speeds
+from noisewright.samplers import json_cache, speeds
 from noisewright.samplers.speeds import Speed, fastest_size, in_turns, seconds_each, timer
 from noisewright.schemas.speeds import check_kept_speed
 
@@ -15,9 +15,9 @@ from noisewright.schemas.speeds import check_kept_speed
 @pytest.fixture(autouse=True)
 def _fresh(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    speeds.forget()
+    speeds.CACHE.forget()
     yield
-    speeds.forget()
+    speeds.CACHE.forget()
 
 
 @pytest.fixture(scope="module")
@@ -106,12 +106,12 @@ def test_a_step_is_timed_for_an_image(sampler):
 
 
 def test_what_was_found_is_found_again_by_another_process():
-    key, speed = speeds.key_of({"a": 1}), Speed("8", {"4": 0.2, "8": 0.1})
-    assert key != speeds.key_of({"a": 2})
-    assert speeds.known_speed(key) is None
-    speeds.keep(key, speed)
-    speeds.forget()
-    assert speeds.known_speed(key) == speed
+    key, speed = json_cache.key_of({"a": 1}), Speed("8", {"4": 0.2, "8": 0.1})
+    assert key != json_cache.key_of({"a": 2})
+    assert speeds.CACHE.get(key) is None
+    speeds.CACHE.keep(key, speed)
+    speeds.CACHE.forget()
+    assert speeds.CACHE.get(key) == speed
 
 
 @pytest.mark.parametrize(
@@ -122,16 +122,16 @@ def test_what_was_found_is_found_again_by_another_process():
     ],
 )  # fmt: skip
 def test_a_damaged_file_is_ignored_in_one_line(damage, caplog):
-    key = speeds.key_of({})
-    speeds.keep(key, Speed("8", {"8": 0.1}))
-    file = speeds.speed_file(key)
+    key = json_cache.key_of({})
+    speeds.CACHE.keep(key, Speed("8", {"8": 0.1}))
+    file = speeds.CACHE.file(key)
     held = json.loads(file.read_text())
     check_kept_speed(held, "it")
     if isinstance(damage, dict):
         damage = json.dumps({**held, "speed": {**held["speed"], **damage}}).encode()
     file.write_bytes(damage)
-    speeds.forget()
-    assert speeds.known_speed(key) is None
+    speeds.CACHE.forget()
+    assert speeds.CACHE.get(key) is None
     assert len(caplog.records) == 1
     said = caplog.records[0].getMessage()
     assert said.startswith("a kept speed is ignored")
@@ -140,26 +140,26 @@ def test_a_damaged_file_is_ignored_in_one_line(damage, caplog):
 
 
 def test_where_nothing_is_kept_nothing_is_said(caplog):
-    assert speeds.known_speed(speeds.key_of({"nobody": "knows"})) is None
+    assert speeds.CACHE.get(json_cache.key_of({"nobody": "knows"})) is None
     assert caplog.records == []
 
 
 def test_what_could_not_be_read_is_not_written():
-    speeds.keep("k", Speed("8", {"8": 0.0}))
-    assert not speeds.speed_file("k").exists()
+    speeds.CACHE.keep("k", Speed("8", {"8": 0.0}))
+    assert not speeds.CACHE.file("k").exists()
 
 
 def test_a_file_of_another_key_is_not_believed():
-    key = speeds.key_of({})
-    speeds.keep(key, Speed("8", {"8": 0.1}))
-    file = speeds.speed_file(key)
+    key = json_cache.key_of({})
+    speeds.CACHE.keep(key, Speed("8", {"8": 0.1}))
+    file = speeds.CACHE.file(key)
     file.write_text(file.read_text().replace(key, "0" * 32))
-    speeds.forget()
-    assert speeds.known_speed(key) is None
+    speeds.CACHE.forget()
+    assert speeds.CACHE.get(key) is None
 
 
 def test_where_nothing_can_be_written_it_is_known_in_this_process(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    speeds.keep("k", Speed("8"))
-    assert speeds.known_speed("k") == Speed("8")
+    speeds.CACHE.keep("k", Speed("8"))
+    assert speeds.CACHE.get("k") == Speed("8")

@@ -20,9 +20,9 @@ PROMPT = "two red circles"
 @pytest.fixture(autouse=True)
 def _fresh(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    verdicts.forget()
+    verdicts.CACHE.forget()
     yield
-    verdicts.forget()
+    verdicts.CACHE.forget()
 
 
 def sampler_of(pipe, prompt=PROMPT, steps=8, **settings):
@@ -44,7 +44,7 @@ def test_a_verdict_is_proved_once_for_all_processes():
     assert calls
     assert set(first.versions) >= {"noisewright", "torch", "diffusers", "transformers"}
     calls.clear()
-    verdicts.forget()  # as another process
+    verdicts.CACHE.forget()  # as another process
     assert verdicts.verdict_of(sampler) == first
     other = tiny.sd(seed=7)
     counted(other)
@@ -59,13 +59,13 @@ def test_a_damaged_file_is_made_again(damage):
     pipe = tiny.sd()
     sampler, calls = sampler_of(pipe), counted(pipe)
     first = verdicts.verdict_of(sampler)
-    file = verdicts.verdict_file(verdicts.key_of(sampler))
+    file = verdicts.CACHE.file(verdicts.key_of(sampler))
     held = json.loads(file.read_text())
     if damage is None:  # a file that says something else
         held["verdict"]["split"] = "yes"
         damage = json.dumps(held).encode()
     file.write_bytes(damage)
-    verdicts.forget()
+    verdicts.CACHE.forget()
     calls.clear()
     assert verdicts.verdict_of(sampler) == first
     assert calls
@@ -76,9 +76,9 @@ def test_a_file_of_another_key_is_not_believed():
     sampler = sampler_of(tiny.sd())
     verdicts.keep(sampler, Verdict(split=False))
     key = verdicts.key_of(sampler)
-    file = verdicts.verdict_file(key)
+    file = verdicts.CACHE.file(key)
     file.write_text(file.read_text().replace(key, "0" * 32))
-    verdicts.forget()
+    verdicts.CACHE.forget()
     assert verdicts.known_verdict(sampler) is None
 
 

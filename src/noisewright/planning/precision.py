@@ -21,7 +21,7 @@ from noisewright.planning.conditions import condition_of
 from noisewright.planning.samplers import call_arguments, make_sampler
 from noisewright.planning.sizes import default_batch_size
 from noisewright.request import Request
-from noisewright.samplers import speeds
+from noisewright.samplers import json_cache, speeds
 from noisewright.samplers.load import best_device
 from noisewright.samplers.machine import bfloat16_instructions, machine
 from noisewright.samplers.parity import on_its_own
@@ -69,13 +69,13 @@ def loaded_fastest(request: Request, load: Loading) -> Any:
     instructions = bfloat16_instructions()
     if instructions is None:
         return load("float32")
-    key = speeds.key_of(depends_on(request))
+    key = json_cache.key_of(depends_on(request))
     known = _known(key)
     if known is not None:
         return load(known.choice)
     pipe, found = _tried(request, load)
     if found is not None:
-        speeds.keep(key, found)
+        speeds.CACHE.keep(key, found)
     return pipe
 
 
@@ -94,7 +94,7 @@ def decided_dtype(request: Request, pipe: Any) -> Decided | None:
     instructions = bfloat16_instructions()
     if instructions is None:
         return Decided("dtype", name, "no bfloat16 instructions are known of this processor")
-    known = _known(speeds.key_of(depends_on(request)))
+    known = _known(json_cache.key_of(depends_on(request)))
     if known is None:
         return Decided("dtype", name, "no trial of bfloat16 could be made")
     faster = "faster than float32" if known.choice == "bfloat16" else "bfloat16 is not faster, or by little,"
@@ -103,7 +103,7 @@ def decided_dtype(request: Request, pipe: Any) -> Decided | None:
 
 def _known(key: str) -> Speed | None:
     """What a trial of types found before; None of what says no type."""
-    found = speeds.known_speed(key)
+    found = speeds.CACHE.get(key)
     return found if found is not None and found.choice in TRIED else None
 
 

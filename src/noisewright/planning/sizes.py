@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from noisewright.outside import busy
 from noisewright.outside.messages import first_line
-from noisewright.samplers import speeds
+from noisewright.samplers import json_cache, speeds
 from noisewright.samplers.machine import machine
 from noisewright.samplers.optional import ShowsFrames, most_at_once
 from noisewright.samplers.pipeline import PipelineSampler
@@ -52,7 +52,7 @@ def key_of_size(sampler: Sampler, verdict_key: str | None = None) -> str | None:
     """
     if not isinstance(sampler, PipelineSampler):
         return None
-    return speeds.key_of({"pipeline": verdict_key or key_of(sampler), "machine": machine(sampler.device)})
+    return json_cache.key_of({"pipeline": verdict_key or key_of(sampler), "machine": machine(sampler.device)})
 
 
 def size_of(sampler: Sampler, wanted: int | None, key: str | None) -> tuple[int, Decided | None]:
@@ -66,7 +66,7 @@ def size_of(sampler: Sampler, wanted: int | None, key: str | None) -> tuple[int,
     if wanted is not None:
         return most_at_once(sampler, wanted), None
     most = most_at_once(sampler, MOST_AT_ONCE)
-    known = None if key is None or most == 1 else speeds.known_speed(key)
+    known = None if key is None or most == 1 else speeds.CACHE.get(key)
     if known is not None and known.choice.isdecimal():
         size = most_at_once(sampler, int(known.choice))
         return size, Decided("batch_size", str(size), "the fastest by an earlier trial here", known.seconds)
@@ -97,7 +97,7 @@ def fastest_for(plan: Plan) -> Decided | None:
 def keep_size(key: str | None, found: Speed) -> None:
     """Keep the fastest of several sizes; a single one says nothing."""
     if key is not None and len(found.seconds) > 1:
-        speeds.keep(key, found)
+        speeds.CACHE.keep(key, found)
 
 
 def _pays(plan: Plan, first: int) -> bool:

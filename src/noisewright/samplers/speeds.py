@@ -1,34 +1,25 @@
 """How fast a pipeline is on this machine: timed in a short trial, and kept from run to run.
 
-What was found is a file of its own in the user's cache directory, named by what it depends on, as kept verdicts are
-(:mod:`~.verdicts`): no trial is made twice on one machine. A trial counts on no meter.
+What was found is kept by what it depends on (:mod:`~.json_cache`): no trial is made twice on one machine. A
+trial counts on no meter.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
-import logging
 import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from noisewright.errors import out_of_memory
-from noisewright.outside.files import write_atomically
-from noisewright.outside.messages import first_line, short
-from noisewright.samplers.contents import cache_file
-from noisewright.samplers.identity import as_text
+from noisewright.samplers.json_cache import JsonCache
 from noisewright.samplers.optional import can_split
 from noisewright.samplers.parity import few_steps
 from noisewright.samplers.pipeline import PipelineSampler
 from noisewright.samplers.trials import origins_of, seeded_noise
-from noisewright.schemas.reading import read_json
 from noisewright.schemas.speeds import check_kept_speed
 
 GAIN = 0.95
@@ -41,11 +32,6 @@ TIMES = 2
 
 SLOW_SECONDS = 1.0
 """A first call that took longer is not repeated: what only first calls cost is little of it."""
-
-log = logging.getLogger("noisewright")
-
-_known: dict[str, Speed] = {}
-"""Of this process, by key; also where no file can be written."""
 
 
 @dataclass(frozen=True)
@@ -95,54 +81,8 @@ class Decided:
 # What is kept
 
 
-def key_of(about: Mapping[str, Any]) -> str:
-    """32 hex digits of what a speed depends on, as JSON."""
-    return hashlib.sha256(as_text(dict(about)).encode()).hexdigest()[:32]
-
-
-def known_speed(key: str) -> Speed | None:
-    """What was found before; None where nothing was."""
-    if key not in _known:
-        found = _read(key)
-        if found is None:
-            return None
-        _known[key] = found
-    return _known[key]
-
-
-def keep(key: str, speed: Speed) -> None:
-    """Keep what was found; where no file can be written, for as long as this process lives."""
-    _known[key] = speed
-    with contextlib.suppress(OSError, RuntimeError, ValueError):  # what could not be read is not written
-        file, kept = speed_file(key), {"key": key, "speed": speed.to_json()}
-        check_kept_speed(kept, str(file))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, json.dumps(kept, indent=1).encode(), sync=False)
-
-
-def forget() -> None:
-    """Forget what this process knows; files stay."""
-    _known.clear()
-
-
-def speed_file(key: str) -> Path:
-    """Where the speed of a key is kept."""
-    return cache_file().parent / "speeds" / f"{key}.json"
-
-
-def _read(key: str) -> Speed | None:
-    """What is kept; None of a file that is missing, and of one that is damaged or another's, which is said."""
-    try:
-        file = speed_file(key)
-        found = check_kept_speed(read_json(file, "a kept speed"), str(file))
-        if found["key"] != key:
-            raise ValueError(f"expected the speed of {key} in {file}, got that of {short(found['key'])}")
-        return Speed(**found["speed"])
-    except (FileNotFoundError, NotADirectoryError, RuntimeError):
-        return None
-    except (OSError, ValueError) as error:
-        log.warning("a kept speed is ignored, and found again where it is asked for: %s", first_line(error))
-        return None
+CACHE = JsonCache("speed", check_kept_speed, lambda held: Speed(**held), Speed.to_json)
+"""By :func:`~.json_cache.key_of` what a speed depends on."""
 
 
 # Trials

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import inspect
-import json
 import os
 import platform
 from collections.abc import Iterator, Mapping
@@ -23,15 +22,14 @@ from typing import Any
 
 import torch
 
-from noisewright.outside.files import write_atomically
-from noisewright.samplers.contents import cache_file
+from noisewright.samplers import json_cache
 from noisewright.samplers.fingerprint import config_of, switches_of
-from noisewright.samplers.identity import as_text, digest_of
+from noisewright.samplers.identity import digest_of
+from noisewright.samplers.json_cache import JsonCache
 from noisewright.samplers.parity import STEPS, prove
 from noisewright.samplers.pipeline import PipelineSampler
 from noisewright.samplers.settings import TEXT
 from noisewright.samplers.verdict import Verdict
-from noisewright.schemas.reading import read_json
 from noisewright.schemas.verdicts import check_kept_verdict
 
 LIBRARIES = ("noisewright", "torch", "diffusers", "transformers", "accelerate", "peft", "numpy")
@@ -39,8 +37,8 @@ LIBRARIES = ("noisewright", "torch", "diffusers", "transformers", "accelerate", 
 KNOWN_PACKAGES = ("diffusers", "transformers", "torch", "huggingface_hub", "builtins", "abc", "typing", "collections")
 """Whose classes are told by their version."""
 
-_known: dict[str, Verdict] = {}
-"""Of this process, by key; also where no file can be written."""
+CACHE = JsonCache("verdict", check_kept_verdict, Verdict.from_json, Verdict.to_json)
+"""By :func:`key_of`."""
 
 
 def known_verdict(sampler: PipelineSampler, key: str | None = None) -> Verdict | None:
@@ -50,13 +48,7 @@ def known_verdict(sampler: PipelineSampler, key: str | None = None) -> Verdict |
         sampler: which is not run.
         key: its :func:`key_of`, where it is known.
     """
-    key = key_of(sampler) if key is None else key
-    if key not in _known:
-        found = _read(key)
-        if found is None:
-            return None
-        _known[key] = found
-    return _known[key]
+    return CACHE.get(key_of(sampler) if key is None else key)
 
 
 def verdict_of(sampler: PipelineSampler) -> Verdict:
@@ -83,33 +75,7 @@ def proved_now(sampler: PipelineSampler, key: str | None = None) -> Verdict:
 
 def keep(sampler: PipelineSampler, verdict: Verdict, key: str | None = None) -> None:
     """Keep a verdict; where no file can be written, for as long as this process lives."""
-    key = key_of(sampler) if key is None else key
-    _known[key] = verdict
-    with contextlib.suppress(OSError, RuntimeError):
-        file = verdict_file(key)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"key": key, "verdict": verdict.to_json()}, indent=1, allow_nan=False)
-        write_atomically(file, text.encode(), sync=False)
-
-
-def forget() -> None:
-    """Forget what this process knows; files stay."""
-    _known.clear()
-
-
-def verdict_file(key: str) -> Path:
-    """Where the verdict of a key is kept."""
-    return cache_file().parent / "verdicts" / f"{key}.json"
-
-
-def _read(key: str) -> Verdict | None:
-    """What is kept; None of a file that is missing, damaged or another's: it is made again."""
-    try:
-        file = verdict_file(key)
-        found = check_kept_verdict(read_json(file, "a kept verdict"), str(file))
-        return Verdict.from_json(found["verdict"]) if found["key"] == key else None
-    except (OSError, ValueError, RuntimeError):
-        return None
+    CACHE.keep(key_of(sampler) if key is None else key, verdict)
 
 
 # What a verdict depends on
@@ -117,7 +83,7 @@ def _read(key: str) -> Verdict | None:
 
 def key_of(sampler: PipelineSampler) -> str:
     """32 hex digits of everything that a verdict depends on."""
-    return hashlib.sha256(as_text(depends_on(sampler)).encode()).hexdigest()[:32]
+    return json_cache.key_of(depends_on(sampler))
 
 
 def depends_on(sampler: PipelineSampler) -> dict[str, Any]:
