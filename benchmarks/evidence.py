@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("what", choices=["write", "plan", "measure", "distil"])
     parser.add_argument("--claims", type=lambda text: [int(one) for one in text.split(",")], default=None)
     parser.add_argument("--kinds", type=lambda text: text.split(","), help="only stages of these: pool, grid, costs, …")
+    parser.add_argument("--stages", type=lambda text: text.split(","), help="only these, by their names in the plan")
     parser.add_argument("--minutes", type=float, default=60.0, help="no work is begun after them")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--images-only", action="store_true", help="make pools, score none: verifiers may still change")

@@ -97,6 +97,11 @@ def run(given: argparse.Namespace) -> int:
     given.runs = given.runs.absolute()
     some = [one for one in STAGES if not given.claims or set(one.claims) & set(given.claims)]
     some = [one for one in some if not given.kinds or one.kind in given.kinds]
+    if given.stages and (wrong := set(given.stages) - {one.name for one in STAGES}):
+        names = ", ".join(dict.fromkeys(one.name for one in STAGES))
+        print(f"expected --stages of {names}, got {', '.join(sorted(wrong))}", file=sys.stderr)
+        return 2
+    some = [one for one in some if not given.stages or one.name in given.stages]
     if given.what == "plan":
         for one in some:
             claims = ", ".join(map(str, one.claims))
