@@ -21,7 +21,7 @@ def test_help_and_options_are_the_command_lines_own(client, capsys):
     shown = " ".join(capsys.readouterr().out.split())
     for name, one in fields_of(client).items():
         assert one["option"].strip("-") in shown, name
-        assert one["help"][:30] in shown, name
+        assert one["help"].partition(".")[0][:30] in shown, name
 
 
 def test_every_field_is_one_of_a_request(client):

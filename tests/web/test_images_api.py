@@ -138,6 +138,15 @@ def test_drafts(client):
     assert found.usage.nfe == 3 * 1 + renders * 2
 
 
+def test_drafts_by_name_are_cheaper_and_the_winner_is_a_full_image(client):
+    asked = {"budget": 9, "draft": "truncate,at=0.5,pilot=0,best=2"}
+    found = generate(client, seed=3, num_inference_steps=4, search=asked)
+    assert found.usage.images == 9
+    assert found.usage.nfe < 9 * 4
+    plain = generate(client, seed=found.data[0].seed, num_inference_steps=4, quality="low")
+    assert np.array_equal(pixels(found), pixels(plain))
+
+
 def test_a_stream_shows_the_best_so_far_and_then_the_winner(client):
     search = {"verifiers": "brightness", "budget": 24}
     with generate(client, seed=1, search=search, stream=True, partial_images=2) as stream:
@@ -195,6 +204,13 @@ WRONG = {
     "a judge of the hub": ({"search": {"judges": "clip:evil/model"}}, "search.judges", "invalid_value"),
     "a target of no verifier": ({"search": {"target": {"clip": 1.0}}}, "search.target", "invalid_value"),
     "true_cfg_scale of a model without": ({"true_cfg_scale": 4.0}, "true_cfg_scale", "invalid_value"),
+    "an unknown draft": ({"search": {"draft": "truncat"}}, "search.draft", "invalid_value"),
+    "a draft without a value": ({"search": {"draft": "truncate,at="}}, "search.draft", "invalid_value"),
+    "a draft of many images in full": (
+        {"search": {"draft": "truncate,best=11,pilot=0", "budget": 60}}, "search.draft", "invalid_value",
+    ),
+    "a draft of no steps": ({"search": {"draft": 0}}, "search.draft", "invalid_value"),
+    "a draft of blanks": ({"search": {"draft": " "}}, "search.draft", "invalid_value"),
     "drafts of a search that cannot": (
         {"num_inference_steps": 8, "search": {"method": "fk", "draft": 6}}, "search.draft", "invalid_value",
     ),

@@ -6,6 +6,8 @@ import pytest
 from PIL import Image
 
 from noisewright.evaluate.overview import overview
+from noisewright.images.metadata import read_recipe
+from noisewright.run.reading import read_run
 from noisewright.web.live import Cursor, Live, time_left, used
 from runs import open_run
 
@@ -108,15 +110,36 @@ def test_an_ensemble_has_values_by_row(tmp_path, saved):
     assert event["head"]["best"] == shown["best"]["id"]
 
 
-def test_drafts_and_full_renderings_do_not_compare(tmp_path, saved):
+DRAFTS = {
+    "fewer steps": {"search_steps": 2}, "steps as a draft": {"draft": "steps,n=2,pilot=0"},
+    "cut short": {"draft": "truncate,at=0.5,pilot=0,best=2"}, "half precision": {"draft": "dtype,pilot=0"},
+    "steps of two evaluations": {"draft": "truncate,at=0.5,pilot=0", "solver": "heun"},
+    "proved": {"draft": "truncate,at=0.5,pilot=4", "budget": "24 images"},
+    "several verifiers": {"draft": "dtype,pilot=0", "verifier": ["brightness", "sharpness"]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DRAFTS)
+def test_drafts_and_full_renderings_do_not_compare(tmp_path, saved, name):
     import noisewright as nw
 
     root = tmp_path / "draft"
-    nw.search(str(saved), "any", verifier="brightness", judge=[], budget="6 images", num_inference_steps=4,
-              search_steps=2, out=root, progress=False)  # fmt: skip
-    head, shown = live_of(root).head(), overview(root)
+    found = {"verifier": "brightness", "budget": "8 images", **DRAFTS[name]}
+    nw.search(str(saved), "any", judge=[], num_inference_steps=4, out=root, progress=False, **found)
+    live, shown = live_of(root), overview(root)
+    head, (event, _) = live.head(), live.since(Cursor())
     assert (head["best"], head["baseline"]) == (shown["best"]["id"], shown["baseline"]["id"])
-    assert (head["steps"], head["drafts"]) == (4, 2)
+    assert head["draft"] == read_run(root)["spec"].get("draft")
+    ledger = live.watch.ledger
+    used = ledger.proof is None or ledger.proof["used"]
+    assert (head["steps"], head["drafts"]) == (4, used)
+    full = {row[0] for row in event["rows"] if not row[8]}
+    makers = {key: read_recipe(root / "images" / f"{key}.png")[1]["sampler"] for key in ledger.candidates}
+    assert full == {key for key, maker in makers.items() if maker == makers[shown["baseline"]["id"]]}
+    assert {head["best"], head["baseline"]} <= full
+    assert len(full) < len(event["rows"])
+    assert {one[4] for one in event["curve"]} == {one["candidate"] for one in shown["curve"]}
+    assert {one[4] in full for one in event["curve"]} == {not used}
 
 
 def test_previews_of_what_no_image_came_of_are_told(tmp_path, saved):

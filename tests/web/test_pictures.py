@@ -1,11 +1,13 @@
 import io
 import os
 
+import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
 from noisewright.images.metadata import read_recipe
-from noisewright.web.pictures import shown
+from noisewright.images.video import encode_mp4
+from noisewright.web.pictures import shown, tidy
 
 
 def image_of(runs):
@@ -102,3 +104,38 @@ def test_a_file_that_is_gone_is_not_found(client, runs):
 def test_of_the_figures_only_those_that_are_drawn_are_shown(client, file):
     answer = client.get("/figure", params={"run": "first", "file": file})
     assert answer.status_code == (200 if file == "before-after.png" else 404)
+
+
+def test_pictures_that_were_made_longest_ago_make_room(tmp_path):
+    made = []
+    for number in range(4):
+        Image.effect_noise((64, 64), 50).convert("RGB").save(tmp_path / f"{number}.png")
+        shown(tmp_path / "cache", tmp_path / f"{number}.png", 96)
+        made.append(next(one for one in (tmp_path / "cache").glob("*/*") if one not in made))
+        os.utime(made[-1], ns=(10**9 * number, 10**9 * number))
+    each = [one.stat().st_size for one in made]
+    tidy(tmp_path / "cache", most=sum(each))
+    assert all(one.exists() for one in made)
+    tidy(tmp_path / "cache", most=sum(each[2:]))
+    assert [one.exists() for one in made] == [False, False, True, True]
+    tidy(tmp_path / "nowhere")
+
+
+def test_a_film_is_played_in_parts_and_what_is_none_is_not_sent(client, runs):
+    place = image_of(runs).with_suffix(".mp4")
+    asked = {"run": "first", "id": place.stem}
+    assert client.get("/film", params=asked).status_code == 404
+    film = encode_mp4(np.zeros((4, 64, 64, 3), np.uint8), 8)
+    place.write_bytes(film)
+    answer = client.get("/film", params=asked, headers={"Range": "bytes=4-7"})
+    assert (answer.status_code, answer.content, answer.headers["content-type"]) == (206, b"ftyp", "video/mp4")
+    assert client.get("/film", params=asked).content == film
+    assert "sandbox" in answer.headers["content-security-policy"]
+    assert client.get("/api/candidate", params=asked).json()["film"]
+    place.write_bytes(b"<!doctype html><script>alert(1)</script>")
+    wrong = client.get("/film", params=asked)
+    assert wrong.status_code == 400
+    assert b"script" not in wrong.content
+    place.unlink()
+    place.symlink_to("/etc/passwd")
+    assert client.get("/film", params=asked).status_code == 404

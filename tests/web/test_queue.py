@@ -72,6 +72,26 @@ def test_a_form_starts_a_run_which_goes_on_and_is_refined(client, runs):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("drafts", [{"draft": "truncate,at=0.5,pilot=0"}, {"search_steps": 2}])
+def test_a_run_with_drafts_is_gone_on_with(client, runs, drafts):
+    """Of a draft and of a full image: more like it, and its seed with more steps."""
+    found = start(client, budget=["6 images"], num_inference_steps=4, **drafts)
+    until(lambda: state_of(client, found["job"]) == "done")
+    rows = client.get("/api/run", params={"run": found["run"]}).json()["rows"]
+    keys = {row[8]: row[0] for row in rows}
+    assert keys.keys() == {True, False}
+    for key in keys.values():
+        for path, body in (("/api/like", {"budget": "8 images"}), ("/api/steps", {"steps": 5})):
+            answer = client.post(path, json={"run": found["run"], "id": key, **body})
+            assert answer.status_code == 200, answer.text
+    until(lambda: all(one["state"] in ("done", "failed") for one in jobs_of(client)), seconds=120)
+    assert [one["note"] for one in jobs_of(client) if one["state"] == "failed"] == []
+    asked = [read_run(runs / one["run"])["spec"] for one in jobs_of(client)][1:]
+    assert [one["search"] for one in asked] == ["refine", "random"] * 2
+    assert all("draft" not in one and one["search_steps"] == 5 for one in asked[1::2])
+
+
+@pytest.mark.slow
 def test_jobs_survive_a_server_that_is_killed(runs, tmp_path):
     """A server that is killed in the middle of a run: the next one ends it, and what waited."""
     with served(runs) as (address, process):

@@ -17,12 +17,12 @@ ClassLabel = Annotated[
 Model = Annotated[
     str,
     typer.Option(
-        help="A bundled model, a pipeline directory, a hub id, a .safetensors file, or a server of images as "
-        "http://HOST/v1#MODEL.",
+        help="What makes the images: a bundled model, a pipeline directory, a hub id, a .safetensors file, or a server "
+        "of images as http://HOST/v1#MODEL.",
         metavar="ID|DIR|FILE|URL",
     ),
 ]
-Search = Annotated[str, typer.Option(help="A name from `list searches`.", metavar="NAME")]
+Search = Annotated[str, typer.Option(help="How noise is searched for: a name from `list searches`.", metavar="NAME")]
 SearchArg = Annotated[
     list[str] | None,
     typer.Option(help="An argument of the search, NAME=VALUE; may be repeated.", metavar="NAME=VALUE"),
@@ -38,8 +38,8 @@ Verifier = Annotated[
 Judge = Annotated[
     list[str] | None,
     typer.Option(
-        help="A verifier that the search never sees, reported for baseline and best; may be repeated. By default what "
-        "the model's card names; none: none.",
+        help="What the search never sees, reported for baseline and best: a name as of --verifier; may be repeated. "
+        "By default what the model's card names; none: none.",
         metavar="NAME",
     ),
 ]
@@ -75,11 +75,13 @@ Profile = Annotated[
     typer.Option(help="Settings and draft by what `calibrate` measured, where they are not given.", metavar="FILE"),
 ]
 SolverOption = Annotated[
-    str | None, typer.Option(help="A name from `list solvers`; by default the pipeline's own.", metavar="NAME")
+    str | None,
+    typer.Option(help="What takes the steps: one of `list solvers`. By default the pipeline's own.", metavar="NAME"),
 ]
 Eta = Annotated[float | None, typer.Option(help="Noise of each step, 0 to 1 (ddim, dpmpp-2m-sde).", metavar="E")]
 ScheduleOption = Annotated[
-    str, typer.Option(help="A name from `list schedules`, or a schedule file.", metavar="NAME|FILE")
+    str,
+    typer.Option(help="The noise levels: a name from `list schedules`, or a schedule file.", metavar="NAME|FILE"),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Take a schedule file that was made for another model.")]
 States = Annotated[

@@ -85,6 +85,12 @@ def drafts_of(spec: Mapping[str, Any]) -> tuple[int, str | None]:
     return spec.get("search_steps_taken", spec["search_steps"]), spec.get("draft")
 
 
+def has_drafts(spec: Mapping[str, Any]) -> bool:
+    """Whether a run's search was to make cheaper images than its result."""
+    steps = spec["sampler"].get("num_inference_steps", spec["search_steps"])
+    return "draft" in spec or bool(spec["search_steps"] != steps)
+
+
 def _candidate(ledger: Ledger, one: Candidate, value: float) -> dict[str, Any]:
     made = ledger.images[one.id]
     scores = {**one.scores, **ledger.judged.get(one.id, {})}
@@ -104,12 +110,11 @@ def _seconds(ledger: Ledger, run: dict[str, Any]) -> dict[str, float]:
 def _baseline(ranked: list[dict[str, Any]], ledger: Ledger, run: dict[str, Any]) -> dict[str, Any] | None:
     """Candidate 0: the first seed, untouched, at the final number of steps; else what the result calls so."""
     spec = run["spec"]
-    short = spec["search_steps"] != spec["sampler"].get("num_inference_steps", spec["search_steps"])
-    short, drafts = short or "draft" in spec, drafts_of(spec)
+    drafts = drafts_of(spec) if has_drafts(spec) else None
     for one in ranked:
         particle = ledger.particles[one["id"]]
         untouched = particle.verb == "denoise" and particle.parent.verb == "noise"
-        if untouched and one["seed"] == spec["seed"] and not (short and particle.kind == drafts):
+        if untouched and one["seed"] == spec["seed"] and particle.kind != drafts:
             return one
     known = run.get("summary", {}).get("baseline", {}).get("id")
     return next((one for one in ranked if one["id"] == known), None)

@@ -134,7 +134,7 @@ def _like(parts: Parts, body: Body) -> Any:
     live = _live(parts, body)
     one = _candidate(live, id_of(body))
     budget = check_budget(text_of(body, "budget"), parts.settings)
-    request = more_like(_before(parts, live), one.particle, ", ".join(budget))
+    request = more_like(_before(parts, live), one.particle, live.is_draft(one), ", ".join(budget))
     return _begin(parts, request, f"more like {_called(one)}: {live.head()['prompt'] or live.name}")
 
 
@@ -169,5 +169,5 @@ def _stop(parts: Parts, body: Body) -> Any:
 
 
 def _cancel(parts: Parts, body: Body) -> Any:
-    parts.queue.cancel(text_of(body, "job"))
-    return {"jobs": parts.queue.jobs()}
+    parts.cancel(text_of(body, "job"))
+    return {"jobs": parts.jobs()}

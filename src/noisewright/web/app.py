@@ -29,6 +29,7 @@ from noisewright.web.openai.mounted import images_settings
 from noisewright.web.openai.router import images_api
 from noisewright.web.openai.service import ImagesService
 from noisewright.web.parts import Parts, error
+from noisewright.web.pictures import tidy
 from noisewright.web.places import NotThere
 from noisewright.web.process import Process
 from noisewright.web.queue import FOLDER, Full, Queue
@@ -49,15 +50,15 @@ def app(settings: Settings) -> FastAPI:
     check_settings(settings)
     lives = Lives()
     worker = Process(settings.runs / FOLDER)
-    parts = Parts(settings, Listing(settings, lives), lives, Queue(settings, worker), worker)
     images = None if settings.only or not settings.models else ImagesService(images_settings(settings), worker)
+    parts = Parts(settings, Listing(settings, lives), lives, Queue(settings, worker), worker, images)
 
     @asynccontextmanager
     async def lifespan(made: FastAPI) -> AsyncIterator[None]:
         if not settings.beside:
             parts.queue.start()
         _start_images(images, settings)
-        threading.Thread(target=parts.listing.all, name="listing", daemon=True).start()  # before somebody asks for it
+        threading.Thread(target=_prepare, args=(parts,), name="listing", daemon=True).start()
         try:
             yield
         finally:
@@ -75,6 +76,12 @@ def app(settings: Settings) -> FastAPI:
         made.include_router(images_api(images))
     made.add_middleware(guarded, settings=settings)  # type: ignore[arg-type]  # which takes what makes one, too
     return made
+
+
+def _prepare(parts: Parts) -> None:
+    """Read the list before somebody asks for it, and make room among the pictures that are kept."""
+    parts.listing.all()
+    tidy(parts.settings.cache)
 
 
 def _start_images(images: ImagesService | None, settings: Settings) -> None:

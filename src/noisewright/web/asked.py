@@ -100,16 +100,24 @@ def check_budget(given: Any, settings: Settings) -> list[str]:
     return [given] if isinstance(given, str) else list(given)
 
 
-def more_like(request: Request, particle: Particle, budget: str) -> Request:
+def more_like(request: Request, particle: Particle, draft: bool, budget: str) -> Request:
     """The refinement of a candidate's starting noise.
+
+    Args:
+        request: of its run.
+        particle: the candidate's.
+        draft: whether it is one of the run's drafts, and not a full image.
+        budget: of the refinement.
 
     Raises:
         ValueError: in one line, where it is not made from its starting noise alone.
     """
     if particle.origin.index != 0:
         raise ValueError("expected a candidate that its starting noise alone makes, got one that was drawn on the way")
-    changes: dict[str, Any] = {"num_inference_steps": particle.steps, "search_steps": None, "keep": None}
-    args = {"start": particle.lineage()}
+    args = {"start": particle.full.lineage()}  # of which a run with drafts makes drafts again
+    changes: dict[str, Any] = {"keep": None, "search_steps": None}
+    if draft and request.search_steps is not None:
+        changes["num_inference_steps"] = request.search_steps
     return request.changed(search="refine", search_args=args, budget=[budget], target=None, **changes)
 
 
@@ -122,6 +130,6 @@ def with_more_steps(request: Request, seed: int | None, steps: int) -> Request:
     if seed is None:
         raise ValueError("expected a candidate that a seed makes, got one that no seed alone does")
     return request.changed(
-        search="random", search_args={}, seed=seed, num_inference_steps=steps, search_steps=None, budget=["1 image"],
-        target=None, keep=None,
+        search="random", search_args={}, seed=seed, num_inference_steps=steps, search_steps=None, draft=None,
+        budget=["1 image"], target=None, keep=None,
     )  # fmt: skip

@@ -6,6 +6,7 @@ Nothing that is said of an option is written down here: a new option's words com
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
@@ -17,7 +18,7 @@ from noisewright.web.settings import Settings
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "": ("prompt", "negative_prompt", "class_label", "model"),
-    "Search": ("search", "search_args", "budget", "target", "verifier", "judge", "ensemble", "keep"),
+    "Search": ("search", "search_args", "budget", "target", "verifier", "judge", "ensemble", "draft", "keep"),
     "Image": ("num_inference_steps", "search_steps", "guidance_scale", "height", "width", "seed"),
     "More": ("solver", "eta", "schedule", "frames", "states", "batch_size", "no_check"),
 }
@@ -79,12 +80,20 @@ def form(settings: Settings) -> dict[str, Any]:
 def _field(name: str, settings: Settings) -> dict[str, Any]:
     hint, about, default = _parameters()[OPTIONS.get(name, name)]
     kinds = {get_origin(one) or one for one in (hint, *get_args(hint))}
+    choices = _choices(name, settings)
     kind = "flag" if bool in kinds else "number" if kinds & {int, float} else "text"
     return {
-        "name": name, "option": option_of(name), "help": about.help, "metavar": about.metavar, "kind": kind,
+        "name": name, "option": option_of(name), "metavar": about.metavar, "kind": kind,
+        "help": about.help if choices is None else _of_choices(about.help),
         "whole": int in kinds and float not in kinds, "several": name in SEVERAL or list in kinds,
-        "default": default, "least": about.min, "choices": _choices(name, settings),
+        "default": default, "least": about.min, "choices": choices,
     }  # fmt: skip
+
+
+def _of_choices(words: str) -> str:
+    """The help of an option whose values are listed beside it: what it is and its default, not what may be typed."""
+    default = re.search(r"By default [^;]*", words)
+    return f"{words.partition(':')[0]}.{f' {default[0].rstrip(chr(46))}.' if default else ''}"
 
 
 def _choices(name: str, settings: Settings) -> list[dict[str, Any]] | None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from noisewright.evaluate.overview import drafts_of, has_drafts
 from noisewright.run.directory import PREVIEWS
 from noisewright.run.follow import Watch
 from noisewright.run.particle import Candidate, Particle
@@ -70,6 +71,7 @@ class Live:
         self.name = name
         self.watch = Watch(root)
         self.lock = threading.RLock()
+        self.drafts: bool | None = None
         self._looked = -math.inf
         self._ledger: Any = None
         self._epoch = 0
@@ -84,7 +86,7 @@ class Live:
         self._place: dict[str, int] = {}
         self._taken = 0
         self._points: list[list[Any]] = []
-        self._led: dict[int, Candidate] = {}
+        self._led: dict[bool, Candidate] = {}  # of drafts and of what is none, whose scores do not compare
         self._values: list[float | None] = []
         self._ranked, self._ranked_rows, self._cost, self._ranked_at = 0, 0, 0.0, -math.inf
         self._judged: dict[str, dict[str, float]] = {}
@@ -107,12 +109,13 @@ class Live:
             self.watch.look()
             self._looked = time.monotonic()
             ledger = self.watch.ledger
-            if ledger is not self._ledger or len(ledger.curve) < self._taken:
+            spec = self.spec = check_shown(self.watch.run, str(self.watch.root / "run.json"))
+            self._draft_kind = drafts_of(spec) if has_drafts(spec) else None
+            unused = ledger.proof is not None and not ledger.proof["used"]
+            before, self.drafts = self.drafts, self._draft_kind is not None and not unused
+            if ledger is not self._ledger or len(ledger.curve) < self._taken or before != self.drafts:
                 self._anew()
-            spec = check_shown(self.watch.run, str(self.watch.root / "run.json"))
-            self.spec = spec
             self.ranking = Ranking(tuple(one["name"] for one in spec["verifiers"]), spec["ensemble"])
-            self.drafts = int(spec.get("search_steps_taken", spec["search_steps"]))
             self._take_rows()
             self._take_judged()
             self._rank()
@@ -130,7 +133,8 @@ class Live:
                 continue
             scores = [_number(one.scores.get(name)) for name in self.ranking.names]
             made = ledger.images[key]
-            row = [key, made.seed, made.steps, images, nfe, round(seconds, 3), made.broken, scores]
+            row = [key, made.seed, made.steps, images, nfe, round(seconds, 3), made.broken, scores,
+                   self.is_draft(one)]  # fmt: skip
             if key in self._place:
                 self._rows[self._place[key]] = row  # scored again
                 self._epoch += 1
@@ -139,7 +143,7 @@ class Live:
                 self._rows.append(row)
             self._note_finished(one.particle)
             if alone:
-                self._lead(one, images, nfe, seconds)
+                self._lead(one, row)
         self._taken = len(ledger.curve)
 
     def _note_finished(self, particle: Particle) -> None:
@@ -151,16 +155,15 @@ class Live:
                 self._finished.add(one.id)
                 waiting += one.parents
 
-    def _lead(self, one: Candidate, images: int, nfe: int, seconds: float) -> None:
+    def _lead(self, one: Candidate, row: list[Any]) -> None:
         """The best so far of one verifier: no pool has to be looked at."""
-        steps = self.watch.ledger.images[one.id].steps
-        before = self._led.get(steps)
+        _, _, _, images, nfe, seconds, _, scores, draft = row
+        before = self._led.get(draft)
         if before is not None and self.ranking.top([before, one])[0] is not one:
             return
-        self._led[steps] = one
-        value = _number(one.scores.get(self.ranking.names[0]))
-        if steps == self.drafts and value is not None:
-            self._points.append([images, nfe, round(seconds, 3), value, one.id])
+        self._led[draft] = one
+        if draft == self.drafts and scores[0] is not None:
+            self._points.append([images, nfe, seconds, scores[0], one.id])
 
     def _rank(self) -> None:
         """Values of an ensemble, which every candidate changes: as often as :data:`AT_MOST_SHARE` allows."""
@@ -171,12 +174,11 @@ class Live:
         if running and began - self._ranked_at < self._cost / AT_MOST_SHARE:
             return
         rows = self._rows
-        steps = np.array([row[2] for row in rows])
         scores = np.array([[np.nan if one is None else one for one in row[7]] for row in rows], float)
         values = np.full(len(rows), -np.inf)
         self._points, self._led = [], {}
-        for some in np.unique(steps).tolist():
-            alike = np.flatnonzero(steps == some)
+        for some in dict.fromkeys(row[8] for row in rows):
+            alike = np.flatnonzero([row[8] == some for row in rows])
             found = values[alike] = ensemble_values(scores[alike], self.ranking.ensemble)
             first = int(alike[np.flatnonzero(found >= found.max() - CLOSE)[0]])  # ties go to the earlier
             self._led[some] = self.watch.ledger.candidates[rows[first][0]]
@@ -197,16 +199,13 @@ class Live:
     @property
     def best(self) -> Candidate | None:
         """The best of the full renderings, where there are any, else of the drafts."""
-        full = [one for steps, one in self._led.items() if steps != self.drafts]
-        return next(iter(full or self._led.values()), None)
+        return self._led.get(False) or self._led.get(True)
 
     def baseline(self) -> str | None:
         """Candidate 0: the first seed, untouched, at the final number of steps; else what the result calls so."""
         spec, ledger = self.spec, self.watch.ledger
-        final = int(spec["sampler"].get("num_inference_steps", spec["search_steps"]))
-        short = spec["search_steps"] != final
         for row in self._rows:
-            if row[1] == spec["seed"] and not (short and row[2] == self.drafts):
+            if row[1] == spec["seed"] and not row[8]:
                 particle = ledger.candidates[row[0]].particle
                 if particle.verb == "denoise" and particle.parent.verb == "noise":
                     return str(row[0])
@@ -228,7 +227,8 @@ class Live:
             "judges": [one["name"] for one in spec.get("judges", [])], "value_name": self.ranking.name,
             "budget": budget, "spent": spent, "left": time_left(budget, spent) if running else None,
             "used": used(budget, spent), "phases": {name: round(value, 2) for name, value in ledger.seconds.items()},
-            "target": spec.get("target") or {}, "drafts": self.drafts, "scored": len(self._rows),
+            "target": spec.get("target") or {}, "drafts": self.drafts,
+            "draft": spec.get("draft"), "scored": len(self._rows),
             "steps": int(spec["sampler"].get("num_inference_steps", spec["search_steps"])),
             "waiting": len(ledger.images) - len(ledger.candidates),
             "best": None if best is None else best.id, "baseline": self.baseline(),
@@ -242,9 +242,9 @@ class Live:
 
         Returns:
             ``anew`` (whether all that it knew is void), ``head`` where it changed, ``rows`` (id, seed, steps, how many
-            there were, NFE and seconds by then, why it is broken, scores by verifier), ``previews`` (id, index, steps,
-            scores, whether there is a picture), ``judged`` by id, ``values`` of an ensemble by row, ``curve`` (images,
-            NFE, seconds, value, id).
+            there were, NFE and seconds by then, why it is broken, scores, whether a draft), ``previews`` (id, index,
+            steps, scores, whether there is a picture), ``judged`` by id, ``values`` of an ensemble by row, ``curve``
+            (images, NFE, seconds, value, id).
         """
         with self.lock:
             ledger = self.watch.ledger
@@ -301,6 +301,16 @@ class Live:
         """All candidates."""
         with self.lock:
             return list(self.watch.ledger.candidates.values())
+
+    def alike(self) -> Sequence[Candidate]:
+        """Those whose scores compare with the best's: the full images where there are two or more, else the drafts."""
+        pool = self.pool()
+        full = [one for one in pool if not self.is_draft(one)]
+        return full if len(full) > 1 or len(full) == len(pool) else [one for one in pool if self.is_draft(one)]
+
+    def is_draft(self, one: Candidate) -> bool:
+        """Whether it is one of the cheaper images of a search with drafts, of whatever kind."""
+        return one.particle.kind == self._draft_kind
 
     def value_of(self, key: str) -> float | None:
         """What a candidate is sorted by, as of the last ranking."""

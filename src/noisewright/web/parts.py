@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from noisewright.outside.messages import short
+from noisewright.outside.texts import clean
 from noisewright.schemas.reading import parse_json
 from noisewright.web.listing import Listing
 from noisewright.web.live import Live, Lives
+from noisewright.web.openai.jobs import Job
+from noisewright.web.openai.service import ImagesService
 from noisewright.web.places import check_id, directory
 from noisewright.web.process import Process
 from noisewright.web.queue import Queue
@@ -32,6 +36,7 @@ class Parts:
         lives: the runs that somebody looks at.
         queue: the jobs.
         worker: who does what needs a model, for all parts.
+        images: who does requests for images, where the server takes any.
     """
 
     settings: Settings
@@ -39,6 +44,7 @@ class Parts:
     lives: Lives
     queue: Queue
     worker: Process
+    images: ImagesService | None = None
 
     def place(self, request: Request) -> tuple[str, Path]:
         """The run that a request is about, by its parameter ``run``: its name and directory.
@@ -57,6 +63,31 @@ class Parts:
         """
         name, place = self.place(request)
         return self.lives.of(place, name)
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """The jobs of the page, and requests for images that are not over, as they came."""
+        asked = [] if self.images is None else [_of_request(one) for one in self.images.open_jobs()]
+        return sorted([*self.queue.jobs(), *asked], key=lambda one: str(one["asked"]))
+
+    def cancel(self, key: str) -> None:
+        """Take a job out of the line, or stop it.
+
+        Raises:
+            ValueError: in one line, where there is none such.
+        """
+        asked = None if self.images is None else next((one for one in self.images.open_jobs() if one.id == key), None)
+        if asked is None or self.images is None:
+            self.queue.cancel(key)
+        else:
+            self.images.leave(asked)
+
+
+def _of_request(one: Job) -> dict[str, Any]:
+    """A request for images as the queue shows it."""
+    asked = datetime.fromtimestamp(one.created, UTC).isoformat(timespec="seconds")
+    said = clean(f"{one.request.search}: {one.request.prompt}", 300)
+    return {"id": one.id, "kind": "run", "run": one.id, "said": said, "asked": asked, "note": "asked for at /v1/images",
+            "state": "running" if one.state == "running" else "waiting"}  # fmt: skip
 
 
 Answer = Callable[[Request], Any]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image, features
@@ -25,6 +26,9 @@ SIDES = (96, 192, 384, 768)
 QUALITY = 86
 MOST_BYTES = 2**28
 """Of a file that is downloaded as it is."""
+
+MOST_KEPT = 2**29
+"""Bytes of pictures that are kept when a server starts."""
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -83,6 +87,22 @@ def shown(cache: Path, place: Path, side: int) -> tuple[bytes, str]:
     except OSError:  # a disk that is full or read only: it is made again
         pass
     return data, _media(path)
+
+
+def tidy(cache: Path, most: int = MOST_KEPT) -> None:
+    """Let go of the pictures that were made longest ago, where there are more bytes of them than ``most``."""
+    found = []
+    for path in cache.glob("??/*.*"):
+        with suppress(OSError):  # another server tidies, too
+            about = path.lstat()
+            found.append((about.st_mtime_ns, about.st_size, path))
+    over = sum(size for _, size, _ in found) - most
+    for _, size, path in sorted(found):
+        if over <= 0:
+            return
+        with suppress(OSError):
+            path.unlink()
+            over -= size
 
 
 def _key(place: Path, side: int) -> str:

@@ -39,6 +39,9 @@ LOOK_SECONDS = 0.5
 STOP_SECONDS = 120.0
 """How long a server that ends waits for the micro-batch in flight."""
 
+PATIENCE_SECONDS = 3.0
+"""How long a planned cost waits for its turn at a model that is at work."""
+
 BESIDE = "expected jobs when the run of this command is over, got one before"
 OTHER_WRITES = "another process is writing"
 
@@ -68,7 +71,6 @@ class Queue:
         self._given_up = set[str]()
         self._thread: threading.Thread | None = None
         self._held: Any = None
-        self.version = 0
         self._why_not = BESIDE if settings.beside else None
         self._jobs: list[dict[str, Any]] = []
 
@@ -169,15 +171,22 @@ class Queue:
         self._stop(job)
 
     def forecast(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The planned cost of a request, by the process that holds the model.
+        """The planned cost of a request, by the process that holds the model, between two micro-batches of its work.
 
         Raises:
-            Busy: where it works on something.
+            Busy: where it works on something that does not let it through soon.
             ValueError: in one line, where the request cannot be planned.
         """
+        key = secrets.token_hex(6)
+        timer = threading.Timer(PATIENCE_SECONDS, self._worker.stop, [key])
         if self._worker.busy:
+            timer.start()
+        try:
+            answer = self._worker.do({"id": key, "kind": "forecast", "request": dict(request)})
+        finally:
+            timer.cancel()
+        if answer.get("why") == "stopped":
             raise Busy("the model is at work: the planned cost is known when it is free")
-        answer = self._worker.do({"id": secrets.token_hex(6), "kind": "forecast", "request": dict(request)})
         if not answer["ok"]:
             raise ValueError(answer["error"])
         found: dict[str, Any] = answer["result"]
@@ -274,7 +283,6 @@ class Queue:
         ended = [one for one in self._jobs if one["state"] in ENDED]
         gone = {one["id"] for one in ended[:-REMEMBERED]}
         self._jobs = [one for one in self._jobs if one["id"] not in gone]
-        self.version += 1
         with suppress(OSError):  # a full disk: they are still done, unless the server is killed
             data = json.dumps({"version": 1, "jobs": self._jobs}).encode()
             write_atomically(self._settings.runs / FOLDER / FILE, data)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
+import zlib
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from noisewright.continuing import request_of
@@ -27,6 +29,12 @@ from noisewright.web.typed import command_of
 POOL = 12
 """Candidates that pairs are made of, besides those that are pinned or starred."""
 
+MP4 = b"ftyp"
+"""What stands at the fifth byte of such a file."""
+
+ALONE = "sandbox; default-src 'none'"
+"""The policy of what a stranger may have written."""
+
 A_YEAR = "private, max-age=31536000, immutable"
 
 
@@ -35,7 +43,7 @@ def routes(parts: Parts) -> list[Route]:
     every = {
         "/api/runs": _runs, "/api/run": _run, "/api/candidate": _candidate, "/api/lineage": _lineage,
         "/api/choices": _choices, "/api/pair": _pair, "/api/form": _form, "/api/jobs": _jobs, "/api/asked": _asked,
-        "/picture": _picture, "/download": _download, "/figure": _figure,
+        "/picture": _picture, "/film": _film, "/download": _download, "/figure": _figure,
     }  # fmt: skip
     return [Route(path, in_thread(_bound(answer, parts))) for path, answer in every.items()]
 
@@ -46,15 +54,15 @@ def _bound(answer: Any, parts: Parts) -> Any:
 
 def _runs(parts: Parts, request: Request) -> Response:
     version, found = parts.listing.all()
-    tag = f'"{version}-{parts.queue.version}"'
+    waiting = [one for one in parts.jobs() if one["state"] in ("waiting", "running")]
+    tag = f'"{version}-{zlib.crc32(json.dumps(waiting).encode()):08x}"'
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304)
-    waiting = [one for one in parts.queue.jobs() if one["state"] in ("waiting", "running")]
     return json_response({"runs": found, "jobs": waiting}, headers={"ETag": tag, "Cache-Control": "no-cache"})
 
 
 def _jobs(parts: Parts, request: Request) -> Any:
-    return {"jobs": parts.queue.jobs(), "version": parts.queue.version}
+    return {"jobs": parts.jobs()}
 
 
 def _form(parts: Parts, request: Request) -> Any:
@@ -66,7 +74,7 @@ def _run(parts: Parts, request: Request) -> Any:
     try:
         live = parts.live(request)
     except NotThere:
-        if any(one["run"] == name for one in parts.queue.jobs()):
+        if any(one["run"] == name for one in parts.jobs()):
             return {"head": None}  # it has not begun, or never did: the queue says which
         raise
     if request.query_params.get("head") == "1":
@@ -149,8 +157,18 @@ def _download(parts: Parts, request: Request) -> Response:
     held = file_in(place, f"images/{key}.{'mp4' if film else 'png'}")
     data = held.read_bytes() if film else original(held)
     headers = {"Content-Disposition": f'attachment; filename="{key}.{"mp4" if film else "png"}"',
-               "Content-Security-Policy": "sandbox; default-src 'none'"}  # fmt: skip
+               "Content-Security-Policy": ALONE}  # fmt: skip
     return Response(data, media_type="video/mp4" if film else "image/png", headers=headers)
+
+
+def _film(parts: Parts, request: Request) -> Response:
+    """A video to be played, a part at a time as browsers ask for it; what does not begin as one is not sent."""
+    _, place = parts.place(request)
+    held = file_in(place, f"images/{check_id(request.query_params.get('id', ''))}.mp4")
+    with held.open("rb") as file:
+        if file.read(12)[4:8] != MP4:
+            raise ValueError(f"expected a video, got {held.name}, which is none")
+    return FileResponse(held, media_type="video/mp4", headers={"Cache-Control": A_YEAR, "Content-Security-Policy": ALONE})
 
 
 def _figure(parts: Parts, request: Request) -> Response:
@@ -206,7 +224,7 @@ def _pair(parts: Parts, request: Request) -> Any:
     rejected = {key for key, names in said.marks.items() if "reject" in names}
     chosen = [key for key, names in said.marks.items() if key not in rejected and live.candidate(key) is not None]
     with live.lock:
-        pool = [one for one in live.pool() if one.id not in rejected
+        pool = [one for one in live.alike() if one.id not in rejected
                 and live.watch.ledger.images[one.id].broken is None]  # fmt: skip
         best = live.ranking.top(pool, POOL)
         base = live.baseline()

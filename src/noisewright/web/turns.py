@@ -22,13 +22,18 @@ class Turns:
             return max(0, len(self._line) - 1)
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Wait until it is this thread's turn, and have it to the end of the block."""
-        self._take()
+    def turn(self, given_up: Callable[[], bool] = lambda: False) -> Iterator[bool]:
+        """Wait until it is this thread's turn, and have it to the end of the block; gives whether it came to that.
+
+        Args:
+            given_up: asked whether to wait no more; after a change of it :meth:`look` is to be called.
+        """
+        came = self._take(given_up)
         try:
-            yield
+            yield came
         finally:
-            self._give()
+            if came:
+                self._give()
 
     def pass_on(self) -> None:
         """Let those who wait go first; who calls it has the turn, and has it again afterwards."""
@@ -38,11 +43,20 @@ class Turns:
         self._give()
         self._take()
 
-    def _take(self) -> None:
+    def look(self) -> None:
+        """Have those who wait ask anew whether they have given up."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def _take(self, given_up: Callable[[], bool] = lambda: False) -> bool:
         mine = object()
         with self._changed:
             self._line.append(mine)
-            self._changed.wait_for(lambda: self._line[0] is mine)
+            self._changed.wait_for(lambda: self._line[0] is mine or given_up())
+            if self._line[0] is mine:
+                return True
+            self._line.remove(mine)
+            return False
 
     def _give(self) -> None:
         with self._changed:

@@ -99,6 +99,7 @@ class Works:
             if state.run is not None:
                 state.run.stop()
             self.line.look()
+            self._turns.look()
 
     @property
     def jobs(self) -> list[str]:
@@ -126,7 +127,9 @@ class Works:
             state.entered = True
             tell({"kind": "entered"})
             try:
-                with self._turns.turn():
+                with self._turns.turn(state.leaving.is_set) as mine:
+                    if not mine:
+                        return _failed(Stopped("stopped"))
                     return {"ok": True, "result": self._done(job, request, tell, state)}
             except (KeyboardInterrupt, Exception) as error:  # the next job may fare better
                 return _failed(error)

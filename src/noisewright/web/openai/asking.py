@@ -8,19 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from noisewright import registry
+from noisewright.outside.bounds import at_most
 from noisewright.outside.bundled import bundled
 from noisewright.outside.messages import short, unknown
 from noisewright.registry.trust import of_card
 from noisewright.request import NONE, Request, recorded
 from noisewright.run.budget import parse_budget
 from noisewright.samplers.pictures import names_file
+from noisewright.schemas.drafts import NO_DRAFT, draft_of, read_draft
 from noisewright.web.openai.errors import ApiError
-from noisewright.web.openai.fields import EditFields, GenerationFields, SearchFields
+from noisewright.web.openai.fields import MOST_AT_ONCE, EditFields, GenerationFields, SearchFields
 from noisewright.web.openai.settings import ImagesSettings
 
 PARAMS = {
     "height": "size", "width": "size", "num_inference_steps": "num_inference_steps", "steps": "num_inference_steps",
-    "search_steps": "search.draft", "guidance_scale": "guidance_scale", "negative_prompt": "negative_prompt",
+    "search_steps": "search.draft", "draft": "search.draft", "best": "search.draft",
+    "guidance_scale": "guidance_scale", "negative_prompt": "negative_prompt",
     "true_cfg_scale": "true_cfg_scale", "strength": "strength", "mask_image": "mask", "mask": "mask", "image": "image",
     "verifier": "search.verifiers", "judge": "search.judges", "target": "search.target", "budget": "search.budget",
     "prompt": "prompt", "seed": "seed", "search": "search.method",
@@ -88,7 +91,7 @@ def request_of(
     _check_words(fields)
     model, size = check_model(fields.model, settings), _size(fields.size, settings)
     for name, value in (("num_inference_steps", fields.num_inference_steps), ("search.draft", search.draft)):
-        if value is not None and value > settings.most_steps:
+        if isinstance(value, int) and value > settings.most_steps:
             raise ApiError(400, f"expected {name} of at most {settings.most_steps}, got {value}", name, "invalid_value")
     if search.draft is not None and search.draft == 0:
         raise ApiError(400, "expected search.draft of at least 1, got 0", "search.draft", "invalid_value")
@@ -104,13 +107,36 @@ def request_of(
             model=settings.models[model], prompt=fields.prompt, search=method,
             verifier=verifiers, judge=judges or list(NONE),
             budget=_budget(fields, search, settings), target=_target(search.target, verifiers),
-            num_inference_steps=fields.num_inference_steps, search_steps=search.draft,
+            num_inference_steps=fields.num_inference_steps, **_drafts(search.draft),
             guidance_scale=fields.guidance_scale, negative_prompt=fields.negative_prompt, keep=fields.n or 1,
             seed=seed if fields.seed is None else fields.seed, pipeline_args=arguments,
             device=settings.device, dtype=settings.dtype, **size,
         )  # fmt: skip
     except (ValueError, TypeError) as error:
         raise refused(error) from None
+
+
+def _drafts(given: int | str | None) -> dict[str, Any]:
+    """What the search makes, as fields of a request.
+
+    Raises:
+        ValueError: in one line.
+    """
+    draft = draft_of(given) if isinstance(given, str) else None
+    if draft is not None:
+        at_most(MOST_AT_ONCE, best=draft.best)
+    return {"draft": given} if isinstance(given, str) else {"search_steps": given}
+
+
+def _renders(given: int | str | None, wanted: int) -> int:
+    """How many full images a search by drafts makes at its end, and the plain one."""
+    if given is None or given == NO_DRAFT:
+        return 0
+    try:
+        best = 1 if isinstance(given, int) else read_draft(given).best
+    except (ValueError, TypeError) as error:
+        raise refused(error) from None
+    return 1 + max(wanted, best)
 
 
 def refused(error: Exception) -> ApiError:
@@ -184,7 +210,7 @@ def _budget(fields: GenerationFields, search: SearchFields, settings: ImagesSett
     wanted, param = fields.n or 1, "search.budget"
     if search.budget is None:
         images = max(settings.images_of(fields.quality or "auto"), wanted)
-        return [f"{images + (0 if search.draft is None else 1 + wanted)} images"]
+        return [f"{images + _renders(search.draft, wanted)} images"]
     try:
         limits = parse_budget(search.budget)
     except (ValueError, TypeError) as error:
@@ -205,7 +231,7 @@ def _budget(fields: GenerationFields, search: SearchFields, settings: ImagesSett
 
 SAID = (
     "model", "prompt", "search", "verifier", "judge", "budget", "target", "num_inference_steps", "search_steps",
-    "guidance_scale", "negative_prompt", "keep", "seed", "pipeline_args", "device", "dtype", "height", "width",
+    "draft", "guidance_scale", "negative_prompt", "keep", "seed", "pipeline_args", "device", "dtype", "height", "width",
 )  # fmt: skip
 """Fields of a :class:`~noisewright.request.Request` that :func:`request_of` sets; of the others it has the defaults."""
 

@@ -45,7 +45,10 @@ class SearchFields(BaseModel):
     target: Finite | Annotated[dict[Word, Finite], Field(max_length=8)] | None = Field(
         None, description="Stop as soon as an image scores this."
     )
-    draft: Steps | None = Field(None, description="Search with this many steps, and render the winners in full.")
+    draft: Steps | Word | None = Field(
+        None, description="Search by cheaper images, and render the best in full: a number of steps, or a draft such "
+        "as 'truncate,at=0.6'."
+    )
 
 
 class GenerationFields(BaseModel):

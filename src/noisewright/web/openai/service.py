@@ -278,6 +278,11 @@ class ImagesService:
         """The run directory of a job."""
         return self.settings.runs / job.id
 
+    def open_jobs(self) -> list[Job]:
+        """Those that are not over: who take turns, and who wait, each as they came."""
+        with self._changed:
+            return [*self._active.values(), *self._line]
+
     @property
     def waiting(self) -> int:
         """How many jobs wait."""

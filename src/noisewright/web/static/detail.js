@@ -50,7 +50,7 @@ export function detail(run, row, rows, {go, compare}) {
   function about() {
     const tags = [row.id === run.head.best && h("span.chip.is-best", "best"), row.id === run.head.baseline && h("span.chip.is-base", "baseline"), row.broken && h("span.chip.is-failed", row.broken === "nan" ? "broken" : "blacked out")];
     const marks = row.unfinished ? null : h("div.buttons", MARKS.map(([name, sign, word]) => h("button", {type: "button", "aria-pressed": String(run.marks(row.id).includes(name)), onclick: () => toggleMark(run, row, name)}, h("span", {"aria-hidden": "true"}, sign), ` ${word}`)), h("button", {type: "button", onclick: () => { compare(row); }}, "Compare"));
-    const facts = h("div.facts", h("p.quiet", row.unfinished ? `A clean estimate at step ${row.index} of ${row.steps}: scored on the way, and not finished. Its scores compare with other previews alone.` : `Image ${row.images} of the run, ${row.steps} steps, after ${row.nfe.toLocaleString("en")} NFE`));
+    const facts = h("div.facts", h("p.quiet", row.unfinished ? `A clean estimate at step ${row.index} of ${row.steps}: scored on the way, and not finished. Its scores compare with other previews alone.` : `Image ${row.images} of the run, ${row.draft ? "a draft of " : ""}${row.steps} steps, after ${row.nfe.toLocaleString("en")} NFE`));
     side.replaceChildren(h("div.tags", tags), scoreTable(run, [row]), marks ?? "", facts);
     if (!row.unfinished) more(facts);
   }
@@ -59,6 +59,7 @@ export function detail(run, row, rows, {go, compare}) {
     const number = ++asked;
     const found = await trying(() => ask(`/api/candidate?${query({run: run.name, id: row.id})}`));
     if (!found || number !== asked) return;
+    if (found.film) stage.querySelector("img")?.replaceWith(h("video", {src: `/film?${query({run: run.name, id: row.id})}`, poster: stage.querySelector("img").src, controls: true, loop: true, muted: true, playsInline: true, preload: "metadata", "aria-label": run.alt(row)}));
     const alike = h("input.number", {type: "text", value: "16 images", "aria-label": "Budget"});
     const steps = h("input.number", {type: "number", min: 1, max: 1000, value: Math.min(1000, row.steps * 2), "aria-label": "Steps"});
     facts.append(

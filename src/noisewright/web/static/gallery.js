@@ -50,7 +50,8 @@ export function gallery(run, {open, mark, compare}) {
     if (shows) some = some.filter((row) => shows(run.marks(row.id)));
     if (Number.isFinite(wanted)) some = some.filter((row) => (run.score(row, field) ?? -Infinity) >= wanted);
     const ranked = some.map((row) => [of(row) ?? -Infinity, row]);
-    ranked.sort((a, b) => (up ? a[0] - b[0] : b[0] - a[0]) || (a[1].number ?? 0) - (b[1].number ?? 0));
+    const apart = key === "value" || key[0] === "v";  // scores of drafts and of full images do not compare
+    ranked.sort((a, b) => (apart ? Boolean(a[1].draft) - Boolean(b[1].draft) : 0) || (up ? a[0] - b[0] : b[0] - a[0]) || (a[1].number ?? 0) - (b[1].number ?? 0));
     rows = ranked.map((one) => one[1]);
     places = run.places(field);
     made.dataset.field = field;
@@ -130,7 +131,7 @@ export function gallery(run, {open, mark, compare}) {
     tile.querySelector(".marks").textContent = (marks.includes("pin") ? "◆" : "") + (marks.includes("star") ? "★" : "");
     const [score, name] = tile.querySelector(".caption").children;
     score.textContent = said;
-    name.textContent = row.unfinished ? `step ${row.index} of ${row.steps}` : [best ? "best" : base ? "baseline" : "", run.called(row), row.steps !== run.head.steps && !row.unfinished ? "draft" : ""].filter(Boolean).join(" · ");
+    name.textContent = row.unfinished ? `step ${row.index} of ${row.steps}` : [best ? "best" : base ? "baseline" : "", run.called(row), row.draft ? "draft" : ""].filter(Boolean).join(" · ");
     tile.setAttribute("aria-label", [run.alt(row), best && "best", base && "baseline", ...marks].filter(Boolean).join(", "));
   }
 

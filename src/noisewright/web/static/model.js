@@ -79,8 +79,8 @@ export class Run extends EventTarget {
   take(event) {
     if (event.anew) this.clear();
     if (event.head) this.head = event.head;
-    for (const [id, seed, steps, images, nfe, seconds, broken, scores] of event.rows ?? []) {
-      const row = {id, seed, steps, images, nfe, seconds, broken, scores, number: this.rows.length};
+    for (const [id, seed, steps, images, nfe, seconds, broken, scores, draft] of event.rows ?? []) {
+      const row = {id, seed, steps, images, nfe, seconds, broken, scores, draft, number: this.rows.length};
       this.rows.push(row);
       this.byId.set(id, row);
     }
@@ -147,7 +147,7 @@ export class Run extends EventTarget {
     const key = this.head.verifiers.length > 1 && !row.unfinished ? "value" : "v0";
     const value = this.score(row, key), name = this.head.value_name;
     const said = value === null ? "no score" : `${name} ${value.toPrecision(4)}`;
-    const what = row.unfinished ? `preview at step ${row.index} of ${row.steps}` : this.called(row);
+    const what = row.unfinished ? `preview at step ${row.index} of ${row.steps}` : `${row.draft ? "draft of " : ""}${this.called(row)}`;
     return `${this.head.prompt || this.head.label || "image"}, ${what}, ${said}`;
   }
 }

@@ -5,7 +5,7 @@ import {ago, ask, chip, empty, h, query, trying, waitingFor} from "./dom.js";
 export function queue(main) {
   document.title = "Queue · noisewright";
   const body = h("div", waitingFor("reading the queue"));
-  main.append(h("div.bar", h("h1", "Queue"), h("p.quiet", "One model is in memory at a time; jobs wait their turn, and survive a restart of the server.")), body);
+  main.append(h("div.bar", h("h1", "Queue"), h("p.quiet", "One model is in memory at a time; jobs wait their turn, and survive a restart of the server. Requests of programs to /v1/images take turns with them.")), body);
   let gone = false, timer, before = "";
 
   async function look() {

@@ -122,7 +122,7 @@ export function runPage(main, params, go) {
 
     function drawChart() {
       const base = run.byId.get(run.head.baseline), last = run.rows.at(-1);
-      const alike = base && base.steps === run.head.drafts;
+      const alike = base && !run.head.drafts;
       const drawn = last && curve(run.curve, {wide: chart.clientWidth || 600, axis, end: axis ? Math.max(last.seconds, 0) : last.images, baseline: alike ? run.value(base) : null, name: run.head.value_name, pick: (id) => { const row = run.byId.get(id); if (row) acts.open(row, [row]); }});
       chart.replaceChildren(h("figcaption", h("span", `Best ${run.head.value_name} so far`), h("span.spring"), h("span.quiet", "against"), h("span.sizes", {role: "group", "aria-label": "Against"}, byImages, bySeconds)), drawn ?? h("p.quiet", "The curve begins with the first score."));
     }
@@ -188,7 +188,7 @@ export function runPage(main, params, go) {
 
 function about(run, place) {
   const head = run.head, phases = Object.entries(head.phases).map(([name, value]) => `${name} ${duration(value)}`).join(", ");
-  const facts = [["directory", head.name], ["prompt", head.prompt], ["model", head.model], ["search", head.search], ["verifiers", head.verifiers.join(", ")], ["judges", head.judges.join(", ") || "none"], ["seed", head.seed], ["steps", head.steps],
+  const facts = [["directory", head.name], ["prompt", head.prompt], ["model", head.model], ["search", head.search], ["verifiers", head.verifiers.join(", ")], ["judges", head.judges.join(", ") || "none"], ["seed", head.seed], ["steps", head.steps], ["draft", head.draft],
     ["target", Object.entries(head.target).map(([name, value]) => `${name} ${value}`).join(", ")], ["cost", `${plural(head.spent.images, "image")}, ${head.spent.nfe.toLocaleString("en")} NFE, ${head.spent.forwards.toLocaleString("en")} forwards`], ["time", `${duration(head.spent.seconds)} (${phases})`], ["stopped", head.stopped]];
   const command = h("p.quiet", "…");
   place.append(h("dl.facts", facts.filter(([, value]) => value !== null && value !== undefined && value !== "").map(([name, value]) => [h("dt", name), h("dd", String(value))])), h("h3", "The command"), command,
