@@ -66,8 +66,8 @@ class Parts:
 
     def jobs(self) -> list[dict[str, Any]]:
         """The jobs of the page, and requests for images that are not over, as they came."""
-        asked = [] if self.images is None else [_of_request(one) for one in self.images.open_jobs()]
-        return sorted([*self.queue.jobs(), *asked], key=lambda one: str(one["asked"]))
+        requests = [] if self.images is None else [_of_request(one) for one in self.images.open_jobs()]
+        return sorted([*self.queue.jobs(), *requests], key=lambda one: str(one["asked"]))
 
     def cancel(self, key: str) -> None:
         """Take a job out of the line, or stop it.
@@ -75,18 +75,18 @@ class Parts:
         Raises:
             ValueError: in one line, where there is none such.
         """
-        asked = None if self.images is None else next((one for one in self.images.open_jobs() if one.id == key), None)
-        if asked is None or self.images is None:
-            self.queue.cancel(key)
-        else:
-            self.images.leave(asked)
+        for job in [] if self.images is None else self.images.open_jobs():
+            if self.images is not None and job.id == key:
+                self.images.leave(job)
+                return
+        self.queue.cancel(key)
 
 
 def _of_request(one: Job) -> dict[str, Any]:
     """A request for images as the queue shows it."""
-    asked = datetime.fromtimestamp(one.created, UTC).isoformat(timespec="seconds")
+    created = datetime.fromtimestamp(one.created, UTC).isoformat(timespec="seconds")
     said = clean(f"{one.request.search}: {one.request.prompt}", 300)
-    return {"id": one.id, "kind": "run", "run": one.id, "said": said, "asked": asked, "note": "asked for at /v1/images",
+    return {"id": one.id, "kind": "run", "run": one.id, "said": said, "asked": created, "note": "asked for at /v1/images",
             "state": "running" if one.state == "running" else "waiting"}  # fmt: skip
 
 

@@ -168,7 +168,8 @@ def _film(parts: Parts, request: Request) -> Response:
     with held.open("rb") as file:
         if file.read(12)[4:8] != MP4:
             raise ValueError(f"expected a video, got {held.name}, which is none")
-    return FileResponse(held, media_type="video/mp4", headers={"Cache-Control": A_YEAR, "Content-Security-Policy": ALONE})
+    headers = {"Cache-Control": A_YEAR, "Content-Security-Policy": ALONE}
+    return FileResponse(held, media_type="video/mp4", headers=headers)
 
 
 def _figure(parts: Parts, request: Request) -> Response:
