@@ -61,7 +61,7 @@ def object_from(stream):
 
 
 def status_of(address):
-    return httpx.get(address.replace("/run?", "/api/run?")).json()["head"]["status"]
+    return httpx.get(address.replace("/run?name=", "/api/run?run=")).json()["head"]["status"]
 
 
 @pytest.mark.slow
@@ -88,7 +88,7 @@ def test_the_page_shows_the_run_stays_and_goes_on_with_it(tmp_path):
 @pytest.mark.slow
 def test_ctrl_c_ends_the_run_and_its_page(tmp_path):
     with generating(tmp_path, "--budget", "5000 images") as (process, address):
-        name = address.partition("run=")[2]
+        name = address.partition("name=")[2]
         with httpx.Client(base_url=address.partition("/run?")[0], timeout=60) as client:
             while client.get("/api/run", params={"run": name}).status_code != 200:
                 assert process.poll() is None
@@ -111,7 +111,7 @@ def test_it_takes_another_port_and_leaves_the_jobs_of_a_server_alone(tmp_path):
     with served(tmp_path / "runs") as (other, _), generating(tmp_path, "--budget", "2 images") as (process, address):
         found_in(process, "the page stays at ")
         assert not address.startswith(other)
-        name = address.partition("run=")[2]
+        name = address.partition("name=")[2]
         more = httpx.post(address.partition("/run?")[0] + "/api/more", json={"run": name, "budget": "3 images"})
         assert (more.status_code, "other server" in more.text) == (400, True)
         process.send_signal(signal.SIGTERM)

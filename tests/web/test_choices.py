@@ -119,12 +119,34 @@ def test_every_pair_comes_before_one_comes_twice():
     assert len({frozenset((one.winner, one.loser)) for one in votes}) == 6
 
 
+def test_a_pair_that_was_passed_over_comes_after_all_others():
+    skipped = []
+    for _ in range(6):
+        skipped.append(next_pair([A, B, C, D], [], 0, skipped))
+    assert len({frozenset(one) for one in skipped}) == 6
+    assert frozenset(next_pair([A, B, C, D], [], 0, skipped)) == frozenset(skipped[0])
+
+
 def test_which_stands_on_the_left_says_nothing():
     left = [next_pair([A, B], [], salt)[0] for salt in range(40)]
     assert 8 < left.count(A) < 32
 
 
 # On the page
+
+
+def test_another_pair_is_another_one(client):
+    first = client.get("/api/pair", params={"run": "first"}).json()["pair"]
+    again = client.get("/api/pair", params={"run": "first"}).json()["pair"]
+    other = client.get("/api/pair", params={"run": "first", "skip": [",".join(first)]}).json()["pair"]
+    assert first == again
+    assert set(other) != set(first)
+
+
+@pytest.mark.parametrize("skip", ["", ",", "x" * 3000, "a,b,c", "\u0000"])
+def test_a_skipped_pair_that_is_none_changes_nothing(client, skip):
+    found = client.get("/api/pair", params={"run": "first", "skip": skip})
+    assert found.json() == client.get("/api/pair", params={"run": "first"}).json()
 
 
 def test_marks_and_choices_on_the_page(client, runs):

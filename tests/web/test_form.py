@@ -6,6 +6,7 @@ from noisewright import registry
 from noisewright.request import Request
 from noisewright.web.asked import requested
 from noisewright.web.form import FIELDS
+from noisewright.web.form import fields_of as fields_of_request
 from noisewright.web.typed import command_of
 from serving import settings_of
 
@@ -34,6 +35,33 @@ def test_what_names_files_or_devices_is_not_asked_for(settings, name):
     assert name not in FIELDS
     with pytest.raises(ValueError, match="unknown field"):
         requested({"prompt": "any", name: "x"}, settings)
+
+
+SAID = {
+    "all as it was": ({"guidance_scale": 0.0, "eta": 0.0, "target": 0.0, "num_inference_steps": 3, "no_check": True,
+                       "draft": "truncate,at=0.5", "judge": "none", "height": 64}, []),
+    "what the form has not": ({"loras": ["x.safetensors"], "dtype": "bfloat16", "executor": "local"},
+                              ["--dtype", "--lora"]),
+    "a model of somebody else": ({"model": "some/model"}, ["--model"]),
+    "a verifier of somebody else": ({"verifier": ["brightness", "clip:some/model"]}, ["--verifier"]),
+    "weights": ({"verifier": ["brightness", "sharpness"], "ensemble": {"brightness": 1.0, "sharpness": 2.0}},
+                ["--ensemble"]),
+    "a schedule file": ({"schedule": "/tmp/own.json"}, ["--schedule"]),
+    "where it starts": ({"search": "refine", "search_args": {"start": "x.png", "population": 3}}, ["--search-arg"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_a_run_is_asked_for_again_as_it_was_or_it_is_said_what_is_left_out(settings, name):
+    given, left_out = SAID[name]
+    request = Request(**{"model": "noisewright/shapes", "prompt": "any", **given})
+    fields, found = fields_of_request(request, settings)
+    assert found == left_out
+    again = requested(fields, settings)
+    if not left_out:
+        assert again == request
+    else:
+        assert again.prompt == "any"
 
 
 def test_each_search_has_its_arguments(client):

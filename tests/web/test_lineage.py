@@ -58,6 +58,25 @@ def test_of_every_search_each_has_a_place_of_its_own(saved, tmp_path, search, ar
     assert {one["verb"] for one in nodes} - {"noise"}
 
 
+@pytest.mark.parametrize("drafts", [{"draft": "truncate,at=0.5,pilot=0"}, {"draft": "steps,n=2,pilot=0"},
+                                    {"search_steps": 2}])  # fmt: skip
+def test_a_full_image_stands_where_its_draft_does(saved, tmp_path, drafts):
+    live, found = tree_of(searched(saved, tmp_path / "x", "zero-order", {"neighbours": 3}, **drafts))
+    candidates = live.watch.ledger.candidates
+    made = [key for key, one in candidates.items() if live.is_draft(one)]
+    nodes = found["nodes"]
+    assert len(nodes) == len(made) < len(candidates)
+    assert sum(not one["parents"] for one in nodes) == 1
+    best = next(one for one in nodes if one["best"])
+    assert not live.is_draft(candidates[best["candidate"]])
+    assert (best["reached"], best["steps"]) == (4, 4)
+    at, way = best, [best]
+    while at["parents"]:
+        at = nodes[at["parents"][0]]
+        way.append(at)
+    assert [one for one in nodes if one["last"]] == sorted(way, key=nodes.index)
+
+
 def test_of_plain_best_of_n_no_candidate_came_of_another(saved, tmp_path):
     _, found = tree_of(searched(saved, tmp_path / "random", "random", {}, budget="30 images", num_inference_steps=2))
     assert found["flat"]

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import shutil
 import threading
@@ -7,8 +8,9 @@ from PIL import Image
 
 from noisewright.evaluate.overview import overview
 from noisewright.images.metadata import read_recipe
+from noisewright.run.locks import locked
 from noisewright.run.reading import read_run
-from noisewright.web.live import Cursor, Live, time_left, used
+from noisewright.web.live import Cursor, Live, Lives, time_left, used
 from runs import open_run
 
 
@@ -140,6 +142,32 @@ def test_drafts_and_full_renderings_do_not_compare(tmp_path, saved, name):
     assert len(full) < len(event["rows"])
     assert {one[4] for one in event["curve"]} == {one["candidate"] for one in shown["curve"]}
     assert {one[4] in full for one in event["curve"]} == {not used}
+
+
+def test_a_run_that_cannot_be_shown_is_refused_each_time(runs, monkeypatch):
+    """Also to who asks before it is read again."""
+    monkeypatch.setattr("noisewright.web.live.LOOK_SECONDS", 60.0)
+    held = json.loads((runs / "first" / "run.json").read_text())
+    held["spec"]["budget"] = "many"
+    (runs / "first" / "run.json").write_text(json.dumps(held))
+    lives = Lives()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="budget"):
+            lives.of(runs / "first", "first")
+
+
+def test_runs_that_go_on_are_read_once_however_many_there_are(runs, monkeypatch):
+    monkeypatch.setattr("noisewright.web.live.MOST_LIVES", 2)
+    held = json.loads((runs / "first" / "run.json").read_text())
+    (runs / "first" / "run.json").write_text(json.dumps({**held, "status": "running"}))
+    with contextlib.ExitStack() as writing:
+        for number in range(5):
+            shutil.copytree(runs / "first", runs / str(number))
+            writing.enter_context(locked(runs / str(number)))
+        lives = Lives()
+        first = [lives.of(runs / str(number), str(number)) for number in range(5)]
+        assert [one.head()["status"] for one in first] == ["running"] * 5
+        assert [lives.of(runs / str(number), str(number)) for number in range(5)] == first
 
 
 def test_previews_of_what_no_image_came_of_are_told(tmp_path, saved):

@@ -61,10 +61,10 @@ def maker(folder, saved, name, images):
 
 
 def faults(page):
-    """What axe-core finds that keeps somebody out, where it is there."""
+    """What axe-core finds that keeps somebody out."""
     place = importlib.util.find_spec("axe_playwright_python")
     if place is None or place.origin is None:
-        return []
+        pytest.skip("no axe here (pip install axe-playwright-python)")
     page.evaluate((Path(place.origin).parent / "axe.min.js").read_text())
     found = page.evaluate("() => axe.run({resultTypes: ['violations']})")
     return [(one["id"], [node["html"] for node in one["nodes"]][:3]) for one in found["violations"]

@@ -24,7 +24,11 @@ def test_a_thumbnail_is_made_once_and_not_in_the_run(client, runs, settings):
     assert len(kept) == 1
     assert [one.stat().st_mtime_ns for one in kept] == stamps
     assert sorted(one.name for one in (runs / "first").rglob("*")) == before
-    assert "immutable" in first.headers["cache-control"]
+    tag = first.headers["etag"]
+    asked = {"run": "first", "id": image.stem, "side": 96}
+    assert client.get("/picture", params=asked, headers={"If-None-Match": tag}).status_code == 304
+    client.get("/picture", params={**asked, "side": 0})
+    assert len([one for one in settings.cache.rglob("*") if one.is_file()]) == 1
 
 
 def test_a_changed_file_has_another_thumbnail(runs, tmp_path):
@@ -32,6 +36,19 @@ def test_a_changed_file_has_another_thumbnail(runs, tmp_path):
     first, _ = shown(tmp_path, image, 96)
     Image.new("RGB", (64, 64), "green").save(image)
     assert shown(tmp_path, image, 96)[0] != first
+
+
+def test_another_run_in_the_same_directory_has_its_own_pictures(client, runs):
+    """Its candidates have the same names: an id says seeds and steps, and no prompt."""
+    image = image_of(runs)
+    asked = {"run": "first", "id": image.stem}
+    for side in (0, 96):
+        first = client.get("/picture", params={**asked, "side": side})
+        Image.new("RGB", (64, 64), f"hsl({side}, 100%, 50%)").save(image)
+        again = client.get("/picture", params={**asked, "side": side}, headers={"If-None-Match": first.headers["etag"]})
+        assert again.status_code == 200
+        assert again.content != first.content
+        assert "no-cache" in first.headers["cache-control"]
 
 
 def test_pixels_are_those_of_the_file_and_nothing_else_is_in_it(client, runs):

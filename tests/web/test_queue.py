@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import time
 
@@ -7,6 +8,8 @@ import httpx
 import pytest
 
 from noisewright.errors import RunMismatch
+from noisewright.request import Request
+from noisewright.run.locks import locked
 from noisewright.run.reading import read_run
 from noisewright.web.process import Process
 from noisewright.web.queue import FOLDER, Full, Queue
@@ -197,6 +200,95 @@ def test_a_queue_that_somebody_else_wrote_is_not_believed(runs, tmp_path, text):
     (runs / ".serve" / "queue.json").write_text(text)
     with talking_to(settings_of(runs, tmp_path)) as client:
         assert jobs_of(client) == []
+
+
+PLANTED = {
+    "a verifier of a file": {"verifier": ["runs/evil.py:score"]},
+    "a verifier of a server": {"verifier": ["vlm:http://169.254.169.254/#m"]},
+    "a judge of a file": {"judge": ["/tmp/evil.py:score"]},
+    "a model of the hub": {"model": "evil/model"},
+    "a model of a server": {"model": "http://169.254.169.254/v1"},
+    "a cluster": {"executor": "ray:169.254.169.254:6379"},
+    "a directory to write to": {"score_cache": "/tmp/elsewhere"},
+    "too many images": {"budget": ["1000000000 images"]},
+    "too large images": {"height": 8192, "width": 64},
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_job_is_not_done(runs, tmp_path, name):
+    """Whoever gave the directory may have written its queue: no job is done that the page would not have taken."""
+    request = Request(**{"model": "noisewright/shapes", "prompt": "x", "verifier": ["brightness"], "judge": "none",
+                         "budget": ["1 image"], **PLANTED[name]})  # fmt: skip
+    (runs / ".serve").mkdir()
+    (runs / "new").mkdir()
+    job = {"id": "a", "kind": "run", "run": "new", "said": "x", "state": "waiting", "asked": "x", "note": None,
+           "request": request.to_json()}  # fmt: skip
+    (runs / ".serve" / "queue.json").write_text(json.dumps({"jobs": [job]}))
+    with talking_to(settings_of(runs, tmp_path)) as client:
+        found = jobs_of(client)
+        assert [one["state"] for one in found] == ["failed"]
+        assert found[0]["note"]
+        assert client.app.state.parts.worker.pid is None
+    assert list((runs / "new").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_run_that_somebody_else_goes_on_with_is_not_stopped(runs, tmp_path):
+    """A job waits for it; neither taking the job out nor the server's end ends what is not the server's."""
+    with locked(runs / "first"), talking_to(settings_of(runs, tmp_path)) as client:
+        held = client.app.state.parts.queue
+        request = json.loads((runs / "first" / "run.json").read_text())["request"]
+        for _ in range(2):
+            held.add("run", "first", "x", request=request)
+        first, second = jobs_of(client)
+        until(lambda: state_of(client, first["id"]) == "running")
+        assert client.post("/api/cancel", json={"job": first["id"]}).status_code == 200
+        until(lambda: state_of(client, first["id"]) == "stopped")
+        until(lambda: state_of(client, second["id"]) == "running")
+    assert not (runs / "first" / ".stop").exists()
+
+
+def test_a_directory_that_cannot_be_written_fails_the_job_and_not_the_queue(runs, tmp_path, monkeypatch):
+    settings = settings_of(runs, tmp_path)
+    with talking_to(settings) as client:
+        monkeypatch.setattr(Process, "do", lambda *given: (_ for _ in ()).throw(OSError("no space left on device")))
+        for _ in range(2):
+            job = start(client)["job"]
+            until(lambda: state_of(client, job) == "failed")  # noqa: B023 - asked at once
+        assert "no space left" in jobs_of(client)[-1]["note"]
+
+
+@pytest.mark.slow
+def test_a_server_of_one_run_shows_what_was_begun_from_its_page(runs, tmp_path, made):
+    shutil.copytree(made, runs / "other")
+    with talking_to(settings_of(runs, tmp_path, only="first")) as client:
+        assert [one["name"] for one in client.get("/api/runs").json()["runs"]] == ["first"]
+        key = client.get("/api/run", params={"run": "first"}).json()["rows"][0][0]
+        found = client.post("/api/steps", json={"run": "first", "id": key, "steps": 3}).json()
+        until(lambda: state_of(client, found["job"]) in ("done", "failed"))
+        assert client.get("/api/run", params={"run": found["run"]}).json()["head"]["status"] == "done"
+        assert client.get("/api/run", params={"run": "other"}).status_code == 404
+
+
+@pytest.mark.slow
+def test_names_of_the_servers_start_go_on_and_score_too(runs, tmp_path, saved):
+    """A verifier of a file, which no request and no run may name by itself."""
+    (tmp_path / "own.py").write_text("def score(images, prompt):\n    return images.mean((1, 2, 3))\n")
+    own = f"{tmp_path / 'own.py'}:score"
+    settings = settings_of(runs, tmp_path, models=(str(saved),), verifiers=("brightness", own))
+    with talking_to(settings) as client:
+        found = start(client, verifier=[own], model=str(saved))
+        until(lambda: state_of(client, found["job"]) in ("done", "failed"))
+        for path, body in (("/api/more", {"budget": "3 images"}), ("/api/score", {"verifier": own})):
+            answer = client.post(path, json={"run": found["run"], **body})
+            assert answer.status_code == 200, answer.text
+        until(lambda: all(one["state"] in ("done", "failed") for one in jobs_of(client)))
+        assert [one["note"] for one in jobs_of(client) if one["state"] == "failed"] == []
+    with talking_to(settings_of(runs, tmp_path)) as client:
+        more = client.post("/api/more", json={"run": found["run"], "budget": "4 images"})
+        assert more.status_code == 400
+        assert "own.py" in more.text
 
 
 def test_two_servers_do_not_share_a_directory(runs, tmp_path):

@@ -59,6 +59,22 @@ def test_a_run_that_vanishes_is_told_and_streams_are_bounded(runs, tmp_path):
         assert process.wait(SECONDS) == 130
 
 
+def test_a_stream_that_nobody_began_to_read_takes_no_place(runs, tmp_path):
+    """As where a browser goes away between its request and the answer."""
+    import asyncio
+
+    from starlette.requests import Request
+
+    from noisewright.web.settings import Limits
+    from noisewright.web.streams import routes
+    from serving import settings_of, talking_to
+
+    with talking_to(settings_of(runs, tmp_path, limits=Limits(streams=1))) as client:
+        scope = {"type": "http", "method": "GET", "path": "/api/events", "query_string": b"run=first", "headers": []}
+        events_of = routes(client.app.state.parts)[0].endpoint
+        assert [asyncio.run(events_of(Request(scope))).status_code for _ in range(3)] == [200, 200, 200]
+
+
 def test_ten_pages_read_a_journal_once(runs, monkeypatch):
     """However many look, one reader reads."""
     from noisewright.run.reading import JournalReader

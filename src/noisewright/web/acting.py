@@ -9,15 +9,14 @@ from typing import Any
 from starlette.requests import Request as Asked
 from starlette.routing import Route
 
-from noisewright.continuing import check_nothing_missing, check_trust, request_of, with_changes
+from noisewright.continuing import check_nothing_missing, request_of, with_changes
 from noisewright.outside.messages import short
 from noisewright.outside.texts import clean
-from noisewright.registry import trust
 from noisewright.request import Request
 from noisewright.run.particle import Candidate
 from noisewright.run.reading import read_run
 from noisewright.run.store import ask_to_stop
-from noisewright.web.asked import check_bounds, check_budget, more_like, requested, with_more_steps
+from noisewright.web.asked import check_bounds, check_budget, check_going_on, more_like, requested, with_more_steps
 from noisewright.web.choices import mark, vote
 from noisewright.web.live import Live
 from noisewright.web.parts import Parts, id_of, text_of, with_body
@@ -108,8 +107,7 @@ def _before(parts: Parts, live: Live) -> Request:
     root = live.watch.root
     request = _named(root, live.name, lambda: request_of(root, read_run(root)))
     _named(root, live.name, lambda: check_nothing_missing(root, request))
-    _named(root, live.name, lambda: check_trust(root, request))
-    check_bounds(request, parts.settings)
+    _named(root, live.name, lambda: check_going_on(root, request, parts.settings))
     return request
 
 
@@ -157,7 +155,6 @@ def _score(parts: Parts, body: Body) -> Any:
     if name not in parts.settings.verifiers:
         listed = ", ".join(parts.settings.verifiers) or "none"
         raise ValueError(f"expected a verifier that this server was started with ({listed}), got {short(name)}")
-    trust.check_verifier(name, local=True)
     said = f"{name} over {live.name}"
     return {"job": parts.queue.add("score", live.name, said, verifier=name)["id"], "run": live.name}
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from noisewright import registry
 from noisewright.outside.messages import short, unknown
+from noisewright.registry import trust
+from noisewright.registry.located import located_model, located_verifiers
 from noisewright.request import NONE, Request, check_names
 from noisewright.run.budget import parse_budget
 from noisewright.run.particle import Particle
@@ -57,6 +60,27 @@ def check_allowed(request: Request, settings: Settings) -> None:
             raise ValueError(_not_allowed("verifier", name, settings.verifiers))
     if request.schedule is not None and request.schedule not in registry.names("schedule"):
         raise ValueError(unknown("schedule", request.schedule, registry.names("schedule")))
+    check_bounds(request, settings)
+
+
+def check_going_on(root: Path, request: Request, settings: Settings) -> None:
+    """Refuse to work on a run that names what neither the server's start nor a run's directory may, or costs too much.
+
+    Args:
+        root: the run's directory.
+        request: what it asks for: as it recorded it, or as a file of jobs says.
+        settings: of the server.
+
+    Raises:
+        ValueError: in one line.
+    """
+    named = request.to_json()
+    offered = located_verifiers(settings.verifiers) or []
+    for key in ("verifier", "judge"):
+        named[key] = [one for one in named[key] or [] if one not in offered]
+    if request.model in map(located_model, settings.models):
+        named["model"] = None
+    trust.check_run(root, named)
     check_bounds(request, settings)
 
 

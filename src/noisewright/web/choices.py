@@ -10,6 +10,7 @@ import json
 import os
 import threading
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -203,13 +204,16 @@ def agreements(votes: Sequence[Vote], columns: Mapping[str, Mapping[str, float]]
     return sorted(found, key=lambda row: (-row["rate"], row["name"]))
 
 
-def next_pair(pool: Sequence[str], votes: Sequence[Vote], salt: int) -> tuple[str, str] | None:
+def next_pair(
+    pool: Sequence[str], votes: Sequence[Vote], salt: int, skipped: Sequence[Sequence[str]] = ()
+) -> tuple[str, str] | None:
     """Two candidates to be compared: those that were compared the least, and of these the closest in strength.
 
     Args:
         pool: the candidates that come into question, best first.
         votes: so far.
         salt: any number: which of both stands on the left hangs on it.
+        skipped: pairs that come after all others.
 
     Returns:
         The left and the right one, or None where there are no two.
@@ -226,10 +230,12 @@ def next_pair(pool: Sequence[str], votes: Sequence[Vote], salt: int) -> tuple[st
     place = {key: number for number, key in enumerate(pool)}
     pairs = ((a, b) for number, a in enumerate(pool) for b in pool[number + 1 :])
 
+    later = Counter(frozenset(pair) for pair in skipped)
+
     def need(pair: tuple[str, str]) -> tuple[float, ...]:
         a, b = pair
         apart = abs(values.get(a, 0.0) - values.get(b, 0.0))
-        return met.get(frozenset(pair), 0), seen[a] + seen[b], apart, place[a] + place[b]
+        return later[frozenset(pair)], met.get(frozenset(pair), 0), seen[a] + seen[b], apart, place[a] + place[b]
 
     left, right = min(pairs, key=need)
     turned = zlib.crc32(f"{left}{right}{salt}".encode()) & 1

@@ -54,7 +54,8 @@ def _report(parts: Parts, request: Request) -> Response:
 
 def _evidence(parts: Parts) -> Any:
     found = [one for one in parts.listing.all()[1] if one["kind"] == "benchmark"]
-    return {"benchmarks": found, "comparisons": comparisons(parts.settings.runs)}
+    comparing = comparisons(parts.settings.runs) if parts.settings.only is None else []
+    return {"benchmarks": found, "comparisons": comparing}
 
 
 def comparisons(runs: Path) -> list[dict[str, Any]]:

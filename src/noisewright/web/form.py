@@ -77,6 +77,33 @@ def form(settings: Settings) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def fields_of(request: Request, settings: Settings) -> tuple[dict[str, Any], list[str]]:
+    """The fields of a request as the form has them, and the options of what it cannot say.
+
+    Returns:
+        Values by field; and of what was asked for besides, or may not be named here, the option of the command line.
+    """
+    held, plain = request.to_json(), Request().to_json()
+    given = {name: value for name, value in held.items() if value != plain[name]}
+    found = {name: value for name, value in given.items() if name in FIELDS}
+    left_out = [name for name in given if name not in FIELDS and name != "executor"]
+    for name in ("verifier", "judge"):
+        some = [one for one in found.get(name, []) if one in (*settings.verifiers, "none")]
+        if some != found.get(name, []):
+            left_out.append(name)
+            found[name] = some
+    args = {key: value for key, value in found.get("search_args", {}).items() if key not in NOT_TYPED}
+    names = {"model": settings.models, "ensemble": ENSEMBLES, "schedule": registry.names("schedule")}
+    other = [name for name, known in names.items() if name in found and found[name] not in known]
+    if args != found.get("search_args", {}):
+        other.append("search_args")
+    left_out += other
+    found |= {"search_args": args}
+    return {name: one for name, one in found.items() if name == "search_args" or name not in other}, [
+        option_of(name) for name in left_out
+    ]
+
+
 def _field(name: str, settings: Settings) -> dict[str, Any]:
     hint, about, default = _parameters()[OPTIONS.get(name, name)]
     kinds = {get_origin(one) or one for one in (hint, *get_args(hint))}

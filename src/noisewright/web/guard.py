@@ -17,7 +17,7 @@ import ipaddress
 import json
 import socket
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -37,7 +37,8 @@ WRONG_TOKEN_SECONDS = 0.5
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
-    "media-src 'self'; frame-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "media-src 'self'; frame-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'"
 )
 HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -112,6 +113,13 @@ def _bounded(receive: Receive, most: int) -> Receive:
     return bounded
 
 
+def _door(scope: Scope) -> str:
+    """The door's address, which knows where one wanted to go."""
+    query = scope.get("query_string", b"").decode("latin-1")
+    wanted = f"{scope['path']}?{query}" if query else scope["path"]
+    return "/login" if wanted == "/" else f"/login?to={quote(wanted)}"
+
+
 def _refusal(scope: Scope, headers: Headers, settings: Settings) -> tuple[int, str] | None:
     """The status and the line that a request is refused with; None where it may go on."""
     method, path = scope["method"], scope["path"]
@@ -127,7 +135,7 @@ def _refusal(scope: Scope, headers: Headers, settings: Settings) -> tuple[int, s
         headers, settings.token
     ):  # fmt: skip
         wants_page = method in READING and "text/html" in headers.get("accept", "")
-        return (303, "/login") if wants_page else (401, "expected this server's token, got none or another")
+        return (303, _door(scope)) if wants_page else (401, "expected this server's token, got none or another")
     return None
 
 

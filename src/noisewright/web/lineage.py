@@ -1,18 +1,20 @@
 """How a search's candidates came of each other, as a tree with a place for each: what the page draws.
 
 A node is a draw: a starting noise, or what was drawn on the way (a fork, a re-noised state), with everything that was
-denoised from it (:attr:`noisewright.run.particle.Particle.origin`). Its picture is the candidate that it became.
+denoised from it (:attr:`noisewright.run.particle.Particle.origin`), as a draft or in full. Its picture is the candidate
+that it became.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from noisewright.run.directory import PREVIEWS
-from noisewright.run.ledger import Ledger
 from noisewright.run.particle import Particle
+from noisewright.run.ways import with_steps
 from noisewright.web.live import Live
 
 MOST_NODES = 3000
@@ -38,7 +40,7 @@ def tree(live: Live) -> dict[str, Any]:
     """
     with live.lock:
         ledger = live.watch.ledger
-        groups = _groups(ledger)
+        groups = _groups(live)
         values = {key: live.value_of(key) for key in ledger.candidates}
         best = live.best.id if live.best is not None else None
     shown, left_out = _shown(groups, values)
@@ -49,24 +51,40 @@ def tree(live: Live) -> dict[str, Any]:
     return {**_placed(nodes), "left_out": left_out, "verifiers": list(live.ranking.names)}
 
 
-def _groups(ledger: Ledger) -> dict[str, dict[str, Any]]:
-    """By the id of a draw what was made of it; parents come before their children."""
+def _groups(live: Live) -> dict[str, dict[str, Any]]:
+    """By the id of a draw what was made of it; parents come before their children, and full images after drafts."""
+    ledger = live.watch.ledger
+    full = next((one.particle.steps for one in ledger.candidates.values() if not live.is_draft(one)), None)
+    keys: dict[str, str] = {}
     found: dict[str, dict[str, Any]] = {}
     for one in ledger.particles.values():
         origin = one.origin
-        group = found.get(origin.id)
+        key = keys.get(origin.id)
+        if key is None:
+            key = keys[origin.id] = _in_full(origin, full).id
+        group = found.get(key)
         if group is None:
-            group = found[origin.id] = {"origin": origin, "candidates": [], "reached": origin.index, "preview": None}
-        group["reached"] = max(group["reached"], one.index)
+            above = [keys.setdefault(parent.origin.id, _in_full(parent.origin, full).id) for parent in origin.parents]
+            group = found[key] = {"origin": origin, "parents": list(dict.fromkeys(above)), "candidates": [],
+                                  "reached": (origin.index, origin.steps), "preview": None}  # fmt: skip
+        group["reached"] = max(group["reached"], (one.index, one.steps), key=lambda at: (at[0] / at[1], at[1]))
         if one.id in ledger.candidates:
-            group["candidates"].append(one.id)
+            drafts = sum(live.is_draft(ledger.candidates[other]) for other in group["candidates"])
+            place = drafts if live.is_draft(ledger.candidates[one.id]) else len(group["candidates"])
+            group["candidates"].insert(place, one.id)
         if one.id in ledger.previews:
             group["preview"] = one
     return found
 
 
-def _parents(origin: Particle) -> list[str]:
-    return list(dict.fromkeys(parent.origin.id for parent in origin.parents))
+def _in_full(origin: Particle, steps: int | None) -> Particle:
+    """The draw that a draw of a draft is in the full image; itself of no draft, and where there is none."""
+    with suppress(ValueError):
+        if origin.draft is not None:
+            return origin.full
+        if steps is not None and origin.steps != steps:
+            return with_steps(origin, steps)
+    return origin
 
 
 def _ancestry(groups: Mapping[str, Mapping[str, Any]], key: str | None) -> set[str]:
@@ -76,7 +94,7 @@ def _ancestry(groups: Mapping[str, Mapping[str, Any]], key: str | None) -> set[s
         one = waiting.pop()
         if one not in found and one in groups:
             found.add(one)
-            waiting += _parents(groups[one]["origin"])
+            waiting += groups[one]["parents"]
     return found
 
 
@@ -108,8 +126,9 @@ def _node(
     key = group["candidates"][-1] if group["candidates"] else None
     preview: Particle | None = group["preview"] if key is None else None
     return {
-        "id": origin.id, "verb": origin.verb, "at": origin.index, "reached": group["reached"], "steps": origin.steps,
-        "parents": [place[one] for one in _parents(origin) if one in place], "candidate": key,
+        "id": origin.id, "verb": origin.verb, "at": origin.index, "reached": group["reached"][0],
+        "steps": group["reached"][1], "parents": [place[one] for one in group["parents"] if one in place],
+        "candidate": key,
         "seed": None if origin.seed is None else origin.seed, "value": None if key is None else values.get(key),
         "best": key is not None and key == best, "last": on_the_way,
         "preview": None if preview is None else _preview(preview, live),

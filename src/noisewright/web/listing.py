@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 import threading
 import time
 from collections.abc import Mapping
@@ -41,7 +42,7 @@ class Listing:
         self._held: dict[str, tuple[Stamp, dict[str, Any]]] = {}
         self._looked = -math.inf
         self._found: list[dict[str, Any]] = []
-        self._version = 0
+        self._version = secrets.randbits(32)  # another server of the same directory has said other numbers
 
     def all(self) -> tuple[int, list[dict[str, Any]]]:
         """All of them, the newest first, and a number that changes with any of them."""

@@ -36,7 +36,7 @@ CLOSE = 1e-9
 """Values that are no further apart are equal but for the rounding of sums."""
 
 MOST_LIVES = 16
-"""Runs that are remembered; the others are read again when somebody looks."""
+"""Runs that are remembered, besides those that go on; the others are read again when somebody looks."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,6 @@ class Live:
             if now - self._looked < LOOK_SECONDS:
                 return
             self.watch.look()
-            self._looked = time.monotonic()
             ledger = self.watch.ledger
             spec = self.spec = check_shown(self.watch.run, str(self.watch.root / "run.json"))
             self._draft_kind = drafts_of(spec) if has_drafts(spec) else None
@@ -122,6 +121,7 @@ class Live:
             head = self._make_head()
             if head != self._head:
                 self._head, self._heads = head, self._heads + 1
+            self._looked = time.monotonic()
 
     # Rows
 
@@ -342,8 +342,10 @@ class Lives:
             if live is None:
                 live = self._held[name] = Live(root, name)
             self._held.move_to_end(name)
-            while len(self._held) > MOST_LIVES:
-                self._held.popitem(last=False)
+            over = len(self._held) - MOST_LIVES
+            for one in [key for key, one in self._held.items() if over > 0 and one.watch.status != "running"][:over]:
+                if one != name:
+                    del self._held[one]
         live.refresh()
         return live
 

@@ -86,8 +86,9 @@ def _of_request(one: Job) -> dict[str, Any]:
     """A request for images as the queue shows it."""
     created = datetime.fromtimestamp(one.created, UTC).isoformat(timespec="seconds")
     said = clean(f"{one.request.search}: {one.request.prompt}", 300)
-    return {"id": one.id, "kind": "run", "run": one.id, "said": said, "asked": created, "note": "asked for at /v1/images",
-            "state": "running" if one.state == "running" else "waiting"}  # fmt: skip
+    state = "running" if one.state == "running" else "waiting"
+    return {"id": one.id, "kind": "run", "run": one.id, "said": said, "asked": created, "state": state,
+            "note": "asked for at /v1/images"}  # fmt: skip
 
 
 Answer = Callable[[Request], Any]

@@ -63,15 +63,16 @@ def shown(cache: Path, place: Path, side: int) -> tuple[bytes, str]:
     """A picture as it is shown, and its media type.
 
     Args:
-        cache: the directory of what is kept.
+        cache: the directory of what is kept: the smaller ones.
         place: the file.
         side: of :data:`SIDES`; a smaller picture keeps its pixels.
 
     Raises:
         ValueError: in one line, where it is no readable picture.
     """
-    kept = cache / f"{_key(place, side)}.{'png' if side == 0 else _suffix()}"
-    for path in (kept, kept.with_suffix(".png")):
+    key = _key(place, side)
+    kept = cache / f"{key[:2]}/{key}.{_suffix()}"
+    for path in (kept, kept.with_suffix(".png")) if side else ():
         try:
             return path.read_bytes(), _media(path)
         except OSError:
@@ -81,12 +82,23 @@ def shown(cache: Path, place: Path, side: int) -> tuple[bytes, str]:
     exact = side == 0 or max(picture.size) <= side
     data = _written(picture if exact else _fitted(picture, side), exact)
     path = kept.with_suffix(".png") if exact else kept
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, data, sync=False)
-    except OSError:  # a disk that is full or read only: it is made again
-        pass
+    if side:
+        with suppress(OSError):  # a disk that is full or read only: it is made again
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, data, sync=False)
     return data, _media(path)
+
+
+def tag_of(place: Path, side: int) -> str:
+    """What a browser knows a picture by, which is another one where the file is (``ETag``).
+
+    Raises:
+        NotThere: where the file is gone.
+    """
+    try:
+        return f'"{_key(place, side)}"'
+    except OSError:
+        raise NotThere(f"expected the picture {place.name[:80]}, which is gone") from None
 
 
 def tidy(cache: Path, most: int = MOST_KEPT) -> None:
@@ -108,8 +120,7 @@ def tidy(cache: Path, most: int = MOST_KEPT) -> None:
 def _key(place: Path, side: int) -> str:
     found = os.stat(place)
     text = f"{os.path.realpath(place)}\0{found.st_size}\0{found.st_mtime_ns}\0{side}"
-    digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
-    return f"{digest[:2]}/{digest}"
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 def _fitted(picture: Image.Image, side: int) -> Image.Image:

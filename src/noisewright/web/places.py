@@ -56,7 +56,7 @@ def directory(settings: Settings, name: str, kind: str = "run") -> Path:
 
 
 def _is_shown(settings: Settings, parts: list[str]) -> bool:
-    return settings.only is None or parts[0] == settings.only
+    return settings.only is None or parts[0] == settings.only or parts[0] in settings.begun
 
 
 def check_id(given: str) -> str:

@@ -7,6 +7,7 @@ being done is waited for, where its process still works on it, and else goes on 
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
 import threading
@@ -22,10 +23,12 @@ from noisewright.outside.files import write_atomically
 from noisewright.outside.inside import inside
 from noisewright.outside.messages import short
 from noisewright.outside.texts import clean
+from noisewright.request import read_request
 from noisewright.run.locks import LOCK, is_being_written, let_go, locked
 from noisewright.run.reading import read_run
 from noisewright.run.store import ask_to_stop
 from noisewright.schemas.reading import read_json
+from noisewright.web.asked import check_going_on
 from noisewright.web.process import Process
 from noisewright.web.settings import Settings
 
@@ -94,6 +97,7 @@ class Queue:
             self._why_not = str(error)
             return
         self._jobs, self._why_not = self._read(), None
+        self._settings.begun.update(one["run"].partition("/")[0] for one in self._jobs)
         self._thread = threading.Thread(target=self._work, name="queue", daemon=True)
         self._thread.start()
 
@@ -119,8 +123,9 @@ class Queue:
 
     def _stop(self, job: Mapping[str, Any]) -> None:
         self._worker.stop(job["id"])
-        with suppress(ValueError):  # nobody writes to it
-            ask_to_stop(self._settings.runs / job["run"])
+        if job["kind"] == "run" and self._worker.outlived:  # else who writes to it, writes for somebody else
+            with suppress(ValueError):  # nobody does
+                ask_to_stop(self._settings.runs / job["run"])
 
     def jobs(self) -> list[dict[str, Any]]:
         """All of them, as they came; without what they ask for."""
@@ -202,6 +207,7 @@ class Queue:
         while True:
             try:
                 (self._settings.runs / name).mkdir()
+                self._settings.begun.add(name)
                 return name
             except FileExistsError:
                 name, number = f"{first}-{number}", number + 1
@@ -221,7 +227,10 @@ class Queue:
                     self._changed.wait(LOOK_SECONDS)
                     continue
                 self._put(job, "running")
-            state, note = self._done(job)
+            try:
+                state, note = self._done(job)
+            except (ValueError, OSError) as error:
+                state, note = "failed", clean(str(error), 1000)
             with self._lock:
                 self._given_up.discard(job["id"])
                 # A run that this server itself stopped, since it ends, goes on with the next one.
@@ -233,12 +242,14 @@ class Queue:
         place = self._settings.runs / job["run"]
         while True:
             while is_being_written(place) and (place / LOCK).exists():  # by a process that outlived its server, say
-                if self._ending:
+                if self._ending or job["id"] in self._given_up:
                     return "stopped", None
                 time.sleep(LOOK_SECONDS)
             if job["kind"] == "score":
                 answer = self._ask(job, run=str(place), verifier=job["verifier"])
-                return ("done", None) if answer["ok"] else ("failed", answer["error"])
+                if answer["ok"]:
+                    return "done", None
+                return ("stopped", None) if answer["why"] == "stopped" else ("failed", answer["error"])
             if _is_done(place, job["request"]):
                 return "done", None
             answer = self._ask(job, request=job["request"], out=str(place))
@@ -277,7 +288,22 @@ class Queue:
             held = read_json(inside(self._settings.runs, f"{FOLDER}/{FILE}"), "a queue")["jobs"]
         except (OSError, ValueError, LookupError, TypeError):
             return []
-        return [one for one in held if _is_job(one, self._settings)] if isinstance(held, list) else []
+        found = [one for one in held if _is_job(one, self._settings)] if isinstance(held, list) else []
+        for one in found:
+            if one["kind"] == "run" and one["state"] not in ENDED:
+                self._check(one)
+        return found
+
+    def _check(self, job: dict[str, Any]) -> None:
+        """Let no job be done that this server would not have taken: whoever wrote the file may have written it."""
+        place = inside(self._settings.runs, job["run"])
+        try:
+            if not place.is_dir():
+                raise ValueError(f"expected the directory {job['run']}, which is gone")
+            check_going_on(place, read_request(job["request"], "the queue"), self._settings)
+        except ValueError as error:
+            said = str(error).replace(f"{self._settings.runs}{os.sep}", "")
+            job.update(state="failed", note=clean(said, 1000), ended=_now())
 
     def _write(self) -> None:
         ended = [one for one in self._jobs if one["state"] in ENDED]
@@ -295,8 +321,6 @@ class Queue:
 
 
 def _is_job(one: Any, settings: Settings) -> bool:
-    from noisewright.request import read_request
-
     if not isinstance(one, dict) or one.get("kind") not in KINDS or one.get("state") not in (
         "waiting", "running", *ENDED
     ):  # fmt: skip

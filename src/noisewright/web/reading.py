@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
+from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
@@ -18,13 +19,16 @@ from noisewright.plain import plain_of
 from noisewright.run.directory import PREVIEWS
 from noisewright.run.reading import read_run
 from noisewright.web.choices import agreements, human_scores, next_pair, read_choices, read_opinions
-from noisewright.web.form import FIELDS, NOT_TYPED, form
+from noisewright.web.form import fields_of, form
 from noisewright.web.lineage import tree
 from noisewright.web.live import Cursor, Live
 from noisewright.web.parts import Parts, in_thread, json_response
-from noisewright.web.pictures import check_side, file_in, original, shown
+from noisewright.web.pictures import check_side, file_in, original, shown, tag_of
 from noisewright.web.places import FIGURES, NotThere, check_id, directory
 from noisewright.web.typed import command_of
+
+MOST_SKIPPED = 200
+"""Pairs that a person did not want to choose between, and that come last."""
 
 POOL = 12
 """Candidates that pairs are made of, besides those that are pinned or starred."""
@@ -35,7 +39,8 @@ MP4 = b"ftyp"
 ALONE = "sandbox; default-src 'none'"
 """The policy of what a stranger may have written."""
 
-A_YEAR = "private, max-age=31536000, immutable"
+ASKED_ANEW = {"Cache-Control": "private, no-cache"}
+"""Of pictures: a run of another prompt in the same directory has other ones of the same names."""
 
 
 def routes(parts: Parts) -> list[Route]:
@@ -84,14 +89,10 @@ def _run(parts: Parts, request: Request) -> Any:
 
 
 def _asked(parts: Parts, request: Request) -> Any:
-    """What a run was asked for, as far as the form has fields for it."""
+    """What a run was asked for: ``fields`` of the form, and the options of what the form cannot say (``left_out``)."""
     _, place = parts.place(request)
-    held = request_of(place, read_run(place)).to_json()
-    fields = {name: held[name] for name in FIELDS if held[name] not in (None, [], {}, False)}
-    fields["search_args"] = {key: value for key, value in held["search_args"].items() if key not in NOT_TYPED}
-    for name in ("verifier", "judge"):
-        fields[name] = [one for one in held[name] or [] if isinstance(one, str)]
-    return {"fields": fields}
+    fields, left_out = fields_of(request_of(place, read_run(place)), parts.settings)
+    return {"fields": fields, "left_out": left_out}
 
 
 def _lineage(parts: Parts, request: Request) -> Any:
@@ -145,8 +146,15 @@ def _picture(parts: Parts, request: Request) -> Response:
     key = check_id(request.query_params.get("id", ""))
     side = check_side(request.query_params.get("side", "0"))
     file = f"{PREVIEWS}/{key}.jpg" if request.query_params.get("preview") == "1" else f"images/{key}.png"
-    data, media = shown(parts.settings.cache, file_in(place, file), side)
-    return Response(data, media_type=media, headers={"Cache-Control": A_YEAR})
+    return _shown(parts, request, file_in(place, file), side)
+
+
+def _shown(parts: Parts, request: Request, held: Path, side: int) -> Response:
+    headers = {**ASKED_ANEW, "ETag": tag_of(held, side)}
+    if request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    data, media = shown(parts.settings.cache, held, side)
+    return Response(data, media_type=media, headers=headers)
 
 
 def _download(parts: Parts, request: Request) -> Response:
@@ -168,7 +176,7 @@ def _film(parts: Parts, request: Request) -> Response:
     with held.open("rb") as file:
         if file.read(12)[4:8] != MP4:
             raise ValueError(f"expected a video, got {held.name}, which is none")
-    headers = {"Cache-Control": A_YEAR, "Content-Security-Policy": ALONE}
+    headers = {**ASKED_ANEW, "Content-Security-Policy": ALONE}
     return FileResponse(held, media_type="video/mp4", headers=headers)
 
 
@@ -179,8 +187,7 @@ def _figure(parts: Parts, request: Request) -> Response:
     file = request.query_params.get("file", "")
     if file not in FIGURES:
         raise NotThere(f"expected one of {', '.join(FIGURES)}, got another")
-    data, media = shown(parts.settings.cache, file_in(place, file), check_side(request.query_params.get("side", "0")))
-    return Response(data, media_type=media, headers={"Cache-Control": "no-cache"})
+    return _shown(parts, request, file_in(place, file), check_side(request.query_params.get("side", "0")))
 
 
 # Choices
@@ -193,7 +200,9 @@ def columns_of(live: Live) -> dict[str, dict[str, float]]:
         for name, value in one.scores.items():
             if math.isfinite(value):
                 found.setdefault(name, {})[one.id] = value
-    for key, names in live.watch.ledger.judged.items():
+    with live.lock:
+        judged = {key: dict(names) for key, names in live.watch.ledger.judged.items()}
+    for key, names in judged.items():
         for name, value in names.items():
             if math.isfinite(value):
                 found.setdefault(name, {})[key] = value
@@ -230,5 +239,6 @@ def _pair(parts: Parts, request: Request) -> Any:
         best = live.ranking.top(pool, POOL)
         base = live.baseline()
     keys = list(dict.fromkeys([*chosen, *(one.id for one in best), *([base] if base else [])]))[: 4 * POOL]
-    pair = next_pair([key for key in keys if key not in rejected], said.votes, len(said.votes))
+    skipped = [one.split(",") for one in request.query_params.getlist("skip")[:MOST_SKIPPED]]
+    pair = next_pair([key for key in keys if key not in rejected], said.votes, len(said.votes), skipped)
     return {"pair": pair, "votes": len(said.votes)}

@@ -65,7 +65,7 @@ class Beside:
     @property
     def address(self) -> str:
         """Of the run's page."""
-        return f"{address(self._settings).removesuffix('login')}run?run={quote(str(self._settings.only))}"
+        return f"{address(self._settings).removesuffix('login')}run?name={quote(str(self._settings.only))}"
 
     def start(self) -> None:
         """Begin to answer, and open the page in a browser when the run is there to be seen.

@@ -49,7 +49,8 @@ class Settings:
 
     Attributes:
         runs: the directory whose runs are shown; nothing outside of it is.
-        only: the name of the one run that is shown, or None for all.
+        only: the name of the one run that is shown, with those that were begun from its page, or None for all.
+        begun: names of the runs that were begun from the page.
         host: the address it listens on.
         port: its port.
         token: what who asks must know, or None: then only this machine can ask.
@@ -65,6 +66,7 @@ class Settings:
 
     runs: Path
     only: str | None = None
+    begun: set[str] = field(default_factory=set, compare=False)
     host: str = "127.0.0.1"
     port: int = 8188
     token: str | None = field(default=None, repr=False)

@@ -37,9 +37,9 @@ def routes(parts: Parts) -> list[Route]:
         name, _ = parts.place(request)
         if open_streams[0] >= parts.settings.limits.streams:
             return error(503, "expected fewer pages that follow runs, got too many", **{"Retry-After": "5"})
-        open_streams[0] += 1
 
         async def body() -> AsyncIterator[bytes]:
+            open_streams[0] += 1
             try:
                 async for text in _told(parts, name, request):
                     yield text

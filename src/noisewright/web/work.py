@@ -21,6 +21,9 @@ from noisewright.errors import BudgetExhausted, Stopped, VerifierFailed
 from noisewright.outside.texts import clean
 from noisewright.web.turns import Line, Turns
 
+SCORED_AT_ONCE = 64
+"""Images between two looks at whether a verifier is to go on, and that a killed one may have to score again."""
+
 LOADED_BY = ("model", "device", "dtype", "variant", "config", "loras", "compile", "channels_last")
 
 Tell = Callable[[Mapping[str, Any]], None]
@@ -140,7 +143,7 @@ class Works:
         if state.leaving.is_set():
             raise Stopped("stopped")
         if job["kind"] == "score":
-            return _score(Path(job["run"]), job["verifier"], job.get("device") or "cpu")
+            return _score(Path(job["run"]), job["verifier"], job.get("device"), state.leaving.is_set)
         return self._on_model(job, request, tell, state)
 
     def _on_model(self, job: Mapping[str, Any], request: Any, tell: Tell, state: _State) -> dict[str, Any]:
@@ -239,30 +242,36 @@ def _failed(error: BaseException) -> dict[str, Any]:
     return {"ok": False, "why": "failed", "error": f"{type(error).__name__}: {said}"}
 
 
-def _score(root: Path, name: str, device: str) -> dict[str, Any]:
-    """Have another verifier look at the candidates that are there, and keep what it says."""
+def _score(root: Path, name: str, device: str | None, given_up: Callable[[], bool]) -> dict[str, Any]:
+    """Have another verifier look at the candidates that are there, and keep what it says, some at a time."""
     import math
 
     from noisewright.evaluate.scoring import score_files
     from noisewright.outside.inside import inside
     from noisewright.registry import make_verifier
     from noisewright.run.follow import Watch
+    from noisewright.samplers.load import best_device
     from noisewright.web.choices import add_opinion, read_opinions
 
     watch = Watch(root)
     watch.look()
-    verifier = make_verifier(name, device)
+    verifier = make_verifier(name, device or best_device())
     known = read_opinions(root).get(verifier.name, {})
     files = {}
     for key, made in watch.ledger.images.items():
         if key not in known and made.broken is None:
             files[str(inside(root, made.file))] = key
     prompt = str(watch.run["spec"]["sampler"].get("prompt") or "")
-    rows, bad = score_files([Path(one) for one in files], prompt, [verifier]) if files else ([], [])
-    scores = {files[row["file"]]: row["scores"][verifier.name] for row in rows}
-    finite = {key: value for key, value in scores.items() if math.isfinite(value)}
-    add_opinion(root, verifier.name, verifier.fingerprint, finite)
-    return {"scored": len(finite), "unread": len(bad), "verifier": verifier.name}
+    scored, unread, names = 0, 0, list(files)
+    for first in range(0, len(names), SCORED_AT_ONCE):
+        if given_up():
+            raise Stopped("stopped")
+        rows, bad = score_files([Path(one) for one in names[first : first + SCORED_AT_ONCE]], prompt, [verifier])
+        scores = {files[row["file"]]: row["scores"][verifier.name] for row in rows}
+        finite = {key: value for key, value in scores.items() if math.isfinite(value)}
+        add_opinion(root, verifier.name, verifier.fingerprint, finite)
+        scored, unread = scored + len(finite), unread + len(bad)
+    return {"scored": scored, "unread": unread, "verifier": verifier.name}
 
 
 def main() -> None:

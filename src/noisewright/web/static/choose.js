@@ -6,11 +6,11 @@ import {image} from "./slider.js";
 export function choose(run, place, open) {
   const pair = h("div.choice", waitingFor("choosing a pair")), said = h("div.opinions");
   place.replaceChildren(h("div.choose", pair, said));
-  let now = null, busy = false;
+  let now = null, busy = false, skipped = [];
 
   async function next() {
     try {
-      const found = await ask(`/api/pair?${query({run: run.name})}`);
+      const found = await ask(`/api/pair?${[query({run: run.name}), ...skipped.map((ids) => query({skip: ids.join(",")}))].join("&")}`);
       now = found.pair;
     } catch (error) {
       pair.replaceChildren(empty("No pair", error.message));
@@ -23,7 +23,12 @@ export function choose(run, place, open) {
     const [left, right] = now.map((id) => run.byId.get(id) ?? {id, scores: []});
     const side = (row, choice, name, key) => h("button.side", {type: "button", onclick: () => answer(choice), "aria-label": `The ${name} one is better`}, blind(row), h("span.caption", h("kbd", key), ` ${name} is better`));
     pair.replaceChildren(h("h2", "Which is better?"), h("p.quiet", run.head.prompt ?? ""), h("div.sides", side(left, "a", "left", "←"), side(right, "b", "right", "→")),
-      h("div.buttons.middle", h("button", {type: "button", onclick: () => answer("tie")}, h("kbd", "space"), " no difference"), h("button", {type: "button", onclick: next}, "another pair")));
+      h("div.buttons.middle", h("button", {type: "button", onclick: () => answer("tie")}, h("kbd", "space"), " no difference"), h("button", {type: "button", onclick: another}, "another pair")));
+  }
+
+  function another() {
+    skipped = [...skipped, now].slice(-50);
+    next();
   }
 
   // Neither seed nor score is told: that is what makes it blind.

@@ -40,11 +40,14 @@ export async function ask(address, body) {
   } catch {
     throw Object.assign(new Error("the server does not answer"), {status: 0});
   }
-  if (answer.status === 401) location.assign("/login");
+  if (answer.status === 401) enter();
   const found = await answer.json().catch(() => ({}));
   if (!answer.ok) throw Object.assign(new Error(found.error?.message ?? `it failed (${answer.status})`), {status: answer.status});
   return found;
 }
+
+/** The door, and from there back to where one wanted to go. */
+export const enter = () => location.assign(`/login?${query({to: location.pathname + location.search})}`);
 
 export const query = (values) => new URLSearchParams(values).toString();
 export const picture = (run, id, side = 0, preview = false) => `/picture?${query({run, id, side, ...(preview ? {preview: 1} : {})})}`;
@@ -95,11 +98,12 @@ export const short = (model) => !model ? "a sampler" : /^([/~.]|[A-Za-z]:)/.test
 let told;
 /** A line at the foot of the page, for a while. */
 export function tell(text, wrong = false) {
-  const place = document.getElementById("told");
-  place.textContent = text;
-  place.className = wrong ? "told wrong" : "told";
+  document.querySelector(".told")?.remove();  // what is behind an open window is neither seen nor read out
+  const place = h("div.told", {id: "told", role: wrong ? "alert" : "status", class: wrong ? "wrong" : null});
+  ([...document.querySelectorAll("dialog[open]")].pop() ?? document.body).append(place);
+  requestAnimationFrame(() => { place.textContent = text; });
   clearTimeout(told);
-  told = setTimeout(() => { place.textContent = ""; place.className = "told"; }, wrong ? 8000 : 3000);
+  told = setTimeout(() => place.remove(), wrong ? 8000 : 3000);
 }
 
 /** Do something that may fail, and say so. */
@@ -131,7 +135,11 @@ export async function copy(text, what) {
 export function dialog(title, ...children) {
   const close = h("button.icon.close", {type: "button", "aria-label": "Close", onclick: () => made.close()}, "✕");
   const made = h("dialog", {"aria-label": title}, h("header", h("h2", title), close), ...children);
-  made.addEventListener("close", () => made.remove());
+  made.addEventListener("close", () => {
+    const said = made.querySelector(":scope > .told");
+    if (said) document.body.append(said);
+    made.remove();
+  });
   made.addEventListener("click", (event) => { if (event.target === made) made.close(); });
   document.body.append(made);
   made.showModal();

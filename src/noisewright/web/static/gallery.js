@@ -115,7 +115,7 @@ export function gallery(run, {open, mark, compare}) {
       h("img", {src: picture(run.name, row.id, side > 192 || devicePixelRatio > 1 && side > 104 ? 384 : 192, row.unfinished), alt: run.alt(row), decoding: "async", draggable: false});
     image.addEventListener?.("load", () => image.classList.toggle("exact", Math.max(image.naturalWidth, image.naturalHeight) <= 128));
     image.addEventListener?.("error", () => { image.classList.add("lost"); image.alt = "its file is gone"; });
-    const tile = h("div.tile", {role: "option", id: `tile-${row.id}`, onclick: (event) => pick(row, event), ondblclick: () => open(row, rows)}, image, h("span.marks", {"aria-hidden": "true"}), h("span.caption", h("b"), h("span.quiet")));
+    const tile = h("div.tile", {role: "option", id: `tile-${row.id}`, onclick: (event) => pick(row, event)}, image, h("span.marks", {"aria-hidden": "true"}), h("span.caption", h("b"), h("span.quiet")));
     return tile;
   }
 

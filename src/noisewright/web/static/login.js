@@ -7,7 +7,8 @@ async function enter(token) {
   const answer = await fetch("/login", {
     method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify({token}),
   }).catch(() => null);
-  if (answer?.ok) location.replace("/");
+  const to = new URL(new URLSearchParams(location.search).get("to") ?? "/", location.origin);  // on this server alone
+  if (answer?.ok) location.replace(to.origin === location.origin ? to.pathname + to.search : "/");
   else {
     wrong.textContent = answer === null ? "The server does not answer." : "That is not this server's token.";
     field.focus();
@@ -22,6 +23,6 @@ form.addEventListener("submit", (event) => {
 
 if (location.hash.length > 1) {  // as the command that started the server opened it
   const token = decodeURIComponent(location.hash.slice(1));
-  history.replaceState(null, "", "/login");
+  history.replaceState(null, "", "/login" + location.search);
   enter(token);
 } else field.focus();

@@ -27,9 +27,9 @@ export function queue(main) {
 
   function row(one) {
     const open = one.state === "running" || one.state === "waiting";
-    const stop = one.state === "waiting" ? "Take out" : one.kind === "run" ? "Stop" : null;
+    const stop = one.state === "waiting" ? "Take out" : "Stop";
     return h("li", chip(one.state), h("div.what", one.state === "cancelled" ? h("b", one.said) : h("a", {href: `/run?${query({name: one.run})}`}, one.said), h("span", {class: one.state === "failed" ? "wrong" : "quiet"}, [one.note, ago(one.ended ?? one.began ?? one.asked)].filter(Boolean).join(" · "))),
-      open && stop ? h("button", {type: "button", onclick: () => trying(() => ask("/api/cancel", {job: one.id}), one.state === "waiting" ? "taken out" : "it ends after the micro-batch in flight").then(look)}, stop) : "");
+      open ? h("button", {type: "button", onclick: () => trying(() => ask("/api/cancel", {job: one.id}), one.state === "waiting" ? "taken out" : "it ends after the micro-batch in flight").then(look)}, stop) : "");
   }
 
   look();

@@ -93,7 +93,7 @@ export function runPage(main, params, go) {
       if (state.dataset.now === next) return;
       state.dataset.now = next;
       state.replaceChildren(chip(head.status), why ? h("span.quiet", why) : "", run.connected ? "" : h("span.wrong", "no connection, trying again"));
-      buttons.replaceChildren(head.status === "running" ? h("button", {type: "button", onclick: (event) => { event.target.disabled = true; trying(() => ask("/api/stop", {run: run.name}), "it ends after the micro-batch in flight"); }}, "Stop") : h("button.main", {type: "button", onclick: () => goOn(run, go)}, "Go on…"),
+      buttons.replaceChildren(head.status === "running" ? h("button", {type: "button", onclick: async (event) => { const button = event.target; button.disabled = true; button.disabled = await trying(() => ask("/api/stop", {run: run.name}), "it ends after the micro-batch in flight") !== undefined; }}, "Stop") : h("button.main", {type: "button", onclick: () => goOn(run, go)}, "Go on…"),
         h("a.button", {href: `/new?${query({from: run.name})}`}, "Start another like it"));
     }
 

@@ -1,6 +1,6 @@
 // All runs: pictures first, what was searched, what it came to, how far it is.
 
-import {ago, ask, chip, decimals, duration, empty, h, meter, picture, plural, query, short, signed, waitingFor, written} from "./dom.js";
+import {ago, ask, chip, decimals, duration, empty, enter, h, meter, picture, plural, query, short, signed, waitingFor, written} from "./dom.js";
 
 const SORTS = {
   newest: ["newest first", (a, b) => (b.created ?? "").localeCompare(a.created ?? "")],
@@ -77,7 +77,7 @@ export function runs(main) {
     try {
       if (!document.hidden || !found) {
         const answer = await fetch("/api/runs", {headers: tag ? {"If-None-Match": tag} : {}, cache: "no-store"});
-        if (answer.status === 401) location.assign("/login");
+        if (answer.status === 401) enter();
         if (answer.status === 200) {
           tag = answer.headers.get("ETag");
           ({runs: found, jobs} = await answer.json());

@@ -1,6 +1,6 @@
 // The form that starts a run. Its fields and their help are the command line's.
 
-import {ask, empty, h, duration, plural, query, trying, waitingFor} from "./dom.js";
+import {ask, empty, h, duration, plural, query, tell, trying, waitingFor} from "./dom.js";
 
 export function start(main, params, go) {
   document.title = "New run · noisewright";
@@ -9,14 +9,15 @@ export function start(main, params, go) {
   let gone = false;
 
   async function begin() {
-    let form, before = {};
+    let form, before = {}, leftOut = [];
     try {
       form = await ask("/api/form");
-      if (params.get("from")) before = (await ask(`/api/asked?${query({run: params.get("from")})}`)).fields;
+      if (params.get("from")) ({fields: before, left_out: leftOut} = await ask(`/api/asked?${query({run: params.get("from")})}`));
     } catch (error) {
       if (!form) return body.replaceChildren(empty("The form cannot be shown", error.message));
+      tell(`What ${params.get("from")} was asked for cannot be read: ${error.message}`, true);
     }
-    if (!gone) body.replaceChildren(draw(form, before, go));
+    if (!gone) body.replaceChildren(leftOut.length ? h("p.wrong", `Not taken over from ${params.get("from")}, since this form or this server does not have it: ${leftOut.join(", ")}`) : "", draw(form, before, go));
   }
   begin();
   return () => { gone = true; };
@@ -137,6 +138,7 @@ const texts = (value) => value === null ? [] : typeof value === "object" && !Arr
 function target(text) {
   const parts = text.split(",").map((one) => one.trim()).filter(Boolean);
   if (!parts.length) return null;
-  if (parts.length === 1 && !parts[0].includes("=")) return Number(parts[0].replace(",", "."));
+  const whole = text.trim().replace(",", ".");
+  if (!text.includes("=") && Number.isFinite(Number(whole))) return Number(whole);
   return Object.fromEntries(parts.map((one) => [one.slice(0, one.lastIndexOf("=")), Number(one.slice(one.lastIndexOf("=") + 1))]));
 }
