@@ -78,7 +78,7 @@ def check_going_on(root: Path, request: Request, settings: Settings) -> None:
     offered = located_verifiers(settings.verifiers) or []
     for key in ("verifier", "judge"):
         named[key] = [one for one in named[key] or [] if one not in offered]
-    if request.model in map(located_model, settings.models):
+    if request.model in [located_model(one) for one in settings.models]:
         named["model"] = None
     trust.check_run(root, named)
     check_bounds(request, settings)

@@ -75,7 +75,7 @@ class Process:
     @property
     def outlived(self) -> bool:
         """Whether the process of a server that was killed works still."""
-        return self.pid is None and (self._folder / LOCK).exists() and is_being_written(self._folder)
+        return self.pid is None and (self._folder / LOCK).exists() and bool(is_being_written(self._folder))
 
     def do(self, job: Mapping[str, Any], tell: Tell = lambda event: None) -> dict[str, Any]:
         """As :meth:`noisewright.web.work.Works.do`; where the process ends under the job, another one does it again."""
