@@ -102,7 +102,7 @@ def test_a_grid():
         {"model": "noisewright/shapes"}, PROMPTS, "mine.txt", seeds=2, seed=5,
     )  # fmt: skip
     assert [axis.name for axis in spec.axes] == ["num_inference_steps", "search", "budget"]
-    assert (spec.name, spec.title) == ("grid", "A grid of num_inference_steps, search, budget")
+    assert (spec.name, spec.title) == ("grid", "By steps, search and budget")
     assert (spec.prompt_set, spec.seeds, spec.seed, spec.across) == ("mine.txt", 2, 5, "num_inference_steps")
     cells = list(cells_of(spec))
     assert len(cells) == 2 * 2 * 6

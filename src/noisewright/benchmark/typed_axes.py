@@ -13,6 +13,7 @@ from noisewright.benchmark.problems import Problems, SpecError
 from noisewright.benchmark.spec import Axis, SetPrompt, Spec
 from noisewright.benchmark.together import check_together
 from noisewright.outside.messages import did_you_mean, first_line, short
+from noisewright.request import OPTIONS
 from noisewright.schemas.reading import parse_json
 
 
@@ -57,9 +58,10 @@ def grid_spec(
         check_axes(found, fields, common)
         if not problems and not common:
             check_together(found, fields, common)
-    varied = ", ".join(names)
+    words = [OPTIONS.get(name, name).replace("_", " ") for name in names]
+    varied = " and ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else "one cell"
     across = next((one for one in names if one in ("budget", "num_inference_steps")), None)
-    spec = Spec("grid", title or f"A grid of {varied}", fields, tuple(found), tuple(prompts), prompt_set, seeds, seed,
+    spec = Spec("grid", title or f"By {varied}", fields, tuple(found), tuple(prompts), prompt_set, seeds, seed,
                 across=across)  # fmt: skip
     if not 1 <= seeds <= MOST_SEEDS:
         common.add(f"expected seeds in [1, {MOST_SEEDS}], got {seeds}")
