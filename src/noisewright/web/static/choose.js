@@ -63,7 +63,7 @@ export function choose(run, place, open) {
     said.replaceChildren(h("h2", `What ${plural(votes, "choice")} say`),
       h("h3", "Agreement with you"), h("p.quiet", "How often a verifier prefers the image that you chose, with its 95 % interval. At 50 % it says nothing of your taste."),
       agreement.length ? h("ul.rates", agreement.map((one) => h("li", h("span.name", one.name), bar(one.low * 100, one.high * 100, one.rate * 100), h("b", `${Math.round(one.rate * 100)} %`), h("small", `of ${one.choices}`)))) : h("p.quiet", "No verifier has scores of what you compared."),
-      h("h3", `human:${run.name}`), h("p.quiet", "Strength by Bradley and Terry, with its 95 % interval: a verifier, which the gallery sorts by and the command line takes."),
+      h("h3", `human:${run.name}`), h("p.quiet", "Strength by Bradley and Terry, with its 95 % interval: a verifier, which the gallery sorts by, and the command line takes as human:DIRECTORY of this run."),
       h("ul.strengths", shown.map(([id, [value, from, to, count]]) => {
         const row = run.byId.get(id);
         const track = h("span.track", h("span.range"), h("span.point"));
