@@ -124,7 +124,7 @@ def test_without_the_token_nothing_is_shown(locked, given, monkeypatch):
 
 def test_who_opens_the_page_is_led_to_the_door(locked):
     answer = locked.get("/run?name=first", headers={"Accept": "text/html"})
-    assert (answer.status_code, answer.headers["location"]) == (303, "/login")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/login?to=/run%3Fname%3Dfirst")
     assert locked.get("/login").status_code == 200
     assert locked.get("/static/login.js").status_code == 200
     assert locked.get("/healthz").status_code == 200

@@ -4,11 +4,13 @@ import contextlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 
@@ -293,14 +295,22 @@ def test_with_a_token_the_door_is_passed_once(browser, runs):
         context = browser.new_context()
         page = context.new_page()
         page.goto(f"{address}/run?name=first")
-        page.wait_for_url("**/login")
+        page.wait_for_url(re.compile(r"/login\?to=%2Frun|/login\?to=/run"))
         page.get_by_label("Token").fill("another-token-of-16")
         page.get_by_role("button", name="Open").click()
         page.wait_for_selector("#wrong:not(:empty)")
         page.get_by_label("Token").fill(token)
         page.get_by_role("button", name="Open").click()
-        page.wait_for_selector(".runs li")
+        page.wait_for_selector("h1:has-text('two')")
+        assert page.url == f"{address}/run?name=first"  # where one wanted to go
         assert page.evaluate("() => document.cookie") == ""
+        for elsewhere in ("//evil.example/", "https://evil.example/", "/\\evil.example", "javascript:alert(1)"):
+            page.goto(f"{address}/login?{urlencode({'to': elsewhere})}")
+            page.get_by_label("Token").fill(token)
+            page.get_by_role("button", name="Open").click()
+            page.wait_for_url(f"{address}/**")
+            page.wait_for_function("() => location.pathname !== '/login'")
+            assert page.url.startswith(f"{address}/")
         context.close()
 
 
