@@ -42,7 +42,7 @@ LOOK_SECONDS = 0.5
 STOP_SECONDS = 120.0
 """How long a server that ends waits for the micro-batch in flight."""
 
-PATIENCE_SECONDS = 3.0
+PATIENCE_SECONDS = 8.0
 """How long a planned cost waits for its turn at a model that is at work."""
 
 BESIDE = "expected jobs when the run of this command is over, got one before"

@@ -87,7 +87,7 @@ export function runPage(main, params, go) {
       const head = run.head;
       title.textContent = head.prompt || (head.label !== null && head.label !== undefined ? `class ${head.label}` : head.name);
       document.title = `${title.textContent} · noisewright`;
-      meta.textContent = [head.search, short(head.model), `seed ${head.seed}`, plural(head.steps, "step"), ago(head.created)].filter(Boolean).join(" · ");
+      meta.textContent = [head.search, short(head.model), `seed ${head.seed}`, plural(head.steps, "step"), head.draft && `draft ${head.draft}`, ago(head.created)].filter(Boolean).join(" · ");
       const why = head.status === "running" || !head.stopped || head.stopped === head.status ? "" : head.stopped;
       const next = JSON.stringify([head.status, why, run.connected]);
       if (state.dataset.now === next) return;
@@ -124,7 +124,7 @@ export function runPage(main, params, go) {
       const base = run.byId.get(run.head.baseline), last = run.rows.at(-1);
       const alike = base && !run.head.drafts;
       const drawn = last && curve(run.curve, {wide: chart.clientWidth || 600, axis, end: axis ? Math.max(last.seconds, 0) : last.images, baseline: alike ? run.value(base) : null, name: run.head.value_name, pick: (id) => { const row = run.byId.get(id); if (row) acts.open(row, [row]); }});
-      chart.replaceChildren(h("figcaption", h("span", `Best ${run.head.value_name} so far`), h("span.spring"), h("span.quiet", "against"), h("span.sizes", {role: "group", "aria-label": "Against"}, byImages, bySeconds)), drawn ?? h("p.quiet", "The curve begins with the first score."));
+      chart.replaceChildren(h("figcaption", h("span", `Best ${run.head.value_name} ${run.head.drafts ? "of drafts " : ""}so far`), h("span.spring"), h("span.quiet", "against"), h("span.sizes", {role: "group", "aria-label": "Against"}, byImages, bySeconds)), drawn ?? h("p.quiet", "The curve begins with the first score."));
     }
 
     function drawWarnings() {
