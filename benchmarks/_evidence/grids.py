@@ -149,6 +149,12 @@ EQUAL: dict[str, Mapping[str, Any]] = {
     "refine": {"search": "refine"},
     "refine, cmaes": {"search": "refine", "search_args": {"method": "cmaes"}},
 }
+DRAFTED: dict[str, Mapping[str, Any]] = {
+    f"{search}, {name}": {"search": search, "draft": f"{draft},pilot=0"}
+    for search in ("random", "zero-order")
+    for name, draft in {"cut short": "truncate,at=0.6", "cached": "cache,every=2"}.items()
+}
+"""Searches over cheaper images, the best three of which are made in full; unproved, so that rows are the same."""
 
 
 def equal_seconds(seconds: float, verifier: str = "shapes-clip") -> Callable[[int], Spec]:
@@ -159,7 +165,7 @@ def equal_seconds(seconds: float, verifier: str = "shapes-clip") -> Callable[[in
 
     def make(prompts: int) -> Spec:
         values = []
-        for label, changes in EQUAL.items():
+        for label, changes in (EQUAL if verifier == CLIP else {**EQUAL, **DRAFTED}).items():
             steps = changes.get("num_inference_steps", 10)
             nfe = round(seconds * IMAGES_PER_SECOND * 10)
             args = sized(changes["search"], nfe, steps, json.dumps(changes.get("search_args", {})))
