@@ -6,6 +6,9 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from noisewright.outside.messages import short
 
 TIERS = {"low": 1, "medium": 8, "high": 32}
 """Images of a search by ``quality``, where nothing else is said."""
@@ -43,6 +46,13 @@ class Limits:
     streams: int = 64
 
 
+LIMITS = {
+    "images": ("images", "most_images"), "seconds": ("seconds", "most_seconds"), "steps": ("steps", "most_steps"),
+    "side": ("side", "most_side"), "queue": ("waiting", "queue"), "n": (None, "most_n"),
+}  # fmt: skip
+"""Limits that a person may set, and what they are called in :class:`Limits` and in the settings of the endpoint."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """Of one server.
@@ -52,6 +62,7 @@ class Settings:
         only: the name of the one run that is shown, or None for all.
         host: the address it listens on.
         port: its port.
+        hosts: names, with a port perhaps, that a proxy in front of it answers to: each is one more Host and Origin.
         token: what who asks must know, or None: then only this machine can ask.
         models: names that a request may give as its model.
         verifiers: names that a request may give as verifier and judge.
@@ -61,12 +72,16 @@ class Settings:
             is started (:meth:`noisewright.web.queue.Queue.start`), when that run is over.
         cache: where thumbnails are kept.
         limits: the most that a request may ask for.
+        typed: of these, what the server's start says, by the names of :data:`LIMITS`: it holds for the images endpoint
+            too, whose own limits are lower.
+        device, dtype: where and how models are loaded that a request says nothing of; None is the best there is.
     """
 
     runs: Path
     only: str | None = None
     host: str = "127.0.0.1"
     port: int = 8188
+    hosts: tuple[str, ...] = ()
     token: str | None = field(default=None, repr=False)
     models: tuple[str, ...] = ()
     verifiers: tuple[str, ...] = ()
@@ -75,6 +90,9 @@ class Settings:
     beside: bool = False
     cache: Path = Path("~/.cache/noisewright/pictures")
     limits: Limits = Limits()
+    typed: Mapping[str, float] = field(default_factory=dict)
+    device: str | None = None
+    dtype: str | None = None
 
 
 def is_loopback(host: str) -> bool:
@@ -87,6 +105,20 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def name_of(host: str) -> str:
+    """The name of a host with a port perhaps, in small letters."""
+    return urlsplit(f"//{host}").hostname or ""
+
+
+def _is_host(text: str) -> bool:
+    try:
+        found = urlsplit(f"//{text}")
+        return text.isascii() and text == found.netloc and bool(name_of(text)) and (
+            found.username is None and found.port != 0 and not set(text) & set(",*%"))  # fmt: skip
+    except ValueError:
+        return False
+
+
 def check_settings(settings: Settings) -> None:
     """Refuse a server that anybody could ask.
 
@@ -94,6 +126,11 @@ def check_settings(settings: Settings) -> None:
         ValueError: in one line.
     """
     token = settings.token
+    for host in settings.hosts:
+        if not _is_host(host):
+            raise ValueError(f"expected --allow-host as a name such as img.example.com, got {short(host)}")
+    if settings.hosts and token is None:
+        raise ValueError(f"expected --token with --allow-host {settings.hosts[0]}, a name by which others ask, got none")
     if token is None and not is_loopback(settings.host):
         raise ValueError(f"expected --token with --host {settings.host}, which others can reach, got none: "
                          "it is asked for as a password, and NOISEWRIGHT_TOKEN gives it too")  # fmt: skip
