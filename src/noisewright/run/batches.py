@@ -104,13 +104,14 @@ class _Line:
     todo: deque[Particle]
     flying: deque[_Flight] = field(default_factory=deque)
     again: int = 0
+    alone: int = 0
     place: int = 0
     full: bool = False
     ending: Stopped | None = None
 
     def first(self, count: int) -> list[Particle]:
         """The next particles to submit, as many as may be together."""
-        most = min(count, self.again or len(self.todo))
+        most = min(count, self.again or self.alone or len(self.todo))
         return [self.todo[number] for number in range(most)]
 
     def submitted(self, one: _Flight) -> None:
@@ -118,6 +119,7 @@ class _Line:
         for _ in one.some:
             self.todo.popleft()
         if not self.again:
+            self.alone = max(0, self.alone - len(one.some))
             self.flying.append(one)
             return
         self.again -= len(one.some)
@@ -134,7 +136,7 @@ class _Line:
         some = self.flying.popleft().some
         there = [one for one in some if seeds is None or one.seed in seeds]
         self.todo.extendleft(reversed([*there, *(one for one in some if one not in there)]))
-        self.again, self.place = self.again + len(there), 0
+        self.again, self.alone, self.place = self.again + len(there), len(some) - len(there), 0
 
 
 class Batches:

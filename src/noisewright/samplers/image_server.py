@@ -352,7 +352,8 @@ def _image_in(answer: bytes, name: str) -> np.ndarray:
         text = first.get("b64_json")
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         start = clean(answer[:2000], 80)
-        raise MalformedError(f"{name}: expected JSON such as {{'data': [{{'b64_json': ...}}]}}, got {start!r}") from None
+        wanted = "{'data': [{'b64_json': ...}]}"
+        raise MalformedError(f"{name}: expected JSON such as {wanted}, got {start!r}") from None
     if not isinstance(text, str) or not text:
         if first.get("url"):
             raise ValueError(f"{name}: expected an image as b64_json, got an address, which is not followed")

@@ -3,9 +3,9 @@
 - **Host**: a name that is not this server's is refused, so that no other site's name can be made to point here (DNS
   rebinding).
 - **Origin**: what another site's page asks for is refused, reading and writing alike; another port is another site.
-- **A proxy in front**, which answers to a name of its own (by https, perhaps): the server's start says that name, and
-  it is one more Host, and one more Origin. Whether a person's browser spoke https to it, its ``X-Forwarded-Proto`` says,
-  of which hang nothing but the cookie's ``Secure`` and the addresses in answers.
+- **A proxy in front**, which answers to a name of its own, by https perhaps: the server's start says that name, which
+  is one more Host, and one more Origin. Whether a browser spoke https to it, its ``X-Forwarded-Proto`` says; on that
+  hang the cookie's ``Secure`` and the addresses in answers, and nothing else.
 - **Token**: as a bearer, or as a cookie that scripts cannot read and other sites' pages do not send.
 - **Content-Security-Policy**: own files alone; no script and no style stands in a page.
 - **Size**: of what is sent, whether its length is said or not.
@@ -46,8 +46,9 @@ CODE_SECONDS = 60.0
 """How long a word holds that opens the door once."""
 
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
-    "media-src 'self'; frame-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self'; "
+    "connect-src 'self'; frame-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'"
 )
 HEADERS = {
     "Content-Security-Policy": POLICY,

@@ -130,7 +130,7 @@ def check_settings(settings: Settings) -> None:
         if not _is_host(host):
             raise ValueError(f"expected --allow-host as a name such as img.example.com, got {short(host)}")
     if settings.hosts and token is None:
-        raise ValueError(f"expected --token with --allow-host {settings.hosts[0]}, a name by which others ask, got none")
+        raise ValueError(f"expected --token with --allow-host {settings.hosts[0]}, by which others ask, got none")
     if token is None and not is_loopback(settings.host):
         raise ValueError(f"expected --token with --host {settings.host}, which others can reach, got none: "
                          "it is asked for as a password, and NOISEWRIGHT_TOKEN gives it too")  # fmt: skip

@@ -75,8 +75,8 @@ class Works:
         Args:
             job: as above.
             tell: told, in the thread of the job, how it goes: an event's ``kind`` is ``entered`` (its turn has come),
-                ``begun`` (a run is planned), or ``better`` (there is a new best: its ``file``, and how much of the
-                budget is ``done``, 0 to 1).
+                ``begun`` (a run is planned: the ``fingerprint`` of its model), or ``better`` (there is a new best: its
+                ``file``, and how much of the budget is ``done``, 0 to 1).
 
         Returns:
             ``ok`` and the ``result``; or, of what failed, the ``error`` in one line, and ``why``: ``wrong`` use (of
@@ -170,7 +170,7 @@ class Works:
         plan = plan_on(request, pipe, known=self._known, checked=checked, **live)
         self._known = {name: one for name, one in self._known.items() if usage_of(one) is None}  # a bill is of one run
         state.asked_wrong = False
-        tell({"kind": "begun"})
+        tell({"kind": "begun", "fingerprint": plan.spec["sampler"].get("fingerprint")})
         shares = plan.budget.seconds is None  # a budget in seconds is not spent waiting for others
         result = execute(plan, out, self._follower(tell, state, shares), pictures=job.get("pictures", True))
         return {

@@ -17,6 +17,7 @@ from noisewright.outside.inside import inside
 from noisewright.run.reading import read_run
 from noisewright.web.openai.errors import ApiError
 from noisewright.web.openai.jobs import Job
+from noisewright.web.openai.settings import tier_of
 
 MEDIA = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 
@@ -102,7 +103,7 @@ def answer(job: Job, root: Path, base_url: str) -> dict[str, Any]:
         data.append({**shown, **_extras(one)})
     return {
         "created": job.created, "id": job.id, "data": data, **_shape(job, pictures), "usage": usage_of(summary),
-        "stopped": summary.get("stopped"), "warnings": summary.get("warnings", []),
+        "stopped": job.stopped or summary.get("stopped"), "warnings": summary.get("warnings", []),
     }  # fmt: skip
 
 
@@ -120,8 +121,8 @@ def _shape(job: Job, pictures: list[Picture]) -> dict[str, Any]:
         except OSError:
             size = "auto"
     kind, _ = format_of(job)
-    quality = {"standard": "medium", "hd": "high"}.get(q := str(job.answering.get("quality") or "auto"), q)
-    return {"background": "opaque", "output_format": kind, "quality": quality, "size": size}
+    quality = job.answering.get("quality")
+    return {"background": "opaque", "output_format": kind, "quality": tier_of(quality), "size": size}
 
 
 def usage_of(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,7 +163,7 @@ def completed_events(job: Job, root: Path) -> list[str]:
         event(f"image_{job.kind}.completed", {
             "b64_json": base64.b64encode(encoded(one.file, kind, quality)).decode(), "created_at": job.created,
             **_shape(job, [one]), **_extras(one), "id": job.id, "image": one.id, "usage": usage_of(summary),
-            "stopped": summary.get("stopped"), "warnings": summary.get("warnings", []),
+            "stopped": job.stopped or summary.get("stopped"), "warnings": summary.get("warnings", []),
         })
         for one in pictures
     ]  # fmt: skip
