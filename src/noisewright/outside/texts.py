@@ -127,6 +127,19 @@ def guard_log(name: str = "noisewright") -> None:
         logger.addFilter(_clean_record)
 
 
+def guard_all_logs() -> None:
+    """Let every record of this process pass :func:`clean`, whoever makes it; warnings become records too."""
+    before = logging.getLogRecordFactory()
+
+    def made(*args: Any, **more: Any) -> logging.LogRecord:
+        record = before(*args, **more)
+        _clean_record(record)
+        return record
+
+    logging.setLogRecordFactory(made)
+    logging.captureWarnings(True)
+
+
 def _clean_record(record: logging.LogRecord) -> bool:
     try:
         said = record.getMessage()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,9 @@ class Limits:
     upload: int = 2**25
     streams: int = 64
 
+
+HOST = re.compile(r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+"""A name with a port perhaps."""
 
 LIMITS = {
     "images": ("images", "most_images"), "seconds": ("seconds", "most_seconds"), "steps": ("steps", "most_steps"),
@@ -112,10 +116,8 @@ def name_of(host: str) -> str:
 
 def _is_host(text: str) -> bool:
     try:
-        found = urlsplit(f"//{text}")
-        return text.isascii() and text == found.netloc and bool(name_of(text)) and (
-            found.username is None and found.port != 0 and not set(text) & set(",*%"))  # fmt: skip
-    except ValueError:
+        return HOST.fullmatch(text) is not None and name_of(text) != ""
+    except ValueError:  # no address between its brackets
         return False
 
 

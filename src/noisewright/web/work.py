@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from noisewright.errors import BudgetExhausted, Stopped, VerifierFailed
-from noisewright.outside.texts import clean
+from noisewright.outside.texts import clean, guard_all_logs
 from noisewright.web.turns import Line, Turns
 
 LOADED_BY = ("model", "device", "dtype", "variant", "config", "loras", "compile", "channels_last")
@@ -281,6 +281,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever else is printed is no answer
     sys.stdout = sys.stderr
+    guard_all_logs()  # a prompt is somebody else's text
     from noisewright.run.locks import locked
     from noisewright.samplers.quiet import quiet
 
