@@ -59,7 +59,7 @@ def test_as_many_images_as_were_asked_for_come_back(served, name):
     assert len(found.data) == len({one.id for one in found.data}) == 4
     assert len({one.b64_json for one in found.data}) == 4
     assert [one.score for one in found.data] == sorted((one.score for one in found.data), reverse=True)
-    assert found.stopped == one.stopped == stopped
+    assert found.stopped.partition(":")[0] == one.stopped.partition(":")[0] == stopped
     assert found.usage.images >= 4
     assert len(one.data) == 1
 
