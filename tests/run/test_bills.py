@@ -47,10 +47,3 @@ def test_each_of_several_runs_has_its_own_bill(tmp_path):
                        out=tmp_path / "second", **how)  # fmt: skip
     assert bills(second) == ["one sent 3 requests (30 tokens)"]
     assert one.usage.requests == 7
-
-
-def test_lists_of_prompts_have_a_bill_for_each(tmp_path):
-    one = Counted("one")
-    found = nw.search("noisewright/shapes", ["a circle", "a star"], verifier=one, judge="none", budget="2 images",
-                      num_inference_steps=2, pictures=False, device="cpu", out=tmp_path / "runs")  # fmt: skip
-    assert [bills(result) for result in found] == [["one sent 2 requests (20 tokens)"]] * 2

@@ -251,11 +251,12 @@ def serviced(settings, worker):
 def test_a_model_that_cannot_be_loaded_is_said_until_one_can(tmp_path):
     model = tmp_path / "secret" / "model"
     settings = settings_of(tmp_path / "runs", models={"model": str(model)})
-    service = serviced(settings, Fails(why="failed", error=f"expected a model in {model}, got none"))
+    worker = Fails(why="failed", error=f"expected a model in {model}, got none")
+    service = serviced(settings, worker)
     try:
         until(lambda: service.settled and service.why_not)
         assert service.why_not == "the first model cannot be loaded: expected a model in model, got none"
-        service._worker.answer = {"ok": True, "result": {
+        worker.answer = {"ok": True, "result": {
             "images": 1, "nfe": 2, "seconds": {}, "stopped": "budget", "interrupted": False,
         }}  # fmt: skip
         service.submit(read_fields(GenerationFields, {**LOW, "search": {"verifiers": "brightness"}}))

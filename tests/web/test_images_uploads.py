@@ -11,7 +11,7 @@ from PIL import Image, PngImagePlugin
 
 import noisewright.web.openai.reading as reading
 from noisewright.web.openai.errors import ApiError
-from noisewright.web.openai.fields import EditFields, read_fields
+from noisewright.web.openai.fields import EditFields, GenerationFields, read_fields
 from noisewright.web.openai.reading import rewritten, written
 from noisewright.web.openai.service import ImagesService
 from web.serving_images import settings_of
@@ -138,7 +138,7 @@ def test_what_is_refused_leaves_no_pictures(tmp_path, monkeypatch, wrong):
         decode = reading.decode_image
 
         def late(*given):
-            service._line.append(None)
+            service.submit(read_fields(GenerationFields, FIELDS))
             return decode(*given)
 
         monkeypatch.setattr(reading, "decode_image", late)
@@ -153,7 +153,7 @@ def test_what_is_refused_leaves_no_pictures(tmp_path, monkeypatch, wrong):
         monkeypatch.setattr("noisewright.web.openai.service.note", full)
     with pytest.raises(ApiError):
         service.submit(fields, "edit", None, files)
-    assert [path.name for path in service.settings.notes.iterdir()] == []
+    assert [path.name for path in service.settings.notes.iterdir() if path.is_dir()] == []
 
 
 def test_pictures_are_decoded_one_at_a_time(tmp_path, monkeypatch):

@@ -35,6 +35,7 @@ from noisewright.web.openai.errors import ApiError
 from noisewright.web.openai.fields import EditFields, GenerationFields, from_form, read_fields
 from noisewright.web.openai.jobs import Event, Job
 from noisewright.web.openai.metrics import CONTENT_TYPE
+from noisewright.web.openai.public import without_paths
 from noisewright.web.openai.reading import read_form, read_json
 from noisewright.web.openai.service import ImagesService
 
@@ -146,10 +147,10 @@ def add_later(router: APIRouter, service: ImagesService) -> None:
         found: dict[str, Any] = {"id": job.id, "object": "image.generation", "created": job.created,
                                  "status": "completed" if job.state == "done" else job.state}  # fmt: skip
         if job.why:
-            found["why"] = job.why
+            found["why"] = without_paths(job.why, service.settings)
         if job.state == "done":
             root = service.directory(job)
-            found["result"] = await run_in_threadpool(answers.answer, job, root, str(request.base_url))
+            found["result"] = await run_in_threadpool(answers.answer, job, root, str(request.base_url), teller(service))
         return JSONResponse(found)
 
     @router.get("/v1/images/files/{job_id}/{name}", **FILES)
@@ -253,7 +254,7 @@ async def answered(service: ImagesService, job: Job, request: Request, *, stream
         service.gone(job)
         return Response(status_code=499, headers=headers)
     if first.kind in ("over", "put off"):
-        error = error_of(job)
+        error = error_of(job, teller(service))
         if error is not None:
             error.headers.update(headers)
             raise error
@@ -262,7 +263,13 @@ async def answered(service: ImagesService, job: Job, request: Request, *, stream
         return StreamingResponse(body, media_type="text/event-stream",
                                  headers={**headers, "Cache-Control": "no-store"})  # fmt: skip
     root = service.directory(job)
-    return JSONResponse(await run_in_threadpool(answers.answer, job, root, str(request.base_url)), headers=headers)
+    found = await run_in_threadpool(answers.answer, job, root, str(request.base_url), teller(service))
+    return JSONResponse(found, headers=headers)
+
+
+def teller(service: ImagesService) -> Callable[[str], str]:
+    """What a client is told of a line that its run says."""
+    return lambda line: without_paths(line, service.settings)
 
 
 async def _next(
@@ -276,16 +283,16 @@ async def _next(
             return None
 
 
-def error_of(job: Job) -> ApiError | None:
-    """Why a job that is over has no answer; None where it has one."""
+def error_of(job: Job, tell: Callable[[str], str]) -> ApiError | None:
+    """Why a job that is over has no answer, as ``tell`` puts what its note says; None where it has one."""
     if job.state == "done":
         return None
     if job.error is not None:
         return ApiError(job.error.status, str(job.error), job.error.param, job.error.code, job.error.headers)
     if job.state == "cancelled":
-        return ApiError(409, f"the request was cancelled: {job.why}", code="cancelled")
+        return ApiError(409, f"the request was cancelled: {tell(job.why)}", code="cancelled")
     if job.state == "failed":
-        return ApiError(500, job.why or "the request failed", code="failed")
+        return ApiError(500, tell(job.why) or "the request failed", code="failed")
     return stopping(job)
 
 
@@ -312,11 +319,11 @@ async def _streamed(
             except TimeoutError:  # which also finds out a client that went away without a word
                 yield ": searching\n\n"
                 event = Event("begun")
-        error = error_of(job)
+        error = error_of(job, teller(service))
         if error is not None:
             yield answers.error_event(error)
             return
-        for text in await run_in_threadpool(answers.completed_events, job, service.directory(job)):
+        for text in await run_in_threadpool(answers.completed_events, job, service.directory(job), teller(service)):
             yield text
     except ApiError as error:
         yield answers.error_event(error)

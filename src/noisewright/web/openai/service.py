@@ -393,8 +393,8 @@ class ImagesService:
 
     def _write(self, job: Job) -> None:
         try:
-            note(job, self.settings.notes)
             if not job.is_over:
                 self._keys.put(job.key, job.id)
+            note(job, self.settings.notes)
         except OSError as error:
             raise ApiError(503, f"the request cannot be noted: {error.strerror or type(error).__name__}") from error
