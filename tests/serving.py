@@ -5,6 +5,7 @@ import json
 import socket
 import subprocess
 import sys
+import tempfile
 
 MODELS = ("noisewright/shapes",)
 VERIFIERS = ("brightness", "sharpness", "shapes-oracle")
@@ -48,15 +49,23 @@ def free_port():
 
 @contextlib.contextmanager
 def served(runs, *more):
-    """``noisewright serve`` in a process of its own; gives its address."""
+    """``noisewright serve`` in a process of its own; gives its address and the process (see :func:`logged`)."""
     port = [] if "--port" in more else ["--port", str(free_port())]
     command = [sys.executable, "-P", "-m", "noisewright", "serve", str(runs), *port, *map(str, more)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        line = process.stdout.readline()
-        if not line:
-            raise AssertionError(process.stderr.read())
-        yield line.split(" on ")[1].split(" ")[0].removesuffix("login").rstrip("/"), process
-    finally:
-        process.terminate()
-        process.communicate(timeout=60)
+    with tempfile.TemporaryFile("w+") as log:  # no pipe, which is full when nobody reads it
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        process.log = log
+        try:
+            line = process.stdout.readline()
+            if not line:
+                raise AssertionError(logged(process))
+            yield line.split(" on ")[1].split(" ")[0].removesuffix("login").rstrip("/"), process
+        finally:
+            process.terminate()
+            process.communicate(timeout=60)
+
+
+def logged(process):
+    """What a server, and the process that holds its model, have said so far."""
+    process.log.seek(0)
+    return process.log.read()

@@ -37,6 +37,22 @@ class RunInterrupted(RuntimeError):
     """A run stopped before its end for a reason outside it (a full disk, say); it can be resumed."""
 
 
+class PartlyMade(RunInterrupted):
+    """Of a micro-batch some images are there, and cost nothing when they are asked for again; the others failed.
+
+    Args:
+        said: why, in one line.
+        seeds: whose images are there.
+    """
+
+    def __init__(self, said: str, seeds: tuple[int, ...] = ()) -> None:
+        super().__init__(said, seeds)
+        self.seeds = seeds
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` says that the device or the host has no memory left."""
     # By name: this module must not import torch. torch.OutOfMemoryError has several homes across versions.

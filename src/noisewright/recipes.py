@@ -112,7 +112,7 @@ def rebuilt_remote(made: Mapping[str, Any], model: str, device: str | None) -> A
     if not is_server(model):
         raise ValueError(f"expected http://HOST/v1#MODEL for an image that a server made, got {short(model)}")
     server = registry.load_model(model, device=device)
-    if server.fingerprint != made["fingerprint"]:
+    if server.fingerprint != made["fingerprint"] and not server.is_same(made["fingerprint"], made.get("served")):
         raise RunMismatch(f"expected the server with fingerprint {made['fingerprint']} that made the image, got "
                           f"{server.fingerprint} of {clean(model)}, which says something else of its model, or is "
                           "elsewhere")  # fmt: skip

@@ -34,6 +34,15 @@ def started(monkeypatch):
     (["--quality", "best=3"], "unknown quality"),
     (["--quality", "low"], "expected low=IMAGES"),
     (["--quality", "low=0"], "1 to 10000 images"),
+    (["--limit", "image=3"], "unknown limit 'image'"),
+    (["--limit", "images"], "expected images=VALUE"),
+    (["--limit", "images=0"], "1 to 1000000"),
+    (["--limit", "side=-1"], "1 to 1000000"),
+    (["--limit", "n=11"], "1 to 10"),
+    (["--allow-host", "img.example.com"], "expected --token with --allow-host"),
+    (["--allow-host", "http://img.example.com", "--token", "a-long-enough-token"], "expected --allow-host as a name"),
+    (["--device", "cud"], "device"),
+    (["--dtype", "float17"], "unknown dtype"),
 ])  # fmt: skip
 def test_wrong_use_is_said_in_one_line(here, capsys, words, said):
     (here / "runs").mkdir()
@@ -79,6 +88,34 @@ def test_qualities_are_named_and_a_typed_model_is_loaded_at_once(here, started):
     assert started[0].preload is False
     assert cli.main(["serve", "--model", "noisewright/shapes"]) == 0
     assert (started[1].tiers, started[1].preload) == ({"low": 1, "medium": 8, "high": 32}, True)
+
+
+def test_limits_hold_for_the_page_and_for_the_endpoint(here, started):
+    from noisewright import cli
+    from noisewright.web.openai.mounted import images_settings
+
+    typed = {"images": 9, "seconds": 20, "steps": 30, "side": 512, "queue": 5, "n": 2}
+    words = [word for name, value in typed.items() for word in ("--limit", f"{name}={value}")]
+    assert cli.main(["serve", *words, "--device", "cpu", "--dtype", "float32"]) == 0
+    limits, of_endpoint = started[0].limits, images_settings(started[0])
+    assert (limits.images, limits.seconds, limits.steps, limits.side, limits.pixels, limits.waiting) == (
+        9, 20, 30, 512, 512 * 512, 5,
+    )  # fmt: skip
+    assert (of_endpoint.most_images, of_endpoint.most_seconds, of_endpoint.most_steps, of_endpoint.most_side,
+            of_endpoint.queue, of_endpoint.most_n) == (9, 20, 30, 512, 5, 2)  # fmt: skip
+    assert of_endpoint.tiers == {"low": 1, "medium": 8, "high": 9}  # of those that were not typed
+    assert (of_endpoint.device, of_endpoint.dtype) == (started[0].device, started[0].dtype) == ("cpu", "float32")
+    assert cli.main(["serve"]) == 0
+    assert started[1].limits.images == 10_000
+    assert images_settings(started[1]).most_images == 64
+
+
+def test_names_of_a_proxy(here, started):
+    from noisewright import cli
+
+    words = ["--allow-host", "img.example.com", "--allow-host", "images.svc:8443", "--token", "a-long-enough-token"]
+    assert cli.main(["serve", *words]) == 0
+    assert started[0].hosts == ("img.example.com", "images.svc:8443")
 
 
 def test_one_run_is_served_alone(here, started):

@@ -302,8 +302,142 @@ def test_answers_that_hold_no_image_are_one_line(body, says):
     with painting(lambda seen: Reply(body)) as server:
         with pytest.raises(ValueError, match=says) as caught:
             ImageServer(at(server), waits=SOON)("a circle", seed=1)
-        assert len(asked_of(server)) == 1
+        assert len(asked_of(server)) == (1 if "not followed" in says else 3)  # an accident passes
     assert "\n" not in str(caught.value)
+
+
+def test_an_answer_without_an_image_may_be_an_accident():
+    count = iter(range(9))
+    with painting(lambda seen: Reply("no JSON") if next(count) < 2 else plain(seen, 0)) as server:
+        assert np.array_equal(ImageServer(at(server), waits=SOON)("a circle", seed=5), picture(5))
+
+
+def test_what_was_made_beside_an_image_that_fails_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("noisewright.samplers.image_server.WAITS", SOON)
+    down = threading.Event()
+
+    def answer(seen):
+        return error_reply(500, "out of order") if seen.body["seed"] == 5 and not down.is_set() else plain(seen, 0)
+
+    with painting(answer) as server:
+        with pytest.raises(RunInterrupted, match="HTTP status 500"):
+            search(at(server), tmp_path / "run", budget="9 images", concurrency=4, num_inference_steps=7)
+        made = {one.stem for one in (tmp_path / "run" / "images").glob("*.png")}
+        assert len(made) == 4  # 3 by itself, of 4, 5, 6 and 7 three
+        down.set()
+        server.seen.clear()
+        how = {"trust": True, "pictures": False}
+        result = nw.resume(tmp_path / "run", **how)
+        assert {one["seed"] for one in asked_of(server)} == {5, 8, 9, 10, 11}
+    assert sorted(one.seed for one in result.candidates) == [3, 4, 5, 6, 7, 8, 9, 10, 11]
+    assert (result.images, result.nfe) == (9, 63)
+    for one in result.candidates:
+        assert np.array_equal(read_image(result.run / one.file)[0], picture(one.seed))
+
+
+@pytest.mark.parametrize("said", [
+    "seed must not be larger than 2147483647", "Unsupported value: 'seed' is 5",
+    {"detail": [{"loc": ["body", "seed"], "msg": "Input should be less than 100"}]},
+])  # fmt: skip
+def test_a_seed_of_a_bad_value_is_not_dropped(said):
+    def answer(seen):
+        body = said if isinstance(said, dict) else {"error": {"message": said}}
+        return Reply(body, 400) if seen.body.get("seed") == 5 else plain(seen, 0)
+
+    with painting(answer) as server:
+        served = ImageServer(at(server), waits=SOON)
+        with pytest.raises(ValueError, match="HTTP status 400"):
+            served("a circle", seed=5)
+        assert served.refuses == set()
+        assert np.array_equal(served("a circle", seed=6), picture(6))
+
+
+# Other vendors' words
+
+
+DIALECTS = {
+    # vLLM-Omni and whatever else is FastAPI: a text, or a list of what pydantic found.
+    "detail": (lambda field: {"detail": f"Unexpected field: {field}"}, 400),
+    "pydantic": (lambda field: {"detail": [
+        {"type": "extra_forbidden", "loc": ["body", field], "msg": "Extra inputs are not permitted", "input": 1},
+    ]}, 422),
+    # SGLang: an object with its own words beside OpenAI's.
+    "flat": (lambda field: {"object": "error", "message": f"{field} is not supported", "type": "BadRequest",
+                            "code": 400}, 400),
+    "openai": (lambda field: {"error": {"message": f"Unknown parameter: '{field}'.", "param": field}}, 400),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+@pytest.mark.parametrize("field", ["seed", "response_format"])
+def test_a_field_that_another_server_does_not_know_is_left_out(name, field):
+    body, status = DIALECTS[name]
+
+    def answer(seen):
+        return Reply(body(field), status) if field in seen.body else image_reply(picture(7))
+
+    with painting(answer) as server:
+        served = ImageServer(at(server), waits=SOON)
+        assert np.array_equal(served("a circle", seed=5), picture(7))
+        assert served.refuses == {field}
+        assert served("a circle", seed=6) is not None
+        assert len(asked_of(server)) == 3  # it is found out once
+
+
+@pytest.mark.parametrize(("body", "says"), [
+    ({"detail": "prompt too long"}, "prompt too long"),
+    ({"detail": [{"loc": ["body", "size"], "msg": "Invalid size"}]}, "Invalid size"),
+    ({"object": "error", "message": "no such size", "code": 400}, "no such size"), ("plain words", "plain words"),
+    ({"error": "only a text"}, "only a text"), ({"error": {"message": "OpenAI's"}}, "OpenAI's"),
+])  # fmt: skip
+def test_what_another_server_says_of_a_failure_is_told(body, says):
+    with painting(lambda seen: Reply(body, 400)) as server, pytest.raises(ValueError, match=says) as caught:
+        ImageServer(at(server), waits=SOON)("a circle", seed=1)
+    assert "\n" not in str(caught.value)
+
+
+def test_answers_with_more_in_them_and_other_formats_are_read():
+    def answer(seen):
+        return Reply({"id": "x", "created": 1, "inference_time_s": 0.5, "data": [
+            {"b64_json": encoded(picture(seen.body["seed"]), "webp"), "url": None, "revised_prompt": None},
+        ]})  # fmt: skip
+
+    with painting(answer) as server:
+        assert ImageServer(at(server), waits=SOON)("a circle", seed=1).shape == (*SIZE, 3)
+
+
+# A server that learns what it serves
+
+
+def knowing(fingerprint):
+    """A server whose list says a fingerprint from when ``fingerprint`` holds one on."""
+    def answer(seen, number):
+        if not seen.path.endswith("/models"):
+            return plain(seen, 0)
+        known = {"fingerprint": fingerprint[0]} if fingerprint else {}
+        return Reply({"object": "list", "data": [{"id": MODEL, "object": "model", "owned_by": "tests", **known}]})
+
+    return serving(answer)
+
+
+@pytest.mark.parametrize(("then", "now"), [([], ["2:ab"]), (["2:ab"], []), (["2:ab"], ["2:ab"])])
+def test_a_run_goes_on_whether_or_not_the_server_knows_its_model_by_now(tmp_path, then, now):
+    known = [*then]
+    with knowing(known) as server:
+        search(at(server), tmp_path / "run", budget="4 images")
+        known[:] = now
+        result = nw.resume(tmp_path / "run", trust=True, budget="6 images", pictures=False)
+        assert replay(result.run / result.candidates[0].file, trust=True).identical
+    assert result.images == 6
+
+
+def test_a_run_does_not_go_on_with_another_model(tmp_path):
+    known = ["2:ab"]
+    with knowing(known) as server:
+        search(at(server), tmp_path / "run", budget="4 images")
+        known[:] = ["2:cd"]
+        with pytest.raises(RunMismatch):
+            nw.resume(tmp_path / "run", trust=True, budget="6 images")
 
 
 def test_images_of_another_size_are_refused(tmp_path):

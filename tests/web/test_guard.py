@@ -1,10 +1,17 @@
 """Each attack on a server that only its owner may ask, one by one."""
 
-import pytest
+import asyncio
+import socket
+import time
 
-from noisewright.web.guard import COOKIE, cookie_value, is_own_host
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from noisewright.web.guard import CODE_SECONDS, COOKIE, UPLOADS, cookie_value, guarded, is_own_host
+from noisewright.web.serving import Beside
 from noisewright.web.settings import Limits, check_settings
-from serving import HERE, settings_of, talking_to
+from serving import HERE, free_port, settings_of, talking_to
 
 TOKEN = "0123456789abcdef-long"
 READS = ["/", "/run", "/api/runs", "/api/run?run=first", "/picture?run=first&id=0000000000000000", "/static/page.js"]
@@ -48,7 +55,8 @@ def test_where_a_token_is_asked_for_any_address_by_its_numbers_is_a_host(runs, t
 # Origin: another site's page in the owner's browser
 
 
-ORIGINS = ["http://evil.example", "http://127.0.0.1:3000", "http://localhost:8188", "https://evil.example:8188", "null",
+ORIGINS = ["http://[", "http://[::1", "http://[evil]", b"http://\xc2\xbc.example", "", "//",
+           "http://evil.example", "http://127.0.0.1:3000", "http://localhost:8188", "https://evil.example:8188", "null",
            "file://", "http://127.0.0.1:8188.evil.example"]  # fmt: skip
 
 
@@ -57,6 +65,117 @@ def test_another_sites_page_can_neither_write_nor_read(client, origin):
     for path in ACTS:
         assert client.post(path, json={}, headers={"Origin": origin}).status_code == 403, path
     assert client.get("/api/runs", headers={"Origin": origin}).status_code == 403
+
+
+NAMES = ("host", "origin", "cookie", "authorization", "content-length", "content-type", "sec-fetch-site",
+         "sec-fetch-mode", "sec-fetch-dest", "accept", "x-forwarded-proto", "idempotency-key")  # fmt: skip
+WORDS = (b"http://[", b"http://", b"//", b"[::1]", b"127.0.0.1:8188", b"@", b":", b"\xff", b"noisewright=", b"Bearer ",
+         b"%00", b"=", b";", b'"', b"\xc3\x28", b"https,", b"1e9", b"-1", b" ", b"\t")  # fmt: skip
+
+
+def answer_of(guard, path, method, headers):
+    """The status with which a guard answers a request, or passes it on (200)."""
+    found = []
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        found.append(message.get("status"))
+
+    scope = {"type": "http", "method": method, "path": path, "headers": headers, "scheme": "http", "query_string": b"",
+             "raw_path": path.encode()}  # fmt: skip
+    asyncio.run(guard(scope, receive, send))
+    return found[0]
+
+
+@pytest.mark.parametrize("hosts", [(), ("img.example.com",)])
+def test_no_header_makes_the_guard_fail(tmp_path, monkeypatch, hosts):
+    monkeypatch.setattr("noisewright.web.guard.WRONG_TOKEN_SECONDS", 0)
+
+    async def through(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    guard = guarded(through, settings_of(tmp_path, tmp_path, token=TOKEN, hosts=hosts))
+    value = st.lists(st.sampled_from(WORDS) | st.binary(max_size=12), max_size=5).map(b"".join)
+    every = st.lists(st.tuples(st.sampled_from([name.encode() for name in NAMES]), value), max_size=6)
+
+    @hypothesis.settings(max_examples=400, deadline=None, database=None, derandomize=True)
+    @hypothesis.given(every, st.sampled_from(["GET", "POST"]), st.sampled_from(["/", "/login", "/api/mark", *UPLOADS]))
+    def holds(headers, method, path):
+        host = [] if any(name == b"host" for name, _ in headers) else [(b"host", b"127.0.0.1:8188")]
+        status = answer_of(guard, path, method, [*host, *headers])
+        assert status in (200, 303, 401, 403, 413, 421), headers
+        if path == "/api/mark":  # whoever guesses headers has no token
+            assert status != 200
+
+    holds()
+
+
+# A proxy in front, which speaks https and has a name
+
+
+@pytest.fixture
+def behind(runs, tmp_path):
+    hosts = ("img.example.com", "images.svc.cluster.local:8443")
+    with talking_to(settings_of(runs, tmp_path, token=TOKEN, hosts=hosts), base="http://img.example.com") as client:
+        client.headers["Authorization"] = f"Bearer {TOKEN}"
+        yield client
+
+
+@pytest.mark.parametrize("host", ["img.example.com", "IMG.example.com:443", "images.svc.cluster.local", "localhost"])
+def test_a_name_that_the_start_gives_is_its_own(behind, host):
+    assert behind.get("/api/runs", headers={"Host": host}).status_code == 200
+    assert behind.get("/api/runs", headers={"Host": f"evil.{host}"}).status_code == 421
+
+
+@pytest.mark.parametrize(("host", "origin"), [
+    ("img.example.com", "https://img.example.com"), ("img.example.com", "http://img.example.com"),
+    ("127.0.0.1:8188", "https://img.example.com"), ("127.0.0.1:8188", "https://images.svc.cluster.local:8443"),
+])  # fmt: skip
+def test_the_page_of_a_proxy_may_write(behind, host, origin):
+    headers = {"Host": host, "Origin": origin, "X-Forwarded-Proto": "https", "Sec-Fetch-Site": "same-origin"}
+    assert behind.post("/api/mark", json={}, headers=headers).status_code == 400  # it was read, and said nothing
+
+
+@pytest.mark.parametrize("origin", [
+    "https://evil.example", "https://img.example.com:9999", "ftp://img.example.com",
+    "https://img.example.com.evil.example", "https://images.svc.cluster.local",
+])  # fmt: skip
+def test_another_site_may_not_whatever_a_proxy_says(behind, origin):
+    headers = {"Origin": origin, "X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"}
+    assert behind.post("/api/mark", json={}, headers=headers).status_code == 403
+
+
+def test_the_cookie_is_for_https_where_a_proxy_speaks_it(behind):
+    for said, secure in (("https", True), ("http", False), ("https, http", True), ("gopher", False), ("", False)):
+        answer = behind.post("/login", json={"token": TOKEN}, headers={"X-Forwarded-Proto": said})
+        assert ("Secure" in answer.headers["set-cookie"].split("; ")) == secure, said
+
+
+def test_nobody_is_believed_about_https_where_no_proxy_is_expected(locked):
+    answer = locked.post("/login", json={"token": TOKEN}, headers={"X-Forwarded-Proto": "https"})
+    assert "Secure" not in answer.headers["set-cookie"]
+
+
+@pytest.mark.parametrize("host", ["", "a b", "http://img.example.com", "img.example.com/", "*.example.com", "a,b",
+                                  "me@a", "img.example.com:port", "[::1", "[:::::]", "ü.example"])  # fmt: skip
+def test_what_is_no_name_is_none(runs, tmp_path, host):
+    with pytest.raises(ValueError, match="expected --allow-host"):
+        check_settings(settings_of(runs, tmp_path, token=TOKEN, hosts=(host,)))
+
+
+def test_a_name_for_others_needs_a_token(runs, tmp_path):
+    with pytest.raises(ValueError, match=r"expected --token with --allow-host img\.example\.com"):
+        check_settings(settings_of(runs, tmp_path, hosts=("img.example.com",)))
+
+
+def test_a_server_that_listens_for_others_is_asked_by_its_names_alone(runs, tmp_path):
+    for host, status in (("10.1.2.3:8188", 200), (socket.gethostname(), 200), ("images", 421), ("evil.example", 421)):
+        with talking_to(settings_of(runs, tmp_path, host="0.0.0.0", token=TOKEN)) as client:
+            headers = {"Host": host, "Authorization": f"Bearer {TOKEN}"}
+            assert client.get("/api/runs", headers=headers).status_code == status, host
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
@@ -142,6 +261,33 @@ def test_the_door_gives_a_cookie_that_no_script_reads_and_no_other_site_sends(lo
     assert TOKEN not in cookie
     assert locked.get("/api/runs", headers={"Cookie": f"{COOKIE}={cookie_value(TOKEN)}"}).status_code == 200
     assert locked.get("/api/runs", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
+
+
+def test_a_word_for_once_opens_the_door_once(locked, monkeypatch):
+    monkeypatch.setattr("noisewright.web.pages.WRONG_TOKEN_SECONDS", 0)
+    codes = locked.app.state.codes
+    code = codes.new()
+    assert code != TOKEN
+    assert locked.get("/api/runs", headers={"Authorization": f"Bearer {code}"}).status_code == 401
+    assert locked.post("/login", json={"token": code}).status_code == 200
+    assert locked.post("/login", json={"token": code}).status_code == 401
+    late = codes.new()
+    now = time.monotonic()
+    monkeypatch.setattr("noisewright.web.guard.time.monotonic", lambda: now + CODE_SECONDS + 1)
+    assert locked.post("/login", json={"token": late}).status_code == 401
+
+
+def test_the_browser_is_opened_without_the_token(runs, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr("noisewright.web.serving.open_in_browser", opened.append)
+    settings = settings_of(runs, tmp_path, token=TOKEN, only="first", port=free_port())
+    beside = Beside(settings)
+    beside.start()
+    while not opened:
+        time.sleep(0.02)
+    beside.close()
+    assert TOKEN not in opened[0]
+    assert opened[0].startswith(f"http://127.0.0.1:{settings.port}/login#")
 
 
 def test_the_token_is_in_no_text_of_the_settings(runs, tmp_path):

@@ -5,9 +5,11 @@ import threading
 
 import pytest
 
+from noisewright.samplers.image_server import LIST_SECONDS
 from noisewright.web.openai.errors import ApiError
 from noisewright.web.openai.fields import GenerationFields, SearchFields, from_form, read_fields
 from noisewright.web.openai.metrics import Metrics
+from noisewright.web.openai.router import FIRST_SECONDS
 from noisewright.web.turns import Turns
 
 
@@ -74,6 +76,10 @@ def test_null_is_as_if_it_was_not_there():
     search = dict.fromkeys(SearchFields.model_fields)
     found = read_fields(GenerationFields, {**everything, "prompt": "a", "search": search})
     assert found.model_dump(exclude_none=True) == {"prompt": "a", "search": {}}
+
+
+def test_a_list_of_models_comes_before_our_own_client_gives_up():
+    assert FIRST_SECONDS <= LIST_SECONDS / 2
 
 
 def test_an_error_has_the_shape_of_openai():

@@ -22,7 +22,6 @@ from PIL import Image
 import tiny
 from noisewright.run.reading import read_journal, read_run
 from noisewright.web.openai.fields import EditFields, read_fields
-from noisewright.web.openai.reading import written
 from noisewright.web.openai.service import ImagesService
 from web.serving_images import QUICK, SHAPES, serving_images, settings_of
 
@@ -208,7 +207,7 @@ def test_an_edit_goes_on_with_its_own_image(tmp_path):
     Image.new("RGB", (32, 32), "red").save(file, "png")
     fields = read_fields(EditFields, {"prompt": "two", "num_inference_steps": 5, "quality": "low"})
     begun = ImagesService(settings)  # which is never started
-    job = begun.submit(fields, "edit", None, lambda name: written({"image": [file.getvalue()]}, settings.notes / name))
+    job = begun.submit(fields, "edit", None, {"image": file.getvalue()})
     with serving_images(settings):
         until(lambda: notes(runs)[job.id]["state"] != "queued")
     assert notes(runs)[job.id]["state"] == "done", notes(runs)[job.id]["why"]

@@ -1,18 +1,25 @@
 """The images endpoint beside the page: one guard, one model in memory, one list of runs."""
 
+import base64
 import io
 import os
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
 
+import httpx
+import numpy as np
 import pytest
 from PIL import Image
 
+import tiny
 from noisewright.run.reading import read_run
 from noisewright.web.openai.mounted import images_settings
 from noisewright.web.settings import Limits
-from serving import MODELS, settings_of, talking_to
+from serving import MODELS, logged, served, settings_of, talking_to
 
 TOKEN = "a-long-enough-token"
 BODY = {"prompt": "a red circle", "num_inference_steps": 2, "quality": "low", "search": {"verifiers": "brightness"}}
@@ -143,11 +150,146 @@ def test_a_directory_that_cannot_be_written_takes_no_requests(runs, tmp_path, mo
         answer = client.post("/v1/images/generations", json=BODY)
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
         assert str(runs) not in answer.text
+        answer = client.get("/healthz")
+        assert (answer.status_code, answer.json()["status"]) == (503, "unavailable")
+        assert str(runs) not in answer.text
         assert client.get("/api/runs").status_code == 200
+
+
+def test_health_is_that_of_the_endpoint(runs, tmp_path):
+    with talking_to(settings_of(runs, tmp_path)) as client:
+        assert client.get("/healthz").json() == {"status": "ok", "waiting": 0, "running": 0}
+        client.app.state.parts.images.end()
+        answer = client.get("/healthz")
+        assert (answer.status_code, answer.json()["reason"]) == (503, "the server is being stopped")
+    with talking_to(settings_of(runs, tmp_path, only="first")) as client:
+        assert client.get("/healthz").status_code == 200
+
+
+def test_a_first_model_that_cannot_be_loaded_is_said(runs, tmp_path):
+    model = tmp_path / "private" / "model"
+    model.mkdir(parents=True)
+    (model / "model_index.json").write_text('{"_class_name": "NoSuchPipeline"}')
+    with talking_to(settings_of(runs, tmp_path, models=(str(model),), preload=True)) as client:
+        answer = until(lambda: (found := client.get("/healthz")).status_code == 503 and found)
+        assert "the first model cannot be loaded" in answer.json()["reason"]
+        assert str(tmp_path) not in answer.text
+        answer = client.post("/v1/images/generations", json=BODY)  # the server's fault, and no word of where it is
+        assert (answer.status_code, answer.json()["error"]["type"]) == (500, "server_error")
+        assert str(tmp_path) not in answer.text
+        until(lambda: 'noisewright_requests_total{state="failed"} 1' in client.get("/metrics").text)
+
+
+def metrics_of(client):
+    lines = client.get("/metrics").text.splitlines()
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
+
+
+@pytest.mark.slow
+def test_metrics_are_of_the_page_and_the_endpoint(client, monkeypatch):
+    made(client, search={"budget": 3, "verifiers": "brightness"})
+    asked = metrics_of(client)
+    assert asked["noisewright_images_total"] == 3
+    assert (asked["noisewright_queue"], asked["noisewright_jobs_queue"]) == (0, 0)
+    client.post("/api/start", json={"fields": FIELDS})
+    until(lambda: metrics_of(client).get('noisewright_jobs_total{state="done"}') == 1)
+    both = metrics_of(client)
+    assert both["noisewright_images_total"] == 5
+    assert both["noisewright_nfe_total"] == 10
+    assert both['noisewright_seconds_total{phase="denoise"}'] > asked['noisewright_seconds_total{phase="denoise"}']
+    long = client.post("/api/start", json={"fields": {**FIELDS, "budget": ["400 images"]}}).json()
+    client.post("/api/start", json={"fields": FIELDS})
+    until(lambda: metrics_of(client)["noisewright_jobs_running"] == 1)
+    assert metrics_of(client)["noisewright_jobs_queue"] == 1
+    client.post("/api/stop", json={"run": long["run"]})
+    until(lambda: metrics_of(client)["noisewright_jobs_queue"] == metrics_of(client)["noisewright_jobs_running"] == 0)
+    ended = metrics_of(client)
+    assert sum(value for name, value in ended.items() if name.startswith("noisewright_jobs_total")) == 3
+    for _ in range(2):
+        client.get("/api/runs", headers={"Host": "evil.example"})
+        client.post("/api/mark", json={}, headers={"Origin": "http://evil.example"})
+    client.post("/v1/images/generations", json={})
+    refused = metrics_of(client)
+    assert [refused[f'noisewright_refused_total{{status="{status}"}}'] for status in (400, 403, 421)] == [1, 2, 2]
+
+
+@pytest.mark.slow
+def test_requests_are_edited_with_a_mask_through_the_whole_server(runs, tmp_path):
+    """``noisewright serve`` takes pictures, and what a mask keeps is kept."""
+    from diffusers import StableDiffusionInpaintPipeline
+
+    model = tmp_path / "inpaint"
+    StableDiffusionInpaintPipeline(**tiny.sd().components, requires_safety_checker=False).save_pretrained(model)
+    fields = {"prompt": "two", "num_inference_steps": "4", "seed": "3", "quality": "low",
+              "search[verifiers]": "brightness"}  # fmt: skip
+
+    def drawn(image):
+        file = io.BytesIO()
+        image.save(file, "png")
+        return file.getvalue()
+
+    noise = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    everything = Image.new("L", (32, 32), 255)
+    half = Image.new("L", (32, 32), 0)
+    half.paste(255, (0, 0, 16, 32))
+    with talking_to(settings_of(runs, tmp_path, models=(str(model),))) as client:
+        def edited(mask, image=noise):
+            files = {"image": ("x.png", drawn(Image.fromarray(image))), "mask": ("m.png", drawn(mask))}
+            answer = client.post("/v1/images/edits", data=fields, files=files)
+            assert answer.status_code == 200, answer.text
+            return np.asarray(Image.open(io.BytesIO(base64.b64decode(answer.json()["data"][0]["b64_json"]))))
+
+        whole, part = edited(everything), edited(half)
+        assert whole.shape == part.shape == (32, 32, 3)
+        assert not np.array_equal(whole, part)
+        files = {"image": ("x.png", drawn(Image.fromarray(noise))),
+                 "mask": ("m.png", drawn(Image.new("L", (4097, 8), 0)))}  # fmt: skip
+        answer = client.post("/v1/images/edits", data=fields, files=files)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "mask")
+
+
+LOUD = "a red circle\nERROR forged line\x1b[31m\x1b]0;title\x07 \u202e\u2066 " + "very " * 300
+
+
+@pytest.mark.slow
+def test_nothing_that_a_client_says_is_a_line_of_the_log(runs):
+    """Neither of the server nor of the process that holds its model, whose libraries say what they cut of a prompt."""
+    with served(runs, "--model", "noisewright/shapes", "--verifier", "shapes-clip") as (address, process):
+        with httpx.Client(base_url=address, timeout=120) as client:
+            for path, body in (("/v1/images/generations", {**BODY, "prompt": LOUD, "search": {}}),
+                               ("/v1/images/generations", {**BODY, "model": LOUD[:200]}),
+                               ("/v1/images/generations", {**BODY, "search": {"verifiers": LOUD[:200]}}),
+                               ("/api/start", {"fields": {**FIELDS, "prompt": LOUD, "verifier": ["shapes-clip"]}}),
+                               (f"/{quote(LOUD[:40])}", {})):  # fmt: skip
+                client.post(path, json=body, headers={"X-Loud": "a\tb"})
+            until(lambda: all(one["state"] == "done" for one in client.get("/api/jobs").json()["jobs"]))
+        said = logged(process)
+    assert not [mark for mark in ("\x1b", "\x07", "\u202e", "\u2066") if mark in said]
+    assert not [line for line in said.splitlines() if line.startswith("ERROR forged")]
+
+
+def test_every_record_of_a_process_is_one_harmless_line():
+    code = """
+import logging, warnings
+from noisewright.outside.texts import guard_all_logs
+guard_all_logs()
+loud = "prompt\\nERROR forged \\x1b[31m"
+logging.getLogger("diffusers.pipelines").error("cut: %s", loud)
+logging.getLogger().error(loud)
+warnings.warn(loud)
+try:
+    raise ValueError(loud)
+except ValueError:
+    logging.getLogger("elsewhere").exception("failed")
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "\x1b" not in found.stderr
+    assert found.stderr.count("prompt ERROR forged") >= 3
+    assert not [line for line in found.stderr.splitlines() if line.startswith("ERROR")]
 
 
 @pytest.mark.slow
 def test_the_first_model_is_loaded_at_once_where_it_is_wanted(runs, tmp_path):
     with talking_to(settings_of(runs, tmp_path, preload=True)) as client:
         assert client.get("/v1/models").json()["data"][0]["fingerprint"]
-        assert {one.name for one in threading.enumerate() if one.name == "model"} == {"model"}
+        assert len([one for one in threading.enumerate() if one.name == "model"]) == 1

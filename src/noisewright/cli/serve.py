@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from noisewright.cli import output
+from noisewright.cli import options, output
 from noisewright.cli.pages import check_extra
+from noisewright.cli.requests import AUTO, check_device
 from noisewright.outside.messages import short
 
 if TYPE_CHECKING:
@@ -50,6 +51,18 @@ def serve(
         typer.Option(help="Images of a search by quality of /v1/images/generations; may be repeated. By default "
                      "low=1, medium=8 and high=32.", metavar="NAME=IMAGES"),
     ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A name that a proxy in front of it answers to, by http or https; may be repeated. Needs "
+                     "--token.", metavar="NAME"),
+    ] = None,
+    device: options.Device = None,
+    dtype: options.DtypeOrAuto = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(help="The most that a run or a request may ask for: images, seconds, steps, side (pixels), n (of "
+                     "an answer), and how many wait in the queue; may be repeated.", metavar="NAME=VALUE"),
+    ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Show runs on a page: look, choose, go on. And make images for clients of OpenAI's API, under /v1.
@@ -57,7 +70,10 @@ def serve(
     Nothing but this machine can ask it, unless --host and --token say otherwise.
     """  # fmt: skip
     check_extra()
-    settings = _settings(runs, host, port, model, verifier, token, quality)
+    settings = _settings(
+        runs, host, port, model, verifier, token, quality, allow_host=allow_host, device=device, dtype=dtype,
+        limit=limit,
+    )  # fmt: skip
     from noisewright.web.serving import serve as run_server
 
     run_server(settings, _print_at_once, open_page)
@@ -71,12 +87,13 @@ def _print_at_once(text: str) -> None:
 
 def _settings(
     runs: Path, host: str, port: int | None, model: list[str] | None, verifier: list[str] | None, token: str | None,
-    quality: list[str] | None,
+    quality: list[str] | None, *, allow_host: list[str] | None, device: str | None, dtype: str | None,
+    limit: list[str] | None,
 ) -> Settings:  # fmt: skip
     """What the options say, checked."""
     from noisewright.outside.texts import remember_secret
     from noisewright.run.reading import is_run
-    from noisewright.web.allowed import models, tiers, verifiers
+    from noisewright.web.allowed import MOST_TIER, limited, limits, models, tiers, verifiers
     from noisewright.web.settings import Settings, check_settings
 
     if not runs.exists() and runs == Path("runs"):
@@ -87,11 +104,14 @@ def _settings(
     only = place.name if is_run(place) else None
     from noisewright.samplers.contents import cache_file
 
+    check_device(device, dtype, AUTO)
     remember_secret(token)
+    typed = limits(limit)
     settings = Settings(
         runs=place.parent if only else place, only=only, host=host, port=port or PORT, token=token or None,
         models=models(model), verifiers=verifiers(verifier), cache=cache_file().parent / "pictures",
-        tiers=tiers(quality), preload=bool(model),
+        tiers=tiers(quality, typed.get("images", MOST_TIER)), preload=bool(model), hosts=tuple(allow_host or ()),
+        typed=typed, limits=limited(typed), device=device, dtype=dtype,
     )  # fmt: skip
     check_settings(settings)
     from dataclasses import replace

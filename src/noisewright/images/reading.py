@@ -12,6 +12,7 @@ import inspect
 import logging
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -61,8 +62,16 @@ def read_image(path: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
         return decode_image(file, shown(path))
 
 
-def decode_image(source: BinaryIO, name: str) -> tuple[np.ndarray, dict[str, Any]]:
-    """As :func:`read_image`, of an open file or of bytes in memory; ``name`` is for messages.
+def decode_image(
+    source: BinaryIO, name: str, kinds: Sequence[str] | None = None, most_side: int | None = None
+) -> tuple[np.ndarray, dict[str, Any]]:  # fmt: skip
+    """As :func:`read_image`, of an open file or of bytes in memory.
+
+    Args:
+        source: what holds the image.
+        name: for messages.
+        kinds: formats that are opened, by Pillow's names; by default all of :func:`formats`.
+        most_side: pixels of a side; a larger one is not decoded.
 
     Raises:
         ValueError: in one line.
@@ -71,9 +80,10 @@ def decode_image(source: BinaryIO, name: str) -> tuple[np.ndarray, dict[str, Any
         with warnings.catch_warnings():  # Pillow's, of damaged headers
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return _decoded(source, name)
+            return _decoded(source, name, formats() if kinds is None else list(kinds), most_side)
     except UnidentifiedImageError:
-        raise ValueError(f"expected a readable image, got {name}: cannot identify its format") from None
+        wanted = "a readable image" if kinds is None else f"an image as {', '.join(kinds)}"
+        raise ValueError(f"expected {wanted}, got {name}: cannot identify its format") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ValueError(f"expected a readable image, got {name}: at most {MOST_PIXELS} pixels are read") from None
     except Exception as error:  # decoders raise whatever a damaged file leads them to
@@ -98,12 +108,16 @@ def suffixes() -> set[str]:
     return {suffix for suffix, one in Image.registered_extensions().items() if one in known}
 
 
-def _decoded(source: BinaryIO, name: str) -> tuple[np.ndarray, dict[str, Any]]:
+def _decoded(
+    source: BinaryIO, name: str, kinds: list[str], most_side: int | None
+) -> tuple[np.ndarray, dict[str, Any]]:  # fmt: skip
     if source.seek(0, os.SEEK_END) == 0:
         raise ValueError("it is empty (0 bytes)")
     source.seek(0)
-    with Image.open(source, formats=formats()) as opened:
+    with Image.open(source, formats=kinds) as opened:
         _check_size(opened)
+        if most_side is not None and max(opened.size) > most_side:
+            raise ValueError(f"it has {opened.width}x{opened.height} pixels, at most {most_side} a side are read")
         if getattr(opened, "is_animated", False) and opened.format not in STILL:
             log.warning("%s is animated (%d frames): only the first is read", name, getattr(opened, "n_frames", 0))
             opened.seek(0)

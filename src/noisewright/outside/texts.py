@@ -16,6 +16,7 @@ import unicodedata
 from binascii import Error as NotBase64
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from textwrap import indent
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -127,6 +128,20 @@ def guard_log(name: str = "noisewright") -> None:
         logger.addFilter(_clean_record)
 
 
+def guard_all_logs() -> None:
+    """Let every record of this process pass :func:`clean`, whoever makes it; warnings become records too."""
+    before = logging.getLogRecordFactory()
+
+    def made(*args: Any, **more: Any) -> logging.LogRecord:
+        record = before(*args, **more)
+        _clean_record(record)
+        return record
+
+    logging.setLogRecordFactory(made)
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").addHandler(logging.StreamHandler())
+
+
 def _clean_record(record: logging.LogRecord) -> bool:
     try:
         said = record.getMessage()
@@ -134,7 +149,8 @@ def _clean_record(record: logging.LogRecord) -> bool:
         said = str(record.msg)
     record.msg, record.args = clean(said, 2000), ()
     if record.exc_info:
-        record.exc_text = clean(logging.Formatter().formatException(record.exc_info), 20_000, lines=True)
+        trace = clean(logging.Formatter().formatException(record.exc_info), 20_000, lines=True)
+        record.exc_text = indent(trace, "  ")  # no line of it looks like another record
         record.exc_info = None
     return True
 

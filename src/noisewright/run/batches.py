@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from noisewright.errors import BudgetExhausted, Stopped, VerifierFailed
+from noisewright.errors import BudgetExhausted, PartlyMade, Stopped, VerifierFailed
 from noisewright.executors.optional import WaitsForAny, largest_of, most_next
 from noisewright.executors.protocol import Executor, Handle, Interrupted, MakeJob, Outcome, ScoreJob
 from noisewright.run.particle import Particle
@@ -104,13 +104,14 @@ class _Line:
     todo: deque[Particle]
     flying: deque[_Flight] = field(default_factory=deque)
     again: int = 0
+    alone: int = 0
     place: int = 0
     full: bool = False
     ending: Stopped | None = None
 
     def first(self, count: int) -> list[Particle]:
         """The next particles to submit, as many as may be together."""
-        most = min(count, self.again or len(self.todo))
+        most = min(count, self.again or self.alone or len(self.todo))
         return [self.todo[number] for number in range(most)]
 
     def submitted(self, one: _Flight) -> None:
@@ -118,6 +119,7 @@ class _Line:
         for _ in one.some:
             self.todo.popleft()
         if not self.again:
+            self.alone = max(0, self.alone - len(one.some))
             self.flying.append(one)
             return
         self.again -= len(one.some)
@@ -129,11 +131,12 @@ class _Line:
         self.flying.popleft()
         self.place = max(0, self.place - 1)
 
-    def put_back(self) -> None:
-        """The first in flight is to be done again, before the others."""
+    def put_back(self, seeds: Collection[int] | None = None) -> None:
+        """The first in flight is to be done again, before the others; of some ``seeds`` alone, where they are given."""
         some = self.flying.popleft().some
-        self.todo.extendleft(reversed(some))
-        self.again, self.place = self.again + len(some), 0
+        there = [one for one in some if seeds is None or one.seed in seeds]
+        self.todo.extendleft(reversed([*there, *(one for one in some if one not in there)]))
+        self.again, self.alone, self.place = self.again + len(there), len(some) - len(there), 0
 
 
 class Batches:
@@ -249,7 +252,13 @@ class Batches:
                 self._executor.wait([handle for one in line.flying for handle in one.waits_for])
                 return
         if first.made is None:
-            made = first.making.result()
+            try:
+                made = first.making.result()
+            except PartlyMade as error:
+                if not any(one.seed in error.seeds for one in first.some):
+                    raise
+                line.put_back(error.seeds)  # what is there is committed first, and then the others fail or not
+                return
             if made.shrank_to is not None:
                 self._shrink(made, line)
                 return

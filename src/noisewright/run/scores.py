@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from copy import copy
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -17,7 +19,7 @@ from noisewright.run.particle import Particle
 from noisewright.run.recorder import Recorder
 from noisewright.run.reserve import Reserve
 from noisewright.run.store import Store
-from noisewright.verifiers.optional import runs_elsewhere
+from noisewright.verifiers.optional import Usage, runs_elsewhere
 from noisewright.verifiers.protocol import Billed, Verifier, usage_of, waits
 
 FRUITLESS = 16
@@ -66,6 +68,7 @@ class Scores:
         self._elapsed = elapsed
         self._frames = frames
         self._names = tuple(one.name for one in verifiers)
+        self._before = [copy(usage_of(one)) for one in (*verifiers, *judges)]  # what others had them ask
         self._waiting = tuple(one.name for one in verifiers if waits(one) or runs_elsewhere(one, device))
 
     def jobs(
@@ -157,8 +160,9 @@ class Scores:
         return failures_in(self._recorder.ledger, self._names)
 
     def bills(self) -> list[str]:
-        """A sentence for each verifier and judge that asked a server in this process: how much, and at what cost."""
-        usages = [(one.name, usage_of(one)) for one in (*self._verifiers, *self._judges)]
+        """A sentence for each verifier and judge that asked a server for this run, here: how much, and at what cost."""
+        asked = zip((*self._verifiers, *self._judges), self._before, strict=True)
+        usages = [(one.name, _since(before, usage_of(one))) for one, before in asked]
         return [f"{name} sent {usage}" for name, usage in usages if usage is not None and usage.requests]
 
     def judge(self, ids: Sequence[str]) -> None:
@@ -227,6 +231,15 @@ class Scores:
         """How long a server may be waited for: what is left of a budget in seconds, or None without one."""
         budget = self._reserve.budget.seconds
         return None if budget is None else budget - self._elapsed()
+
+
+def _since(before: Usage | None, now: Usage | None) -> Usage | None:
+    """What was asked of a server since ``before``; all of it, where what says so is no dataclass of numbers."""
+    if before is None or now is None or not is_dataclass(now) or isinstance(now, type):
+        return now
+    numbers = {one.name: getattr(now, one.name) for one in fields(now) if one.init}
+    grown = {name: value - getattr(before, name) for name, value in numbers.items() if type(value) in (int, float)}
+    return cast("Usage", replace(now, **grown))
 
 
 def failures_in(ledger: Ledger, names: Sequence[str]) -> list[str]:

@@ -49,10 +49,19 @@ WAITS = BackOff(tries=8, first=0.5, longest=600.0)
 SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")
 """How files of PNG, JPEG and WebP begin: other formats are not asked for, and not opened."""
 
+MOST_MALFORMED = 3
+"""Answers without a readable image, of one request, until it is given up."""
+
 OPTIONS = ("key_env", "timeout")
 
 REFUSED = frozenset({400, 404, 415, 422})
 """Statuses with which servers refuse a field that they do not know."""
+
+UNKNOWN = re.compile(
+    r"unknown|unrecogni[sz]ed|unexpected|extra|unsupported (?!value)|not supported|not permitted|not allowed"
+    r"|does ?n[o']t (?:support|accept|take|exist)", re.IGNORECASE,
+)  # fmt: skip
+"""Words with which they do that."""
 
 OURS = "noisewright"
 """Whom our own server names as the owner of its models: it is told not to search."""
@@ -63,6 +72,10 @@ SAID = ("id", "object", "owned_by", "root", "parent", "fingerprint")
 
 class RefusedError(ValueError):
     """A server will not make this image, and perhaps others."""
+
+
+class MalformedError(ValueError):
+    """An answer holds no image that can be read: the next one may."""
 
 
 @dataclass(frozen=True)
@@ -142,8 +155,27 @@ class ImageServer:
         self.said = self._look()
         self.model = self.address.model or str(self.said.get("id", ""))
         self.name = Address(self.address.url, self.model).name
-        about = json.dumps(["image-server-1", self.address.url, self.model, self.said], sort_keys=True)
-        self.fingerprint = hashlib.sha256(about.encode()).hexdigest()[:16]
+        self.fingerprint = self._fingerprint_of(self.said)
+
+    def _fingerprint_of(self, said: Mapping[str, Any]) -> str:
+        about = json.dumps(["image-server-1", self.address.url, self.model, said], sort_keys=True)
+        return hashlib.sha256(about.encode()).hexdigest()[:16]
+
+    def is_same(self, fingerprint: Any, said: Any) -> bool:
+        """Whether what was recorded of a server is of this one and its model, though one of the two times it knew less.
+
+        Our own server says the fingerprint of a model's weights from when it loaded them on. Where both times it said
+        one, it has to be the same.
+
+        Args:
+            fingerprint: that was recorded.
+            said: what the server said of its model then.
+        """
+        if not isinstance(said, Mapping):
+            return bool(fingerprint == self.fingerprint)
+        known = {one["fingerprint"] for one in (said, self.said) if "fingerprint" in one}
+        then, now = ({key: one for key, one in some.items() if key != "fingerprint"} for some in (said, self.said))
+        return len(known) < 2 and then == now and bool(fingerprint == self._fingerprint_of(dict(said)))
 
     def __call__(
         self,
@@ -187,9 +219,23 @@ class ImageServer:
     def image(self, fields: Mapping[str, Any], connections: Connections | None = None) -> np.ndarray:
         """As a call, of the fields of a request; requests may be made from several threads at once."""
         held = Connections() if connections is None else connections
+        bad = 0
+
+        def once(number: int) -> np.ndarray:
+            nonlocal bad
+            try:
+                return self._once(fields, held)
+            except MalformedError as error:  # once, it may be an accident
+                bad += 1
+                if bad == MOST_MALFORMED:
+                    raise
+                raise Transient(str(error)) from error
+
         try:
-            return self.waits.run(lambda number: self._once(fields, held), held.over.wait)
+            return self.waits.run(once, held.over.wait)
         except Transient as error:
+            if isinstance(error.__cause__, MalformedError):
+                raise error.__cause__ from None
             raise RunInterrupted(f"{clean(self.name)} gave no image: {error}") from error
 
     def _once(self, fields: Mapping[str, Any], held: Connections) -> np.ndarray:
@@ -272,7 +318,9 @@ def _unknown_field(error: StatusError, sent: Mapping[str, Any]) -> str | None:
     """The field that a server does not take and that it can do without; None where that is not why it refuses."""
     if error.status not in REFUSED:
         return None
-    text = error.said.decode("utf-8", "replace")
+    text = error.said[:LARGEST_LIST].decode("utf-8", "replace")
+    if not UNKNOWN.search(text):  # it is about the field's value, say: the next one may do
+        return None
     for field in ("response_format", "seed"):
         if field in sent and re.search(rf"(?<![a-z_]){field}(?![a-z_])", text):
             return field
@@ -295,7 +343,8 @@ def _image_in(answer: bytes, name: str) -> np.ndarray:
     """The image (height, width, 3) uint8 of an answer.
 
     Raises:
-        ValueError: in one line, where there is none that can be read.
+        ValueError: in one line, where there is an address in its place.
+        MalformedError: in one line, where there is none that can be read.
     """
     try:
         found = json.loads(answer)
@@ -303,15 +352,20 @@ def _image_in(answer: bytes, name: str) -> np.ndarray:
         text = first.get("b64_json")
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         start = clean(answer[:2000], 80)
-        raise ValueError(f"{name}: expected JSON such as {{'data': [{{'b64_json': ...}}]}}, got {start!r}") from None
+        wanted = "{'data': [{'b64_json': ...}]}"
+        raise MalformedError(f"{name}: expected JSON such as {wanted}, got {start!r}") from None
     if not isinstance(text, str) or not text:
-        what = "an address, which is not followed" if first.get("url") else "no image"
-        raise ValueError(f"{name}: expected an image as b64_json, got {what}")
+        if first.get("url"):
+            raise ValueError(f"{name}: expected an image as b64_json, got an address, which is not followed")
+        raise MalformedError(f"{name}: expected an image as b64_json, got no image")
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise ValueError(f"{name}: expected an image in base64, got something else") from None
+        raise MalformedError(f"{name}: expected an image in base64, got something else") from None
     if not data.startswith(SIGNATURES):
-        raise ValueError(f"{name}: expected a PNG, JPEG or WebP image, got {short(data[:16])}")
-    array, _ = decode_image(io.BytesIO(data), f"the answer of {name}")
+        raise MalformedError(f"{name}: expected a PNG, JPEG or WebP image, got {short(data[:16])}")
+    try:
+        array, _ = decode_image(io.BytesIO(data), f"the answer of {name}", ("PNG", "JPEG", "WEBP"))
+    except ValueError as error:
+        raise MalformedError(str(error)) from None
     return array

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from noisewright.diffusion.schedule import Schedule
-from noisewright.errors import RunInterrupted, UnsupportedPipeline
+from noisewright.errors import PartlyMade, RunInterrupted, UnsupportedPipeline
 from noisewright.outside.bounds import MOST_STEPS, at_most
 from noisewright.outside.texts import clean
 from noisewright.samplers.image_server import ImageServer, RefusedError
@@ -52,12 +52,14 @@ class _Known:
         size: height and width of its images.
         refused: how many images in a row it would not make.
         seeds_tried: whether it is known what its seeds are worth.
+        made: images by seed of a micro-batch of which others failed.
         warnings: what the person should know.
     """
 
     size: tuple[int, int] | None = None
     refused: int = 0
     seeds_tried: bool = False
+    made: dict[tuple[int, int | None], np.ndarray] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -88,6 +90,25 @@ def remote(
         **fields,
     }  # fmt: skip
     return RemoteSampler(server, str(prompt), num_inference_steps, given, concurrency or AT_ONCE)
+
+
+class _Described(dict[str, Any]):
+    """What a sampler is, which can be compared with what was recorded when its server knew less of its model.
+
+    Args:
+        server: which is asked.
+        said: the description.
+    """
+
+    def __init__(self, server: ImageServer, said: Mapping[str, Any]) -> None:
+        super().__init__(said)
+        self._server = server
+
+    def as_recorded(self, recorded: Mapping[str, Any]) -> dict[str, Any]:
+        """This description, with what the ``recorded`` one has of the same model of the same server."""
+        if not self._server.is_same(recorded.get("fingerprint"), recorded.get("served")):
+            return dict(self)
+        return {**self, "fingerprint": recorded["fingerprint"], "served": recorded["served"]}
 
 
 class RemoteSampler:
@@ -141,7 +162,7 @@ class RemoteSampler:
 
     @property
     def description(self) -> dict[str, Any]:
-        return {
+        return _Described(self.server, {
             "model": self.server.name,
             "fingerprint": self.server.fingerprint,
             "served": dict(self.server.said),
@@ -150,7 +171,7 @@ class RemoteSampler:
             "steps_known": self._steps is not None,
             "solver": "the server's",
             **self._fields,
-        }
+        })  # fmt: skip
 
     def nfe(self, start: int, stop: int) -> int:
         return stop - start
@@ -211,15 +232,17 @@ class RemoteSampler:
 
     def _images(self, seeds: Sequence[int]) -> list[np.ndarray]:
         """An image (height, width, 3) of float32 in [0, 255] for each seed; NaN for one that the server refuses."""
+        if all((seed, self._steps) in self._known.made for seed in seeds):  # others of their micro-batch failed
+            self._pay(len(seeds))
+            return [self._known.made.pop((seed, self._steps)) for seed in seeds]
         twice = [] if self._known.seeds_tried else list(seeds[:1])
-        found: list[np.ndarray | RefusedError] = []
+        found: list[Any] = []
         with closing(side_by_side(self._image, [*seeds, *twice], self.concurrency)) as answers:
             for one in answers:
-                if isinstance(one, Exception) and not isinstance(one, RefusedError):
-                    raise one
                 found.append(one)
-                if len(found) <= len(seeds):
+                if len(found) <= len(seeds) and not _failed(one):
                     self._count()
+        self._keep(seeds, found)
         made = [one for one in found if not isinstance(one, Exception)]
         if not made and self._known.size is None:
             raise ValueError(str(found[0]))
@@ -231,6 +254,20 @@ class RemoteSampler:
         self._try_seeds(seeds, found[: len(seeds)], found[len(seeds) :])
         return [self._none(one) if isinstance(one, Exception) else one for one in found[: len(seeds)]]
 
+    def _keep(self, seeds: Sequence[int], found: Sequence[Any]) -> None:
+        """Raise what some of a micro-batch failed with, and keep the others: they are given when they are asked for."""
+        error = next(filter(_failed, found), None)
+        if error is None:
+            return
+        made = {seed: one for seed, one in zip(seeds, found, strict=False) if not isinstance(one, Exception)}
+        if not made or isinstance(error, UnsupportedPipeline):
+            raise error
+        for one in made.values():
+            self._check_size(one)
+        self._known.made = {(seed, self._steps): one for seed, one in made.items()}
+        self._pay(-sum(not _failed(one) for one in found[: len(seeds)]))  # when they are asked for
+        raise PartlyMade(str(error), tuple(made)) from error
+
     def _image(self, seed: int, connections: Connections) -> np.ndarray:
         steps = {} if self._steps is None else {"num_inference_steps": self._steps}
         fields = {name: one for name, one in self._fields.items() if name not in ("height", "width", "extra_body")}
@@ -241,9 +278,12 @@ class RemoteSampler:
         return self.server.image(asked_for, connections).astype(np.float32)
 
     def _count(self) -> None:
-        self.meter.nfe += self.schedule.steps
-        self.meter.forwards += self.schedule.steps
+        self._pay(1)
         self.meter.tell(self.schedule.steps)
+
+    def _pay(self, images: int) -> None:
+        self.meter.nfe += images * self.schedule.steps
+        self.meter.forwards += images * self.schedule.steps
 
     def _none(self, error: Exception) -> np.ndarray:
         """In the place of an image that there is not: it is shown to no verifier, and ranks last."""
@@ -283,6 +323,11 @@ class RemoteSampler:
         line = f"{self._name}: {clean(text, 600)}"
         if line not in self._known.warnings:
             self._known.warnings.append(line)
+
+
+def _failed(one: Any) -> bool:
+    """Whether an answer is an error that is not about its image alone."""
+    return isinstance(one, Exception) and not isinstance(one, RefusedError)
 
 
 def side_by_side(

@@ -10,6 +10,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ from noisewright.verifiers.timeout import Timed
 log = logging.getLogger("noisewright")
 
 FILE = "scores.sqlite3"
+MOST_HELD = 20_000
+"""Values in memory: some tens of megabytes of the longest."""
+
 WAIT_SECONDS = 5.0
 """How long one process waits for another that writes to the same file, before it goes on without the file."""
 
@@ -68,7 +72,7 @@ class JsonCache:
         self.directory = directory
         self.file = None if directory is None else Path(directory) / FILE
         self._writes = True
-        self._held: dict[str, Any] = {}
+        self._held: dict[str, Any] = {}  # the oldest first
         self._lock = threading.Lock()
         self._damage_said = False
         if self.file is None:
@@ -95,17 +99,25 @@ class JsonCache:
                         row = database.execute("SELECT value, checksum FROM checked WHERE key = ?", (key,)).fetchone()
                         if row is not None:
                             self._take(key, *row)
-            return {key: self._held[key] for key in wanted if key in self._held}
+            found = {key: self._held[key] for key in wanted if key in self._held}
+            self._make_room()
+            return found
 
     def put(self, values: Mapping[str, Any]) -> None:
         """Remember JSON-ready values."""
         with self._lock:
             self._held.update(values)
+            self._make_room()
             if self.file is not None and self._writes and values:
                 texts = [(key, json.dumps(value)) for key, value in values.items()]
                 rows = [(key, text, _checksum(key, text.encode())) for key, text in texts]
                 with self._spared(), self._open() as database:
                     database.executemany("INSERT OR REPLACE INTO checked VALUES (?, ?, ?)", rows)
+
+    def _make_room(self) -> None:
+        """Forget the oldest of too many: a server never ends. What is in the file is read again."""
+        for key in [*islice(self._held, max(0, len(self._held) - MOST_HELD))]:
+            del self._held[key]
 
     def _take(self, key: str, value: Any, checksum: Any) -> None:
         if isinstance(value, bytes) and checksum == _checksum(key, value).encode():

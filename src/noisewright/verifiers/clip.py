@@ -18,6 +18,7 @@ from noisewright.verifiers.preprocess import (
     fingerprint_of,
     tokenize,
 )
+from noisewright.verifiers.recent import Recent
 from noisewright.verifiers.weights import (
     CONFIG,
     IMAGES,
@@ -48,7 +49,7 @@ class ClipEncoder:
         self.tokenizer = tokenizer
         self.verifier = verifier
         self.batch = BATCH
-        self._text: dict[str, Tensor] = {}
+        self._text = Recent[str, Tensor]()
 
     @property
     def width(self) -> int:
@@ -78,12 +79,13 @@ class ClipEncoder:
     @torch.no_grad()
     def text(self, prompt: str) -> Tensor:
         """A prompt's unit vector (width,); what the text model cannot hold is cut, with a warning."""
-        if prompt not in self._text:
+        known = self._text.get(prompt)
+        if known is None:
             limit = self.model.config.text_config.max_position_embeddings
             tokens = tokenize(self.tokenizer, prompt, limit, self.verifier, self.model.device)
             found = self.model.get_text_features(**tokens).pooler_output[0]
-            self._text[prompt] = found / found.norm()
-        return self._text[prompt]
+            known = self._text.put(prompt, found / found.norm())
+        return known
 
     def fingerprint(self, formula: str, *more: Callable[[Any], None]) -> str:
         """16 hex digits of the formula, preprocessing, tokenizer and weights; ``more`` add to the digest."""

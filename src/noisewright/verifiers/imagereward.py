@@ -22,6 +22,7 @@ from noisewright.verifiers.preprocess import (
     fingerprint_of,
     tokenize,
 )
+from noisewright.verifiers.recent import Recent
 from noisewright.verifiers.weights import CONFIG, add_network, add_tokenizer, files_of, hub_file, loading, read_state
 
 HUB_ID = "zai-org/ImageReward"
@@ -119,7 +120,7 @@ class ImageRewardVerifier:
         self.mean, self.deviation, self.most_tokens = settings["mean"], settings["deviation"], settings["most_tokens"]
         side = self.model.vision_model.config.image_size
         self.preprocess = CentreCrop(side, (side, side), tuple(settings["image_mean"]), tuple(settings["image_std"]))
-        self._tokens: dict[str, tuple[Tensor, Tensor]] = {}
+        self._tokens = Recent[str, tuple[Tensor, Tensor]]()
         digest = fingerprint_of("(head - mean) / deviation", self.mean, self.deviation, self.preprocess)
         digest.update(repr(self.most_tokens).encode())
         add_tokenizer(digest, self.tokenizer)
@@ -147,10 +148,11 @@ class ImageRewardVerifier:
 
     def tokenise(self, prompt: str) -> tuple[Tensor, Tensor]:
         """Token numbers and mask, (1, tokens) each, padded."""
-        if prompt not in self._tokens:
+        known = self._tokens.get(prompt)
+        if known is None:
             found = tokenize(self.tokenizer, prompt, self.most_tokens, self.name, self.device, padded=True)
-            self._tokens[prompt] = found["input_ids"], found["attention_mask"]
-        return self._tokens[prompt]
+            known = self._tokens.put(prompt, (found["input_ids"], found["attention_mask"]))
+        return known
 
 
 def _load_native(folder: Path) -> tuple[RewardModel, Any, dict[str, Any]]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from noisewright import registry
 from noisewright.outside.hub import cached
 from noisewright.outside.messages import short, unknown
 from noisewright.registry import trust
 from noisewright.schemas.reading import is_file
-from noisewright.web.settings import TIERS
+from noisewright.web.openai.settings import MOST_AT_ONCE
+from noisewright.web.settings import LIMITS, TIERS, Limits
 
 MOST_TIER = 10_000
+MOST_LIMIT = 1_000_000
 
 
 def models(typed: Sequence[str] | None) -> tuple[str, ...]:
@@ -43,13 +47,13 @@ def verifiers(typed: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(name for name in registry.names("verifier") if _is_here(name))
 
 
-def tiers(typed: Sequence[str] | None) -> dict[str, int]:
-    """Images of a search by ``quality``, with what was typed as NAME=IMAGES.
+def tiers(typed: Sequence[str] | None, most: float = MOST_TIER) -> dict[str, int]:
+    """Images of a search by ``quality``, with what was typed as NAME=IMAGES; of those that were not, at most ``most``.
 
     Raises:
         ValueError: in one line, on another name or no number of images.
     """
-    found = dict(TIERS)
+    found = {name: min(images, int(most)) for name, images in TIERS.items()}
     for text in typed or ():
         name, _, images = text.partition("=")
         if name not in found:
@@ -58,6 +62,32 @@ def tiers(typed: Sequence[str] | None) -> dict[str, int]:
             raise ValueError(f"expected {name}=IMAGES with 1 to {MOST_TIER} images, got {short(text)}")
         found[name] = int(images)
     return found
+
+
+def limits(typed: Sequence[str] | None) -> dict[str, float]:
+    """The most of what a request may ask for, as NAME=VALUE was typed.
+
+    Raises:
+        ValueError: in one line, on another name or no such number.
+    """
+    found: dict[str, float] = {}
+    for text in typed or ():
+        name, _, value = text.partition("=")
+        if name not in LIMITS:
+            raise ValueError(unknown("limit", name, list(LIMITS)))
+        most = MOST_AT_ONCE if name == "n" else MOST_LIMIT
+        if not (value.isascii() and value.isdecimal() and len(value) < 10 and 1 <= int(value) <= most):
+            raise ValueError(f"expected {name}=VALUE with a whole number of 1 to {most}, got {short(text)}")
+        found[name] = int(value)
+    return found
+
+
+def limited(typed: Mapping[str, float]) -> Limits:
+    """The limits of the page with those that were typed."""
+    found: dict[str, Any] = {own: value for name, value in typed.items() if (own := LIMITS[name][0]) is not None}
+    if "side" in found:
+        found["pixels"] = found["side"] ** 2
+    return replace(Limits(), **found)
 
 
 def _is_here(name: str) -> bool:

@@ -22,17 +22,18 @@ from noisewright import __version__
 from noisewright.errors import RunMismatch
 from noisewright.outside.texts import clean
 from noisewright.web import acting, evidence, pages, reading, streams
-from noisewright.web.guard import HEADERS, TooLarge, guarded
+from noisewright.web.counting import Counting, jobs_now
+from noisewright.web.guard import HEADERS, Codes, TooLarge, guarded
 from noisewright.web.listing import Listing
 from noisewright.web.live import Lives
+from noisewright.web.openai.metrics import Metrics
 from noisewright.web.openai.mounted import images_settings
 from noisewright.web.openai.router import images_api
 from noisewright.web.openai.service import ImagesService
 from noisewright.web.parts import Parts, error
 from noisewright.web.pictures import tidy
 from noisewright.web.places import NotThere
-from noisewright.web.process import Process
-from noisewright.web.queue import FOLDER, Full, Queue
+from noisewright.web.queue import Full, Queue
 from noisewright.web.settings import Settings, check_settings
 
 log = logging.getLogger("noisewright")
@@ -49,8 +50,11 @@ def app(settings: Settings) -> FastAPI:
     """
     check_settings(settings)
     lives = Lives()
-    worker = Process(settings.runs / FOLDER)
-    images = None if settings.only or not settings.models else ImagesService(images_settings(settings), worker)
+    metrics = Metrics()
+    worker = Counting(settings, metrics)
+    offers = not (settings.only or not settings.models)
+    images = ImagesService(images_settings(settings), worker, metrics) if offers else None
+    worker.learn = images.learn if images is not None else worker.learn
     parts = Parts(settings, Listing(settings, lives), lives, Queue(settings, worker), worker, images)
 
     @asynccontextmanager
@@ -67,14 +71,15 @@ def app(settings: Settings) -> FastAPI:
     more: dict[str, Any] = {"telemetry": {"auto_configure": False}}  # none, whatever the environment says of it
     made = FastAPI(title="noisewright", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan,
                    exception_handlers={Exception: _failed}, **more)  # fmt: skip
-    made.state.parts = parts
+    made.state.parts, made.state.codes, made.state.metrics = parts, Codes(), metrics
     for kind, answer in HANDLERS.items():
         made.add_exception_handler(kind, answer)
     for some in (pages, reading, acting, streams, evidence):
         made.router.routes.extend(some.routes(parts))
     if images is not None:
-        made.include_router(images_api(images))
-    made.add_middleware(guarded, settings=settings)  # type: ignore[arg-type]  # which takes what makes one, too
+        made.include_router(images_api(images, lambda: jobs_now(parts.queue.jobs())))
+    # A function that gives an application does as well as a class of which one is made.
+    made.add_middleware(guarded, settings=settings, count=metrics.refused)  # type: ignore[arg-type]
     return made
 
 
@@ -90,7 +95,7 @@ def _start_images(images: ImagesService | None, settings: Settings) -> None:
         try:
             images.start()
         except ValueError as failed:
-            images.refuse(clean(str(failed).replace(str(settings.runs), "the server's"), 500))
+            images.refuse(clean(failed, 500))
 
 
 def _close(parts: Parts, images: ImagesService | None) -> None:
@@ -145,6 +150,7 @@ async def _too_large(request: Request, failed: Exception) -> Response:
 async def _failed(request: Request, failed: Exception) -> Response:
     """What nobody foresaw: a line in the log, and nothing of it to who request."""
     log.error("%s %s: %s: %s", request.method, clean(request.url.path, 100), type(failed).__name__, clean(str(failed)))
+    request.app.state.metrics.refused(500)
     said = "noisewright failed on this request; its log says how"
     return error(500, said, "server_error", **HEADERS)  # it stands outside of the guard
 

@@ -3,6 +3,9 @@
 - **Host**: a name that is not this server's is refused, so that no other site's name can be made to point here (DNS
   rebinding).
 - **Origin**: what another site's page asks for is refused, reading and writing alike; another port is another site.
+- **A proxy in front**, which answers to a name of its own, by https perhaps: the server's start says that name, which
+  is one more Host, and one more Origin. Whether a browser spoke https to it, its ``X-Forwarded-Proto`` says; on that
+  hang the cookie's ``Secure`` and the addresses in answers, and nothing else.
 - **Token**: as a bearer, or as a cookie that scripts cannot read and other sites' pages do not send.
 - **Content-Security-Policy**: own files alone; no script and no style stands in a page.
 - **Size**: of what is sent, whether its length is said or not.
@@ -15,14 +18,18 @@ import hashlib
 import hmac
 import ipaddress
 import json
+import secrets
 import socket
+import threading
+import time
+from collections.abc import Callable
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from noisewright.web.settings import Settings, is_loopback
+from noisewright.web.settings import Settings, is_loopback, name_of
 
 COOKIE = "noisewright"
 UPLOADS = ("/v1/images/edits",)
@@ -34,6 +41,9 @@ OPEN = ("/login", "/healthz", "/favicon.ico")
 READING = ("GET", "HEAD")
 WRONG_TOKEN_SECONDS = 0.5
 """Before a wrong token is answered: a thousand guesses take minutes."""
+
+CODE_SECONDS = 60.0
+"""How long a word holds that opens the door once."""
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
@@ -57,8 +67,14 @@ class TooLarge(Exception):
     """A body beyond what is read."""
 
 
-def guarded(app: ASGIApp, settings: Settings) -> ASGIApp:
-    """An application behind all of this module's checks."""
+def guarded(app: ASGIApp, settings: Settings, count: Callable[[int], None] = lambda status: None) -> ASGIApp:
+    """An application behind all of this module's checks.
+
+    Args:
+        app: what answers who may ask.
+        settings: what the server's start says.
+        count: told the status of what is refused here.
+    """
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -80,13 +96,17 @@ def guarded(app: ASGIApp, settings: Settings) -> ASGIApp:
         headers = Headers(scope=scope)
         refused = _refusal(scope, headers, settings)
         if refused is not None:
+            if refused[0] != 303:
+                count(refused[0])
             if refused[0] == 401 and "authorization" in headers:
                 await asyncio.sleep(WRONG_TOKEN_SECONDS)
             await _answer(sending, *refused)
             return
         try:
-            await app(scope, _bounded(receive, most_of(scope["path"], settings)), sending)
+            asked = {**scope, "scheme": scheme_of(headers, settings, scope.get("scheme", "http"))}
+            await app(asked, _bounded(receive, most_of(scope["path"], settings)), sending)
         except TooLarge:
+            count(413)
             if not started:
                 await _answer(sending, 413, _too_large(most_of(scope["path"], settings)))
 
@@ -126,7 +146,7 @@ def _refusal(scope: Scope, headers: Headers, settings: Settings) -> tuple[int, s
     host = headers.get("host", "")
     if not is_own_host(host, settings):
         return 421, "expected this server's own name in the header Host, got another"
-    if not _is_own_page(method, host, headers):
+    if not _is_own_page(method, host, headers, settings):
         return 403, "expected a request from this server's own page, got one from another site"
     most = most_of(path, settings)
     if _is_too_long(headers, most):
@@ -152,7 +172,7 @@ def is_own_host(host: str, settings: Settings) -> bool:
     """Whether the header Host names this server: a name that others can point here is none of its names.
 
     Ports are not looked at, since a tunnel may have another one. Where a token is asked for, any address by its numbers
-    is one: no name has to be resolved for it.
+    is one: no name has to be resolved for it. Other names are those that the server's start gives.
     """
     try:
         found = urlsplit(f"//{host}")
@@ -161,7 +181,7 @@ def is_own_host(host: str, settings: Settings) -> bool:
         return False
     if not name or found.username is not None or found.path or "," in host or "%" in name:
         return False
-    if name in {"localhost", "127.0.0.1", "::1", settings.host.lower()}:
+    if name in {"localhost", "127.0.0.1", "::1", settings.host.lower(), *map(name_of, settings.hosts)}:
         return True
     if is_loopback(settings.host):
         return False
@@ -174,12 +194,22 @@ def is_own_host(host: str, settings: Settings) -> bool:
     return True
 
 
-def _is_own_page(method: str, host: str, headers: Headers) -> bool:
+def scheme_of(headers: Headers, settings: Settings, own: str) -> str:
+    """By what a person's browser asked: where a proxy is expected in front of the server, what that one says."""
+    said = headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower() if settings.hosts else ""
+    return said if said in ("http", "https") else own
+
+
+def _is_own_page(method: str, host: str, headers: Headers, settings: Settings) -> bool:
     """Whether a request comes from a page of ours, from an address that was typed, or from no browser at all."""
     origin = headers.get("origin")
     if origin is not None:
-        found = urlsplit(origin)
-        if found.scheme not in ("http", "https") or found.netloc.lower() != host.lower():
+        try:
+            found = urlsplit(origin)
+        except ValueError:
+            return False
+        own = {host.lower(), *(one.lower() for one in settings.hosts)}
+        if found.scheme not in ("http", "https") or found.netloc.lower() not in own:
             return False
     site = headers.get("sec-fetch-site", "none")
     if site in ("same-origin", "none"):
@@ -214,6 +244,29 @@ def has_token(headers: Headers, token: str) -> bool:
     except CookieError:
         return False
     return found is not None and is_token(found.value, cookie_value(token))
+
+
+class Codes:
+    """Words that open the door in place of the token, each once and soon: a browser's command line shows them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._until: dict[str, float] = {}
+
+    def new(self) -> str:
+        """One that holds from now on."""
+        code = secrets.token_urlsafe(24)
+        with self._lock:
+            self._until[code] = time.monotonic() + CODE_SECONDS
+        return code
+
+    def take(self, given: str) -> bool:
+        """Whether it is one that holds; from now on it is none."""
+        now = time.monotonic()
+        with self._lock:
+            until = self._until.pop(given, 0.0)
+            self._until = {code: end for code, end in self._until.items() if end > now}
+        return until > now
 
 
 async def _answer(send: Send, status: int, said: str) -> None:

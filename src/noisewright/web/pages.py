@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from noisewright.schemas.reading import parse_json
-from noisewright.web.guard import COOKIE, WRONG_TOKEN_SECONDS, cookie_value, is_token
+from noisewright.web.guard import COOKIE, WRONG_TOKEN_SECONDS, Codes, cookie_value, is_token
 from noisewright.web.parts import Parts, error, json_response
 
 STATIC = Path(__file__).parent / "static"
@@ -89,17 +89,22 @@ def routes(parts: Parts) -> list[Route]:
 
     return [
         *(Route(path, shell) for path in SHELL), Route("/static/{name}", static), Route("/favicon.ico", icon),
-        Route("/login", login_page), Route("/login", login, methods=["POST"]), Route("/healthz", alive),
+        Route("/login", login_page), Route("/login", login, methods=["POST"]),
+        *(() if parts.images else (Route("/healthz", alive),)),  # else whether it takes requests is said there
     ]  # fmt: skip
 
 
 async def _login(parts: Parts, request: Request) -> Response:
-    """A cookie for who knows the token: no script can read it, and no other site's page makes a browser send it."""
+    """A cookie for who knows the token: no script can read it, and no other site's page makes a browser send it.
+
+    A word for once (:class:`~.guard.Codes`), with which the server's start opens a browser, is as good.
+    """
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         return error(415, "expected a request of application/json, got another")
     body = parse_json(await request.body(), "the request", most=2**14)
     token, given = parts.settings.token, body.get("token") if isinstance(body, dict) else None
-    if token is None or not isinstance(given, str) or not is_token(given, token):
+    codes: Codes = request.app.state.codes
+    if token is None or not isinstance(given, str) or not (is_token(given, token) or codes.take(given)):
         await asyncio.sleep(WRONG_TOKEN_SECONDS)
         return error(401, "expected this server's token, got another", "authentication_error")
     answer = json_response({"status": "ok"})

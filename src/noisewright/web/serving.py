@@ -17,6 +17,7 @@ from noisewright.errors import RunMismatch
 from noisewright.outside.texts import guard_log
 from noisewright.run.reading import is_run
 from noisewright.web.app import app
+from noisewright.web.guard import Codes
 from noisewright.web.settings import Settings
 
 END_SECONDS = 3
@@ -33,7 +34,7 @@ def serve(settings: Settings, say: Callable[[str], Any], open_page: bool = False
     """
     made = app(settings)
     made.state.parts.queue.start()  # first, since what keeps it from that is said in one line here
-    server = _Telling(_config(made, settings), lambda: _tell(settings, say, open_page))
+    server = _Telling(_config(made, settings), lambda: _tell(settings, say, open_page, made.state.codes))
     server.run()
 
 
@@ -84,8 +85,8 @@ class Beside:
         while not is_run(self._settings.runs / str(self._settings.only)):
             if self._over.wait(0.1):
                 return
-        token = self._settings.token
-        open_in_browser(self.address if token is None else f"{address(self._settings)}#{token}")
+        asks = self._settings.token is not None
+        open_in_browser(f"{address(self._settings)}#{self._app.state.codes.new()}" if asks else self.address)
 
     def go_on(self) -> None:
         """Take jobs: the run is over, and so is its model's time in memory."""
@@ -123,16 +124,16 @@ class _Telling(uvicorn.Server):
 
 
 def address(settings: Settings) -> str:
-    """What a person opens; the token stands behind the #, which no browser sends and no log holds."""
+    """What a person opens; behind a # may stand a word for once, which no browser sends and no log holds."""
     host = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104 - to be opened here
     host = f"[{host}]" if ":" in host else host
     return f"http://{host}:{settings.port}/" + ("" if settings.token is None else "login")
 
 
-def _tell(settings: Settings, say: Callable[[str], Any], open_page: bool) -> None:
+def _tell(settings: Settings, say: Callable[[str], Any], open_page: bool, codes: Codes) -> None:
     where = address(settings)
     what = settings.runs / settings.only if settings.only else settings.runs
     say(f"{what} on {where} (Ctrl-C ends it)")
     if open_page:
-        opened = where if settings.token is None else f"{where}#{settings.token}"
+        opened = where if settings.token is None else f"{where}#{codes.new()}"
         threading.Thread(target=open_in_browser, args=(opened,), daemon=True).start()

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from noisewright.outside.messages import short
 
 TIERS = {"low": 1, "medium": 8, "high": 32}
 """Images of a search by ``quality``, where nothing else is said."""
@@ -43,6 +47,16 @@ class Limits:
     streams: int = 64
 
 
+HOST = re.compile(r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+"""A name with a port perhaps."""
+
+LIMITS = {
+    "images": ("images", "most_images"), "seconds": ("seconds", "most_seconds"), "steps": ("steps", "most_steps"),
+    "side": ("side", "most_side"), "queue": ("waiting", "queue"), "n": (None, "most_n"),
+}  # fmt: skip
+"""Limits that a person may set, and what they are called in :class:`Limits` and in the settings of the endpoint."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """Of one server.
@@ -53,6 +67,7 @@ class Settings:
         begun: names of the runs that were begun from the page.
         host: the address it listens on.
         port: its port.
+        hosts: names, with a port perhaps, that a proxy in front of it answers to: each is one more Host and Origin.
         token: what who asks must know, or None: then only this machine can ask.
         models: names that a request may give as its model.
         verifiers: names that a request may give as verifier and judge.
@@ -62,6 +77,9 @@ class Settings:
             is started (:meth:`noisewright.web.queue.Queue.start`), when that run is over.
         cache: where thumbnails are kept.
         limits: the most that a request may ask for.
+        typed: of these, what the server's start says, by the names of :data:`LIMITS`: it holds for the images endpoint
+            too, whose own limits are lower.
+        device, dtype: where and how models are loaded that a request says nothing of; None is the best there is.
     """
 
     runs: Path
@@ -69,6 +87,7 @@ class Settings:
     begun: set[str] = field(default_factory=set, compare=False)
     host: str = "127.0.0.1"
     port: int = 8188
+    hosts: tuple[str, ...] = ()
     token: str | None = field(default=None, repr=False)
     models: tuple[str, ...] = ()
     verifiers: tuple[str, ...] = ()
@@ -77,6 +96,9 @@ class Settings:
     beside: bool = False
     cache: Path = Path("~/.cache/noisewright/pictures")
     limits: Limits = Limits()
+    typed: Mapping[str, float] = field(default_factory=dict)
+    device: str | None = None
+    dtype: str | None = None
 
 
 def is_loopback(host: str) -> bool:
@@ -89,6 +111,18 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def name_of(host: str) -> str:
+    """The name of a host with a port perhaps, in small letters."""
+    return urlsplit(f"//{host}").hostname or ""
+
+
+def _is_host(text: str) -> bool:
+    try:
+        return HOST.fullmatch(text) is not None and name_of(text) != ""
+    except ValueError:  # no address between its brackets
+        return False
+
+
 def check_settings(settings: Settings) -> None:
     """Refuse a server that anybody could ask.
 
@@ -96,6 +130,11 @@ def check_settings(settings: Settings) -> None:
         ValueError: in one line.
     """
     token = settings.token
+    for host in settings.hosts:
+        if not _is_host(host):
+            raise ValueError(f"expected --allow-host as a name such as img.example.com, got {short(host)}")
+    if settings.hosts and token is None:
+        raise ValueError(f"expected --token with --allow-host {settings.hosts[0]}, by which others ask, got none")
     if token is None and not is_loopback(settings.host):
         raise ValueError(f"expected --token with --host {settings.host}, which others can reach, got none: "
                          "it is asked for as a password, and NOISEWRIGHT_TOKEN gives it too")  # fmt: skip

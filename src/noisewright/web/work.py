@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from noisewright.errors import BudgetExhausted, Stopped, VerifierFailed
-from noisewright.outside.texts import clean
+from noisewright.outside.texts import clean, guard_all_logs
 from noisewright.web.turns import Line, Turns
 
 SCORED_AT_ONCE = 64
@@ -37,11 +37,14 @@ class _State:
         leaving: set where nobody wants it any more.
         run: while it runs.
         entered: whether its turn at the model has come.
+        asked_wrong: whether what fails now is about what was asked for; where a model is loaded, and from when a run
+            is begun, it is about this machine.
     """
 
     leaving: threading.Event = field(default_factory=threading.Event)
     run: Any = None
     entered: bool = False
+    asked_wrong: bool = True
 
 
 class Works:
@@ -75,12 +78,12 @@ class Works:
         Args:
             job: as above.
             tell: told, in the thread of the job, how it goes: an event's ``kind`` is ``entered`` (its turn has come),
-                ``begun`` (a run is planned), or ``better`` (there is a new best: its ``file``, and how much of the
-                budget is ``done``, 0 to 1).
+                ``begun`` (a run is planned: the ``fingerprint`` of its model), or ``better`` (there is a new best: its
+                ``file``, and how much of the budget is ``done``, 0 to 1).
 
         Returns:
-            ``ok`` and the ``result``; or, of what failed, the ``error`` in one line, and ``why``: ``wrong`` use,
-            ``stopped`` before there was anything, a ``verifier``, or ``failed``.
+            ``ok`` and the ``result``; or, of what failed, the ``error`` in one line, and ``why``: ``wrong`` use (of
+            what could not even be planned), ``stopped`` before there was anything, a ``verifier``, or ``failed``.
         """
         state = _State()
         with self._lock:
@@ -88,7 +91,7 @@ class Works:
         try:
             return self._at_model(job, tell, state)
         except (KeyboardInterrupt, Exception) as error:
-            return _failed(error)
+            return _failed(error, state.asked_wrong)
         finally:
             with self._lock:
                 del self._jobs[job["id"]]
@@ -135,7 +138,7 @@ class Works:
                         return _failed(Stopped("stopped"))
                     return {"ok": True, "result": self._done(job, request, tell, state)}
             except (KeyboardInterrupt, Exception) as error:  # the next job may fare better
-                return _failed(error)
+                return _failed(error, state.asked_wrong)
             finally:  # who is next may load another model: nothing of this job holds on to the one that is there
                 state.run = None
 
@@ -150,9 +153,11 @@ class Works:
         from noisewright.planning import plan_on, recordable
 
         request, live = recordable(request)
+        state.asked_wrong = False
         pipe = self._loaded(request)
         if job["kind"] == "load":
             return {"fingerprint": _fingerprint(pipe)}
+        state.asked_wrong = True
         if job["kind"] == "forecast":
             from noisewright.evaluate.forecast import forecast
 
@@ -161,11 +166,14 @@ class Works:
             return {name: found[name] for name in names}
         from noisewright.execute import execute
         from noisewright.run.reading import is_run, read_run
+        from noisewright.verifiers.optional import usage_of
 
         out = Path(job["out"])
         checked = read_run(out).get("checked") if is_run(out) else None
         plan = plan_on(request, pipe, known=self._known, checked=checked, **live)
-        tell({"kind": "begun"})
+        self._known = {name: one for name, one in self._known.items() if usage_of(one) is None}  # a bill is of one run
+        state.asked_wrong = False
+        tell({"kind": "begun", "fingerprint": plan.spec["sampler"].get("fingerprint")})
         shares = plan.budget.seconds is None  # a budget in seconds is not spent waiting for others
         result = execute(plan, out, self._follower(tell, state, shares), pictures=job.get("pictures", True))
         return {
@@ -230,15 +238,15 @@ def _fingerprint(pipe: Any) -> str:
     return own if isinstance(own, str) else fingerprint(pipe)
 
 
-def _failed(error: BaseException) -> dict[str, Any]:
-    """What is said of a job that came to nothing."""
+def _failed(error: BaseException, asked_wrong: bool = False) -> dict[str, Any]:
+    """What is said of a job that came to nothing; ``asked_wrong``: it was planned, and never begun."""
     said = clean(str(error).splitlines()[0] if str(error) else type(error).__name__, 1000)
     if isinstance(error, (Stopped, BudgetExhausted)):
         return {"ok": False, "why": "stopped", "error": said}
     if isinstance(error, VerifierFailed):
         return {"ok": False, "why": "verifier", "error": said}
     if isinstance(error, (ValueError, TypeError)):
-        return {"ok": False, "why": "wrong", "error": said}
+        return {"ok": False, "why": "wrong" if asked_wrong else "failed", "error": said}
     return {"ok": False, "why": "failed", "error": f"{type(error).__name__}: {said}"}
 
 
@@ -282,6 +290,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever else is printed is no answer
     sys.stdout = sys.stderr
+    guard_all_logs()  # a prompt is somebody else's text
     from noisewright.run.locks import locked
     from noisewright.samplers.quiet import quiet
 

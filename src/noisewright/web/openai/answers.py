@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from noisewright.outside.inside import inside
 from noisewright.run.reading import read_run
 from noisewright.web.openai.errors import ApiError
 from noisewright.web.openai.jobs import Job
+from noisewright.web.openai.settings import tier_of
 
 MEDIA = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 
@@ -80,13 +81,14 @@ def encoded(file: Path, kind: str, quality: int) -> bytes:
     return buffer.getvalue()
 
 
-def answer(job: Job, root: Path, base_url: str) -> dict[str, Any]:
+def answer(job: Job, root: Path, base_url: str, tell: Callable[[str], str] = str) -> dict[str, Any]:
     """The body of the answer to a request that is done.
 
     Args:
         job: whose it is.
         root: its run.
         base_url: of this server, for ``response_format`` url.
+        tell: what a client is told of a line that the run says.
 
     Raises:
         ApiError: 404, where its images are gone.
@@ -102,13 +104,18 @@ def answer(job: Job, root: Path, base_url: str) -> dict[str, Any]:
         data.append({**shown, **_extras(one)})
     return {
         "created": job.created, "id": job.id, "data": data, **_shape(job, pictures), "usage": usage_of(summary),
-        "stopped": summary.get("stopped"), "warnings": summary.get("warnings", []),
+        **_said(job, summary, tell),
     }  # fmt: skip
 
 
 def _extras(one: Picture) -> dict[str, Any]:
     """What is ours about an image."""
     return {"id": one.id, "seed": one.seed, "score": one.value, "scores": dict(one.scores)}
+
+
+def _said(job: Job, summary: Mapping[str, Any], tell: Callable[[str], str]) -> dict[str, Any]:
+    """Why the search ended, and what is to be known of it."""
+    return {"stopped": job.stopped or summary.get("stopped"), "warnings": [*map(tell, summary.get("warnings", []))]}
 
 
 def _shape(job: Job, pictures: list[Picture]) -> dict[str, Any]:
@@ -120,8 +127,8 @@ def _shape(job: Job, pictures: list[Picture]) -> dict[str, Any]:
         except OSError:
             size = "auto"
     kind, _ = format_of(job)
-    quality = {"standard": "medium", "hd": "high"}.get(q := str(job.answering.get("quality") or "auto"), q)
-    return {"background": "opaque", "output_format": kind, "quality": quality, "size": size}
+    quality = job.answering.get("quality")
+    return {"background": "opaque", "output_format": kind, "quality": tier_of(quality), "size": size}
 
 
 def usage_of(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,7 +161,7 @@ def partial_event(job: Job, file: Path, number: int) -> str:
     })  # fmt: skip
 
 
-def completed_events(job: Job, root: Path) -> list[str]:
+def completed_events(job: Job, root: Path, tell: Callable[[str], str] = str) -> list[str]:
     """The winners, an event each, best first."""
     pictures, summary = pictures_of(root)
     kind, quality = format_of(job)
@@ -162,7 +169,7 @@ def completed_events(job: Job, root: Path) -> list[str]:
         event(f"image_{job.kind}.completed", {
             "b64_json": base64.b64encode(encoded(one.file, kind, quality)).decode(), "created_at": job.created,
             **_shape(job, [one]), **_extras(one), "id": job.id, "image": one.id, "usage": usage_of(summary),
-            "stopped": summary.get("stopped"), "warnings": summary.get("warnings", []),
+            **_said(job, summary, tell),
         })
         for one in pictures
     ]  # fmt: skip

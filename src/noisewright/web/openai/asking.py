@@ -18,6 +18,7 @@ from noisewright.samplers.pictures import names_file
 from noisewright.schemas.drafts import NO_DRAFT, draft_of, read_draft
 from noisewright.web.openai.errors import ApiError
 from noisewright.web.openai.fields import MOST_AT_ONCE, EditFields, GenerationFields, SearchFields
+from noisewright.web.openai.public import by_public_name, public_verifier, without_paths
 from noisewright.web.openai.settings import ImagesSettings
 
 PARAMS = {
@@ -31,14 +32,20 @@ PARAMS = {
 """Words of our own messages, and the field of a request that they are about."""
 
 
-def offered_verifiers(settings: ImagesSettings) -> list[str]:
-    """What requests may name: what the server's start allows, and what the cards of its models do."""
+def offered_verifiers(settings: ImagesSettings) -> dict[str, str]:
+    """What requests may name: what the server's start allows, and what the cards of its models do.
+
+    A request names a verifier as people know it: of a file its last part, never this machine's paths.
+
+    Returns:
+        What was typed, by what a request calls it.
+    """
     found = list(settings.verifiers)
     for name in settings.models.values():
         info = registry.card(bundled(name) or name)
         for key in ("verifier", "judge"):
             found += of_card(info, key, name)
-    return list(dict.fromkeys(found))
+    return by_public_name(found, public_verifier)
 
 
 def default_verifiers(model: str, settings: ImagesSettings) -> list[str]:
@@ -93,8 +100,8 @@ def request_of(
     for name, value in (("num_inference_steps", fields.num_inference_steps), ("search.draft", search.draft)):
         if isinstance(value, int) and value > settings.most_steps:
             raise ApiError(400, f"expected {name} of at most {settings.most_steps}, got {value}", name, "invalid_value")
-    if search.draft is not None and search.draft == 0:
-        raise ApiError(400, "expected search.draft of at least 1, got 0", "search.draft", "invalid_value")
+    if (fields.n or 1) > settings.most_n:
+        raise ApiError(400, f"expected n of at most {settings.most_n}, got {fields.n}", "n", "invalid_value")
     method = search.method or "random"
     if method not in offered_searches(settings):
         raise ApiError(400, unknown("search", method, offered_searches(settings)), "search.method", "invalid_value")
@@ -106,14 +113,14 @@ def request_of(
         return Request(
             model=settings.models[model], prompt=fields.prompt, search=method,
             verifier=verifiers, judge=judges or list(NONE),
-            budget=_budget(fields, search, settings), target=_target(search.target, verifiers),
+            budget=_budget(fields, search, model, settings), target=_target(search.target, verifiers),
             num_inference_steps=fields.num_inference_steps, **_drafts(search.draft),
             guidance_scale=fields.guidance_scale, negative_prompt=fields.negative_prompt, keep=fields.n or 1,
             seed=seed if fields.seed is None else fields.seed, pipeline_args=arguments,
             device=settings.device, dtype=settings.dtype, **size,
         )  # fmt: skip
     except (ValueError, TypeError) as error:
-        raise refused(error) from None
+        raise refused(without_paths(str(error), settings)) from None
 
 
 def _drafts(given: int | str | None) -> dict[str, Any]:
@@ -135,13 +142,25 @@ def _renders(given: int | str | None, wanted: int) -> int:
     try:
         best = 1 if isinstance(given, int) else read_draft(given).best
     except (ValueError, TypeError) as error:
-        raise refused(error) from None
+        raise refused(str(error)) from None
     return 1 + max(wanted, best)
 
 
-def refused(error: Exception) -> ApiError:
+def images_for(job_request: Request, wanted: int, there: int, spent: int) -> int:
+    """A budget in images with which a search that ended before it had ``wanted`` ones comes to them.
+
+    Args:
+        job_request: what was searched for.
+        wanted: how many different images the answer has.
+        there: how many there are.
+        spent: images that were made, drafts and all.
+    """
+    draft = job_request.search_steps if job_request.draft is None else job_request.draft
+    return spent + wanted - there + (_renders(draft, wanted) if draft is not None else 0)
+
+
+def refused(text: str) -> ApiError:
     """Wrong use, as a client is told, with the field that the message is about where it is about one."""
-    text = str(error)
     words = re.findall(r"[a-z_]+", text.partition(", got")[0].lower())
     param = next((PARAMS[word] for word in words if word in PARAMS), None)
     return ApiError(400, text, param, "invalid_value")
@@ -182,8 +201,8 @@ def _allowed(given: str | Sequence[str] | None, param: str, settings: ImagesSett
     names, offered = [given] if isinstance(given, str) else list(given), offered_verifiers(settings)
     for name in names:
         if name not in offered:
-            raise ApiError(400, unknown("verifier", name, offered), param, "invalid_value")
-    return names
+            raise ApiError(400, unknown("verifier", name, list(offered)), param, "invalid_value")
+    return [offered[name] for name in names]
 
 
 def _target(given: float | Mapping[str, float] | None, verifiers: Sequence[str]) -> Any:
@@ -201,7 +220,7 @@ def _target(given: float | Mapping[str, float] | None, verifiers: Sequence[str])
     return dict(given)
 
 
-def _budget(fields: GenerationFields, search: SearchFields, settings: ImagesSettings) -> list[str]:
+def _budget(fields: GenerationFields, search: SearchFields, model: str, settings: ImagesSettings) -> list[str]:
     """The budget as texts: what ``search`` says, else what ``quality`` means, and never fewer images than are wanted.
 
     Raises:
@@ -215,18 +234,43 @@ def _budget(fields: GenerationFields, search: SearchFields, settings: ImagesSett
         limits = parse_budget(search.budget)
     except (ValueError, TypeError) as error:
         raise ApiError(400, str(error), param, "invalid_value") from None
-    most = {"images": settings.most_images, "nfe": settings.most_images * settings.most_steps,
-            "seconds": settings.most_seconds}  # fmt: skip
-    given = {unit: getattr(limits, unit) for unit in most if getattr(limits, unit) is not None}
-    for unit, value in given.items():
-        if value > most[unit]:
-            raise ApiError(400, f"expected a budget of at most {most[unit]:g} {unit}, got {value:g}", param,
-                           "invalid_value")  # fmt: skip
+    given = {unit: getattr(limits, unit) for unit in UNITS if getattr(limits, unit) is not None}
+    if (said := _too_much(given, settings)) is not None:
+        raise ApiError(400, said, param, "invalid_value")
+    steps = fields.num_inference_steps or _default_steps(model, settings)
+    if limits.nfe is not None and steps and search.draft is None and limits.nfe < wanted * steps:
+        raise ApiError(400, f"expected a budget of at least the {wanted * steps} NFE of n = {wanted} images at {steps} "
+                       f"steps, got {limits.nfe}", param, "invalid_value")  # fmt: skip
     if limits.images is not None and limits.images < wanted:
         raise ApiError(400, f"expected a budget of at least the {wanted} images of n, got {limits.images}", param,
                        "invalid_value")  # fmt: skip
     every = {**given, "images": limits.images or settings.most_images}  # whatever it is in, it ends
     return [f"{value:g} {unit}" if unit == "seconds" else f"{int(value)} {unit}" for unit, value in every.items()]
+
+
+UNITS = ("images", "nfe", "seconds")
+"""Of budgets."""
+
+
+def _too_much(given: Mapping[str, float], settings: ImagesSettings, more: int = 0) -> str | None:
+    """What is said of a budget that is larger than the server allows; None of another.
+
+    Args:
+        given: the limits by their units.
+        settings: what is offered.
+        more: images that are allowed besides.
+    """
+    images = settings.most_images + more
+    most = {"images": images, "nfe": images * settings.most_steps, "seconds": settings.most_seconds}
+    over = next((unit for unit, value in given.items() if value > most[unit]), None)
+    return None if over is None else f"expected a budget of at most {most[over]:g} {over}, got {given[over]:g}"
+
+
+def _default_steps(model: str, settings: ImagesSettings) -> int | None:
+    """A model's own number of steps; None where its card does not say it."""
+    name = settings.models[model]
+    found = registry.card(bundled(name) or name).get("default", {}).get("num_inference_steps")
+    return found if isinstance(found, int) else None
 
 
 SAID = (
@@ -254,10 +298,11 @@ def check_offered(request: Request, settings: ImagesSettings, pictures: Path) ->
         raise ValueError(f"the server offers {short(request.model)} no longer")
     if request.search not in offered_searches(settings):
         raise ValueError(f"the server offers the search {short(request.search)} no longer")
-    offered = {*offered_verifiers(settings), *NONE}
+    offered = {*offered_verifiers(settings).values(), *NONE}
     for name in (*(request.verifier or ()), *(request.judge or ())):
         if name not in offered:
             raise ValueError(f"the server offers the verifier {short(name)} no longer")
+    _check_bounds(request, settings)
     plain = Request(model=request.model, prompt=request.prompt)
     for name in Request.model_fields:
         if name not in SAID and getattr(request, name) != getattr(plain, name):
@@ -270,3 +315,21 @@ def check_offered(request: Request, settings: ImagesSettings, pictures: Path) ->
         path = value["$file"][0] if name in PICTURES and names_file(value) and isinstance(value, Mapping) else ""
         if path != str(pictures.absolute() / f"{name}.png"):
             raise ValueError(f"expected no {name} in the note of a request but its own images, got {short(value)}")
+
+
+def _check_bounds(request: Request, settings: ImagesSettings) -> None:
+    """Refuse what costs more than a request to this server may.
+
+    Raises:
+        ValueError: in one line.
+    """
+    budget = parse_budget(request.budget)
+    given = {unit: getattr(budget, unit) for unit in UNITS if getattr(budget, unit) is not None}
+    said = _too_much(given, settings, more=1 + MOST_AT_ONCE)  # quality's images, and those that drafts are rendered as
+    if said is not None or not given:
+        raise ValueError(said or "expected a budget in the note of a request, got none")
+    at_most(settings.most_side, height=request.height, width=request.width)
+    at_most(settings.most_steps, num_inference_steps=request.num_inference_steps, search_steps=request.search_steps)
+    at_most(settings.most_n, keep=request.keep)
+    if request.draft is not None and (draft := draft_of(request.draft)) is not None:
+        at_most(MOST_AT_ONCE, best=draft.best)

@@ -19,6 +19,7 @@ FileName = Annotated[str, Path(json_schema_extra={"pattern": f"^{FILE.pattern}$"
 """Parts of addresses, whose patterns are said and not checked: what does not fit is not there (404)."""
 
 _ERROR = {"content": {"application/json": {"schema": ERROR_SCHEMA}}}
+_ANY_200 = {200: {"description": "As it was asked for"}}
 _ANY = {"content": {"application/json": {"schema": {"type": "object"}}}}
 
 
@@ -59,8 +60,8 @@ _IMAGES = {
 _MADE = _answers(
     {"content": {"application/json": {"schema": _IMAGES}, "text/event-stream": {"schema": {"type": "string"}}}},
     (400, "A field is wrong"), (404, "No such model"), (409, "Cancelled"), (413, "Too large a body"),
-    (415, "Another kind of body"), (429, "The queue is full"), (499, "The client went away"), (500, "It failed"),
-    (503, "The server ends"),
+    (415, "Another kind of body"), (422, "Another request with its Idempotency-Key"), (429, "The queue is full"),
+    (499, "The client went away"), (500, "It failed"), (503, "The server ends"),
 )  # fmt: skip
 _FILE = {"type": "string", "format": "binary"}
 
@@ -70,10 +71,11 @@ GENERATIONS: dict[str, Any] = {
 EDITS: dict[str, Any] = {
     "responses": _MADE, "openapi_extra": _body(EditFields, "multipart/form-data", image=_FILE, mask=_FILE),
 }  # fmt: skip
-JOBS: dict[str, Any] = {"responses": _answers(_ANY, (404, "No such request"), (422, "No such request"))}
+JOBS: dict[str, Any] = {"responses": _answers(_ANY, (404, "No such request"))}
 FILES: dict[str, Any] = {"responses": _answers(
     {"content": {f"image/{kind}": {"schema": _FILE} for kind in ("png", "jpeg", "webp")}}, (404, "No such image"),
 )}  # fmt: skip
 LISTED: dict[str, Any] = {"responses": _answers(_ANY)}
 MODELS: dict[str, Any] = {"responses": _answers(_ANY, (404, "No such model"))}
+HEALTH: dict[str, Any] = {"responses": {**_ANY_200, 503: {"description": "It takes no requests", **_ANY}}}
 PLAIN: dict[str, Any] = {}

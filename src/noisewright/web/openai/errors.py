@@ -10,7 +10,7 @@ from noisewright.outside.texts import clean
 TYPES = {
     400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "invalid_request_error",
     405: "invalid_request_error", 409: "conflict_error", 413: "invalid_request_error", 415: "invalid_request_error",
-    429: "rate_limit_error", 499: "cancelled", 500: "server_error", 503: "server_error",
+    422: "invalid_request_error", 429: "rate_limit_error", 499: "cancelled", 500: "server_error", 503: "server_error",
 }  # fmt: skip
 
 

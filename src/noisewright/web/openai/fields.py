@@ -13,9 +13,7 @@ from noisewright.outside.bounds import LONGEST_PROMPT
 from noisewright.outside.messages import did_you_mean, short
 from noisewright.schemas.checked import LARGEST_SEED, MOST_STEPS, Sayable
 from noisewright.web.openai.errors import ApiError
-
-MOST_AT_ONCE = 10
-"""Images of one answer."""
+from noisewright.web.openai.settings import MOST_AT_ONCE
 
 MOST_PARTIAL = 3
 SIZE = r"auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4}"
@@ -74,6 +72,7 @@ class GenerationFields(BaseModel):
     response_format: Literal["b64_json", "url"] | None = Field(None, description="By default b64_json.")
     style: Literal["vivid", "natural"] | None = Field(None, description="Without effect.")
     user: Annotated[Sayable, Field(max_length=512)] | None = Field(None, description="Is not kept.")
+    safety_identifier: Annotated[Sayable, Field(max_length=512)] | None = Field(None, description="Is not kept.")
     stream: bool | None = Field(None, description="Answer with server-sent events.")
     partial_images: Annotated[int, Field(ge=0, le=MOST_PARTIAL)] | None = Field(
         None, description="How often a stream shows the best so far."

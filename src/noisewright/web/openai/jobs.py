@@ -52,6 +52,9 @@ class Job:
         request: what is to be done.
         created: seconds since 1970.
         key: a hash of the client's ``Idempotency-Key``; empty without one.
+        asked: a hash of what it asked for with it.
+        stopped: why its search ended, where images were made after that, since it had fewer than were wanted.
+        waiting: how many clients wait for it; its service alone changes that.
         state: how far it is.
         why: of what failed or was cancelled.
         error: what its client is told, where it failed in this process.
@@ -67,6 +70,9 @@ class Job:
     state: State = "queued"
     why: str = ""
     error: ApiError | None = None
+    asked: str = ""
+    stopped: str = ""
+    waiting: int = 0
     leaving: threading.Event = field(default_factory=threading.Event, repr=False)
     _listeners: list[Callable[[Event], None]] = field(default_factory=list, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -107,7 +113,8 @@ class Job:
         """The note of it."""
         return {
             "version": NOTE_VERSION, "id": self.id, "kind": self.kind, "created": self.created, "state": self.state,
-            "why": self.why, "key": self.key, "answering": dict(self.answering), "request": self.request.to_json(),
+            "why": self.why, "key": self.key, "asked": self.asked, "stopped": self.stopped,
+            "answering": dict(self.answering), "request": self.request.to_json(),
         }  # fmt: skip
 
 
@@ -135,7 +142,8 @@ def read_note(path: Path) -> Job:
             raise ValueError("expected a state")
         answering = {key: one for key, one in held["answering"].items() if key in ANSWERING}
         return Job(held["id"], held["kind"], answering, read_request(held["request"], str(path)), int(held["created"]),
-                   str(held["key"]), held["state"], str(held["why"]))  # fmt: skip
+                   str(held["key"]), held["state"], str(held["why"]), asked=str(held.get("asked") or ""),
+                   stopped=str(held.get("stopped") or ""))  # fmt: skip
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"expected the note of a request in {path}, got a damaged one: {clean(error, 200)}") from None
 
@@ -143,3 +151,14 @@ def read_note(path: Path) -> Job:
 def notes_in(folder: Path) -> list[Path]:
     """The notes in a folder."""
     return [inside(folder, one.name) for one in sorted(folder.glob("img_*.json")) if ID.fullmatch(one.stem)]
+
+
+def can_write(folder: Path) -> bool:
+    """Whether notes can be written in a folder, which is tried."""
+    probe = folder / "probe"
+    try:
+        write_atomically(probe, b"")
+        probe.unlink()
+    except OSError:
+        return False
+    return True

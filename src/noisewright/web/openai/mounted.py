@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from noisewright.images.metadata import public_name
+from typing import Any
+
+from noisewright.web.openai.public import by_public_name
 from noisewright.web.openai.settings import ImagesSettings
-from noisewright.web.settings import Settings
+from noisewright.web.settings import LIMITS, Settings
 
 
 def images_settings(settings: Settings) -> ImagesSettings:
@@ -12,14 +14,10 @@ def images_settings(settings: Settings) -> ImagesSettings:
 
     A request names a model as people know it: of a directory or a file its last part, never this machine's paths.
     """
-    models: dict[str, str] = {}
-    for typed in settings.models:
-        name, number = public_name(typed), 2
-        while name in models:
-            name, number = f"{public_name(typed)}-{number}", number + 1
-        models[name] = typed
+    typed: dict[str, Any] = {LIMITS[name][1]: value for name, value in settings.typed.items()}
+    typed.setdefault("most_images", max(ImagesSettings.most_images, *settings.tiers.values()))
     return ImagesSettings(
-        runs=settings.runs, models=models, verifiers=settings.verifiers, tiers=settings.tiers,
-        most_images=max(ImagesSettings.most_images, *settings.tiers.values()), most_upload=settings.limits.upload,
-        load_first=settings.preload,
+        runs=settings.runs, models=by_public_name(settings.models), verifiers=settings.verifiers, tiers=settings.tiers,
+        most_upload=settings.limits.upload, load_first=settings.preload, device=settings.device, dtype=settings.dtype,
+        **typed,
     )  # fmt: skip

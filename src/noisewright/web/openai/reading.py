@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ MOST_FILES, MOST_FIELDS = 8, 60
 
 PARTS = {"image": "image", "image[]": "image", "mask": "mask_image"}
 """Files of a form, and the arguments of a pipeline's call."""
+
+KINDS = ("PNG", "JPEG", "WEBP")
+"""Formats of pictures that are taken."""
 
 
 async def read_body(request: Request, most: int) -> bytes:
@@ -53,8 +56,8 @@ async def read_json(request: Request, most: int) -> Any:
         ApiError: 413; 415 on another kind of body; 400 on what is no JSON.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind not in ("application/json", ""):
-        said = f"expected a body of application/json, got {clean(kind, 80)}"
+    if kind != "application/json":  # nor none, which a page of another site can send too
+        said = f"expected a body of application/json, got {clean(kind, 80) or 'none'}"
         raise ApiError(415, said, code="unsupported_media_type")
     body = await read_body(request, most)
     try:
@@ -105,14 +108,19 @@ async def read_form(request: Request, most: int) -> tuple[dict[str, list[str]], 
     return fields, files
 
 
-def rewritten(data: bytes, param: str) -> bytes:
+def rewritten(data: bytes, param: str, most_side: int) -> bytes:
     """A picture of somebody else's as a PNG of ours: its pixels, and nothing else that was in the file.
 
+    Args:
+        data: a PNG, JPEG or WebP file; no other format's reader is begun.
+        param: the field that it is for.
+        most_side: pixels of a side: a larger one is refused by what its header says, before it is decoded.
+
     Raises:
-        ApiError: 400, on what is no picture.
+        ApiError: 400, on what is no such picture.
     """
     try:
-        pixels, _ = decode_image(io.BytesIO(data), param)
+        pixels, _ = decode_image(io.BytesIO(data), param, KINDS, most_side)
     except ValueError as error:
         raise ApiError(400, str(error), param, "invalid_image") from None
     buffer = io.BytesIO()
@@ -120,11 +128,16 @@ def rewritten(data: bytes, param: str) -> bytes:
     return buffer.getvalue()
 
 
-def written(files: dict[str, list[bytes]], folder: Path) -> dict[str, Path]:
-    """Pictures in a folder, by the argument that each is for."""
-    folder.mkdir(parents=True, exist_ok=True)
+def written(files: Mapping[str, bytes], folder: Path, most_side: int) -> dict[str, Path]:
+    """Pictures of somebody else's, written anew in a folder, by the argument that each is for.
+
+    Raises:
+        ApiError: 400, on what is no picture, or too large.
+    """
     found = {}
-    for argument, pictures in files.items():
+    for argument, picture in files.items():
+        data = rewritten(picture, "mask" if argument == "mask_image" else argument, most_side)
+        folder.mkdir(parents=True, exist_ok=True)
         found[argument] = folder / f"{argument}.png"
-        write_atomically(found[argument], pictures[0])
+        write_atomically(found[argument], data)
     return found

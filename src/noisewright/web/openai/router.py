@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -24,6 +23,7 @@ from noisewright.web.openai.documented import (
     FILE,
     FILES,
     GENERATIONS,
+    HEALTH,
     JOBS,
     LISTED,
     MODELS,
@@ -35,7 +35,8 @@ from noisewright.web.openai.errors import ApiError
 from noisewright.web.openai.fields import EditFields, GenerationFields, from_form, read_fields
 from noisewright.web.openai.jobs import Event, Job
 from noisewright.web.openai.metrics import CONTENT_TYPE
-from noisewright.web.openai.reading import read_form, read_json, rewritten, written
+from noisewright.web.openai.public import without_paths
+from noisewright.web.openai.reading import read_form, read_json
 from noisewright.web.openai.service import ImagesService
 
 log = logging.getLogger("noisewright")
@@ -43,11 +44,15 @@ log = logging.getLogger("noisewright")
 LOOK_SECONDS = 0.25
 """How often it is looked whether a client that waits is still there."""
 
+AT_ONCE = 2
+"""Requests with pictures whose pictures are decoded, or wait for that."""
+
 ALIVE_SECONDS = 15.0
 """How often a stream says that it is alive, so that no proxy ends it."""
 
-FIRST_SECONDS = 60.0
-"""For how long a list of models waits for the first of them to be loaded, so that it says what identifies it."""
+FIRST_SECONDS = 10.0
+"""For how long a list of models waits for the first of them to be loaded, so that it says what identifies it: half of
+what our own client waits for it (:data:`noisewright.samplers.image_server.LIST_SECONDS`)."""
 
 SHARES = (0.0, 0.34, 0.67)
 """Of a search, from where on each partial image is shown."""
@@ -84,14 +89,20 @@ def said(error: ApiError) -> JSONResponse:
     return JSONResponse(error.to_json(), error.status, headers=error.headers)
 
 
-def images_api(service: ImagesService) -> APIRouter:
-    """The routes of a service, which whoever mounts them starts and closes."""
+def images_api(service: ImagesService, gauges: Callable[[], Mapping[str, float]] = dict) -> APIRouter:
+    """The routes of a service, which whoever mounts them starts and closes.
+
+    Args:
+        service: whose they are.
+        gauges: more numbers of now, for ``/metrics``.
+    """
 
     class Route(OpenAIRoute):
         def refused(self, error: ApiError) -> None:
-            service.metrics.add("noisewright_refused_total", 1, "status", str(error.status))
+            service.metrics.refused(error.status)
 
     router = APIRouter(route_class=Route, tags=["images"])
+    uploads = asyncio.Semaphore(AT_ONCE)
 
     @router.post("/v1/images/generations", **GENERATIONS)
     async def generations(request: Request) -> Response:
@@ -103,20 +114,24 @@ def images_api(service: ImagesService) -> APIRouter:
     @router.post("/v1/images/edits", **EDITS)
     async def edits(request: Request) -> Response:
         """Search for the best change of an image."""
+        key = key_of(request)
+        if key is None:  # else it may be there already
+            await run_in_threadpool(service.check_room)
         given, files = await read_form(request, service.settings.most_upload)
         fields = read_fields(EditFields, from_form(given))
         if "image" not in files:
             raise ApiError(400, "missing required parameter image", "image", "missing_required_parameter")
-        if len(files["image"]) > 1:
-            raise ApiError(400, f"expected one image, got {len(files['image'])}", "image", "invalid_value")
-        pictures = {name: [await run_in_threadpool(rewritten, some[0], "mask" if name == "mask_image" else name)]
-                    for name, some in files.items()}  # fmt: skip
-        kept = partial(_kept, service, pictures)
-        job = await run_in_threadpool(service.submit, fields, "edit", key_of(request), kept)
+        for name, some in files.items():
+            if len(some) > 1:
+                shown = "mask" if name == "mask_image" else name
+                raise ApiError(400, f"expected one {shown}, got {len(some)}", shown, "invalid_value")
+        pictures = {name: some[0] for name, some in files.items()}
+        async with uploads:  # not many threads wait for their turn to decode
+            job = await run_in_threadpool(service.submit, fields, "edit", key, pictures)
         return await answered(service, job, request, stream=bool(fields.stream))
 
     add_later(router, service)
-    add_about(router, service)
+    add_about(router, service, gauges)
     return router
 
 
@@ -132,10 +147,10 @@ def add_later(router: APIRouter, service: ImagesService) -> None:
         found: dict[str, Any] = {"id": job.id, "object": "image.generation", "created": job.created,
                                  "status": "completed" if job.state == "done" else job.state}  # fmt: skip
         if job.why:
-            found["why"] = job.why
+            found["why"] = without_paths(job.why, service.settings)
         if job.state == "done":
             root = service.directory(job)
-            found["result"] = await run_in_threadpool(answers.answer, job, root, str(request.base_url))
+            found["result"] = await run_in_threadpool(answers.answer, job, root, str(request.base_url), teller(service))
         return JSONResponse(found)
 
     @router.get("/v1/images/files/{job_id}/{name}", **FILES)
@@ -153,7 +168,9 @@ def add_later(router: APIRouter, service: ImagesService) -> None:
         return Response(data, media_type=answers.MEDIA[match[2]], headers={"X-Content-Type-Options": "nosniff"})
 
 
-def add_about(router: APIRouter, service: ImagesService) -> None:
+def add_about(
+    router: APIRouter, service: ImagesService, gauges: Callable[[], Mapping[str, float]] = dict
+) -> None:  # fmt: skip
     """The routes that say what there is, and how it goes."""
 
     @router.get("/v1/models", **LISTED)
@@ -168,15 +185,19 @@ def add_about(router: APIRouter, service: ImagesService) -> None:
         await until_settled(service)
         return JSONResponse(_model(service, check_model(model, service.settings)))
 
-    @router.get("/healthz", **PLAIN)
+    @router.get("/healthz", **HEALTH)
     async def health() -> Response:
-        """Whether the server takes requests."""
-        return JSONResponse({"status": "ok", "waiting": service.waiting, "running": service.running})
+        """Whether the server takes requests; 503, with the reason, where not."""
+        now: dict[str, Any] = {"waiting": service.waiting, "running": service.running}
+        why = await run_in_threadpool(lambda: service.why_not)
+        if why is not None:
+            return JSONResponse({"status": "unavailable", "reason": why, **now}, 503)
+        return JSONResponse({"status": "ok", **now})
 
     @router.get("/metrics", **PLAIN)
     async def metrics() -> Response:
         """Numbers for Prometheus."""
-        now = {"noisewright_queue": service.waiting, "noisewright_running": service.running}
+        now = {"noisewright_queue": service.waiting, "noisewright_running": service.running, **gauges()}
         return PlainTextResponse(service.metrics.text(now), media_type=CONTENT_TYPE)
 
 
@@ -198,10 +219,6 @@ def key_of(request: Request) -> str | None:
     if key is not None and not 0 < len(key) <= 255:
         raise ApiError(400, f"expected an Idempotency-Key of 1 to 255 characters, got {len(key)}", code="invalid_value")
     return key
-
-
-def _kept(service: ImagesService, pictures: dict[str, list[bytes]], job_id: str) -> Any:
-    return written(pictures, service.settings.notes / job_id)
 
 
 def _model(service: ImagesService, name: str) -> dict[str, Any]:
@@ -230,14 +247,14 @@ async def answered(service: ImagesService, job: Job, request: Request, *, stream
             first = await _next(service, job, request, events)
     except asyncio.CancelledError:  # as a server does that ends: there may be time to say so
         job.forget(heard)
-        service.leave(job, cancelled=True)
+        service.gone(job, cancelled=True)
         return said(stopping(job))
     if first is None:
         job.forget(heard)
-        service.leave(job)
+        service.gone(job)
         return Response(status_code=499, headers=headers)
     if first.kind in ("over", "put off"):
-        error = error_of(job)
+        error = error_of(job, teller(service))
         if error is not None:
             error.headers.update(headers)
             raise error
@@ -246,7 +263,13 @@ async def answered(service: ImagesService, job: Job, request: Request, *, stream
         return StreamingResponse(body, media_type="text/event-stream",
                                  headers={**headers, "Cache-Control": "no-store"})  # fmt: skip
     root = service.directory(job)
-    return JSONResponse(await run_in_threadpool(answers.answer, job, root, str(request.base_url)), headers=headers)
+    found = await run_in_threadpool(answers.answer, job, root, str(request.base_url), teller(service))
+    return JSONResponse(found, headers=headers)
+
+
+def teller(service: ImagesService) -> Callable[[str], str]:
+    """What a client is told of a line that its run says."""
+    return lambda line: without_paths(line, service.settings)
 
 
 async def _next(
@@ -260,16 +283,16 @@ async def _next(
             return None
 
 
-def error_of(job: Job) -> ApiError | None:
-    """Why a job that is over has no answer; None where it has one."""
+def error_of(job: Job, tell: Callable[[str], str]) -> ApiError | None:
+    """Why a job that is over has no answer, as ``tell`` puts what its note says; None where it has one."""
     if job.state == "done":
         return None
     if job.error is not None:
         return ApiError(job.error.status, str(job.error), job.error.param, job.error.code, job.error.headers)
     if job.state == "cancelled":
-        return ApiError(409, f"the request was cancelled: {job.why}", code="cancelled")
+        return ApiError(409, f"the request was cancelled: {tell(job.why)}", code="cancelled")
     if job.state == "failed":
-        return ApiError(500, job.why or "the request failed", code="failed")
+        return ApiError(500, tell(job.why) or "the request failed", code="failed")
     return stopping(job)
 
 
@@ -296,18 +319,18 @@ async def _streamed(
             except TimeoutError:  # which also finds out a client that went away without a word
                 yield ": searching\n\n"
                 event = Event("begun")
-        error = error_of(job)
+        error = error_of(job, teller(service))
         if error is not None:
             yield answers.error_event(error)
             return
-        for text in await run_in_threadpool(answers.completed_events, job, service.directory(job)):
+        for text in await run_in_threadpool(answers.completed_events, job, service.directory(job), teller(service)):
             yield text
     except ApiError as error:
         yield answers.error_event(error)
     finally:  # also where the client went away
         job.forget(heard)
         if not job.is_over:
-            service.leave(job, cancelled=True)
+            service.gone(job, cancelled=True)
 
 
 def _is_due(event: Event, shown: int, wanted: int) -> bool:

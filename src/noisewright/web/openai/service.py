@@ -7,48 +7,42 @@ those that began are over, and no later one overtakes it.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import secrets
 import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
+from noisewright.errors import RunMismatch
 from noisewright.outside.inside import inside
 from noisewright.outside.texts import clean
 from noisewright.request import Request
+from noisewright.run.locks import let_go, locked
 from noisewright.samplers.quiet import quiet
-from noisewright.web.openai.asking import check_offered, refused, request_of
+from noisewright.web.openai.asking import check_offered, request_of
+from noisewright.web.openai.doing import Doer, Worker
 from noisewright.web.openai.errors import ApiError
 from noisewright.web.openai.fields import GenerationFields
-from noisewright.web.openai.jobs import ANSWERING, ID, Event, Job, note, notes_in, read_note
+from noisewright.web.openai.jobs import ANSWERING, ID, Event, Job, can_write, note, notes_in, read_note
+from noisewright.web.openai.keys import Keys, digest_of, hash_of
 from noisewright.web.openai.metrics import Metrics
+from noisewright.web.openai.public import without_paths
+from noisewright.web.openai.reading import written
 from noisewright.web.openai.settings import ImagesSettings
 from noisewright.web.work import Works
 
 log = logging.getLogger("noisewright")
 
 REMEMBERED = 1000
-"""Jobs that are over and known by their keys; older ones are read from their notes."""
+"""Jobs that are over and in memory; older ones are read from their notes."""
 
 GRACE_SECONDS = 1.0
 """After which a server that cancelled its tasks has said that it ends."""
-
-FIRST_GUESS = 5.0
-"""Seconds of a job, until one was timed."""
-
-
-class Worker(Protocol):
-    """Who does jobs: :class:`noisewright.web.work.Works` here, :class:`noisewright.web.process.Process` elsewhere."""
-
-    def do(self, job: Mapping[str, Any], tell: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]: ...
-
-    def stop(self, key: str) -> None: ...
 
 
 class ImagesService:
@@ -57,28 +51,34 @@ class ImagesService:
     Args:
         settings: what is offered.
         worker: who does them, which others may ask too; by default this process does.
+        metrics: where it counts; by default numbers of its own.
 
     Attributes:
         metrics: what was done.
     """
 
-    def __init__(self, settings: ImagesSettings, worker: Worker | None = None) -> None:
+    def __init__(
+        self, settings: ImagesSettings, worker: Worker | None = None, metrics: Metrics | None = None
+    ) -> None:  # fmt: skip
         self.settings = settings
         self._worker = Works() if worker is None else worker
         self._in_process = worker is None
-        self.metrics = Metrics()
+        self.metrics = Metrics() if metrics is None else metrics
         self.fingerprints: dict[str, str] = {}
         self._changed = threading.Condition()
+        self._decoding = threading.Lock()
         self._line: deque[Job] = deque()
         self._active: dict[str, Job] = {}
         self._jobs: dict[str, Job] = {}
-        self._keys: dict[str, str] = {}
-        self._seconds = FIRST_GUESS
+        self._keys = Keys(settings.notes)
         self._ending = False
         self._workers: list[threading.Thread] = []
         self._quiet: Any = None
+        self._held: Any = None
         self._why_not: str | None = None
+        self._broken: str | None = None
         self._settled = threading.Event()
+        self._doer = Doer(settings, self._worker, self.metrics, lambda: self._ending, self.learn)
 
     # Its life
 
@@ -87,9 +87,13 @@ class ImagesService:
 
         Raises:
             ValueError: in one line, where the first model cannot be loaded, or the directory cannot be written.
+            RunMismatch: in one line, where another server has the requests of the directory.
         """
         try:
             self.settings.notes.mkdir(parents=True, exist_ok=True)
+            self._held = locked(self.settings.notes)
+        except RunMismatch:
+            raise RunMismatch(f"another server answers the requests of {self.settings.runs}: ask it") from None
         except OSError as error:
             raise ValueError(f"expected a directory that can be written, got {self.settings.runs}: "
                              f"{error.strerror or error}") from error  # fmt: skip
@@ -100,6 +104,7 @@ class ImagesService:
                 self._load_first()
             except BaseException:
                 self._quiet.__exit__(None, None, None)
+                let_go(self._held)
                 raise
         else:
             threading.Thread(target=self._load_first_or_say, name="noisewright-images", daemon=True).start()
@@ -111,8 +116,23 @@ class ImagesService:
 
     def refuse(self, why: str) -> None:
         """Take no requests, and say why."""
-        self._why_not = why
+        self._why_not = without_paths(why, self.settings)
         self._settled.set()
+
+    @property
+    def why_not(self) -> str | None:
+        """Why requests are not taken, or will come to nothing as far as is known; None where neither is so."""
+        if self._ending:
+            return "the server is being stopped"
+        if self._why_not is None and not can_write(self.settings.notes):
+            return "requests cannot be noted: the server's directory cannot be written"
+        return self._why_not or self._broken
+
+    def learn(self, model: str | None, fingerprint: Any) -> None:
+        """Remember what identifies a model that was loaded, by what was typed of it."""
+        names = [name for name, typed in self.settings.models.items() if typed == model]
+        if isinstance(fingerprint, str):
+            self.fingerprints.update(dict.fromkeys(names, fingerprint))
 
     def _load_first(self) -> None:
         """Load the first model, where that is wanted now, and remember what identifies it.
@@ -122,13 +142,13 @@ class ImagesService:
         """
         try:
             if self.settings.load_first:
-                name, model = next(iter(self.settings.models.items()))
+                model = next(iter(self.settings.models.values()))
                 bare = Request(model=model, device=self.settings.device, dtype=self.settings.dtype)
                 found = self._worker.do({"id": f"load_{secrets.token_hex(6)}", "kind": "load",
-                                         "request": bare.to_json()}, _unheard)  # fmt: skip
+                                         "request": bare.to_json()}, lambda event: None)  # fmt: skip
                 if not found["ok"]:
                     raise ValueError(found["error"])
-                self.fingerprints[name] = found["result"]["fingerprint"]
+                self.learn(model, found["result"]["fingerprint"])
         finally:
             self._settled.set()
 
@@ -138,6 +158,7 @@ class ImagesService:
         except ValueError as error:
             if not self._ending:
                 log.warning("%s", clean(error, 500))
+                self._broken = clean(without_paths(f"the first model cannot be loaded: {error}", self.settings), 500)
 
     @property
     def settled(self) -> bool:
@@ -155,6 +176,8 @@ class ImagesService:
         if self._quiet is not None:
             self._quiet.__exit__(None, None, None)
             self._quiet = None
+        if self._held is not None:
+            let_go(self._held)
 
     def end(self) -> None:
         """Begin nothing more, and have what was begun stop soon; :meth:`close` waits for it."""
@@ -167,18 +190,16 @@ class ImagesService:
 
     def _take_up(self) -> None:
         """Queue again what was accepted and is not over."""
-        waiting = []
+        every = []
         for path in notes_in(self.settings.notes):
             try:
                 job = read_note(path)
             except (ValueError, OSError) as error:
                 log.warning("%s", clean(error, 500))
                 continue
-            if job.key:
-                self._keys[job.key] = job.id
-            if not job.is_over:
-                waiting.append(job)
-        for job in sorted(waiting, key=lambda one: (one.created, one.id)):
+            every.append(job)
+        self._keys.adopt(every)
+        for job in sorted((one for one in every if not one.is_over), key=lambda one: (one.created, one.id)):
             job.state = "queued"
             self._jobs[job.id] = job
             try:
@@ -192,7 +213,7 @@ class ImagesService:
 
     def submit(
         self, fields: GenerationFields, kind: Literal["generation", "edit"] = "generation", key: str | None = None,
-        pictures: Callable[[str], Mapping[str, Path]] | None = None,
+        files: Mapping[str, bytes] | None = None,
     ) -> Job:  # fmt: skip
         """Accept a request, or refuse it.
 
@@ -200,43 +221,72 @@ class ImagesService:
             fields: that were read.
             kind: the endpoint.
             key: the client's ``Idempotency-Key``: the same one is the same job.
-            pictures: called with the job's id, writes its images and says where they are, by the pipeline's argument.
+            files: pictures as they came, by the pipeline's argument; they are decoded here, one at a time, where there
+                is room for the request.
 
         Raises:
-            ApiError: 400 or 404 on what cannot be done, 429 where the queue is full, 503 where the server ends.
+            ApiError: 400 or 404 on what cannot be done, 422 where the key was another request's, 429 where the queue is
+                full, 503 where the server ends.
         """
-        hashed = hashlib.sha256(f"{kind} {key}".encode()).hexdigest() if key else ""
-        known = self.find(self._keys.get(hashed, "")) if hashed else None
-        if known is not None and known.state != "cancelled" and not known.leaving.is_set():
+        hashed, digest = hash_of(kind, key), digest_of(fields, files or {})
+        if (known := self._known(hashed, digest)) is not None:
             return known
-        self._check_room()
+        self.check_room()
         found = f"img_{secrets.token_hex(12)}"
+        folder = self.settings.notes / found
         try:
-            files = pictures(found) if pictures else None
-            request = request_of(fields, self.settings, secrets.randbelow(2**31), files)
-        except BaseException:
-            shutil.rmtree(self.settings.notes / found, ignore_errors=True)
-            raise
-        answering = {name: getattr(fields, name) for name in ANSWERING if getattr(fields, name) is not None}
-        job = Job(found, kind, answering, request, int(time.time()), hashed)
+            with self._decoding:
+                paths = written(files, folder, self.settings.most_side) if files else None
+            request = request_of(fields, self.settings, secrets.randbelow(2**31), paths)
+            answering = {name: getattr(fields, name) for name in ANSWERING if getattr(fields, name) is not None}
+            job = Job(found, kind, answering, request, int(time.time()), hashed, asked=digest if hashed else "")
+            return self._accepted(job, digest)
+        finally:
+            if found not in self._jobs:  # it was refused, or is another client's already
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _accepted(self, job: Job, digest: str) -> Job:
+        """A job in the queue; where its key came in meanwhile, that one's."""
         with self._changed:
-            self._check_room()
+            if (known := self._known(job.key, digest)) is not None:
+                return known
+            self.check_room()
             self._write(job)
             self._jobs[job.id] = job
-            if hashed:
-                self._keys[hashed] = job.id
+            job.waiting = 1
             self._line.append(job)
             self._changed.notify_all()
         return job
 
-    def _check_room(self) -> None:
+    def _known(self, hashed: str, digest: str) -> Job | None:
+        """The job of a key, which one more client waits for now; None where there is none that can be waited for.
+
+        Raises:
+            ApiError: 422, where it is of another request.
+        """
+        with self._changed:
+            job = self.find(self._keys.find(hashed))
+            if job is None or job.state == "cancelled" or job.leaving.is_set():
+                return None
+            if job.asked not in ("", digest):
+                raise ApiError(422, "expected the request that came with this Idempotency-Key before, got another",
+                               code="idempotency_key_reused")  # fmt: skip
+            job.waiting += 1
+            return job
+
+    def check_room(self) -> None:
+        """Refuse a request where none is taken now.
+
+        Raises:
+            ApiError: 429 where the queue is full, 503 where the server ends or cannot take any.
+        """
         with self._changed:
             if self._why_not is not None:
                 raise ApiError(503, self._why_not, code="unavailable")
             if self._ending:
                 raise ApiError(503, "the server is being stopped", code="stopping", headers={"Retry-After": "10"})
             if len(self._line) >= self.settings.queue:
-                seconds = max(1, round(self._seconds * len(self._line)))
+                seconds = max(1, round(self._doer.seconds * len(self._line)))
                 raise ApiError(429, f"the queue is full ({len(self._line)} requests wait)", code="queue_full",
                                headers={"Retry-After": str(min(seconds, 600))})  # fmt: skip
 
@@ -251,8 +301,8 @@ class ImagesService:
             return read_note(inside(self.settings.notes, f"{job_id}.json"))
         return None
 
-    def leave(self, job: Job, cancelled: bool = False) -> None:
-        """Nobody waits for a job any more: it ends after its micro-batch, and what was made is kept.
+    def gone(self, job: Job, cancelled: bool = False) -> None:
+        """One who waited for a job went away; where no other waits for it, it ends.
 
         Args:
             job: which.
@@ -260,10 +310,19 @@ class ImagesService:
                 it is looked a moment later which of the two it was.
         """
         if cancelled:
-            timer = threading.Timer(GRACE_SECONDS, lambda: None if self._ending or job.is_over else self.leave(job))
+            timer = threading.Timer(GRACE_SECONDS, lambda: None if self._ending or job.is_over else self.gone(job))
             timer.daemon = True
             timer.start()
             return
+        with self._changed:
+            job.waiting -= 1
+            if job.waiting > 0:
+                return
+            job.leaving.set()  # who sends it again from now on gets another one
+        self.leave(job)
+
+    def leave(self, job: Job) -> None:
+        """Nobody wants a job any more: it ends after its micro-batch, and what was made is kept."""
         job.leaving.set()
         with self._changed:
             waiting = job in self._line
@@ -313,60 +372,15 @@ class ImagesService:
                     self._changed.notify_all()
 
     def _do(self, job: Job) -> None:
-        began = time.monotonic()
-        work = {"id": job.id, "kind": "run", "request": job.request.to_json(), "out": str(self.directory(job)),
-                "pictures": False}  # fmt: skip
-        try:
-            found = self._worker.do(work, lambda event: self._heard(job, event))
-        except Exception as error:  # of one job alone, perhaps: the others go on
-            found = {"ok": False, "why": "failed", "error": f"{type(error).__name__}: {error}"}
-        if found["ok"]:
-            self._seconds = 0.8 * self._seconds + 0.2 * (time.monotonic() - began)
-            self._ended(job, found["result"])
-        elif not self._is_put_off(job, found["why"]):
-            self._failed(job, found["why"], found["error"])
-
-    def _heard(self, job: Job, event: Mapping[str, Any]) -> None:
-        """What its worker says of a job on the way."""
-        if job.leaving.is_set() or self._ending:
-            self._worker.stop(job.id)
-        if event["kind"] == "begun":
-            job.tell(Event("begun"))
-        elif event["kind"] == "better":
-            job.tell(Event("better", Path(event["file"]), event["done"]))
-
-    def _ended(self, job: Job, result: Mapping[str, Any]) -> None:
-        self.metrics.add("noisewright_images_total", result["images"])
-        self.metrics.add("noisewright_nfe_total", result["nfe"])
-        for phase, seconds in result["seconds"].items():
-            self.metrics.add("noisewright_seconds_total", seconds, "phase", phase)
-        if not result["interrupted"]:
-            self._end(job, "done")
-        elif job.leaving.is_set():
-            self._end(job, "cancelled", "the client went away")
-        elif not self._is_put_off(job, "stopped"):
-            self._end(job, "done")  # somebody stopped its run: what there is, is the answer
-
-    def _failed(self, job: Job, why: str, said: str) -> None:
-        if why == "stopped":
-            gone = job.leaving.is_set()
-            self._end(job, "cancelled", "the client went away before the first image" if gone else said)
-        elif why == "verifier":
-            self._end(job, "failed", said, ApiError(500, said, code="verifier_failed"))
-        elif why == "wrong":
-            self._end(job, "failed", said, refused(ValueError(said)))
-        else:
-            log.warning("%s failed: %s", job.id, clean(said, 500))
-            self._end(job, "failed", said, ApiError(500, said, code="failed"))
-
-    def _is_put_off(self, job: Job, why: str) -> bool:
-        """Whether a job was stopped because the server ends: its note stays as it is, for the next one."""
-        return self._ending and not job.leaving.is_set() and why in ("stopped", "failed")
+        ended = self._doer.do(job)
+        if ended is not None:  # else it goes on with the next server
+            self._broken = None if ended.state == "done" else self._broken
+            self._end(job, ended.state, ended.why, ended.error)
 
     def _end(self, job: Job, state: Literal["done", "failed", "cancelled"], why: str = "",
              error: ApiError | None = None) -> None:  # fmt: skip
         self.metrics.add("noisewright_requests_total", 1, "state", state)
-        job.settle(state, why, error)
+        job.settle(state, without_paths(why, self.settings), error)
         try:
             self._write(job)
         except ApiError as failed:  # it will be done once more, which costs little: its run is there
@@ -375,14 +389,12 @@ class ImagesService:
         with self._changed:
             over = [name for name, one in self._jobs.items() if one.is_over]
             for name in over[: max(0, len(over) - REMEMBERED)]:
-                self._keys.pop(self._jobs.pop(name).key, None)
+                del self._jobs[name]
 
     def _write(self, job: Job) -> None:
         try:
+            if not job.is_over:
+                self._keys.put(job.key, job.id)
             note(job, self.settings.notes)
         except OSError as error:
             raise ApiError(503, f"the request cannot be noted: {error.strerror or type(error).__name__}") from error
-
-
-def _unheard(event: Mapping[str, Any]) -> None:
-    """Of what is said on the way nobody wants to know."""

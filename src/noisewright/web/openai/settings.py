@@ -11,6 +11,9 @@ from noisewright.web.settings import TIERS
 SAME_QUALITY = {"auto": "medium", "standard": "medium", "hd": "high"}
 """Words of other models for them."""
 
+MOST_AT_ONCE = 10
+"""Images of one answer, as OpenAI has it."""
+
 OF_PIXELS = ("brightness", "sharpness", "compressibility", "incompressibility")
 """Verifiers that load nothing."""
 
@@ -29,6 +32,7 @@ class ImagesSettings:
         tiers: images of a search by ``quality``: low, medium, high.
         most_images: of a request's budget.
         most_seconds: of a request's budget in seconds.
+        most_n: images of one answer.
         most_steps: denoising steps.
         most_side: pixels of a side.
         most_body: bytes of a request as JSON.
@@ -46,6 +50,7 @@ class ImagesSettings:
     tiers: Mapping[str, int] = field(default_factory=lambda: dict(TIERS))
     most_images: int = 64
     most_seconds: float = 600.0
+    most_n: int = MOST_AT_ONCE
     most_steps: int = 200
     most_side: int = 2048
     most_body: int = 2**18
@@ -61,7 +66,10 @@ class ImagesSettings:
             raise ValueError("expected at least one model to serve, got none")
         if sorted(self.tiers) != sorted(TIERS):
             raise ValueError(f"expected images for {', '.join(TIERS)}, got {', '.join(self.tiers) or 'none'}")
-        for name in ("most_images", "most_steps", "most_side", "most_body", "most_upload", "queue", "at_once"):
+        if self.most_n > MOST_AT_ONCE:
+            raise ValueError(f"expected most_n of at most {MOST_AT_ONCE}, got {self.most_n}")
+        for name in ("most_images", "most_n", "most_seconds", "most_steps", "most_side", "most_body", "most_upload",
+                     "queue", "at_once"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ValueError(f"expected {name} of at least 1, got {getattr(self, name)}")
         for name, images in self.tiers.items():
@@ -75,4 +83,9 @@ class ImagesSettings:
 
     def images_of(self, quality: str) -> int:
         """Images of a search for a ``quality`` of a request."""
-        return self.tiers[SAME_QUALITY.get(quality, quality)]
+        return self.tiers[tier_of(quality)]
+
+
+def tier_of(quality: str | None) -> str:
+    """Which of low, medium and high a ``quality`` of a request means."""
+    return SAME_QUALITY.get(quality or "auto", quality or "auto")
