@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("fastapi", reason='no fastapi here (pip install "noisewright[web]")')
 
 from browser import browser  # noqa: F401 - a fixture
-from serving import settings_of, talking_to
+from serving import served, settings_of, talking_to
 
 PROMPT = "a red circle and <b>two</b> blue stars"
 
@@ -41,3 +41,18 @@ def client(settings):
     """Who asks a server from this machine."""
     with talking_to(settings) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def folder(made, tmp_path_factory):
+    """A directory with one run, ``first``, for all tests of a file, which take away what they put there."""
+    runs = tmp_path_factory.mktemp("page") / "runs"
+    shutil.copytree(made, runs / "first")
+    return runs
+
+
+@pytest.fixture(scope="module")
+def address(folder):
+    """Of a server over it in a process of its own, for a browser."""
+    with served(folder, "--verifier", "brightness", "--verifier", "sharpness") as (found, _):
+        yield found

@@ -1,81 +1,20 @@
 """The page in a real browser: a run is looked at, chosen from, and gone on with, on a screen and on a telephone."""
 
-import contextlib
-import importlib.util
 import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import time
-from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
 
 from browser import PHONE, WIDE
 from noisewright.run.reading import read_run
+from seen import faults, fits, maker, seen
 from serving import served
 
 pytestmark = pytest.mark.slow
-
-MS = 30_000
-
-
-@contextlib.contextmanager
-def seen(browser, address, path="/", *, width=WIDE, scheme="light"):
-    """A page of a server, which must say nothing wrong: no error, no refused script, no request elsewhere."""
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    context.set_default_timeout(MS)
-    page, noted = context.new_page(), []
-    page.on("console", lambda one: noted.append(f"console: {one.text}") if one.type in ("error", "warning") else None)
-    page.on("pageerror", lambda one: noted.append(f"error: {one}"))
-    page.on("request", lambda one: one.url.startswith((address, "blob:")) or noted.append(f"request: {one.url}"))
-    page.noted = noted
-    try:
-        page.goto(f"{address}{path}")
-        yield page
-        assert noted == []
-    finally:
-        context.close()
-
-
-@pytest.fixture(scope="module")
-def folder(made, tmp_path_factory):
-    runs = tmp_path_factory.mktemp("page") / "runs"
-    shutil.copytree(made, runs / "first")
-    return runs
-
-
-@pytest.fixture(scope="module")
-def address(folder):
-    with served(folder, "--verifier", "brightness", "--verifier", "sharpness") as (found, _):
-        yield found
-
-
-def maker(folder, saved, name, images):
-    """A process that makes a run."""
-    command = [sys.executable, "-P", "-m", "noisewright", "generate", "a red circle", "--model", saved, "--verifier",
-               "brightness", "--judge", "none", "--budget", f"{images} images", "--steps", "2", "--batch-size", "1",
-               "--out", folder / name]  # fmt: skip
-    return subprocess.Popen([str(one) for one in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def faults(page):
-    """What axe-core finds that keeps somebody out."""
-    place = importlib.util.find_spec("axe_playwright_python")
-    if place is None or place.origin is None:
-        pytest.skip("no axe here (pip install axe-playwright-python)")
-    page.evaluate((Path(place.origin).parent / "axe.min.js").read_text())
-    found = page.evaluate("() => axe.run({resultTypes: ['violations']})")
-    return [(one["id"], [node["html"] for node in one["nodes"]][:3]) for one in found["violations"]
-            if one["impact"] in ("serious", "critical")]  # fmt: skip
-
-
-def fits(page):
-    """Whether nothing stands beyond the right edge."""
-    return page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
 
 
 @pytest.mark.parametrize("width", [WIDE, PHONE])

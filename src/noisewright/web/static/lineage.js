@@ -34,7 +34,7 @@ export function lineage(run, place, open) {
     if (!nodes.length) return [empty("Nothing was drawn yet")];
     const pictures = nodes.length <= PICTURES, size = pictures ? 44 : 12, cut = 17, across = found.flat ? size + 8 : Math.max(pictures ? 120 : 80, Math.min(300, (body.clientWidth - size - 60) / Math.max(1, width - 1))), down = size + 8;
     const wide = Math.max(40, (found.flat ? width : width - 1) * across + size + (found.flat ? 24 : 110)), head = found.flat ? 0 : 22, high = height * down + 34 + head;
-    legend.replaceChildren(h("span.key.way"), "the way to the best", h(pictures ? "span.key.base" : "span.key.node"), pictures ? "the baseline" : "finished; the darker, the better", h(pictures ? "span.key.early" : "span.key.cut"), "not finished");
+    legend.replaceChildren(h("span.key.way"), "the way to the best", h(pictures ? "span.key.base" : "span.key.node"), pictures ? "the baseline" : "finished; the darker, the better", h(pictures ? "span.key.early" : "span.key.cut"), "not finished", h("span.keys", "Arrows move, space opens"));
     const x = (one) => 12 + size / 2 + one.x * across, y = (one) => 12 + head + size / 2 + one.y * down;
     const values = nodes.map((one) => one.value).filter((one) => one !== null), low = Math.min(...values), high_ = Math.max(...values), places = decimals(values);
     const share = (one) => one.value === null ? 0 : high_ > low ? (one.value - low) / (high_ - low) : 1;
@@ -54,7 +54,7 @@ export function lineage(run, place, open) {
     for (const one of nodes) {
       const row = one.candidate && run.byId.get(one.candidate);
       const said = describe(one, row, found, places);
-      const node = s("g", {class: ["node", one.best && "best", one.last && "way", !one.candidate && "cut", row?.id === run.head.baseline && "base"].filter(Boolean).join(" "), transform: `translate(${x(one)} ${y(one)})`, ...(row ? {tabindex: 0, role: "button", "aria-label": said.join(", ")} : {role: "img", "aria-label": said.join(", ")})});
+      const node = s("g", {class: ["node", one.best && "best", one.last && "way", !one.candidate && "cut", row?.id === run.head.baseline && "base"].filter(Boolean).join(" "), transform: `translate(${x(one)} ${y(one)})`, tabindex: -1, role: row ? "button" : "img", "aria-label": said.join(", ")});
       if (pictures && row) {
         node.append(s("image", {href: picture(run.name, row.id, 96), x: -size / 2, y: -size / 2, width: size, height: size, preserveAspectRatio: "xMidYMid slice"}), s("rect", {x: -size / 2, y: -size / 2, width: size, height: size, rx: 3, class: "frame"}));
       } else if (pictures && one.preview?.id) {
@@ -74,8 +74,32 @@ export function lineage(run, place, open) {
       }
       dots.append(node);
     }
+    const space = h("div.scroll", {tabindex: 0, role: "region", "aria-label": "Tree, scrolls"}, made);
+    alongBranches(space, [...dots.children], found);
     const flat = found.flat ? [h("p.quiet", "Each image of this search is a fresh draw: none came of another.")] : [];
-    return [...flat, h("div.scroll", {tabindex: 0, role: "region", "aria-label": "Tree, scrolls"}, made)];
+    return [...flat, space];
+  }
+
+  /** One stop for Tab; from there arrows lead to what a draw came of, what came of it, and those beside it. */
+  function alongBranches(space, drawn, {nodes, flat}) {
+    const best = nodes.findIndex((one) => one.best);
+    let at = Math.max(0, best);
+    drawn[at].setAttribute("tabindex", 0);
+    const nearest = (some, axis) => some.reduce((found, n) => found < 0 || Math.abs(nodes[n][axis] - nodes[at][axis]) < Math.abs(nodes[found][axis] - nodes[at][axis]) ? n : found, -1);
+    const beside = (axis, by) => nearest([...nodes.keys()].filter((n) => nodes[n][axis === "y" ? "x" : "y"] === nodes[at][axis === "y" ? "x" : "y"] && (nodes[n][axis] - nodes[at][axis]) * by > 0), axis);
+    const children = () => nearest([...nodes.keys()].filter((n) => nodes[n].parents[0] === at), "y");
+    const moves = {ArrowUp: () => beside("y", -1), ArrowDown: () => beside("y", 1), ArrowLeft: () => flat ? beside("x", -1) : nodes[at].parents[0] ?? -1, ArrowRight: () => flat ? beside("x", 1) : children(), Home: () => 0, End: () => nodes.length - 1};
+    space.addEventListener("focusin", (event) => {  // what is drawn hears of no focus itself: browsers would give it some
+      const next = drawn.indexOf(event.target.closest(".node"));
+      if (next < 0) return;
+      drawn[at].setAttribute("tabindex", -1);
+      drawn[at = next].setAttribute("tabindex", 0);
+    });
+    space.addEventListener("keydown", (event) => {
+      if (!(event.key in moves) || event.target === space || event.ctrlKey || event.metaKey || event.altKey) return;
+      event.preventDefault();
+      drawn[moves[event.key]()]?.focus();
+    });
   }
 
   const heading = (one) => one.verb === "noise" ? "fresh noise" : one.verb === "fork" ? `copied at step ${one.at}` : one.verb === "renoise" ? `noised to step ${one.at}` : {vary: "varied", blend: "blended", place: "placed", ascend: "climbed"}[one.verb] ?? one.verb;

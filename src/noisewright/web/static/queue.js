@@ -4,8 +4,8 @@ import {ago, ask, chip, empty, h, query, trying, waitingFor} from "./dom.js";
 
 export function queue(main) {
   document.title = "Queue · noisewright";
-  const body = h("div", waitingFor("reading the queue"));
-  main.append(h("div.bar", h("h1", "Queue"), h("p.quiet", "One model is in memory at a time; jobs wait their turn, and survive a restart of the server. Requests of programs to /v1/images take turns with them.")), body);
+  const body = h("div", waitingFor("reading the queue")), lost = h("span.wrong", {role: "status"});
+  main.append(h("div.bar", h("h1", "Queue"), lost, h("p.quiet", "One model is in memory at a time; jobs wait their turn, and survive a restart of the server. Requests of programs to /v1/images take turns with them.")), body);
   let gone = false, timer, before = "";
 
   async function look() {
@@ -13,8 +13,10 @@ export function queue(main) {
       const {jobs} = await ask("/api/jobs"), now = JSON.stringify(jobs);
       if (!gone && now !== before) draw(jobs);
       before = now;
+      lost.textContent = "";
     } catch (error) {
-      if (!gone && !before) body.replaceChildren(empty("The server does not answer", "This page tries again by itself."));
+      if (before) lost.textContent = `${error.message}, trying again`;
+      else if (!gone) body.replaceChildren(empty("The server does not answer", "This page tries again by itself."));
     }
     if (!gone) timer = setTimeout(look, 1500);
   }

@@ -21,25 +21,26 @@ export function runs(main) {
   const state = h("select", {"aria-label": "State", onchange: changed}, h("option", {value: ""}, "any state"), STATES.map((one) => h("option", {value: one}, one)));
   const search = h("select", {"aria-label": "Search", onchange: changed}, h("option", {value: ""}, "any search"));
   const sort = h("select", {"aria-label": "Sort", onchange: changed}, Object.entries(SORTS).map(([key, [name]]) => h("option", {value: key}, name)));
-  const count = h("span.quiet", {role: "status"});
+  const count = h("span.quiet", {role: "status"}), lost = h("span.wrong", {role: "status"});
   const list = h("ul.runs", {"aria-label": "Runs"});
   const body = h("div", waitingFor("reading the runs"));
-  main.append(h("div.bar", h("h1", "Runs"), count, h("span.spring"), text, state, search, sort), body);
+  main.append(h("div.bar", h("h1", "Runs"), count, lost, h("span.spring"), text, state, search, sort), body);
   if (kept.state) state.value = kept.state;
   if (kept.sort) sort.value = kept.sort;
   document.title = "Runs · noisewright";
-  let found = null, jobs = [], tag = null, timer, gone = false, shown = new Map();
+  let found = null, jobs = [], tag = null, timer, gone = false, shown = new Map(), searches = null;
 
   function changed() {
-    sessionStorage.setItem("runs", JSON.stringify({text: text.value, state: state.value, sort: sort.value}));
+    sessionStorage.setItem("runs", JSON.stringify({text: text.value, state: state.value, search: search.value, sort: sort.value}));
     draw();
   }
 
   function draw() {
     if (!found) return;
     const names = [...new Set(found.map((one) => one.search).filter(Boolean))].sort();
-    if (search.options.length !== names.length + 1) {
-      const before = search.value;
+    if (names.join("\n") !== searches) {
+      const before = searches === null ? kept.search : search.value;
+      searches = names.join("\n");
       search.replaceChildren(h("option", {value: ""}, "any search"), ...names.map((one) => h("option", {value: one}, one)));
       search.value = names.includes(before) ? before : "";
     }
@@ -84,9 +85,9 @@ export function runs(main) {
           if (!gone) draw();
         } else if (answer.status !== 304) throw new Error();
       }
-      body.classList.remove("stale");
+      lost.textContent = "";
     } catch {
-      if (found) body.classList.add("stale");
+      if (found) lost.textContent = "the server does not answer, trying again";
       else if (!gone) body.replaceChildren(empty("The server does not answer", "This page tries again by itself."));
     }
     if (!gone) timer = setTimeout(look, POLL);
@@ -122,7 +123,7 @@ function row(one) {
 }
 
 function benchmarkRow(one) {
-  const image = one.picture ? h("img.thumb", {src: `/figure?${query({run: one.name, kind: "benchmark", file: one.picture, side: 192})}`, alt: "", loading: "lazy"}) : h("div.thumb.none.bench", "▦");
+  const image = one.picture ? h("img.thumb", {src: `/figure?${query({run: one.name, kind: "benchmark", file: one.picture, side: 192})}`, alt: "", loading: "lazy"}) : h("div.thumb.none.bench", {"aria-hidden": "true"}, "▦");
   return h("li", h("a.row", {href: `/evidence?${query({name: one.name})}`}, image,
     h("div.what", h("b.prompt", one.prompt), h("span.quiet", ["benchmark", short(one.model), ago(one.created)].filter(Boolean).join(" · "))),
     h("div.score.quiet", plural(one.prompts, "prompt")), h("div.state", chip(one.status))));
