@@ -218,7 +218,11 @@ class PromptRuns:
         Raises:
             ValueError, TypeError: in one line.
         """
-        return plan_on(self.request_of(number), self.pipe, known=self.known, decided=self.decided, **self.live)
+        doer = self.executor or self.request.executor
+        shared = isinstance(registry.make_executor(doer) if isinstance(doer, str) else doer, DealsRuns)
+        return plan_on(
+            self.request_of(number), self.pipe, known=self.known, decided=self.decided, shared=shared, **self.live
+        )
 
     def runs(self, show: Show | None, pictures: bool = True) -> Iterator[PromptRun]:
         """Run them; after Ctrl-C those that were interrupted are the last.
@@ -318,9 +322,12 @@ class PromptRuns:
             if not is_run(run) or not is_concluded(run):
                 return None
             held = read_run(run)
-            if read_request(held.get("request"), str(run)) != self.request_of(number):
+            wanted = self.request_of(number)
+            if wanted.profile is not None:  # a run records what that one chose
+                wanted = self.plan(number).request
+            if read_request(held.get("request"), str(run)) != wanted:
                 return None
-        except (ValueError, OSError):  # said when it is opened
+        except (ValueError, TypeError, OSError):  # said when it is opened
             return None
         judges = tuple(one["name"] for one in held["spec"].get("judges", []))
         return PromptRun(number, self.prompts[number - 1], run, "found", None, summary_in(run, held["summary"]), judges)
