@@ -407,7 +407,8 @@ def test_what_a_profile_warns_of_is_said(praised, model, tmp_path, capsys):
 def test_a_list_of_prompts_with_a_profile_is_found_again(praised, model, tmp_path, capsys):
     (tmp_path / "prompts.txt").write_text("a cat\na dog\n")
     call = ["generate", "--prompt-file", str(tmp_path / "prompts.txt"), "--model", str(model)]
-    call += ["--profile", str(praised), "--verifier", "brightness", "--budget", "4 images", "--out", str(tmp_path / "many"), "--json"]
+    call += ["--profile", str(praised), "--verifier", "brightness", "--budget", "4 images", "--json"]
+    call += ["--out", str(tmp_path / "many")]
     first, again = (json.loads(done(capsys, call))["runs"] for _ in range(2))
     assert [one["status"] for one in first] == ["done", "done"]
     assert [one["status"] for one in again] == ["found", "found"]

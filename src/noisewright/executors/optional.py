@@ -28,12 +28,12 @@ class WaitsForAny(Protocol):
 class SizesWorkers(Protocol):
     """An executor whose workers each have a largest micro-batch, since one has more memory than another."""
 
-    def most_next(self) -> int:
-        """How many particles the worker that comes next can make together."""
+    def most_next(self) -> int | None:
+        """How many particles the worker that comes next can make together; None where all are alike after all."""
         ...
 
-    def largest(self) -> int:
-        """The most that any worker can make together."""
+    def largest(self) -> int | None:
+        """The most that any worker can make together; None where they are alike."""
         ...
 
 

@@ -108,8 +108,8 @@ class RayExecutor:
         """Have a job done as soon as may be."""
         if self._crew is None:
             raise ValueError("expected a worker before the first job, got none: start() takes it")
-        if isinstance(job, ScoreJob) and self._aside is not None and self._served.issuperset(job.names):
-            return self._aside.submit(job)
+        if isinstance(job, ScoreJob) and self._aside is not None and not self._served.isdisjoint(job.names):
+            return self._aside.submit(job)  # whose worker, of this process, has the others as well
         return self._crew.submit(job)
 
     def wait(self, handles: Sequence[Handle]) -> None:
