@@ -18,7 +18,7 @@ from noisewright.continuing import as_recorded, check_spent
 from noisewright.errors import Stopped
 from noisewright.execute import execute
 from noisewright.executors.dealt import dealt, ended_gently
-from noisewright.executors.optional import DealsRuns
+from noisewright.executors.optional import DealsRuns, reach
 from noisewright.executors.protocol import Executor
 from noisewright.outside.bounds import MOST_PROMPTS, no_more
 from noisewright.outside.files import check_directory
@@ -197,6 +197,7 @@ class PromptRuns:
         begun = (_directory(place, number, text) for number, text in enumerate(prompts, start=1))
         first = next((one for one in begun if is_run(one)), None) if recorded.dtype == AUTO else None
         recorded = recorded if first is None else as_recorded(first, recorded)
+        reach(executor or registry.make_executor(recorded.executor))
         loaded = load_requested(recorded) if pipe is None else pipe
         decided = decided_dtype(recorded, loaded)
         return cls(settled(recorded, loaded), prompts, place, loaded, live, {}, decided, executor)

@@ -112,6 +112,29 @@ class DealsRuns(Protocol):
         ...
 
 
+@runtime_checkable
+class IsElsewhere(Protocol):
+    """An executor whose workers are at some address."""
+
+    def reach(self) -> None:
+        """See that somebody is there, before a model is loaded for them.
+
+        Raises:
+            ValueError: in one line, where nobody is.
+        """
+        ...
+
+
+def reach(executor: object) -> None:
+    """Refuse an executor whose workers cannot be reached.
+
+    Raises:
+        ValueError: in one line.
+    """
+    if isinstance(executor, IsElsewhere):
+        executor.reach()
+
+
 def most_next(executor: Executor) -> int | None:
     """How many particles the next job may make; None where all workers are alike."""
     return executor.most_next() if isinstance(executor, SizesWorkers) else None

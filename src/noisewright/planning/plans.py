@@ -9,7 +9,7 @@ from typing import Any
 
 from noisewright import registry
 from noisewright.evaluate.enough import in_words, too_small
-from noisewright.executors.optional import BuildsElsewhere
+from noisewright.executors.optional import BuildsElsewhere, reach
 from noisewright.executors.protocol import Executor
 from noisewright.planning.blueprint import PlannedBlueprint, blueprint_of
 from noisewright.planning.conditions import condition_of, unknown_words
@@ -137,6 +137,8 @@ def plan(
     """
     request, live = recordable(request, pipe=pipe, verifiers=verifiers, judges=judges, arguments=arguments)
     with quiet():
+        if proving:
+            reach(executor or registry.make_executor(request.executor))
         if pipe is None:
             pipe = load_requested(request)
         return plan_on(request, pipe, executor=executor, proving=proving, checked=checked, **live)
@@ -234,7 +236,7 @@ def plan_on(
     sampler, draft = drafting(request, final, made, warnings)
     sampler = proof.obeyed(sampler)
     check_whole(request.search, final, made, draft)
-    rehearse(function, sampler, made, search_args, request.seed, limits, final, draft and draft.text)
+    rehearse(function, sampler, made, search_args, request.seed, limits, final, draft.text if draft else None)
     _check_budget(limits, sampler, final, finalists_of(request, draft))
     key = key_of_size(final, proof.key) if tuned and request.batch_size is None else None
     size, found = size_of(sampler, request.batch_size, key)
