@@ -103,16 +103,6 @@ class LosingItsHost(Noting):
             time.sleep(PATIENCE)
 
 
-class Waiting(Noting):
-    """Never ends the micro-batch of a seed, once."""
-
-    seed = 3
-
-    def happen(self, x, noise):
-        if self.has(x, self.seed) and claimed(self.folder, "waiting"):
-            time.sleep(PATIENCE)
-
-
 class Judging(Brightness):
     """Notes who scores; fails where, and as often as, it is told to."""
 
@@ -129,3 +119,12 @@ class Judging(Brightness):
         if number in self.fails:
             raise VerifierFailed("verifier judging: its device is gone")
         return super().__call__(images, prompt)
+
+
+class Elsewhere(Brightness):
+    """Says that it computes on some device."""
+
+    def __init__(self, device):
+        super().__init__()
+        self.name = self.fingerprint = "elsewhere"
+        self.device = torch.device(device)

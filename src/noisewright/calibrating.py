@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,26 +14,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from noisewright.errors import out_of_memory
 from noisewright.execute import versions
 from noisewright.executors.steps import carry, origins_of
-from noisewright.measures.paired import spearman
+from noisewright.outside import busy
 from noisewright.outside.files import check_output, write_atomically
 from noisewright.outside.messages import short
 from noisewright.outside.prompts import read_prompts
+from noisewright.planning.measured import Measured, Measurements
 from noisewright.planning.models import load_requested
 from noisewright.planning.plans import Plan, plan
 from noisewright.planning.sizes import default_batch_size
 from noisewright.request import Request
-from noisewright.run import journal
-from noisewright.run.digests import digest_of
-from noisewright.run.particle import noise_particle, number_or_nan
+from noisewright.run.drafts import rank_correlation
+from noisewright.run.particle import noise_particle
 from noisewright.samplers.drafts import drafted
 from noisewright.samplers.fingerprint import fingerprint
+from noisewright.samplers.optional import most_at_once
 from noisewright.samplers.protocol import Sampler
 from noisewright.samplers.quiet import quiet
-from noisewright.schemas.checked import checked
 from noisewright.schemas.drafts import Draft, read_draft
-from noisewright.schemas.profiles import MEASURED, PROFILE_VERSION, check_profile, read_profile
+from noisewright.schemas.profiles import PROFILE_VERSION, check_profile, read_profile
 from noisewright.verifiers.protocol import Verifier, score
 
 DRAFTS = (
@@ -49,18 +50,6 @@ LEAST = 4
 """Fewer candidates of a prompt have no ranks to speak of."""
 
 
-class Measured(NamedTuple):
-    """Images of one prompt.
-
-    Attributes:
-        scores: one for each candidate.
-        seconds: of each batch, an image's share.
-    """
-
-    scores: list[float]
-    seconds: list[float]
-
-
 def calibrate(
     model: str | Path,
     prompts: str | Path | Sequence[str],
@@ -70,6 +59,8 @@ def calibrate(
     num_inference_steps: Sequence[int] = (),
     guidance_scale: Sequence[float] = (),
     batch_size: Sequence[int] = (),
+    height: int | None = None,
+    width: int | None = None,
     candidates: int = CANDIDATES,
     limit: int | None = PROMPTS,
     seed: int = 0,
@@ -89,7 +80,9 @@ def calibrate(
         prompts: a file with a prompt a line, or the prompts.
         verifier: its name; by default the model's.
         drafts: their texts; by default those of :data:`DRAFTS` that the model has.
-        num_inference_steps, guidance_scale, batch_size: what to try of each; by default the model's.
+        num_inference_steps, guidance_scale, batch_size: what to try of each; by default the model's. A size that does
+            not fit in memory is left out.
+        height, width: of the images; by default the model's.
         candidates: of each prompt, at least 4.
         limit: how many of the prompts, from the first on; None takes all.
         seed: of the first candidate.
@@ -112,72 +105,143 @@ def calibrate(
         raise ValueError("expected at least one prompt, got none")
     chosen = None if drafts is None else [read_draft(one) for one in drafts]
     path = None if out is None else check_output(out)
-    base = Request(model=model, prompt=texts[0], verifier=verifier, judge="none", seed=seed)
+    taken = busy.others()
+    base = Request(
+        model=model, prompt=texts[0], verifier=verifier, judge="none", seed=seed, height=height, width=width
+    )
     with quiet():
         pipe = load_requested(base.changed(device=device, dtype=dtype))
         first = plan(base, pipe=pipe)
         if len(first.verifiers) != 1:
             raise ValueError(f"expected one verifier to calibrate by, got {len(first.verifiers)}")
-        found = _header(first, pipe, str(model), len(texts), candidates, seed)
-        known, kept = _known(path, found), _Measurements(path, found)
+        found = _header(first, pipe, str(model), len(texts), candidates, taken)
+        for text in found["warnings"]:
+            tell(text)
         grid = product(num_inference_steps or (None,), guidance_scale or (None,), batch_size or (None,))
-        rows: list[dict[str, Any]] = []
-        for steps, scale, size in grid:
-            made = first if (steps, scale) == (None, None) else plan(
-                base.changed(num_inference_steps=steps, guidance_scale=scale), pipe=pipe
-            )  # fmt: skip
-            wanted = _drafts_of(made.final, chosen, tell)
-            row = _row(made, size)
-            done = next((one for one in known if _is(one, row, wanted)), None)
-            rows.append(done or {**row, **_measured(made, row, wanted, pipe, texts, candidates, kept, tell)})
-            if path is not None:
-                _write(path, {**found, "settings": rows})
-        kept.clear()
+        wanted = _wanted(first, pipe, grid, chosen, tell)  # all of them, before anything is spent
+        rows = _rows(wanted, pipe, texts, candidates, path, found, tell)
     return check_profile({**found, "settings": rows}, "the profile")
 
 
-def _header(made: Plan, pipe: Any, model: str, prompts: int, candidates: int, seed: int) -> dict[str, Any]:
-    """What a profile says of itself."""
-    one, about = made.verifiers[0], made.final.description
+def _rows(
+    wanted: Sequence[_Row], pipe: Any, texts: Sequence[str], candidates: int, path: Path | None,
+    header: dict[str, Any], tell: Callable[[str], None],
+) -> list[dict[str, Any]]:  # fmt: skip
+    """What a profile says of each setting, in its file as soon as it is measured.
+
+    Raises:
+        ValueError: where memory is too small for all of them.
+    """
+    (known, before), now = _known(path, header), header["warnings"]
+    header["warnings"] = before
+    kept = Measurements(path, {key: one for key, one in header.items() if key not in UNCOMPARED})
+    found: list[dict[str, Any]] = []
+    for one in wanted:
+        row = next((row for row in known if _is(row, one)), None)
+        if row is None:
+            header["warnings"] = list(dict.fromkeys([*before, *now]))
+            row = _measured(one, pipe, texts, candidates, kept, tell)
+        if row is None:
+            continue
+        found.append(row)
+        if path is not None:
+            _write(path, {**header, "settings": found})
+    if not found:
+        raise ValueError("expected a batch size that fits in memory, got none")
+    kept.clear()
+    return found
+
+
+class _Row(NamedTuple):
+    """A setting to measure.
+
+    Attributes:
+        made: a plan with it, of the first prompt.
+        settings: as the profile says them.
+        drafts: to try in it.
+    """
+
+    made: Plan
+    settings: dict[str, Any]
+    drafts: list[Draft]
+
+
+def _wanted(
+    first: Plan, pipe: Any, grid: Iterable[tuple[int | None, float | None, int | None]],
+    chosen: Sequence[Draft] | None, tell: Callable[[str], None],
+) -> list[_Row]:  # fmt: skip
+    """The settings of a grid, each once, with the drafts that the model has in it.
+
+    Raises:
+        ValueError, TypeError: in one line, on a setting or a draft that the model does not have.
+    """
+    found: dict[str, _Row] = {}
+    for steps, scale, size in grid:
+        made = first if (steps, scale) == (None, None) else plan(
+            first.request.changed(num_inference_steps=steps, guidance_scale=scale), pipe=pipe
+        )  # fmt: skip
+        settings = _settings(made, size)
+        key = json.dumps(settings)
+        if key not in found:
+            found[key] = _Row(made, settings, _drafts_of(made.final, chosen, tell))
+    return list(found.values())
+
+
+UNCOMPARED = ("versions", "warnings")
+"""What a profile says of itself that may be otherwise when it is gone on with."""
+
+
+def _header(made: Plan, pipe: Any, model: str, prompts: int, candidates: int, taken: float) -> dict[str, Any]:
+    """What a profile says of itself.
+
+    Args:
+        made: the first plan.
+        pipe: the pipeline.
+        model: its name.
+        prompts, candidates: how many.
+        taken: processors that other work took.
+    """
+    one, about, count = made.verifiers[0], made.final.description, busy.processors()
+    said = f"other work took {taken:.1f} of {count} processors while it was measured: seconds are longer than they are"
     return {
         "profile_version": PROFILE_VERSION, "model": model, "fingerprint": str(fingerprint(pipe)),
         "verifier": one.name, "verifier_fingerprint": one.fingerprint, "device": str(about.get("device", "cpu")),
-        "dtype": str(about.get("dtype", "float32")), "prompts": prompts, "candidates": candidates, "seed": seed,
-        "versions": versions(),
+        "dtype": str(about.get("dtype", "float32")), "prompts": prompts, "candidates": candidates,
+        "seed": made.request.seed, "height": made.request.height, "width": made.request.width,
+        "warnings": [f"{said} alone"] if busy.is_busy(taken, count) else [], "versions": versions(),
     }  # fmt: skip
 
 
-def _known(path: Path | None, header: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows that an earlier call wrote.
+def _known(path: Path | None, header: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows that an earlier call wrote, and what it warned of.
 
     Raises:
         ValueError: where the file is another profile.
     """
     if path is None or not path.exists():
-        return []
+        return [], []
     found = read_profile(path)
     for key, value in header.items():
-        if key != "versions" and found[key] != value:
+        if key not in UNCOMPARED and found.get(key) != value:
             wanted = f"a new file, or a profile with the same {key}"
-            raise ValueError(f"expected {wanted}, got {path} with {short(found[key])}")
-    rows: list[dict[str, Any]] = found["settings"]
-    return rows
+            raise ValueError(f"expected {wanted}, got {path} with {short(found.get(key))}")
+    return found["settings"], found.get("warnings", [])
 
 
-def _row(made: Plan, size: int | None) -> dict[str, Any]:
+def _settings(made: Plan, size: int | None) -> dict[str, Any]:
     """A row's settings, with every default spelled out."""
     about = made.final.description
     scale = about.get("guidance_scale")
     return {
         "num_inference_steps": int(about["num_inference_steps"]),
         "guidance_scale": None if scale is None else float(scale),
-        "batch_size": size or default_batch_size(made.final),
+        "batch_size": most_at_once(made.final, size or default_batch_size(made.final)),
     }
 
 
-def _is(known: Mapping[str, Any], row: Mapping[str, Any], wanted: Sequence[Draft]) -> bool:
-    same = all(known[key] == value for key, value in row.items())
-    return same and {one["draft"] for one in known["drafts"]} == {one.text for one in wanted}
+def _is(known: Mapping[str, Any], row: _Row) -> bool:
+    same = all(known[key] == value for key, value in row.settings.items())
+    return same and {one["draft"] for one in known["drafts"]} == {one.text for one in row.drafts}
 
 
 def _drafts_of(final: Sampler, chosen: Sequence[Draft] | None, tell: Callable[[str], None]) -> list[Draft]:
@@ -200,23 +264,35 @@ def _drafts_of(final: Sampler, chosen: Sequence[Draft] | None, tell: Callable[[s
 
 
 def _measured(
-    made: Plan, row: Mapping[str, Any], wanted: Sequence[Draft], pipe: Any, prompts: Sequence[str], candidates: int,
-    kept: _Measurements, tell: Callable[[str], None],
-) -> dict[str, Any]:  # fmt: skip
-    """What a row says beside its settings.
+    row: _Row, pipe: Any, prompts: Sequence[str], candidates: int, kept: Measurements, tell: Callable[[str], None]
+) -> dict[str, Any] | None:
+    """What a profile says of a setting; None of one that memory is too small for.
 
     Raises:
         ValueError: where the verifier has no number for the images in full of a prompt.
     """
-    each = {text: Measured([], []) for text in ("", *(one.text for one in wanted))}
-    places: dict[str, list[float]] = {one.text: [] for one in wanted}
+    try:
+        return {**row.settings, **_worth(row, pipe, prompts, candidates, kept, tell)}
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        tell(f"without batches of {row.settings['batch_size']}, for which memory is too small")
+        return None
+
+
+def _worth(
+    row: _Row, pipe: Any, prompts: Sequence[str], candidates: int, kept: Measurements, tell: Callable[[str], None]
+) -> dict[str, Any]:
+    made, settings = row.made, row.settings
+    each = {text: Measured([], []) for text in ("", *(one.text for one in row.drafts))}
+    places: dict[str, list[float]] = {one.text: [] for one in row.drafts}
     spreads: list[float] = []
     warm: set[str] = set()
     for number, prompt in enumerate(prompts):
         about = made if number == 0 else plan(made.request.changed(prompt=prompt), pipe=pipe)
-        tell(f"{row['num_inference_steps']} steps, batches of {row['batch_size']}: prompt {number + 1} of "
+        tell(f"{settings['num_inference_steps']} steps, batches of {settings['batch_size']}: prompt {number + 1} of "
              f"{len(prompts)}")  # fmt: skip
-        found = _ways(about, row, wanted, candidates, kept, warm)
+        found = _made_all(_ways(about, row.drafts), about, settings, candidates, kept, warm)
         full = found[""].scores
         if sum(map(math.isfinite, full)) < 2:
             raise ValueError(f"expected scores of {about.verifiers[0].name} to calibrate by, got none of "
@@ -226,28 +302,35 @@ def _measured(
             each[text].scores.extend(one.scores)
             each[text].seconds.extend(one.seconds)
             if text:
-                places[text].append(_correlation(one.scores, full))
+                places[text].append(rank_correlation(one.scores, full))
+    nfe = {text: int(one.nfe(0, one.schedule.steps)) for text, one in _ways(made, row.drafts).items()}
     whole = each.pop("")
     return {
-        "seconds_each": round(float(np.median(whole.seconds)), 6), "mean": round(float(np.nanmean(whole.scores)), 6),
+        "seconds_each": round(float(np.median(whole.seconds)), 6), "nfe_each": nfe[""],
+        "mean": round(float(np.nanmean(whole.scores)), 6),
         "deviation": round(math.sqrt(float(np.mean(np.square(spreads)))), 6),
         "drafts": [
-            {"draft": text, "seconds_each": round(float(np.median(one.seconds)), 6),
+            {"draft": text, "seconds_each": round(float(np.median(one.seconds)), 6), "nfe_each": nfe[text],
              "correlation": round(float(np.mean(places[text])), 4)}
             for text, one in each.items()
         ],
     }  # fmt: skip
 
 
-def _ways(
-    about: Plan, row: Mapping[str, Any], wanted: Sequence[Draft], candidates: int, kept: _Measurements, warm: set[str]
-) -> dict[str, Measured]:
-    """One prompt's candidates in full, by "", and as every draft: those of an earlier call, or made now."""
+def _ways(about: Plan, drafts: Sequence[Draft]) -> dict[str, Sampler]:
+    """What samples in full, by "", and what makes each draft."""
+    return {"": about.final, **{one.text: drafted(about.final, one) for one in drafts}}
+
+
+def _made_all(
+    ways: Mapping[str, Sampler], about: Plan, settings: Mapping[str, Any], candidates: int, kept: Measurements,
+    warm: set[str],
+) -> dict[str, Measured]:  # fmt: skip
+    """One prompt's candidates, made every way: those of an earlier call, or made now."""
     found: dict[str, Measured] = {}
-    prompt, size = about.request.prompt or "", row["batch_size"]
-    ways = {"": about.final, **{one.text: drafted(about.final, one) for one in wanted}}
+    prompt = about.request.prompt or ""
     for text, sampler in ways.items():
-        key = kept.key(row, prompt, text)
+        key, size = kept.key(settings, prompt, text), most_at_once(sampler, settings["batch_size"])
         if key not in kept.known:
             begin = sampler, about.verifiers[0], prompt, about.request.seed
             if text not in warm or "dtype" in text:  # the first call warms up; that of each half copies the network
@@ -289,59 +372,6 @@ def _images(sampler: Sampler, seeds: Sequence[int]) -> Tensor:
         x, _ = carry(particles, sampler, sampler.noise(list(seeds)), None, steps)
         images = sampler.decode(x, **origins_of(particles, sampler))
     return torch.nan_to_num(images)
-
-
-def _correlation(one: Sequence[float], other: Sequence[float]) -> float:
-    """Of those that both have a number of; 0 where that says nothing."""
-    pairs = np.array([pair for pair in zip(one, other, strict=True) if all(map(math.isfinite, pair))])
-    found = float(spearman(pairs[:, :1], pairs[:, 1:])[0]) if len(pairs) > 1 else 0.0
-    return found if math.isfinite(found) else 0.0
-
-
-class _Measurements:
-    """What was measured of a profile that is not done, beside its file: a sealed line for each prompt and way.
-
-    Args:
-        path: of the profile; None keeps nothing.
-        header: of the profile: what was measured for another one does not count.
-
-    Attributes:
-        known: what was measured, by its key.
-    """
-
-    def __init__(self, path: Path | None, header: Mapping[str, Any]) -> None:
-        self._file = None if path is None else path.with_name(f"{path.name}.part")
-        self._header = {key: value for key, value in header.items() if key != "versions"}
-        self.known: dict[str, Measured] = {}
-        if self._file is None or not self._file.exists():
-            return
-        lines, torn = journal.split(self._file.read_bytes())
-        for record in filter(None, (journal.unseal(line, journal.SEALED) for line in lines)):
-            checked(MEASURED, record, str(self._file))
-            scores = [number_or_nan(one) for one in record["scores"]]
-            self.known[record["key"]] = Measured(scores, record["seconds"])
-        if torn:
-            self._append(b"\n")  # what comes next is a line of its own
-
-    def key(self, row: Mapping[str, Any], prompt: str, way: str) -> str:
-        """What names the images of a prompt in a setting, made one way."""
-        return digest_of(json.dumps([self._header, dict(row), prompt, way], sort_keys=True).encode())[:16]
-
-    def add(self, key: str, made: Measured) -> None:
-        """Keep what was measured."""
-        self.known[key] = made
-        scores = [one if math.isfinite(one) else None for one in made.scores]
-        self._append(journal.seal({"verb": "measured", "key": key, "scores": scores, "seconds": list(made.seconds)}))
-
-    def clear(self) -> None:
-        """It is in the profile now."""
-        if self._file is not None:
-            self._file.unlink(missing_ok=True)
-
-    def _append(self, line: bytes) -> None:
-        if self._file is not None:
-            with self._file.open("ab") as file:
-                file.write(line)
 
 
 def _write(path: Path, found: Mapping[str, Any]) -> None:

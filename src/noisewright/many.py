@@ -18,7 +18,7 @@ from noisewright.continuing import as_recorded, check_spent
 from noisewright.errors import Stopped
 from noisewright.execute import execute
 from noisewright.executors.dealt import dealt, ended_gently
-from noisewright.executors.optional import DealsRuns
+from noisewright.executors.optional import DealsRuns, reach
 from noisewright.executors.protocol import Executor
 from noisewright.outside.bounds import MOST_PROMPTS, no_more
 from noisewright.outside.files import check_directory
@@ -197,6 +197,7 @@ class PromptRuns:
         begun = (_directory(place, number, text) for number, text in enumerate(prompts, start=1))
         first = next((one for one in begun if is_run(one)), None) if recorded.dtype == AUTO else None
         recorded = recorded if first is None else as_recorded(first, recorded)
+        reach(executor or registry.make_executor(recorded.executor))
         loaded = load_requested(recorded) if pipe is None else pipe
         decided = decided_dtype(recorded, loaded)
         return cls(settled(recorded, loaded), prompts, place, loaded, live, {}, decided, executor)
@@ -218,7 +219,11 @@ class PromptRuns:
         Raises:
             ValueError, TypeError: in one line.
         """
-        return plan_on(self.request_of(number), self.pipe, known=self.known, decided=self.decided, **self.live)
+        doer = self.executor or self.request.executor
+        shared = isinstance(registry.make_executor(doer) if isinstance(doer, str) else doer, DealsRuns)
+        return plan_on(
+            self.request_of(number), self.pipe, known=self.known, decided=self.decided, shared=shared, **self.live
+        )
 
     def runs(self, show: Show | None, pictures: bool = True) -> Iterator[PromptRun]:
         """Run them; after Ctrl-C those that were interrupted are the last.
@@ -318,9 +323,12 @@ class PromptRuns:
             if not is_run(run) or not is_concluded(run):
                 return None
             held = read_run(run)
-            if read_request(held.get("request"), str(run)) != self.request_of(number):
+            wanted = self.request_of(number)
+            if wanted.profile is not None:  # a run records what that one chose
+                wanted = self.plan(number).request
+            if read_request(held.get("request"), str(run)) != wanted:
                 return None
-        except (ValueError, OSError):  # said when it is opened
+        except (ValueError, TypeError, OSError):  # said when it is opened
             return None
         judges = tuple(one["name"] for one in held["spec"].get("judges", []))
         return PromptRun(number, self.prompts[number - 1], run, "found", None, summary_in(run, held["summary"]), judges)

@@ -27,6 +27,7 @@ from noisewright.run.store import Store
 from noisewright.run.verbs import Run
 from noisewright.samplers.device import check_device
 from noisewright.samplers.drafts import drafted
+from noisewright.samplers.drafts.sampler import DraftSampler
 from noisewright.samplers.fingerprint import fingerprint, is_older, same_model
 from noisewright.samplers.optional import warnings_of
 from noisewright.samplers.parity import obeying
@@ -150,7 +151,7 @@ def replay(
     best, how = _regenerate(sampler, [particle], particle, recipe), "alone"
     size, place = (int(recipe["micro_batch"][key]) for key in ("size", "place"))
     tried = True
-    if not np.array_equal(best, pixels) and size > 1 and isinstance(sampler, PipelineSampler):
+    if not np.array_equal(best, pixels) and size > 1 and isinstance(sampler, (PipelineSampler, DraftSampler)):
         fits = size * best.shape[0] * best.shape[1] <= MOST_AT_ONCE
         again = _in_batch(sampler, particle, size, place, recipe) if fits else None
         tried = again is not None
@@ -340,7 +341,7 @@ def _reasons(
         if pixel_hash(found) == recorded:
             return [reasons[0] + "; the regenerated ones are those that the recipe records"]
     made = recipe["sampler"]
-    if not isinstance(sampler, PipelineSampler):
+    if not isinstance(sampler, (PipelineSampler, DraftSampler)):
         return [*reasons, *warnings_of(sampler), f"{public_name(made['model'])} is another one now, or was never the "
                 "same twice"]  # fmt: skip
     for name, now in ((name, str(sampler.description[name])) for name in ("device", "dtype")):

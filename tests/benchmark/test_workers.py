@@ -131,7 +131,7 @@ def test_a_task_in_which_workers_die_is_given_up(tmp_path):
 
 
 def test_threads_are_the_cores_shared_out(monkeypatch):
-    monkeypatch.setattr(workers, "cores", lambda: 8)
+    monkeypatch.setattr(workers, "processors", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert [workers.threads_each(count) for count in (1, 2, 3, 16)] == [8, 4, 2, 1]
     monkeypatch.setenv("OMP_NUM_THREADS", "2")

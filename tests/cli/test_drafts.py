@@ -3,13 +3,15 @@
 import json
 
 import pytest
+import torch
 
 import noisewright as nw
 import tiny
-from commands import refused
+from commands import done, refused
 from noisewright import calibrating, cli
 from noisewright.evaluate.overview import overview
 from noisewright.images.metadata import read_recipe
+from noisewright.outside import busy
 from noisewright.run.reading import read_journal, read_run
 
 STEPS = "4"
@@ -50,6 +52,17 @@ def test_every_image_is_made_again_to_the_pixel(run, capsys):
     for one in overview(run)["candidates"]:
         capsys.readouterr()
         assert cli.main(["replay", f"{run}:{one['id']}", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["identical"], one
+
+
+def test_an_image_of_a_cache_is_made_again_to_the_pixel(model, tmp_path, capsys):
+    more = ("--draft", "cache,every=2,pilot=0,best=2", "--budget", "5 images", "--batch-size", 2)
+    assert cli.main(given(model, *more, "--out", tmp_path / "r", "--json")) == 0
+    found = overview(tmp_path / "r")["candidates"]
+    assert {one.get("draft") for one in found} == {None, "cache,name=Deep,every=2,depth=1"}
+    for one in found:
+        capsys.readouterr()
+        assert cli.main(["replay", f"{tmp_path / 'r'}:{one['id']}", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["identical"], one
 
 
@@ -189,6 +202,68 @@ def test_a_profile_that_is_there_is_not_measured_again(profile, model, capsys):
     refused(capsys, [*call, "--seed", "7", "--out", str(profile)], "a profile with the same seed")
 
 
+def calibrated(capsys, model, place, *more):
+    (place / "prompts.txt").write_text("a cat\n")
+    call = ["calibrate", model, "--prompts", place / "prompts.txt", "--verifier", "brightness", "--candidates", "4"]
+    call += ["--draft", "truncate,at=0.5", "--steps", "4", "--out", place / "p.json", "--json", *more]
+    return json.loads(done(capsys, call))
+
+
+def test_a_grid_of_guidance_and_batch_sizes_is_measured(model, tmp_path, capsys):
+    more = ("--guidance-scale", 2, "--guidance-scale", 40, "--batch-size", 1, "--batch-size", 2, "--batch-size", 2)
+    found = calibrated(capsys, model, tmp_path, *more, "--height", 16, "--width", 16)
+    rows = found["settings"]
+    assert [(row["guidance_scale"], row["batch_size"]) for row in rows] == [(2, 1), (2, 2), (40, 1), (40, 2)]
+    assert (found["height"], found["width"]) == (16, 16)
+    for one, other in (rows[:2], rows[2:]):
+        assert one["mean"] == pytest.approx(other["mean"], abs=1e-4)
+        assert (one["nfe_each"], one["drafts"][0]["nfe_each"]) == (4, 3)
+    assert rows[0]["mean"] != pytest.approx(rows[2]["mean"], abs=1e-4)
+    request, _ = chosen(capsys, model, tmp_path / "p.json", tmp_path / "r", "--budget", "3 images", "--height", "16",
+                        "--width", "16", "--guidance-scale", "40")  # fmt: skip
+    assert (request["guidance_scale"], request["num_inference_steps"]) == (40, 4)
+
+
+def test_a_batch_size_that_memory_is_too_small_for_is_left_out(model, tmp_path, capsys, monkeypatch):
+    made = calibrating.made_and_scored
+
+    def small(sampler, verifier, prompt, seed, candidates, size):
+        if size > 2:
+            raise torch.OutOfMemoryError("no memory left")
+        return made(sampler, verifier, prompt, seed, candidates, size)
+
+    monkeypatch.setattr(calibrating, "made_and_scored", small)
+    found = calibrated(capsys, model, tmp_path, "--batch-size", 4, "--batch-size", 2)
+    assert [row["batch_size"] for row in found["settings"]] == [2]
+    call = ["calibrate", model, "--prompts", tmp_path / "prompts.txt", "--verifier", "brightness", "--batch-size", "4"]
+    refused(capsys, [*call, "--out", tmp_path / "none.json"], "a batch size that fits in memory, got none")
+
+
+@pytest.mark.parametrize(
+    ("more", "parts"),
+    [
+        (["--steps", "4", "--steps", "2", "--draft", "steps,n=3"], ["n below the 2 steps"]),
+        (["--guidance-scale", "5", "--guidance-scale", "1", "--draft", "guidance"], ["guidance_scale above 1"]),
+    ],
+)
+def test_what_is_wrong_of_a_later_setting_is_said_before_anything_is_made(model, tmp_path, capsys, monkeypatch, more,
+                                                                        parts):  # fmt: skip
+    monkeypatch.setattr(calibrating, "made_and_scored", lambda *_: pytest.fail("something was made"))
+    (tmp_path / "prompts.txt").write_text("a cat\n")
+    call = ["calibrate", model, "--prompts", tmp_path / "prompts.txt", "--verifier", "brightness", *more]
+    refused(capsys, [*call, "--out", tmp_path / "p.json"], *parts)
+    assert not (tmp_path / "p.json").exists()
+
+
+def test_a_busy_machine_is_said_in_the_profile(model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(busy, "others", lambda: 2.0)
+    found = calibrated(capsys, model, tmp_path, "--batch-size", 2)
+    (said,) = found["warnings"]
+    assert said.startswith("other work took 2.0 of ")
+    monkeypatch.setattr(busy, "others", lambda: 0.0)
+    assert calibrated(capsys, model, tmp_path, "--batch-size", 2, "--batch-size", 1)["warnings"] == [said]
+
+
 def test_calibrating_goes_on_where_it_was_ended(profile, model, tmp_path, monkeypatch):
     out, made = tmp_path / "p.json", calibrating.made_and_scored
     calls = []
@@ -225,6 +300,120 @@ def test_a_search_takes_what_its_profile_finds_best(profile, model, tmp_path, ca
     assert request["num_inference_steps"] in (3, 4)
     assert request["batch_size"] == 2
     assert cli.main(["resume", str(tmp_path / "r"), "--budget", "14 images", "--json"]) == 0
+
+
+def chosen(capsys, model, profile, out, *more):
+    """The request that a run recorded, and what it warned of."""
+    call = ["generate", "a cat", "--model", str(model), "--verifier", "brightness", "--profile", str(profile)]
+    found = json.loads(done(capsys, [*call, "--out", str(out), "--json", *more]))
+    return read_run(out)["request"], [text for text in found["warnings"] if "profile" in text]
+
+
+@pytest.fixture
+def praised(profile, tmp_path):
+    """A profile whose drafts cost next to nothing and rank without fault."""
+    found = json.loads(profile.read_text())
+    for row in found["settings"]:
+        row["seconds_each"] = 1.0
+        for one in row["drafts"]:
+            one.update(seconds_each=0.05, correlation=0.99, nfe_each=1)
+    (tmp_path / "praised.json").write_text(json.dumps({**found, "warnings": []}))  # whatever else this machine did
+    return tmp_path / "praised.json"
+
+
+@pytest.mark.parametrize(
+    ("budget", "is_drafted"), [("30 images", False), ("100 s, 30 images", False), ("120 nfe", True)]
+)
+def test_a_profile_counts_a_draft_by_what_it_costs_of_each_limit(praised, model, tmp_path, capsys, budget, is_drafted):
+    request, said = chosen(capsys, model, praised, tmp_path / "r", "--steps", "4", "--budget", budget)
+    assert (request["draft"] is not None) == is_drafted
+    assert said[0].startswith("profile: num_inference_steps 4")
+    if is_drafted:
+        assert request["draft"].endswith(",best=3,pilot=0")
+
+
+@pytest.mark.parametrize(
+    ("typed", "recorded"),
+    [
+        ("truncate,at=0.5", "truncate,at=0.5,best=3,pilot=0"),
+        ("truncate,at=0.5,best=5", "truncate,at=0.5,best=5,pilot=0"),
+        ("truncate,at=0.5,best=2,pilot=8", "truncate,at=0.5,best=2,pilot=8"),
+        ("steps", "steps,n=2,best=3,pilot=0"),
+        ("none", "none"),
+    ],
+)
+def test_a_draft_that_is_typed_beside_a_profile_stands(praised, model, tmp_path, capsys, typed, recorded):
+    more = ("--steps", "4", "--draft", typed, "--budget", "26 images")
+    assert chosen(capsys, model, praised, tmp_path / "r", *more)[0]["draft"] == recorded
+
+
+def test_a_draft_that_the_profile_lacks_is_refused_with_those_that_it_has(praised, model, tmp_path, capsys):
+    more = ("--profile", praised, "--draft", "truncate,at=0.75", "--out", tmp_path / "r")
+    refused(capsys, given(model, *more), "a draft that the profile has (truncate,at=0.5, steps,n=2), got", "at=0.75")
+    more = ("--profile", praised, "--draft", "steps", "--search", "evolution", "--out", tmp_path / "r")
+    refused(capsys, given(model, *more), "no draft steps with evolution")
+    assert not (tmp_path / "r").exists()
+
+
+def test_fewer_steps_of_the_search_go_with_a_profile(praised, model, tmp_path, capsys):
+    more = ("--steps", "4", "--search-steps", "3", "--budget", "40 nfe")
+    request, _ = chosen(capsys, model, praised, tmp_path / "r", *more)
+    assert (request["search_steps"], request["draft"], request["batch_size"]) == (3, None, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        ({"verifier": "sharpness"}, ["by the verifier of the search (brightness), got one by sharpness"]),
+        ({"verifier_fingerprint": "other"}, ["a profile by brightness with fingerprint", "got one with 'other'"]),
+    ],
+)
+def test_a_profile_by_another_verifier_is_refused(praised, model, tmp_path, capsys, change, parts):
+    praised.write_text(json.dumps({**json.loads(praised.read_text()), **change}))
+    refused(capsys, given(model, "--profile", praised, "--out", tmp_path / "r"), *parts)
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_profile_says_nothing_of_several_verifiers(praised, model, tmp_path, capsys):
+    more = ("--verifier", "sharpness", "--profile", praised, "--out", tmp_path / "r")
+    refused(capsys, given(model, *more), "the verifier of the search (brightness, sharpness), got one by brightness")
+
+
+@pytest.mark.parametrize(
+    ("change", "more", "says"),
+    [
+        ({"device": "cuda:0"}, [], "measured on cuda:0, where seconds are others: the draft is proved here"),
+        ({"dtype": "bfloat16"}, [], "measured in bfloat16, where"),
+        ({}, ["--height", "16", "--width", "16"], "measured at the model's own size, where"),
+        ({"height": 16, "width": 32}, [], "measured at 16x32, where"),
+    ],
+)
+def test_a_draft_is_proved_where_its_seconds_were_measured_elsewhere(praised, model, tmp_path, capsys, change, more,
+                                                                     says):  # fmt: skip
+    praised.write_text(json.dumps({**json.loads(praised.read_text()), **change}))
+    more = ("--steps", "4", "--budget", "120 nfe", *more)
+    request, said = chosen(capsys, model, praised, tmp_path / "r", *more)
+    assert request["draft"].endswith(",best=3,pilot=8")
+    assert says in said[1]
+    assert [one["verb"] for one in read_journal(tmp_path / "r")].count("prove") == 1
+
+
+def test_what_a_profile_warns_of_is_said(praised, model, tmp_path, capsys):
+    praised.write_text(json.dumps({**json.loads(praised.read_text()), "warnings": ["other work took 1 of 2"]}))
+    _, said = chosen(capsys, model, praised, tmp_path / "r", "--steps", "4", "--budget", "5 images")
+    assert said[1] == f"the profile {praised}: other work took 1 of 2"
+
+
+def test_a_list_of_prompts_with_a_profile_is_found_again(praised, model, tmp_path, capsys):
+    (tmp_path / "prompts.txt").write_text("a cat\na dog\n")
+    call = ["generate", "--prompt-file", str(tmp_path / "prompts.txt"), "--model", str(model)]
+    call += ["--profile", str(praised), "--verifier", "brightness", "--budget", "4 images", "--json"]
+    call += ["--out", str(tmp_path / "many")]
+    first, again = (json.loads(done(capsys, call))["runs"] for _ in range(2))
+    assert [one["status"] for one in first] == ["done", "done"]
+    assert [one["status"] for one in again] == ["found", "found"]
+    other = json.loads(done(capsys, [*call, "--steps", "3", "--out", str(tmp_path / "other")]))["runs"]
+    assert [one["status"] for one in other] == ["done", "done"]
 
 
 def test_a_profile_of_another_model_is_refused(profile, tmp_path, capsys):

@@ -1,16 +1,12 @@
 """Images are scored by servers while the next are made, and the journal is the one that it would have been."""
 
-import base64
-import io
 import math
 import threading
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from loopback import Reply, serving
+from loopback import Reply, means, serving
 from noisewright.diffusion.solvers import Ddim
 from noisewright.errors import VerifierFailed
 from noisewright.executors import local
@@ -320,11 +316,6 @@ def test_an_error_of_the_model_does_not_lose_the_scores_before_it(tmp_path):
 
 
 # Who waits
-
-
-def means(seen):
-    arrays = [np.asarray(Image.open(io.BytesIO(base64.b64decode(one)))) for one in seen.body["images"]]
-    return [float(one.mean()) for one in arrays]
 
 
 def test_a_server_is_asked_in_order_and_one_micro_batch_at_a_time(tmp_path):

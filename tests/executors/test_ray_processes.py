@@ -132,6 +132,15 @@ def test_a_killed_driver_leaves_nobody_and_another_number_of_workers_goes_on(hea
     assert gone(workers(head) - before)
 
 
+def test_resume_with_workers_alone_takes_the_place_of_those_that_the_run_has(head, model, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert cli.main(command(model, out, "--budget", "4 images", *on(head, "--workers", "2"))) == 0
+    assert read_run(out)["request"]["executor"].endswith(",workers=2")
+    assert cli.main(["resume", str(out), "--trust", "--budget", "9 images", "--workers", "1"]) == 0
+    assert read_run(out)["request"]["executor"].endswith(",workers=1")
+    assert told(content(out)) == told(local(capsys, model, tmp_path / "whole", 9))
+
+
 def test_a_killed_driver_takes_a_cluster_of_its_own_with_it(model, tmp_path):
     out = tmp_path / "run"
     process = begun(command(model, out, "--budget", "5000 images", "--executor", "ray"), out)

@@ -12,7 +12,9 @@ import pytest
 import noisewright as nw
 import warm
 from commands import done, run
+from far import Elsewhere
 from grids import BUDGETS, SEARCHES, spec
+from loopback import Reply, means, serving
 from noisewright.benchmark.drive import run_benchmark
 from noisewright.executors.ray import RayExecutor
 from noisewright.run.reading import read_run
@@ -140,6 +142,32 @@ def test_a_grid_is_dealt(head, tmp_path):
         rows.append({row["cell"]: (row["best"], row["nfe"], row["images"]) for row in results.done})
     assert rows[0] == rows[1]
     assert len(rows[0]) == 8
+
+
+def test_a_grid_with_a_server_beside_other_verifiers_is_dealt(head, tmp_path):
+    """Servers are asked from this process, those beside them by the workers."""
+    with serving(lambda seen, number: Reply(means(seen))) as server:
+        grid = spec(BUDGETS, SEARCHES, prompts=1, verifier=["sharpness", f"{server.url}/score"])
+        rows = []
+        for place, more in (("here", {}), ("far", {"executor": f"ray:{head.address},workers=2,cpus_per_worker=1"})):
+            results = run_benchmark(grid, tmp_path / place, **more)
+            assert not results.failed, results.failed
+            rows.append({row["cell"]: (row["best"], row["nfe"], row["images"]) for row in results.done})
+    assert rows[0] == rows[1]
+    assert len(rows[0]) == 4
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_run_with_a_server_beside_another_verifier(head, model, tmp_path, device):
+    """One that computes on another device than the model is asked about together with the server."""
+    given = {"judge": [], "num_inference_steps": 2, "budget": "7 images", "batch_size": 2, "progress": False,
+             "pictures": False}  # fmt: skip
+    with serving(lambda seen, number: Reply(means(seen))) as server:
+        for place, executor in (("here", "local"), ("far", f"ray:{head.address},workers=2,cpus_per_worker=1")):
+            verifiers = [f"{server.url}/score", Elsewhere(device)]
+            found = nw.search(str(model), "a cat", verifier=verifiers, executor=executor, out=tmp_path / place, **given)
+            assert len(found.candidates) == 7
+    assert content(tmp_path / "far") == content(tmp_path / "here")
 
 
 @pytest.mark.parametrize("executor", ["local:here", "rey", 3])

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from noisewright.diffusion.solvers import Ddim
+from noisewright.executors.local import LocalExecutor
 from noisewright.run import drafts as proving
-from noisewright.run.drafts import both_ways, finish_in_full, in_words, prove
+from noisewright.run.drafts import both_ways, finish_in_full, in_words, prove, too_small
 from noisewright.run.particle import Particle, from_lineage, noise_particle
 from noisewright.run.verbs import Target
 from noisewright.samplers.drafts import drafted
@@ -22,6 +23,9 @@ from runs import STEPS, Killed, content, go, kill_at, lines, open_run
 
 HALF = "truncate,at=0.5"
 """Three of six steps, and the clean estimate there: four evaluations."""
+
+CHEAP, DEAR = "steps,n=2", "truncate,at=0.75"
+"""Two and five evaluations of six."""
 
 
 def begin(root, text=HALF, final=None, steps=STEPS, **more):
@@ -236,14 +240,14 @@ def seconds(monkeypatch):
     """What is measured of drafts and of full images."""
     took = {"draft": 1.0, "full": 2.0}
     monkeypatch.setattr(
-        proving, "seconds_each_of", lambda run, kind, first=False: took["draft" if kind[1] else "full"]
+        proving, "seconds_each_of", lambda run, kind: took["draft" if kind[1] else "full"]
     )
     return took
 
 
 def test_a_draft_that_ranks_well_and_is_cheap_is_used_and_the_run_says_why(tmp_path, seconds):
     seconds["draft"] = 0.5
-    run = begin(tmp_path, "truncate,at=0.75", budget="60 images")
+    run = begin(tmp_path, "truncate,at=0.75", budget="60 s, 100 images")
     prove(run, 8)
     (line,) = lines(tmp_path, "prove")
     assert line["used"]
@@ -253,6 +257,89 @@ def test_a_draft_that_ranks_well_and_is_cheap_is_used_and_the_run_says_why(tmp_p
     assert any("draft truncate,at=0.75 is used: over 8 candidates" in text for text in run.warnings)
     go(run)
     assert len(of(run, True)) > 20
+
+
+@pytest.mark.parametrize(
+    ("text", "budget", "used"),
+    [
+        (CHEAP, "60 images", False),
+        (CHEAP, "400 nfe", True),
+        (CHEAP, "400 nfe, 60 images", False),
+        (CHEAP, "60 s, 100 images", True),
+        (CHEAP, "60 s, 200 nfe, 36 images", False),
+        (DEAR, "400 nfe", False),
+        (DEAR, "60 s, 100 images", True),
+    ],
+)
+def test_a_draft_counts_by_what_it_costs_of_each_limit(tmp_path, monkeypatch, seconds, text, budget, used):
+    """An image is an image, and NFE are those that were asked, however few seconds it takes."""
+    seconds["draft"] = 0.25
+    monkeypatch.setattr(proving, "rank_correlation", lambda one, other: 0.9)
+    run = begin(tmp_path, text, budget=budget)
+    prove(run, 8)
+    (line,) = lines(tmp_path, "prove")
+    assert line["used"] == used, line
+    left = {"images": run.budget.images, "nfe": run.budget.nfe, "seconds": run.budget.seconds}
+    each = {"images": (1, 1), "nfe": (2 if text == CHEAP else 5, STEPS), "seconds": (0.25, 2.0)}
+    spent = {"images": run.spent.images, "nfe": run.spent.nfe, "seconds": 0}
+    kinds = [kind for kind, limit in left.items() if limit is not None]
+    full = min((left[kind] - spent[kind]) / each[kind][1] for kind in kinds)
+    drafts = min((left[kind] - spent[kind] - 3 * each[kind][1]) / each[kind][0] for kind in kinds)
+    assert line["full"] == pytest.approx(full, rel=0.05)
+    assert line["drafts"] == pytest.approx(drafts, rel=0.05)
+    run.store.close()
+
+
+class Many(LocalExecutor):
+    """Counts as several workers."""
+
+    def __init__(self, workers):
+        super().__init__()
+        self.workers = workers
+
+
+@pytest.mark.parametrize(("more", "full"), [({}, 120), ({"target": Target({"brightness": 2.0})}, 30)])
+def test_seconds_are_those_of_all_workers_but_with_a_target(tmp_path, seconds, more, full):
+    run = begin(tmp_path, budget="60 s", executor=Many(4), **more)
+    prove(run, 4)
+    assert lines(tmp_path, "prove")[0]["full"] == pytest.approx(full, rel=0.05)
+    run.store.close()
+    small = begin(tmp_path / "small", budget="2000 s, 12 nfe", executor=Many(4))
+    assert too_small(small, 8)
+    small.store.close()
+
+
+@pytest.mark.parametrize("budget", ["14 images", "84 nfe"])
+def test_a_run_that_is_killed_anywhere_in_its_pilot_decides_as_it_would_have(tmp_path, seconds, budget):
+    """A budget with room for the pilot, and too little for one once a part of it is spent."""
+    whole = begin(tmp_path / "whole", "steps,n=4", budget=budget)
+    prove(whole, 4)
+    go(whole)
+    wanted = [line["pilot"] for line in lines(tmp_path / "whole", "prove")]
+    assert wanted == [4]
+    for number in itertools.count(1):
+        place = tmp_path / str(number)
+        run = begin(place, "steps,n=4", budget=budget)
+        kill_at(run.store, number, after=number % 2 == 0)
+        try:
+            prove(run, 4)
+            break
+        except Killed:
+            run.store.close()
+        again = begin(place, "steps,n=4", budget=budget)
+        prove(again, 4)
+        go(again)
+        assert [without_time(line) for line in lines(place, "prove")] == [
+            without_time(line) for line in lines(tmp_path / "whole", "prove")
+        ]
+        assert list(again.candidates) == list(whole.candidates)
+        assert again.best == whole.best
+    run.store.close()
+    assert number > 15
+
+
+def without_time(line):
+    return {key: value for key, value in line.items() if key != "elapsed"}
 
 
 @pytest.mark.parametrize("made", [{"full": 0.9}, {"draft": 2.0}])
@@ -317,8 +404,11 @@ def test_seconds_of_drafts_and_of_full_images_are_measured_apart(tmp_path):
 
 
 def test_scores_that_do_not_vary_prove_nothing():
-    assert proving.rank_correlation([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]) == 0
-    assert proving.rank_correlation([1.0, 2.0, 3.0], [10.0, 20.0, 30.0]) == pytest.approx(1)
+    for one, other, found in (
+        ([1, 2, 3], [10, 20, 90], 1), ([1, 2, 3], [3, 2, 1], -1), ([1, 1, 2, 3], [1, 1, 5, 6], 1),
+        ([1, 1, 1], [1, 2, 3], 0), ([], [], 0), ([1.0], [2.0], 0), ([1, 2, 3, float("nan")], [1, 2, 3, 0], 1),
+    ):  # fmt: skip
+        assert proving.rank_correlation(one, other) == pytest.approx(found)
 
 
 def test_words_without_scores():

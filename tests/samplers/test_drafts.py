@@ -1,23 +1,27 @@
 """What each kind of draft computes, held to the same thing made by hand; and that nothing of it is left behind."""
 
 import copy
+import importlib
 import re
 import sys
 
 import pytest
 import torch
-from diffusers import FluxPipeline
+from diffusers import FluxImg2ImgPipeline, FluxPipeline
 from torch import nn
 
 import tiny
 from families import flux
+from families.parts import picture
 from noisewright.diffusion.solvers import Ddim
 from noisewright.errors import UnsupportedPipeline
+from noisewright.samplers import optional
 from noisewright.samplers.drafts import drafted
+from noisewright.samplers.drafts.passes import passes_of
 from noisewright.samplers.drafts.sampler import pooled
 from noisewright.samplers.mixture import MixtureSampler
 from noisewright.samplers.pipeline import PipelineSampler
-from noisewright.schemas.drafts import read_draft
+from noisewright.schemas.drafts import CACHES, read_draft
 
 STEPS = 6
 PROMPT = "two red circles"
@@ -262,6 +266,102 @@ def test_every_cache_of_diffusers_makes_an_image_and_leaves_the_network_as_it_wa
     assert not full.pipe.transformer.is_cache_enabled
     left = [name for one in full.pipe.transformer.modules() for name in vars(one)]
     assert [name for name in left if name != "_cache_config"] == [name for name in hooks if name != "_cache_config"]
+
+
+INDEPENDENT = [
+    ("cache,every=2", sampler), ("cache,every=3", flow), ("cache,name=FirstBlockCache,threshold=0.3", dev),
+    ("cache,name=TaylorSeerCache,cache_interval=2,disable_cache_before_step=2", dev), ("cache,name=MagCache", dev),
+    ("cache,name=PyramidAttentionBroadcast", dev), ("cache,name=FasterCache", dev),
+    ("cache,name=DBCache,Fn_compute_blocks=1,max_warmup_steps=1,residual_diff_threshold=0.3", dev),
+]  # fmt: skip
+
+
+def test_every_cache_is_held_to_being_independent():
+    assert {read_draft(text).parts["cache"]["name"] for text, _ in INDEPENDENT} == set(CACHES)
+
+
+@pytest.mark.parametrize(("text", "make"), INDEPENDENT)
+def test_a_draft_does_not_depend_on_those_that_are_made_with_it(text, make):
+    if "DBCache" in text:
+        pytest.importorskip("cache_dit")
+    draft, seeds = draft_of(make(), text), [3, 4, 5, 6]
+    size = optional.most_at_once(draft, len(seeds))
+    assert size == (1 if "FirstBlock" in text or "DBCache" in text else 4)
+    together = torch.cat([made(draft, seeds[k : k + size])[0] for k in range(0, len(seeds), size)])
+    alone = torch.cat([made(draft, [seed])[0] for seed in seeds])
+    assert torch.allclose(together, alone, atol=1e-4)
+
+
+def flux_of(kind, settings=None, **more):
+    """A sampler of one of FLUX's pipelines, with its own arguments."""
+    values = {"max_sequence_length": 32, "height": 32, "width": 32, **(settings or {})}
+    return PipelineSampler(kind(**flux.parts(**more)), PROMPT, num_inference_steps=STEPS, guidance_scale=3.5,
+                           pipe_kwargs={key: one for key, one in values.items() if key not in ("height", "width")},
+                           height=32, width=32)  # fmt: skip
+
+
+def img2img():
+    return flux_of(FluxImg2ImgPipeline, {"image": picture(), "strength": 0.7})
+
+
+def true_guidance():
+    return flux_of(FluxPipeline, {"true_cfg_scale": 3.0, "negative_prompt": "blurred"})
+
+
+def schnell():
+    return flux_of(FluxPipeline, guidance=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "says"),
+    [
+        ("FirstBlockCache", img2img, "names its passes (cache_context) for cache FirstBlockCache, got FluxImg2Img"),
+        ("TaylorSeerCache", img2img, "names its passes (cache_context) for cache TaylorSeerCache, got FluxImg2Img"),
+        ("PyramidAttentionBroadcast", img2img, "says the time (current_timestep) for cache Pyramid"),
+        ("FasterCache", img2img, "says the time (current_timestep) for cache FasterCache, got FluxImg2ImgPipeline"),
+        ("PyramidAttentionBroadcast", true_guidance, "expected one pass a step for cache Pyramid"),
+        ("FasterCache", true_guidance, "got FluxPipeline, which asks with the prompt and without it apart"),
+        ("FasterCache", schnell, "which splits it, got FluxPipeline without guidance"),
+    ],
+)
+def test_a_cache_that_a_pipeline_does_not_tell_enough_is_refused_before_anything_is_made(name, make, says):
+    full = make()
+    before = full.meter.snapshot()
+    with pytest.raises(ValueError, match=re.escape(says)) as error:
+        draft_of(full, f"cache,name={name}")
+    assert "\n" not in str(error.value)
+    assert full.meter.since(before)["forwards"] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [("MagCache", img2img), ("FirstBlockCache", true_guidance), ("TaylorSeerCache", true_guidance),
+     ("MagCache", true_guidance), ("FirstBlockCache", schnell), ("PyramidAttentionBroadcast", schnell),
+     ("Deep", lambda: flux_of(FluxImg2ImgPipeline, {"image": picture(), "strength": 0.7}, num_layers=3))],
+)  # fmt: skip
+def test_a_cache_that_is_not_refused_makes_an_image(name, make):
+    draft = draft_of(make(), f"cache,name={name}")
+    origins = {"origins": [3]} if draft.draws_inside else {}
+    found, _ = draft.denoise(draft.noise([3]), 0, draft.schedule.steps, **origins)
+    assert bool(found.isfinite().all())
+
+
+@pytest.mark.parametrize(
+    ("module", "kind", "named", "timed", "together"),
+    [
+        ("flux", "FluxPipeline", True, True, False),
+        ("flux", "FluxImg2ImgPipeline", False, False, False),
+        ("flux", "FluxKontextPipeline", False, True, False),
+        ("cogvideo", "CogVideoXPipeline", True, True, True),
+        ("wan", "WanPipeline", True, True, False),
+        ("latte", "LattePipeline", False, True, True),
+        ("qwenimage", "QwenImagePipeline", True, True, False),
+    ],
+)
+def test_what_a_pipeline_tells_caches_is_read_from_its_code(module, kind, named, timed, together):
+    pipe = object.__new__(getattr(importlib.import_module(f"diffusers.pipelines.{module}"), kind))
+    found = passes_of(pipe, nn.Identity(), {})
+    assert (found.named, found.timed, found.together) == (named, timed, together)
 
 
 # cache-dit's

@@ -8,7 +8,6 @@ import torch
 from noisewright import registry
 from noisewright.run.reading import read_journal
 from noisewright.search.fk import normalised, systematic
-from noisewright.search.halving import spearman
 from noisewright.testing import CONTRACT, STEPS, Case
 
 
@@ -259,13 +258,6 @@ def test_halving_cuts_with_good_previews_and_refuses_with_useless_ones(tmp_path)
     case.go(blind, render=False)
     assert len(blind.candidates) == 24
     assert "makes no cut" in blind.warnings[0]
-
-
-def test_spearman():
-    assert spearman([1, 2, 3], [10, 20, 90]) == pytest.approx(1)
-    assert spearman([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
-    assert spearman([1, 1, 2, 3], [1, 1, 5, 6]) == pytest.approx(1)
-    assert spearman([1, 1, 1], [1, 2, 3]) == 0
 
 
 def test_systematic_resampling_takes_each_about_as_often_as_its_share():

@@ -18,7 +18,9 @@ import numpy as np
 import torch
 
 from noisewright.benchmark.sharing import begins_of
+from noisewright.executors import optional
 from noisewright.executors.local import LocalExecutor
+from noisewright.executors.optional import WaitsForAny
 from noisewright.executors.pictures import encoded
 from noisewright.executors.protocol import Executor, Handle, Interrupted, Job, Leg, MakeJob, Outcome, Worker
 from noisewright.images.metadata import pixels_of
@@ -88,7 +90,8 @@ class Memory:
         if begins != self._begins:
             self._begins, self._bytes, self._images = begins, 0, {}
         answers = {"search": self._answers_of(plan.sampler), "final": self._answers_of(plan.final)}
-        return Sparing(plan.executor or LocalExecutor(), answers)
+        executor = plan.executor or LocalExecutor()
+        return (SparingWaiting if isinstance(executor, WaitsForAny) else Sparing)(executor, answers)
 
     def has_room(self, size: int) -> bool:
         """Whether so many bytes more may be kept; they count as kept then."""
@@ -111,6 +114,8 @@ class Sparing:
     rest is made as a smaller one: mates change no image but for rounding, and a file's recipe says in which it was
     made. What is known is given only where micro-batches of that size were timed.
 
+    What the executor may have besides (:mod:`noisewright.executors.optional`) this one has as well.
+
     Args:
         executor: makes the rest.
         answers: what is known of ``search`` and ``final``.
@@ -120,6 +125,8 @@ class Sparing:
         self._executor = executor
         self._answers = answers
         self.workers = executor.workers
+        self.asks_servers = optional.asks_servers(executor)
+        self.scorers = optional.scorers_of(executor)
 
     def start(self, worker: Worker, request: Mapping[str, Any] | None = None) -> None:
         self._executor.start(worker, request)
@@ -130,8 +137,23 @@ class Sparing:
             return self._executor.submit(job)
         return _Work(self._executor, self._answers[job.model], job)
 
+    def most_next(self) -> int | None:
+        return optional.most_next(self._executor)
+
+    def largest(self) -> int | None:
+        return optional.largest_of(self._executor)
+
     def close(self) -> None:
         self._executor.close()
+
+
+class SparingWaiting(Sparing):
+    """The same of one that waits for whichever of several jobs comes first."""
+
+    _executor: Any
+
+    def wait(self, handles: Sequence[Handle]) -> None:
+        self._executor.wait([one.making if isinstance(one, _Work) else one for one in handles])
 
 
 def _is_told_by_lineage(job: MakeJob) -> bool:
@@ -150,18 +172,21 @@ class _Work:
         self._known = {k: one for k, one in found.items() if one is not None and answers.is_timed(len(job))}
         self._rest = [place for place in found if place not in self._known]
         self._part = _part(job, self._rest) if self._known else job
-        self._making = executor.submit(self._part)
+        self.making = executor.submit(self._part)
+        self._outcome: Outcome | None = None
 
     def done(self) -> bool:
-        return self._making.done()
+        return self.making.done()
 
     def result(self) -> Outcome:
-        try:
-            made = self._making.result()
-        except Interrupted as error:  # whose states are not those of the whole job where some of it is known
-            raise (KeyboardInterrupt if self._known else error) from None
-        self._answers.note(self._part, made)
-        return self._joined(made) if self._known and made.shrank_to is None else made
+        if self._outcome is None:  # it may be asked for before its turn, and again when it is
+            try:
+                made = self.making.result()
+            except Interrupted as error:  # whose states are not those of the whole job where some of it is known
+                raise (KeyboardInterrupt if self._known else error) from None
+            self._answers.note(self._part, made)
+            self._outcome = self._joined(made) if self._known and made.shrank_to is None else made
+        return self._outcome
 
     def _joined(self, made: Outcome) -> Outcome:
         """What was made and what was known, as if all had been made."""

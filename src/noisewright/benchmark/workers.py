@@ -23,6 +23,7 @@ from noisewright.benchmark.display import Display
 from noisewright.benchmark.sharing import Task
 from noisewright.benchmark.telling import failed
 from noisewright.benchmark.work import Ended, Made, Workshop
+from noisewright.outside.busy import processors
 
 MOST_DEATHS = 3
 """After so many workers died in it a task is given up."""
@@ -39,14 +40,9 @@ CLOSE_SECONDS = 5.0
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def threads_each(workers: int) -> int | None:
     """How many threads each of so many workers computes with; None where the user has said it (OMP_NUM_THREADS)."""
-    return None if os.environ.get("OMP_NUM_THREADS") else max(1, cores() // workers)
+    return None if os.environ.get("OMP_NUM_THREADS") else max(1, processors() // workers)
 
 
 # In the driver

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from noisewright.cli import options, output
-from noisewright.cli.libraries import hush_libraries, is_watched
+from noisewright.cli.libraries import hush_libraries, is_watched, share_processors, warn
 from noisewright.cli.requests import check_device
 from noisewright.outside.files import check_output
 from noisewright.outside.prompts import read_prompts
@@ -36,6 +36,8 @@ def calibrate(
     batch_size: Annotated[
         list[int] | None, typer.Option(help="Images at once to try; repeated.", min=1, metavar="N")
     ] = None,
+    height: options.Height = None,
+    width: options.Width = None,
     candidates: Annotated[int, typer.Option(help="Of each prompt, made every way.", min=4, metavar="N")] = 16,
     limit: Annotated[int, typer.Option(help="Only the first N prompts.", min=1, metavar="N")] = 8,
     seed: options.Seed = 0,
@@ -52,6 +54,7 @@ def calibrate(
     read_prompts(prompts, comments=True)
     for one in draft or []:
         read_draft(one)
+    share_processors()
     from noisewright import calibrating
     from noisewright.cli import terminal
 
@@ -59,14 +62,16 @@ def calibrate(
     with terminal.waiting(f"loading {model} ...", is_watched(json)) as tell:
         found = calibrating.calibrate(
             model, prompts, verifier=verifier, drafts=draft, num_inference_steps=steps or (),
-            guidance_scale=guidance_scale or (), batch_size=batch_size or (), candidates=candidates, limit=limit,
-            seed=seed, out=out, progress=tell, device=device, dtype=dtype,
+            guidance_scale=guidance_scale or (), batch_size=batch_size or (), height=height, width=width,
+            candidates=candidates, limit=limit, seed=seed, out=out, progress=tell, device=device, dtype=dtype,
         )  # fmt: skip
     if json:
         terminal.print_json({**found, "file": str(out)})
         return
     for one in found["settings"]:
         _print(one)
+    for text in found["warnings"]:
+        warn(text)
     output.print_line(f"written to {out}")
 
 

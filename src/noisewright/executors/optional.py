@@ -28,12 +28,12 @@ class WaitsForAny(Protocol):
 class SizesWorkers(Protocol):
     """An executor whose workers each have a largest micro-batch, since one has more memory than another."""
 
-    def most_next(self) -> int:
-        """How many particles the worker that comes next can make together."""
+    def most_next(self) -> int | None:
+        """How many particles the worker that comes next can make together; None where all are alike after all."""
         ...
 
-    def largest(self) -> int:
-        """The most that any worker can make together."""
+    def largest(self) -> int | None:
+        """The most that any worker can make together; None where they are alike."""
         ...
 
 
@@ -110,6 +110,29 @@ class DealsRuns(Protocol):
             ValueError: in one line, where there are not workers enough.
         """
         ...
+
+
+@runtime_checkable
+class IsElsewhere(Protocol):
+    """An executor whose workers are at some address."""
+
+    def reach(self) -> None:
+        """See that somebody is there, before a model is loaded for them.
+
+        Raises:
+            ValueError: in one line, where nobody is.
+        """
+        ...
+
+
+def reach(executor: object) -> None:
+    """Refuse an executor whose workers cannot be reached.
+
+    Raises:
+        ValueError: in one line.
+    """
+    if isinstance(executor, IsElsewhere):
+        executor.reach()
 
 
 def most_next(executor: Executor) -> int | None:

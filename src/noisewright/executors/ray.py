@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import os
 import time
@@ -18,7 +19,9 @@ from noisewright.executors.protocol import Handle, Job, ScoreJob, Worker
 from noisewright.executors.ray_cluster import Cluster
 from noisewright.executors.ray_crew import UNLIMITED, Crew, Task
 from noisewright.executors.ray_hand import Sent, Wanted
+from noisewright.outside.busy import processors
 from noisewright.outside.messages import first_line, short
+from noisewright.samplers.fingerprint import fingerprint
 
 MOST_WORKERS = 1024
 MOST_GPUS = 64
@@ -28,6 +31,8 @@ LOOK_SECONDS = 0.02
 """Between two looks at what a server said, while workers are waited for too."""
 
 _tokens = itertools.count()
+
+log = logging.getLogger("noisewright")
 
 
 class RayExecutor:
@@ -77,9 +82,18 @@ class RayExecutor:
         self._crew: Crew | None = None
         self._served: frozenset[str] = frozenset()
         self._aside: Aside | None = None
-        self._given: dict[str, tuple[Any, Sent]] = {}
+        self._given: dict[str, tuple[Any, str | None, Sent]] = {}
         self._lasts = False
         ray_cluster.check_installed()
+
+    def reach(self) -> None:
+        """Refuse an address where nobody listens, before a model is loaded.
+
+        Raises:
+            ValueError: in one line.
+        """
+        if self.address is not None:
+            ray_cluster.knock(self.address)
 
     def build_from(self, blueprint: Blueprint) -> None:
         """Be given what workers are built from; without it the worker of this process is sent itself."""
@@ -95,11 +109,14 @@ class RayExecutor:
         blueprint, self._blueprint = self._blueprint or ByValue.of(worker), None
         try:
             if self._crew is None:
-                self._crew = self._gathered(_is_on_gpu(worker))
+                self._crew = self._gathered(is_on_gpu(worker))
+            if self.workers > 1 and (request or {}).get("target"):
+                log.warning("with a target %d workers take turns: nothing may be made after what reaches it",
+                            self.workers)  # fmt: skip
             self._end_asking()
             self._served, self._aside = blueprint.served, Aside(worker) if blueprint.served else None
             self._given = self._sent(blueprint.given)
-            self._crew.open(blueprint, {name: sent for name, (_, sent) in self._given.items()})
+            self._crew.open(blueprint, {name: sent for name, (*_, sent) in self._given.items()})
         except BaseException:
             self.release()
             raise
@@ -108,8 +125,8 @@ class RayExecutor:
         """Have a job done as soon as may be."""
         if self._crew is None:
             raise ValueError("expected a worker before the first job, got none: start() takes it")
-        if isinstance(job, ScoreJob) and self._aside is not None and self._served.issuperset(job.names):
-            return self._aside.submit(job)
+        if isinstance(job, ScoreJob) and self._aside is not None and not self._served.isdisjoint(job.names):
+            return self._aside.submit(job)  # whose worker, of this process, has the others as well
         return self._crew.submit(job)
 
     def wait(self, handles: Sequence[Handle]) -> None:
@@ -206,12 +223,12 @@ class RayExecutor:
         """
         gpus = self._gpus_each(on_gpu)
         if self._asked is None:
-            fits = int(cluster.gpus / gpus + 1e-9) if gpus else cluster.nodes
+            fits = cluster.places(0, gpus) if gpus else sum(cpus > 0 for cpus, _ in cluster.hosts)
             self.workers = max(1, fits - self.scorers * bool(gpus))
         count = self.workers + self.scorers
         if gpus and not cluster.gpus:
             raise ValueError("expected a GPU for each worker in the Ray cluster, got none")
-        if count * gpus > cluster.gpus + 1e-9:
+        if count * gpus > cluster.gpus + ray_cluster.ROUNDING:
             each = f"{count} workers of {gpus:g}" if gpus != 1 else f"{count} workers"
             raise ValueError(f"expected {count * gpus:g} GPUs in the Ray cluster ({each}), got {cluster.gpus:g}")
         makers: Part = "model" if self.scorers else "all"
@@ -221,11 +238,13 @@ class RayExecutor:
             if count > ray_cluster.MOST_LOCAL:
                 most = ray_cluster.MOST_LOCAL
                 raise ValueError(f"expected at most {most} workers on one machine, got {count}: ray:ADDRESS has more")
-            even = None if os.environ.get("OMP_NUM_THREADS") else max(1, _cores() // count)
+            _check_places(cluster, count, 0, gpus)
+            even = None if os.environ.get("OMP_NUM_THREADS") else max(1, processors() // count)
             return Wanted(parts, {"num_cpus": 0, "num_gpus": gpus}, self._cpus or even)
-        cpus = self._cpus or (1 if gpus else max(1, int(cluster.least_cpus // math.ceil(count / cluster.nodes))))
-        if count * cpus > cluster.cpus + 1e-9:
+        cpus = self._cpus or (1 if gpus else _even(cluster, count))
+        if count * cpus > cluster.cpus + ray_cluster.ROUNDING:
             raise ValueError(f"expected {count * cpus} processors in the Ray cluster, got {cluster.cpus:g}")
+        _check_places(cluster, count, cpus, gpus)
         return Wanted(parts, {"num_cpus": cpus, "num_gpus": gpus, "scheduling_strategy": "SPREAD"}, None)
 
     def _gpus_each(self, on_gpu: bool) -> float:
@@ -235,18 +254,28 @@ class RayExecutor:
 
     # By value
 
-    def _sent(self, given: Mapping[str, Any]) -> dict[str, tuple[Any, Sent]]:
-        """Objects by name, each with where it is in the cluster: the same as before for the same objects."""
-        found: dict[str, tuple[Any, Sent]] = {}
+    def _sent(self, given: Mapping[str, Any]) -> dict[str, tuple[Any, str | None, Sent]]:
+        """Objects by name, each with what it is known by and where it is in the cluster: the same as before for the
+        same objects, as long as nothing was changed in them.
+        """
+        found: dict[str, tuple[Any, str | None, Sent]] = {}
         for name, one in given.items():
-            before = self._given.get(name)
-            if before is not None and before[0] is one:
+            before, now = self._given.get(name), _fingerprint(one)
+            if before is not None and before[0] is one and before[1] == now:
                 found[name] = before
                 continue
             pickled = _pickled(name, one)
             with ray_cluster.errors_told():
-                found[name] = one, Sent(next(_tokens), ray_cluster.ray().put(pickled))
+                found[name] = one, now, Sent(next(_tokens), ray_cluster.ray().put(pickled))
         return found
+
+
+def _fingerprint(value: Any) -> str | None:
+    """What tells an object from itself as it was before, a pipeline from the same with a LoRA; None of others."""
+    if hasattr(value, "components"):
+        return str(fingerprint(value))
+    found = getattr(value, "fingerprint", None)
+    return None if found is None else str(found)
 
 
 def _pickled(name: str, value: Any) -> bytes:
@@ -282,11 +311,27 @@ def _share(number: int, place: int, count: int) -> int:
     return number // count + (place < number % count)
 
 
-def _is_on_gpu(worker: Any) -> bool:
+def is_on_gpu(worker: Any) -> bool:
     """Whether the worker of this process has its model on a GPU: those elsewhere are to be like it."""
     samplers = getattr(worker, "samplers", {})
     return any(str(one.description.get("device", "cpu")).startswith("cuda") for one in samplers.values())
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _even(cluster: Cluster, count: int) -> int:
+    """An even part of a host's processors, of the host with the fewest."""
+    hosts = [cpus for cpus, _ in cluster.hosts if cpus]
+    return max(1, int(min(hosts, default=1) // math.ceil(count / max(1, len(hosts)))))
+
+
+def _check_places(cluster: Cluster, count: int, cpus: int, gpus: float) -> None:
+    """Refuse workers for which the cluster as a whole has enough, and no host has room: they would be waited for.
+
+    Raises:
+        ValueError: in one line.
+    """
+    places = cluster.places(cpus, gpus)
+    if places < count:
+        parts = [f"{cpus} processor{'s' * (cpus > 1)}"] * bool(cpus) + [f"{gpus:g} GPU{'s' * (gpus > 1)}"] * bool(gpus)
+        each = " and ".join(parts)
+        raise ValueError(f"expected room for {count} workers of {each} each on the hosts of the Ray cluster, got room "
+                         f"for {places}")  # fmt: skip

@@ -64,6 +64,9 @@ class RayActor:
         self._given: dict[str, tuple[int, bytes]] = {}
         self._worker: Worker | None = None
 
+    def begin(self) -> None:
+        """Nothing: it says that its process is there, before anything is loaded."""
+
     def hold(self, name: str, token: int, given: bytes) -> None:
         """Keep something that was given as an object, in place of what had its name before.
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from noisewright.errors import RunInterrupted
+from noisewright.outside import busy
 from noisewright.outside.messages import first_line, short
 from noisewright.outside.texts import clean
 
@@ -25,6 +26,12 @@ INSTALL = "pip install 'noisewright[ray]'"
 
 KNOCK_SECONDS = 10.0
 """For a cluster's head to take a connection; Ray itself waits for minutes."""
+
+ROUNDING = 1e-9
+"""Of parts of a GPU."""
+
+MOST_PLACES = 2**20
+"""Workers for which a host has room that ask nothing of it."""
 
 MOST_LOCAL = 64
 """Workers of a cluster of this process's own, where each is a process on this machine."""
@@ -81,16 +88,32 @@ class Cluster:
 
     Attributes:
         address: as it was given; None for one of its own.
-        nodes: how many hosts.
-        cpus: of all of them; ``least_cpus`` of the one with the fewest.
-        gpus: of all of them.
+        hosts: processors and GPUs of each.
     """
 
     address: str | None
-    nodes: int
-    cpus: float
-    least_cpus: float
-    gpus: float
+    hosts: tuple[tuple[float, float], ...]
+
+    @property
+    def cpus(self) -> float:
+        return sum(cpus for cpus, _ in self.hosts)
+
+    @property
+    def gpus(self) -> float:
+        return sum(gpus for _, gpus in self.hosts)
+
+    def places(self, cpus: float, gpus: float) -> int:
+        """How many workers of so much each have room: each on one host, and each part of a GPU on one GPU."""
+        return sum(_places(host, cpus, gpus) for host in self.hosts)
+
+
+def _places(host: tuple[float, float], cpus: float, gpus: float) -> int:
+    found = [int(host[0] / cpus + ROUNDING)] if cpus else []
+    if 0 < gpus < 1:
+        found.append(int(host[1] + ROUNDING) * int(1 / gpus + ROUNDING))
+    elif gpus:
+        found.append(int(host[1] / gpus + ROUNDING))
+    return min(found, default=MOST_PLACES)
 
 
 def joined(address: str | None) -> Cluster:
@@ -138,14 +161,14 @@ def _leave(library: Any) -> None:
 def _enter(library: Any, address: str | None) -> None:
     """Connect, with the signals of this process as they were: Ray takes SIGTERM for itself."""
     if address is not None:
-        _knock(address)
+        knock(address)
     debug = bool(os.environ.get("NOISEWRIGHT_DEBUG"))
     quiet = {"log_to_driver": debug, "logging_level": "INFO" if debug else "CRITICAL", "configure_logging": debug}
     library_log = logging.getLogger("ray")
     _held.level = library_log.level
     if not debug:
         library_log.setLevel(logging.CRITICAL)
-    own = {"include_dashboard": False, "num_cpus": _cores()} if address is None else {}
+    own = {"include_dashboard": False, "num_cpus": busy.processors()} if address is None else {}
     _held.sigterm = signal.getsignal(signal.SIGTERM)
     try:
         library.init(address="local" if address is None else address, **quiet, **own)
@@ -165,11 +188,7 @@ def _named(address: str | None) -> str:
     return "one of its own" if address is None else short(address)
 
 
-def _cores() -> int:
-    return os.cpu_count() or 1
-
-
-def _knock(address: str) -> None:
+def knock(address: str) -> None:
     """Refuse an address where nobody listens before Ray waits for it.
 
     Raises:
@@ -191,9 +210,7 @@ def _knock(address: str) -> None:
 
 def _counted(library: Any, address: str | None) -> Cluster:
     nodes = [one["Resources"] for one in library.nodes() if one.get("Alive")]
-    cpus = [float(one.get("CPU", 0)) for one in nodes]
-    gpus = sum(float(one.get("GPU", 0)) for one in nodes)
-    return Cluster(address, len(nodes), sum(cpus), min((one for one in cpus if one), default=0.0), gpus)
+    return Cluster(address, tuple((float(one.get("CPU", 0)), float(one.get("GPU", 0))) for one in nodes))
 
 
 FULL = ("ObjectStoreFullError", "OutOfDiskError")

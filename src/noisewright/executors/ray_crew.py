@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import time
 from collections import deque
@@ -21,7 +22,9 @@ from noisewright.outside.messages import first_line
 from noisewright.outside.texts import clean
 
 MOST_DEATHS = 3
-"""After so many actors died in it a job is given up, and the run ends; as many that die while they start end it too."""
+"""After so many actors died in it a job is given up, and the run ends. After as many that died while they started no
+other is begun: the run goes on with those that there are, or ends where there are none.
+"""
 
 WAIT_SECONDS = 1.0
 """Between two looks at what is not a job's end: whether any worker is left."""
@@ -74,7 +77,7 @@ class Crew:
 
     def __init__(self, wanted: Wanted) -> None:
         self._ray = ray_cluster.ray()
-        self._errors = __import__("ray.exceptions", fromlist=["RayError"])
+        self._errors = importlib.import_module("ray.exceptions")
         self._wanted = wanted
         self._line: deque[Task] = deque()
         self._most: dict[int, int] = {}
@@ -99,6 +102,7 @@ class Crew:
         assert self._blueprint is not None  # noqa: S101 - there is something to build
         blueprint, given = self._blueprint
         hand.is_open = False
+        hand.began = hand.actor.begin.remote()
         for name, one in given.items():
             if hand.holds.get(name) != one.token:
                 hand.actor.hold.remote(name, one.token, one.reference)
@@ -162,9 +166,12 @@ class Crew:
                 return task.shrank
             try:
                 found: Outcome = self._ray.get(task.outcome)
-            except self._errors.RayError as error:  # its host went with what was on it
+            except self._errors.RayError as error:
+                full = ray_cluster.full(error)
+                if full is not None:  # it is there, and has no place here
+                    raise full from None
                 task.over, task.outcome = False, None
-                self._again(task, "its host", error)
+                self._again(task, "its host", error)  # which went with what was on it
                 self._deal()
             else:
                 return found
@@ -201,11 +208,22 @@ class Crew:
             for reference in ready:
                 self._heard(waiting[reference])
         self._looked = time.monotonic()
-        if {hand.part for hand in self.hands if hand.is_open} == set(self._wanted.parts):
+        if self._has_all_parts():
             self._had_one = self._looked
         elif self._refused is None and self._looked - self._had_one > LEFT_SECONDS and self._line:
             self._give_up(RunInterrupted("no worker is left for a job, and the Ray cluster gave no other"))
         self._deal()
+
+    def _has_all_parts(self) -> bool:
+        """Whether of each part somebody is there, or is loading: who has a process has not been given up."""
+        missing = set(self._wanted.parts) - {hand.part for hand in self.hands if hand.is_open}
+        if not missing or self._looked - self._had_one <= LEFT_SECONDS:
+            return not missing
+        began = [hand for hand in self.hands if hand.part in missing and hand.began is not None]
+        if not began:
+            return False
+        ready, _ = self._ray.wait([hand.began for hand in began], num_returns=len(began), timeout=0)
+        return missing == {hand.part for hand in began if hand.began in ready}
 
     def _heard(self, hand: Hand) -> None:
         """What an actor says of what it was doing."""
@@ -240,7 +258,10 @@ class Crew:
         notes: tuple[str, ...] = ()
         if len(self.makers) > 1:
             notes = (f"out of memory on {hand.host}: micro-batches of {size} there from here on",)
-        metered = self._ray.get(task.outcome).metered if task.outcome is not None else Outcome().metered
+        metered = Outcome().metered
+        if task.outcome is not None:
+            with suppress(self._errors.RayError):  # it went with its host, and what it cost with it
+                metered = self._ray.get(task.outcome).metered
         return Outcome(shrank_to=size, notes=notes, metered=metered)
 
     def _buried(self, hand: Hand, error: Exception) -> None:
@@ -252,7 +273,7 @@ class Crew:
         if not was_open:
             self._stillborn += 1
             if self._stillborn >= MOST_DEATHS:
-                self._give_up(RunInterrupted(f"{self._stillborn} workers in a row died while they started: {said}"))
+                self._refuse(hand, f"{self._stillborn} workers in a row died while they started: {said}")
                 return
         if task is not None and any(one in f"{type(error).__name__} {error}" for one in OUT_OF_MEMORY):
             self._starved(hand, task)
@@ -284,7 +305,7 @@ class Crew:
 
     def _refuse(self, hand: Hand, why: str) -> None:
         """A worker cannot be built: nothing begins; one that takes another's place is done without."""
-        if self._is_complete and [other.part for other in self.hands].count(hand.part) > 1:
+        if self._is_complete and any(one.part == hand.part and one.is_open for one in self.hands if one is not hand):
             log.warning("%s; the others go on without it", why)
             self.hands.remove(hand)
             with suppress(Exception):

@@ -20,6 +20,7 @@ class Hand:
         part: what it has of a worker.
         actor: Ray's handle.
         waits_for: the reference of what it is doing; None where it does nothing.
+        began: the reference that is ready once its process is there, whatever it loads then.
         is_open: whether it has a worker.
         host: where it is, once that is known.
         task: that it does.
@@ -30,6 +31,7 @@ class Hand:
     part: Part
     actor: Any
     waits_for: Any = None
+    began: Any = None
     is_open: bool = False
     host: str = "a worker"
     task: Task | None = None

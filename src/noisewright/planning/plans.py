@@ -9,7 +9,7 @@ from typing import Any
 
 from noisewright import registry
 from noisewright.evaluate.enough import in_words, too_small
-from noisewright.executors.optional import BuildsElsewhere
+from noisewright.executors.optional import BuildsElsewhere, reach
 from noisewright.executors.protocol import Executor
 from noisewright.planning.blueprint import PlannedBlueprint, blueprint_of
 from noisewright.planning.conditions import condition_of, unknown_words
@@ -137,6 +137,8 @@ def plan(
     """
     request, live = recordable(request, pipe=pipe, verifiers=verifiers, judges=judges, arguments=arguments)
     with quiet():
+        if proving:
+            reach(executor or registry.make_executor(request.executor))
         if pipe is None:
             pipe = load_requested(request)
         return plan_on(request, pipe, executor=executor, proving=proving, checked=checked, **live)
@@ -187,6 +189,7 @@ def plan_on(
     checked: Mapping[str, Any] | None = None,
     decided: Decided | None = None,
     tuned: bool = True,
+    shared: bool = False,
 ) -> Plan:
     """As :func:`plan`, of a request that says all, on its pipeline, which is loaded.
 
@@ -203,6 +206,7 @@ def plan_on(
         decided: how the pipeline's type was decided, where the request no longer leaves it open.
         tuned: whether how many images are made at once may go by what was timed on this machine; where not, an open
             number is the same everywhere.
+        shared: whether the request's workers are dealt whole runs, of which this is one.
 
     Raises:
         ValueError, TypeError, UnsupportedPipeline: as there.
@@ -211,7 +215,6 @@ def plan_on(
     request = settled(request, pipe)
     limits = parse_budget(DEFAULT_BUDGET if request.budget is None else request.budget)
     warnings = list[str]()
-    request = profiled(request, pipe, limits, warnings)
     _check_ensemble(request.ensemble)
     function = registry.make_search(request.search)
     search_args = registry.check_arguments(request.search, request.search_args)
@@ -222,33 +225,33 @@ def plan_on(
     known = {} if known is None else known
     made, judging, notes = choose_verifiers(request, verifiers, judges, condition[0], info, pipe, known)
     goal = target_of(request.target, made)
-    words = unknown_words(condition[0], info)
+    doer = executor or registry.make_executor(request.executor)
+    at_once = 1 if goal.scores or (executor is None and shared) else doer.workers
+    request = profiled(request, pipe, limits, made, at_once, warnings)
     final = make_sampler(request, pipe, condition, info, values, warnings)
-    warnings += [*notes, *words]
+    warnings += [*notes, *unknown_words(condition[0], info)]
     proof = proved(request, final, proving, checked)
     warnings += proof.warnings
     final = proof.sampler
     sampler, draft = drafting(request, final, made, warnings)
     sampler = proof.obeyed(sampler)
     check_whole(request.search, final, made, draft)
-    text = None if draft is None else draft.text
-    rehearse(function, sampler, made, search_args, request.seed, limits, final, text)
+    rehearse(function, sampler, made, search_args, request.seed, limits, final, draft.text if draft else None)
     _check_budget(limits, sampler, final, finalists_of(request, draft))
     key = key_of_size(final, proof.key) if tuned and request.batch_size is None else None
     size, found = size_of(sampler, request.batch_size, key)
     spec = _spec(request, sampler, final, draft, made, judging, search_args, limits, goal, size)
-    checks = proof.to_json()
     blueprint = partial(
         blueprint_of, request, pipe, final, made, judging, dict(known), condition=condition, info=info,
-        arguments=arguments, checked=checks,
+        arguments=arguments, checked=proof.to_json(),
     )  # fmt: skip
     whole = Plan(
         request=request, sampler=sampler, final=final, verifiers=made, judges=judging, search=function,
         search_args=search_args, budget=limits, target=goal, batch_size=size, executor=None, spec=spec,
-        warnings=warnings, checked=checks, draft=draft, size_key=key if found is None else None,
+        warnings=warnings, checked=proof.to_json(), draft=draft, size_key=key if found is None else None,
         decided=tuple(one for one in (decided, found) if one is not None), blueprint=blueprint,
     )  # fmt: skip
-    whole.give_to(executor or registry.make_executor(request.executor))
+    whole.give_to(doer)
     small = too_small(whole)
     if small is not None:
         warnings.append(in_words(whole, small))

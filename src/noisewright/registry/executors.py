@@ -46,19 +46,20 @@ def address_of(text: str) -> str:
 
 
 def with_options(text: str, **options: float | None) -> str:
-    """An executor's text with more options; None is none.
+    """An executor's text with other options, each in place of what it says of the same; None changes nothing.
 
     Raises:
         ValueError: in one line, on an option of the executor of this process, which has none.
     """
-    given = [f"{key}={value:g}" for key, value in options.items() if value is not None]
+    given = {key: f"{key}={value:g}" for key, value in options.items() if value is not None}
     if given and text == LOCAL:
-        name = given[0].partition("=")[0].replace("_", "-")
+        name = next(iter(given)).replace("_", "-")
         raise ValueError(f"expected --{name} with --executor ray, got it with {LOCAL}, which is this process alone")
     if not given:
         return text
-    colon, rest = (":", "") if ":" not in text else ("", text.partition(":")[2])
-    return text + colon + ("," if rest else "") + ",".join(given)
+    name, _, rest = text.partition(":")
+    kept = [part for part in rest.split(",") if part and part.partition("=")[0].strip() not in given]
+    return f"{name}:{','.join([*kept, *given.values()])}"
 
 
 def make_executor(text: str = LOCAL) -> Any:

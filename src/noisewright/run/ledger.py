@@ -82,6 +82,7 @@ class Ledger:
         unknown: ids of finished images whose lineage is lost.
         proof: what a pilot said of the run's draft (:mod:`noisewright.run.drafts`), or None.
         timed: of each line about finished images, their ids and the seconds that it took, encoding left out.
+        evaluated: of each line about images that were made, their ids and NFE.
     """
 
     def __init__(self, recovered: Callable[[str, str], Particle | None] = lambda key, file: None) -> None:
@@ -98,6 +99,7 @@ class Ledger:
         self.unknown: set[str] = set()
         self.proof: dict[str, Any] | None = None
         self.timed: list[tuple[tuple[str, ...], float]] = []
+        self.evaluated: list[tuple[tuple[str, ...], int]] = []
         self.numbers: dict[str, int] = {}
         self._scored = 0
 
@@ -127,6 +129,7 @@ class Ledger:
         if verb == "prove":
             self.proof = dict(record)
         if verb == "finish":
+            self.evaluated.append((tuple(record["ids"]), record.get("nfe", 0)))
             self._finish(record)
         elif verb == "score":
             self._score(record)

@@ -172,6 +172,12 @@ def draft_of(text: str | None) -> Draft | None:
     return None if text is None or text == NO_DRAFT else read_draft(text)
 
 
+def is_typed(text: str | None, name: str) -> bool:
+    """Whether a draft's text says an argument itself: what is not typed may be as a profile has it."""
+    parts = (one.partition("=")[0].strip() for part in (text or "").split("+") for one in part.split(","))
+    return name in parts
+
+
 def _arguments(kind: str, given: list[str], common: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a part, with defaults; those of the whole draft are added to ``common``."""
     readers = KINDS[kind].arguments

@@ -8,7 +8,19 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from noisewright.schemas.checked import CLOSED, BatchSize, Count, Id, Name, Number, Seconds, Steps, Text, checked
+from noisewright.schemas.checked import (
+    CLOSED,
+    MOST_SIDE,
+    BatchSize,
+    Count,
+    Id,
+    Name,
+    Number,
+    Seconds,
+    Steps,
+    Text,
+    checked,
+)
 from noisewright.schemas.lineage import DraftText
 from noisewright.schemas.reading import read_json
 
@@ -17,15 +29,17 @@ PROFILE_VERSION = 1
 MOST_SETTINGS, MOST_DRAFTS, MOST_BYTES = 1000, 100, 2**22
 MOST_MEASURED = 100_000
 
+Side = Annotated[int, Field(strict=True, ge=1, le=MOST_SIDE)]
 Correlation = Annotated[float, Field(strict=True, ge=-1, le=1)]
 
 
 class DraftOfProfile(TypedDict):
-    """A draft: the seconds of one, and how it ranks (Spearman, the mean over prompts)."""
+    """A draft: the seconds and at most the NFE of one, and how it ranks (Spearman, the mean over prompts)."""
 
     __pydantic_config__ = CLOSED  # type: ignore[misc]
     draft: DraftText
     seconds_each: Seconds
+    nfe_each: NotRequired[Count]
     correlation: Correlation
 
 
@@ -37,6 +51,7 @@ class SettingOfProfile(TypedDict):
     guidance_scale: Number | None
     batch_size: BatchSize
     seconds_each: Seconds
+    nfe_each: NotRequired[Count]
     mean: Number
     deviation: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
     drafts: Annotated[list[DraftOfProfile], Field(strict=True, max_length=MOST_DRAFTS)]
@@ -56,6 +71,9 @@ class ProfileJson(TypedDict):
     prompts: Count
     candidates: Count
     seed: Count
+    height: NotRequired[Side | None]
+    width: NotRequired[Side | None]
+    warnings: NotRequired[Annotated[list[Text], Field(strict=True, max_length=100)]]
     settings: Annotated[list[SettingOfProfile], Field(strict=True, max_length=MOST_SETTINGS)]
     versions: NotRequired[Annotated[dict[Name, Text], Field(strict=True, max_length=100)]]
 

@@ -1,8 +1,8 @@
 """Successive halving on previews (Jamieson and Talwalkar 2016; for diffusion arXiv 2607.21591, 2511.22242)."""
 
 import math
-from bisect import bisect_left, bisect_right
 
+from noisewright.run.drafts import rank_correlation
 from noisewright.run.verbs import Run
 from noisewright.search.checks import at_least, at_once, fractions, inside
 
@@ -51,7 +51,7 @@ def halving(
     finals = run.value(run.finish(states))
     states = starts[pilot:]
     for index, share, previews in zip(indices, keep, early, strict=True):
-        agreement = spearman(previews, finals)
+        agreement = rank_correlation(previews, finals)
         if not agreement >= threshold:
             run.say(
                 f"halving makes no cut at step {index}: previews and finals of {len(finals)} candidates correlate by "
@@ -64,18 +64,3 @@ def halving(
             states = [one.particle for one in found]
             run.keep(states)
     run.finish(states)
-
-
-def spearman(one: list[float], other: list[float]) -> float:
-    """Rank correlation, equal values sharing their mean rank; 0 where one of them is constant."""
-    a, b = _ranks(one), _ranks(other)
-    mean = (len(a) - 1) / 2
-    covariance = sum((x - mean) * (y - mean) for x, y in zip(a, b, strict=True))
-    spread = math.sqrt(sum((x - mean) ** 2 for x in a) * sum((y - mean) ** 2 for y in b))
-    return covariance / spread if spread > 0 else 0.0
-
-
-def _ranks(values: list[float]) -> list[float]:
-    rising = sorted(values)
-    places = [(bisect_left(rising, value), bisect_right(rising, value)) for value in values]
-    return [low + (high - low - 1) / 2 for low, high in places]

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from noisewright.errors import UnsupportedPipeline
 from noisewright.samplers.asleep import rows_of
 from noisewright.samplers.drafts.dual_block import config_of, dual_block
+from noisewright.samplers.drafts.passes import check_passes, passes_of
 from noisewright.samplers.protocol import Meter
 from noisewright.samplers.turns import networks_of, replaced
 from noisewright.schemas.drafts import DEEP, DUAL_BLOCK
@@ -86,8 +87,22 @@ def counted_every(args: Mapping[str, Any]) -> int:
     return int(args["every"]) if args["name"] == DEEP else 1
 
 
-def check_cache(pipe: Any, args: Mapping[str, Any], steps: int) -> None:
+def depends_on_mates(args: Mapping[str, Any]) -> bool:
+    """Whether a cache decides by the mean over a batch what it leaves out, so that images are made one at a time."""
+    return args["name"] in ("FirstBlockCache", DUAL_BLOCK)
+
+
+def check_cache(
+    pipe: Any, args: Mapping[str, Any], steps: int, settings: Mapping[str, Any], unguided: bool
+) -> None:
     """Refuse a cache that a pipeline's networks cannot have.
+
+    Args:
+        pipe: the pipeline.
+        args: of draft ``cache``.
+        steps: of the draft's way.
+        settings: of the pipeline's call.
+        unguided: whether the draft goes on without guidance from some step on.
 
     Raises:
         ValueError: in one line, naming the network's class.
@@ -105,6 +120,7 @@ def check_cache(pipe: Any, args: Mapping[str, Any], steps: int) -> None:
             raise ValueError(f"expected a {kind} without a cache for draft cache, got one that has one enabled")
         else:
             _config(pipe, net, args, steps)
+            check_passes(passes_of(pipe, net, settings), name, unguided)
 
 
 # Our own

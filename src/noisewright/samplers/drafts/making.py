@@ -13,7 +13,7 @@ from torch import nn
 
 from noisewright.diffusion.solvers import asks_once
 from noisewright.samplers import optional
-from noisewright.samplers.drafts.caches import caching, check_cache, counted_every
+from noisewright.samplers.drafts.caches import caching, check_cache, counted_every, depends_on_mates
 from noisewright.samplers.drafts.half import Halved
 from noisewright.samplers.drafts.sampler import DraftSampler
 from noisewright.samplers.pipeline import PipelineSampler
@@ -64,9 +64,10 @@ def drafted(full: Sampler, draft: Draft) -> Sampler:
     if "cache" in parts:
         if "dtype" in parts and parts["cache"]["name"] != DEEP:
             raise ValueError(f"expected cache {DEEP} beside draft dtype, got {parts['cache']['name']}")
-        check_cache(full.pipe, parts["cache"], base.schedule.steps)  # type: ignore[attr-defined]
+        settings = full._caller.settings  # type: ignore[attr-defined]
+        check_cache(base.pipe, parts["cache"], base.schedule.steps, settings, "guidance" in parts)
         within.append(caching(parts["cache"], base.schedule.steps))
-        extra |= {"every": counted_every(parts["cache"]), "whole": True}
+        extra |= {"every": counted_every(parts["cache"]), "whole": True, "alone": depends_on_mates(parts["cache"])}
     if within:
         first = _varied(first, _all_of(within))
     if "guidance" in parts:

@@ -30,13 +30,14 @@ class DraftSampler:
         by: how many numbers of a side of the noise become one.
         every: of how many evaluations the first is counted, and the others are answered from a cache.
         whole: whether a way that is cut would be another one.
+        alone: whether an image would depend on those that are made with it.
         again: makes the same draft in another number of steps.
     """
 
     def __init__(
         self, full: Sampler, text: str, first: Any, *, later: Any = None, turn: int | None = None,
         stop: int | None = None, by: int = 1, every: int = 1, whole: bool = False,
-        again: Callable[[int], Sampler] | None = None,
+        alone: bool = False, again: Callable[[int], Sampler] | None = None,
     ) -> None:  # fmt: skip
         self._full, self._text, self._again = full, text, again
         self._first, self._later = first, later or first
@@ -46,7 +47,7 @@ class DraftSampler:
         self.meter: Meter = full.meter
         self.stochastic = full.stochastic
         self.can_split = optional.can_split(full) and not whole
-        self.most_at_once = optional.most_at_once(full, 2**31)
+        self.most_at_once = optional.most_at_once(full, 1 if alone else 2**31)
         self.warnings: list[str] = optional.warnings_of(full)
         self._resident = False
 
