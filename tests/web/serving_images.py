@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
+import openai
 import uvicorn
 
 from noisewright.web.openai.app import images_app
 from noisewright.web.openai.settings import ImagesSettings
 
 SHAPES = "noisewright/shapes"
+PROMPT = "a red circle"
 QUICK = {"num_inference_steps": 2}
 """What makes an image in milliseconds."""
+
+OWN = ("seed", "search", "negative_prompt", "guidance_scale", "num_inference_steps")
+"""Fields that OpenAI has not."""
 
 
 def settings_of(runs, **more):
@@ -53,6 +61,32 @@ def serving_images(settings):
         server.should_exit = True
         thread.join(60)
         assert not thread.is_alive()
+
+
+def client_of(served, **more):
+    return openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0, timeout=120, **more)
+
+
+def generate(client, prompt=PROMPT, **fields):
+    own = {key: fields.pop(key) for key in OWN if key in fields}
+    return client.images.generate(prompt=prompt, extra_body={**QUICK, **own}, **fields)
+
+
+def posted(served, body, path="/v1/images/generations", **headers):
+    """Status, headers and JSON of a POST."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    request = urllib.request.Request(f"{served.url}{path}", data, {"Content-Type": "application/json", **headers})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, answer.headers, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.headers, json.loads(error.read())
+
+
+def got(served, path):
+    with urllib.request.urlopen(f"{served.url}{path}", timeout=60) as answer:
+        return answer.read()
 
 
 if __name__ == "__main__":

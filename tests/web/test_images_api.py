@@ -20,9 +20,7 @@ import tiny
 from noisewright.images.reading import read_image
 from noisewright.run.reading import read_run
 from noisewright.web.openai.settings import ImagesSettings
-from web.serving_images import QUICK, SHAPES, serving_images, settings_of
-
-PROMPT = "a red circle"
+from web.serving_images import PROMPT, QUICK, SHAPES, client_of, generate, got, posted, serving_images, settings_of
 
 
 @pytest.fixture(scope="module")
@@ -37,42 +35,12 @@ def client(served):
         yield found
 
 
-def client_of(served, **more):
-    return openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0, timeout=120, **more)
-
-
-OWN = ("seed", "search", "negative_prompt", "guidance_scale", "num_inference_steps")
-"""Fields that OpenAI has not."""
-
-
-def generate(client, prompt=PROMPT, **fields):
-    own = {key: fields.pop(key) for key in OWN if key in fields}
-    return client.images.generate(prompt=prompt, extra_body={**QUICK, **own}, **fields)
-
-
 def pixels(one):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(one.b64_json))).convert("RGB"))
 
 
 def run_of(served, answer):
     return served.settings.runs / answer.id
-
-
-def posted(served, body, path="/v1/images/generations", **headers):
-    """Status, headers and JSON of a POST."""
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    request = urllib.request.Request(f"{served.url}{path}", data, {"Content-Type": "application/json", **headers})
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, answer.headers, json.loads(answer.read())
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.headers, json.loads(error.read())
-
-
-def got(served, path):
-    with urllib.request.urlopen(f"{served.url}{path}", timeout=60) as answer:
-        return answer.read()
 
 
 def test_the_best_n_are_those_of_the_search_itself(served, client, tmp_path):

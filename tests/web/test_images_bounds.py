@@ -1,5 +1,6 @@
 """What the endpoint promises: n images, one job for a key, health as it is, no word about the operator's machine."""
 
+import io
 import json
 import threading
 import time
@@ -7,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
+from PIL import Image
 
 from noisewright.errors import VerifierFailed
 from noisewright.run.reading import read_run
@@ -18,10 +20,8 @@ from noisewright.web.openai.public import by_public_name, public_verifier, witho
 from noisewright.web.openai.service import ImagesService
 from noisewright.web.work import Works
 from serving import talking_to
-from web.serving_images import QUICK, SHAPES, serving_images, settings_of
-from web.test_images_api import client_of, generate, got, posted
+from web.serving_images import PROMPT, QUICK, SHAPES, client_of, generate, got, posted, serving_images, settings_of
 
-PROMPT = "a red circle"
 LOW = {"prompt": PROMPT, **QUICK, "quality": "low"}
 
 
@@ -89,13 +89,17 @@ def test_a_key_with_another_body_is_refused(served):
     assert posted(served, {**LOW, "user": "me"}, **key)[2]["id"] == first["id"]  # who asks is no part of it
 
 
-def test_a_key_with_another_picture_is_refused(tmp_path):
-    from web.test_images_uploads import FIELDS, drawn, saved
+def drawn(side):
+    file = io.BytesIO()
+    Image.new("RGB", (side, side), "red").save(file, "png")
+    return file.getvalue()
 
+
+def test_a_key_with_another_picture_is_refused(tmp_path):
     service = ImagesService(settings_of(tmp_path / "runs"))  # which is never started
     service.settings.notes.mkdir(parents=True)
-    fields = read_fields(EditFields, FIELDS)
-    one, other = saved(drawn(), "png"), saved(drawn((8, 8)), "png")
+    fields = read_fields(EditFields, LOW)
+    one, other = drawn(8), drawn(9)
     job = service.submit(fields, "edit", "key", {"image": one})
     assert service.submit(fields, "edit", "key", {"image": one}) is job
     with pytest.raises(ApiError) as caught:
@@ -152,7 +156,7 @@ def test_keys_of_notes_that_an_earlier_version_left_are_known(tmp_path):
         path.unlink()
     note = settings.notes / f"{first}.json"
     held = json.loads(note.read_text())
-    note.write_text(json.dumps({key: value for key, value in held.items() if key not in ("asked", "stopped")}))
+    note.write_text(json.dumps({key: value for key, value in held.items() if key not in ("body", "stopped")}))
     with serving_images(settings) as served:
         assert posted(served, LOW, **{"Idempotency-Key": "first"})[2]["id"] == first
 

@@ -214,6 +214,22 @@ def test_metrics_are_of_the_page_and_the_endpoint(client, monkeypatch):
 
 
 @pytest.mark.slow
+def test_the_start_says_where_and_how_models_are_loaded(runs, tmp_path):
+    """For both alike, so that they share one; a run that was begun otherwise goes on as it was."""
+    with talking_to(settings_of(runs, tmp_path)) as client:
+        begun = client.post("/api/start", json={"fields": FIELDS}).json()
+        until(lambda: client.get("/api/jobs").json()["jobs"][-1]["state"] == "done")
+    with talking_to(settings_of(runs, tmp_path, device="cpu", dtype="float64")) as client:
+        asked = made(client)["id"]
+        of_page = client.post("/api/start", json={"fields": FIELDS}).json()["run"]
+        client.post("/api/more", json={"run": begun["run"], "budget": "4 images"})
+        until(lambda: all(one["state"] == "done" for one in client.get("/api/jobs").json()["jobs"]))
+        found = {name: read_run(runs / name) for name in (asked, of_page, begun["run"])}
+    assert [one["spec"]["sampler"]["dtype"] for one in found.values()] == ["float64", "float64", "float32"]
+    assert found[begun["run"]]["summary"]["images"] == 4
+
+
+@pytest.mark.slow
 def test_requests_are_edited_with_a_mask_through_the_whole_server(runs, tmp_path):
     """``noisewright serve`` takes pictures, and what a mask keeps is kept."""
     from diffusers import StableDiffusionInpaintPipeline

@@ -161,8 +161,8 @@ class Scores:
 
     def bills(self) -> list[str]:
         """A sentence for each verifier and judge that asked a server for this run, here: how much, and at what cost."""
-        asked = zip((*self._verifiers, *self._judges), self._before, strict=True)
-        usages = [(one.name, _since(before, usage_of(one))) for one, before in asked]
+        both = zip((*self._verifiers, *self._judges), self._before, strict=True)
+        usages = [(one.name, _since(before, usage_of(one))) for one, before in both]
         return [f"{name} sent {usage}" for name, usage in usages if usage is not None and usage.requests]
 
     def judge(self, ids: Sequence[str]) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+from noisewright.run.reading import is_run, read_run
 from noisewright.web.openai.jobs import ID
 from noisewright.web.openai.metrics import Metrics
 from noisewright.web.process import Process, Tell
@@ -45,12 +48,13 @@ class Counting(Process):
         return found
 
     def _placed(self, job: Mapping[str, Any]) -> dict[str, Any]:
-        """A job with the device and the dtype of the server's start, where it says none."""
-        ours = {"device": self._settings.device, "dtype": self._settings.dtype}
+        """A job with the device and dtype of the server's start, where it says none; a run that is there keeps its."""
+        device = self._settings.device
         if "request" not in job:
-            return {**job, "device": job.get("device") or ours["device"]}
+            return {**job, "device": job.get("device") or device}
         request = dict(job["request"])
-        return {**job, "request": request | {name: request.get(name) or value for name, value in ours.items()}}
+        dtype = request.get("dtype") or _recorded(job.get("out"), {"dtype": self._settings.dtype}).get("dtype")
+        return {**job, "request": {**request, "device": request.get("device") or device, "dtype": dtype}}
 
     def _count(self, job: Mapping[str, Any], found: Mapping[str, Any]) -> None:
         state = "done" if found["ok"] else "stopped" if found["why"] == "stopped" else "failed"
@@ -58,6 +62,16 @@ class Counting(Process):
             self._metrics.add_run(found["result"])
             state = "stopped" if found["result"]["interrupted"] else state
         self._metrics.add("noisewright_jobs_total", 1, "state", state)
+
+
+def _recorded(out: str | None, new: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the run in a directory was asked for; ``new`` where there is none yet."""
+    if out is None or not is_run(Path(out)):
+        return new
+    with suppress(ValueError, KeyError):  # which its own process says
+        found: Mapping[str, Any] = read_run(Path(out))["request"]
+        return found
+    return {}
 
 
 def jobs_now(jobs: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -103,8 +103,8 @@ def guarded(app: ASGIApp, settings: Settings, count: Callable[[int], None] = lam
             await _answer(sending, *refused)
             return
         try:
-            asked = {**scope, "scheme": scheme_of(headers, settings, scope.get("scheme", "http"))}
-            await app(asked, _bounded(receive, most_of(scope["path"], settings)), sending)
+            inner = {**scope, "scheme": scheme_of(headers, settings, scope.get("scheme", "http"))}
+            await app(inner, _bounded(receive, most_of(scope["path"], settings)), sending)
         except TooLarge:
             count(413)
             if not started:

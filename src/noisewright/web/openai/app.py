@@ -44,8 +44,8 @@ def images_app(
     """
     service = ImagesService(settings)
     limits = Limits(body=settings.most_body, upload=settings.most_upload)
-    asked = Settings(runs=settings.runs, host=host, token=token, hosts=tuple(hosts), limits=limits)
-    check_settings(asked)
+    served = Settings(runs=settings.runs, host=host, token=token, hosts=tuple(hosts), limits=limits)
+    check_settings(served)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -65,7 +65,7 @@ def images_app(
     )  # fmt: skip
     app.include_router(images_api(service))
     app.state.images = service
-    app.add_middleware(guarded, settings=asked, count=service.metrics.refused)  # type: ignore[arg-type]
+    app.add_middleware(guarded, settings=served, count=service.metrics.refused)  # type: ignore[arg-type]
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:

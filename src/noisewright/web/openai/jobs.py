@@ -52,7 +52,7 @@ class Job:
         request: what is to be done.
         created: seconds since 1970.
         key: a hash of the client's ``Idempotency-Key``; empty without one.
-        asked: a hash of what it asked for with it.
+        body: a hash of what it sent with it.
         stopped: why its search ended, where images were made after that, since it had fewer than were wanted.
         waiting: how many clients wait for it; its service alone changes that.
         state: how far it is.
@@ -70,7 +70,7 @@ class Job:
     state: State = "queued"
     why: str = ""
     error: ApiError | None = None
-    asked: str = ""
+    body: str = ""
     stopped: str = ""
     waiting: int = 0
     leaving: threading.Event = field(default_factory=threading.Event, repr=False)
@@ -113,7 +113,7 @@ class Job:
         """The note of it."""
         return {
             "version": NOTE_VERSION, "id": self.id, "kind": self.kind, "created": self.created, "state": self.state,
-            "why": self.why, "key": self.key, "asked": self.asked, "stopped": self.stopped,
+            "why": self.why, "key": self.key, "body": self.body, "stopped": self.stopped,
             "answering": dict(self.answering), "request": self.request.to_json(),
         }  # fmt: skip
 
@@ -142,7 +142,7 @@ def read_note(path: Path) -> Job:
             raise ValueError("expected a state")
         answering = {key: one for key, one in held["answering"].items() if key in ANSWERING}
         return Job(held["id"], held["kind"], answering, read_request(held["request"], str(path)), int(held["created"]),
-                   str(held["key"]), held["state"], str(held["why"]), asked=str(held.get("asked") or ""),
+                   str(held["key"]), held["state"], str(held["why"]), body=str(held.get("body") or ""),
                    stopped=str(held.get("stopped") or ""))  # fmt: skip
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"expected the note of a request in {path}, got a damaged one: {clean(error, 200)}") from None

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -235,11 +235,11 @@ class ImagesService:
         found = f"img_{secrets.token_hex(12)}"
         folder = self.settings.notes / found
         try:
-            with self._decoding:
-                paths = written(files, folder, self.settings.most_side) if files else None
+            with self._decoding if files else nullcontext():
+                paths = written(files or {}, folder, self.settings.most_side)
             request = request_of(fields, self.settings, secrets.randbelow(2**31), paths)
             answering = {name: getattr(fields, name) for name in ANSWERING if getattr(fields, name) is not None}
-            job = Job(found, kind, answering, request, int(time.time()), hashed, asked=digest if hashed else "")
+            job = Job(found, kind, answering, request, int(time.time()), hashed, body=digest if hashed else "")
             return self._accepted(job, digest)
         finally:
             if found not in self._jobs:  # it was refused, or is another client's already
@@ -268,7 +268,7 @@ class ImagesService:
             job = self.find(self._keys.find(hashed))
             if job is None or job.state == "cancelled" or job.leaving.is_set():
                 return None
-            if job.asked not in ("", digest):
+            if job.body not in ("", digest):
                 raise ApiError(422, "expected the request that came with this Idempotency-Key before, got another",
                                code="idempotency_key_reused")  # fmt: skip
             job.waiting += 1
