@@ -57,8 +57,14 @@ _IMAGES = {
         }},
     },
 }  # fmt: skip
+_EVENT = {
+    "type": "object", "required": ["event", "data"],
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+}  # fmt: skip
+"""One event of a stream."""
+
 _MADE = _answers(
-    {"content": {"application/json": {"schema": _IMAGES}, "text/event-stream": {"schema": {"type": "string"}}}},
+    {"content": {"application/json": {"schema": _IMAGES}, "text/event-stream": {"schema": _EVENT}}},
     (400, "A field is wrong"), (404, "No such model"), (409, "Cancelled"), (413, "Too large a body"),
     (415, "Another kind of body"), (422, "Another request with its Idempotency-Key"), (429, "The queue is full"),
     (499, "The client went away"), (500, "It failed"), (503, "The server ends"),
