@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import re
 import socket
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import sys
 MODELS = ("noisewright/shapes",)
 VERIFIERS = ("brightness", "sharpness", "shapes-oracle")
 HERE = "http://127.0.0.1:8188"
+QUICK = ["--verifier", "brightness", "--judge", "none", "--steps", "2"]
 
 
 def settings_of(runs, cache, **more):
@@ -60,3 +63,24 @@ def served(runs, *more):
     finally:
         process.terminate()
         process.communicate(timeout=60)
+
+
+@contextlib.contextmanager
+def generating(here, *words, env=None):
+    """A run with a page; gives the process and the page's address, which it says on standard error."""
+    command = [sys.executable, "-P", "-m", "noisewright", "generate", "a red circle", "--serve", *QUICK, *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=here,
+                               env={**os.environ, **(env or {})})  # fmt: skip
+    try:
+        yield process, found_in(process, "the run on ")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def found_in(process, before):
+    """The address that a command says after some words on standard error."""
+    for line in process.stderr:
+        if found := re.search(before + r"(http\S+)", line):
+            return found[1]
+    raise AssertionError(f"it never said {before}")

@@ -1,25 +1,18 @@
 """``generate --serve``: the run goes on, the page watches it, and stays when it is over."""
 
-import contextlib
 import json
-import os
-import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import pytest
 
 from commands import refused
 from noisewright.run.reading import read_run
+from serving import QUICK, found_in, generating
 
 pytest.importorskip("fastapi", reason='no fastapi here (pip install "noisewright[web]")')
 httpx = pytest.importorskip("httpx")
-
-QUICK = ["--verifier", "brightness", "--judge", "none", "--steps", "2"]
-
 
 def listed(client):
     """The list of runs, which is read beside: it may lack the newest for a moment."""
@@ -28,26 +21,6 @@ def listed(client):
             break
         time.sleep(0.2)
     return found
-
-
-@contextlib.contextmanager
-def generating(here, *words, env=None):
-    """A run with a page; gives the process and the page's address, which it says on standard error."""
-    command = [sys.executable, "-P", "-m", "noisewright", "generate", "a red circle", "--serve", *QUICK, *words]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=here,
-                               env={**os.environ, **(env or {})})  # fmt: skip
-    try:
-        yield process, found_in(process, "the run on ")
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def found_in(process, before):
-    for line in process.stderr:
-        if found := re.search(before + r"(http\S+)", line):
-            return found[1]
-    raise AssertionError(f"it never said {before}")
 
 
 def object_from(stream):
