@@ -36,6 +36,9 @@ STEPS, BATCH = 2, 8
 PAINT_SECONDS, UPDATE_MS, WEIGHT_KB = 1.0, 50.0, 150
 """The aims."""
 
+PAUSE_SECONDS = 0.4
+"""Between two updates, as a page's stream has it."""
+
 UPDATES = {
     "one verifier": (1, 0), "three verifiers": (3, 0), "one verifier, three judges of all": (1, 3),
     "three verifiers, three judges of all": (3, 3),
@@ -120,13 +123,15 @@ def write_run(run: Path, root: Path, count: int, verifiers: int = 1, judges: int
 # An update
 
 
-def updates(root: Path, count: int, verifiers: int, judges: int, repeats: int) -> tuple[list[float], int]:
+def updates(
+    root: Path, count: int, verifiers: int, judges: int, repeats: int, pause: float = PAUSE_SECONDS
+) -> tuple[list[float], int]:
     """Milliseconds of each update of a run of ``count`` candidates, and the bytes of the largest event."""
     from noisewright.web import live as room
     from noisewright.web.streams import event
 
+    lock, before = locked(root), room.LOOK_SECONDS
     room.LOOK_SECONDS = 0.0  # each look is one here
-    lock = locked(root)
     try:
         live = room.Live(root, "many")
         live.refresh()
@@ -143,8 +148,9 @@ def updates(root: Path, count: int, verifiers: int, judges: int, repeats: int) -
             largest = max(largest, len(data))
             if len(what["rows"]) != BATCH:
                 raise SystemExit(f"expected an update of {BATCH} rows, got {len(what['rows'])}")
-            time.sleep(0.4)  # as streams do
+            time.sleep(pause)
     finally:
+        room.LOOK_SECONDS = before
         let_go(lock)
     return found, largest
 

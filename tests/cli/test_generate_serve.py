@@ -59,6 +59,20 @@ def test_the_page_shows_the_run_stays_and_goes_on_with_it(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_run_that_is_stopped_on_its_page_leaves_the_page_there(tmp_path):
+    """Whoever pressed Stop sees what came of it, and may go on; the code is that of a run that was stopped."""
+    with generating(tmp_path, "--budget", "5000 images", "--out", "out") as (process, address):
+        with httpx.Client(base_url=address.partition("/run?")[0], timeout=60) as client:
+            while not client.get("/api/run", params={"run": "out"}).json().get("rows"):
+                assert process.poll() is None
+            assert client.post("/api/stop", json={"run": "out"}).status_code == 200
+            assert found_in(process, "the page stays at ") == address
+            assert status_of(address) == "interrupted"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+
+
+@pytest.mark.slow
 def test_ctrl_c_ends_the_run_and_its_page(tmp_path):
     with generating(tmp_path, "--budget", "5000 images") as (process, address):
         name = address.partition("name=")[2]
