@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import re
 import socket
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import tempfile
 MODELS = ("noisewright/shapes",)
 VERIFIERS = ("brightness", "sharpness", "shapes-oracle")
 HERE = "http://127.0.0.1:8188"
+QUICK = ["--verifier", "brightness", "--judge", "none", "--steps", "2"]
 
 
 def settings_of(runs, cache, **more):
@@ -69,3 +72,24 @@ def logged(process):
     """What a server, and the process that holds its model, have said so far."""
     process.log.seek(0)
     return process.log.read()
+
+
+@contextlib.contextmanager
+def generating(here, *words, env=None):
+    """A run with a page; gives the process and the page's address, which it says on standard error."""
+    command = [sys.executable, "-P", "-m", "noisewright", "generate", "a red circle", "--serve", *QUICK, *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=here,
+                               env={**os.environ, **(env or {})})  # fmt: skip
+    try:
+        yield process, found_in(process, "the run on ")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def found_in(process, before):
+    """The address that a command says after some words on standard error."""
+    for line in process.stderr:
+        if found := re.search(before + r"(http\S+)", line):
+            return found[1]
+    raise AssertionError(f"it never said {before}")

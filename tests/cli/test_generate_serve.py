@@ -1,25 +1,18 @@
 """``generate --serve``: the run goes on, the page watches it, and stays when it is over."""
 
-import contextlib
 import json
-import os
-import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import pytest
 
 from commands import refused
 from noisewright.run.reading import read_run
+from serving import QUICK, found_in, generating
 
 pytest.importorskip("fastapi", reason='no fastapi here (pip install "noisewright[web]")')
 httpx = pytest.importorskip("httpx")
-
-QUICK = ["--verifier", "brightness", "--judge", "none", "--steps", "2"]
-
 
 def listed(client):
     """The list of runs, which is read beside: it may lack the newest for a moment."""
@@ -28,26 +21,6 @@ def listed(client):
             break
         time.sleep(0.2)
     return found
-
-
-@contextlib.contextmanager
-def generating(here, *words, env=None):
-    """A run with a page; gives the process and the page's address, which it says on standard error."""
-    command = [sys.executable, "-P", "-m", "noisewright", "generate", "a red circle", "--serve", *QUICK, *words]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=here,
-                               env={**os.environ, **(env or {})})  # fmt: skip
-    try:
-        yield process, found_in(process, "the run on ")
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def found_in(process, before):
-    for line in process.stderr:
-        if found := re.search(before + r"(http\S+)", line):
-            return found[1]
-    raise AssertionError(f"it never said {before}")
 
 
 def object_from(stream):
@@ -83,6 +56,20 @@ def test_the_page_shows_the_run_stays_and_goes_on_with_it(tmp_path):
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
     assert read_run(tmp_path / "out")["summary"]["images"] == 4
+
+
+@pytest.mark.slow
+def test_a_run_that_is_stopped_on_its_page_leaves_the_page_there(tmp_path):
+    """Whoever pressed Stop sees what came of it, and may go on; the code is that of a run that was stopped."""
+    with generating(tmp_path, "--budget", "5000 images", "--out", "out") as (process, address):
+        with httpx.Client(base_url=address.partition("/run?")[0], timeout=60) as client:
+            while not client.get("/api/run", params={"run": "out"}).json().get("rows"):
+                assert process.poll() is None
+            assert client.post("/api/stop", json={"run": "out"}).status_code == 200
+            assert found_in(process, "the page stays at ") == address
+            assert status_of(address) == "interrupted"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
 
 
 @pytest.mark.slow

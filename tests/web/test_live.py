@@ -8,6 +8,7 @@ from PIL import Image
 
 from noisewright.evaluate.overview import overview
 from noisewright.images.metadata import read_recipe
+from noisewright.run.journal import seal
 from noisewright.run.locks import locked
 from noisewright.run.reading import read_run
 from noisewright.web.live import Cursor, Live, Lives, time_left, used
@@ -110,6 +111,47 @@ def test_an_ensemble_has_values_by_row(tmp_path, saved):
     }  # fmt: skip
     assert event["head"]["value_name"] == "mean rank"
     assert event["head"]["best"] == shown["best"]["id"]
+
+
+@pytest.mark.parametrize("ensemble", ["rank", "zsum"])
+def test_values_of_an_ensemble_that_grows_are_those_of_the_whole(tmp_path, saved, monkeypatch, ensemble):
+    """What is kept of earlier rows is what reading all anew gives."""
+    import noisewright as nw
+
+    monkeypatch.setattr("noisewright.web.live.AT_MOST_SHARE", 1e9)  # ranked at each look
+    root = tmp_path / "both"
+    nw.search(str(saved), "any", verifier=["brightness", "sharpness"], judge=[], budget="6 images", batch_size=1,
+              ensemble=ensemble, num_inference_steps=2, out=root, progress=False)  # fmt: skip
+    later = grown(root, 2)
+    live, cursor = live_of(root), Cursor()
+    for line in [b"", *later]:
+        add(root, line)
+        live.refresh()
+        event, cursor = live.since(cursor)
+        whole, _ = live_of(root).since(Cursor())
+        if event is not None and "values" in event:
+            assert event["values"] == whole["values"]
+            assert event["curve"] == whole["curve"]
+        assert live.head()["best"] == whole["head"]["best"]
+
+
+def test_what_judges_say_is_told_once(runs):
+    root = runs / "first"
+    later = grown(root, 2)
+    live, cursor, told = live_of(root), Cursor(), []
+    for line in [b"", *later]:
+        add(root, line)
+        live.refresh()
+        event, cursor = live.since(cursor)
+        told += [(key, name) for key, names in (event or {}).get("judged", {}).items() for name in names]
+    whole, _ = live_of(root).since(Cursor())
+    assert sorted(told) == sorted((key, name) for key, names in whole["judged"].items() for name in names)
+    assert len(told) == 2
+    key, score = next(iter(whole["judged"])), 0.125
+    add(root, seal({"verb": "judge", "judge": "another", "ids": [key], "scores": [score]}))
+    live.refresh()
+    event, _ = live.since(cursor)
+    assert event["judged"] == {key: {**whole["judged"][key], "another": score}}
 
 
 DRAFTS = {

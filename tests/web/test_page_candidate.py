@@ -1,7 +1,6 @@
 """Candidates in a browser: what is copied and downloaded, how they are sorted, the curve, previews, and a dead run."""
 
 import json
-import shutil
 
 import pytest
 from PIL import Image
@@ -10,7 +9,6 @@ import noisewright as nw
 from noisewright.images.metadata import read_recipe
 from noisewright.run.reading import read_journal, read_run
 from seen import LONG_MS, copied, faults, maker, seen, told, until
-from serving import served
 
 pytestmark = pytest.mark.slow
 
@@ -180,17 +178,14 @@ def test_a_run_whose_process_was_killed_is_said_to_be_and_goes_on(browser, addre
     assert read_run(folder / "dead")["summary"]["images"] == made + 2
 
 
-def test_a_run_that_cannot_go_on_says_why(browser, folder, made, tmp_path):
-    """Its model is not one that this server was started with, and lies somewhere else now."""
-    runs = tmp_path / "runs"
-    copied(made, runs / "moved")
-    held = json.loads((runs / "moved" / "run.json").read_text())
+def test_a_run_that_cannot_go_on_says_why(browser, address, folder, made):
+    """Its model is not one that this server was started with."""
+    copied(made, folder / "moved")
+    held = json.loads((folder / "moved" / "run.json").read_text())
     held["request"]["model"] = held["spec"]["sampler"]["model"] = "someone/else"
-    (runs / "moved" / "run.json").write_text(json.dumps(held))
-    with served(runs, "--verifier", "brightness") as (address, _), \
-            seen(browser, address, "/run?name=moved", but=["400"]) as page:  # fmt: skip
+    (folder / "moved" / "run.json").write_text(json.dumps(held))
+    with seen(browser, address, "/run?name=moved", but=["400"]) as page:
         page.get_by_role("button", name="Go on…").click()
         page.locator("dialog").get_by_role("button", name="Go on", exact=True).click()
         told(page, "someone/else")
         assert page.locator("#told").get_attribute("role") == "alert"
-    shutil.rmtree(runs)

@@ -134,16 +134,7 @@ def test_another_like_it_begins_with_what_it_was_asked_for(browser, address, fol
     assert [one["name"] for one in run["spec"]["judges"]] == ["sharpness"]
 
 
-@pytest.fixture
-def filled(made, tmp_path):
-    """A server with jobs of every state: its runs, its address, and what was asked for by state."""
-    shutil.copytree(made, tmp_path / "runs" / "first")
-    with served(tmp_path / "runs", "--verifier", "brightness") as (address, _):
-        yield tmp_path / "runs", address
-
-
-def test_the_queue_shows_what_runs_waits_and_failed_and_stops_it(browser, filled):
-    runs, address = filled
+def test_the_queue_shows_what_runs_waits_and_failed_and_stops_it(browser, address, folder):
     with seen(browser, address, "/queue") as page:
         bad = start(page, address, prompt="will fail", budget=["2 images"], target={"no-such": 1.0})
         page.wait_for_selector(".jobs .chip.is-failed", timeout=LONG_MS)
@@ -161,8 +152,8 @@ def test_the_queue_shows_what_runs_waits_and_failed_and_stops_it(browser, filled
         lines["waits"].get_by_role("button", name="Take out").click()
         told(page, "taken out")
         lines["waits"].locator(".chip.is-cancelled").wait_for()
-        assert not (runs / waits["run"]).exists()
-        until(lambda: (runs / going["run"] / "journal.jsonl").exists(), LONG_MS / 1000)
+        assert not (folder / waits["run"]).exists()
+        until(lambda: (folder / going["run"] / "journal.jsonl").exists(), LONG_MS / 1000)
         lines["goes on"].get_by_role("button", name="Stop").click()
         told(page, "it ends after the micro-batch in flight")
         lines["goes on"].locator(".chip.is-stopped").wait_for(timeout=LONG_MS)
@@ -178,12 +169,11 @@ def test_the_queue_shows_what_runs_waits_and_failed_and_stops_it(browser, filled
         page.noted.clear()  # which the browser notes as a 404
 
 
-def test_a_run_that_waits_is_said_to_and_is_shown_when_its_turn_comes(browser, filled):
-    _, address = filled
+def test_a_run_that_waits_is_said_to_and_is_shown_when_its_turn_comes(browser, address):
     with seen(browser, address, "/", but=["404"]) as page:
-        going = start(page, address, prompt="goes on", budget=["5000 images"])
-        waits = start(page, address, prompt="waits", budget=["2 images"])
-        page.locator(".runs li", has_text="waits").locator("text=in the queue").wait_for()
+        going = start(page, address, prompt="goes before", budget=["5000 images"])
+        waits = start(page, address, prompt="comes later", budget=["2 images"])
+        page.locator(".runs li", has_text="comes later").locator("text=in the queue").wait_for()
         page.goto(f"{address}/run?name={waits['run']}")
         page.wait_for_selector("h2:has-text('In the queue')")
         assert faults(page) == []

@@ -4,7 +4,9 @@ import json
 import os
 import re
 import shutil
+import sys
 import time
+from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
@@ -13,6 +15,9 @@ from browser import PHONE, WIDE
 from noisewright.run.reading import read_run
 from seen import faults, fits, maker, seen
 from serving import served
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+from page import write_run
 
 pytestmark = pytest.mark.slow
 
@@ -199,33 +204,8 @@ def test_ten_thousand_candidates_stay_few_elements(browser, address, folder, man
 
 @pytest.fixture(scope="module")
 def many(made, tmp_path_factory):
-    """A run whose journal speaks of ten thousand candidates; their pictures are gone."""
-    from noisewright.run.journal import seal
-    from noisewright.run.particle import Particle, noise_particle
-
-    root = tmp_path_factory.mktemp("many") / "many"
-    shutil.copytree(made, root)
-    shutil.rmtree(root / "images")
-    (root / "images").mkdir()
-    steps, lines = 2, []
-    for first in range(0, 10_000, 50):
-        noises = [noise_particle(seed, steps) for seed in range(first, first + 50)]
-        ends = [Particle("denoise", (one,), {"to": steps}, steps, steps) for one in noises]
-        described = [one.record() for pair in zip(noises, ends, strict=True) for one in pair]
-        ids = [one.id for one in ends]
-        lines.append(seal({
-            "verb": "finish", "ids": ids, "seeds": [one.seed for one in ends],
-            "files": [f"images/{key}.png" for key in ids],
-            "pixels": ["0" * 64] * 50, "digests": ["0" * 32] * 50, "steps": steps, "nfe": 100, "forwards": 200,
-            "particles": described, "elapsed": first / 100, "seconds": {"denoise": 0.4},
-        }))  # fmt: skip
-        scores = [(seed * 7919 % 10_007) / 10_007 for seed in range(first, first + 50)]
-        lines.append(seal({"verb": "score", "ids": ids, "scores": {"brightness": scores}, "elapsed": first / 100}))
-    (root / "journal.jsonl").write_bytes(b"".join(lines))
-    held = json.loads((root / "run.json").read_text())
-    held.pop("summary")
-    (root / "run.json").write_text(json.dumps({**held, "status": "interrupted"}))
-    return root
+    """A run whose journal speaks of ten thousand candidates; their pictures are not there."""
+    return write_run(made, tmp_path_factory.mktemp("many") / "many", 10_000, pictures=False)
 
 
 def test_with_a_token_the_door_is_passed_once(browser, runs):

@@ -142,15 +142,16 @@ def test_a_damaged_run_says_why_in_the_list_and_by_itself(browser, place):
         assert faults(page) == []
 
 
-@pytest.mark.parametrize("width", [WIDE, PHONE])
-def test_an_empty_list_says_how_to_begin(browser, tmp_path, width):
+def test_an_empty_list_says_how_to_begin(browser, tmp_path):
     (tmp_path / "runs").mkdir()
-    with served(tmp_path / "runs") as (empty, _), seen(browser, empty, width=width) as page:
-        page.wait_for_selector("h2:has-text('No runs yet')")
-        assert fits(page)
-        assert faults(page) == []
-        page.get_by_role("link", name="Start a run").click()
-        page.wait_for_selector("form.start")
+    with served(tmp_path / "runs") as (empty, _):
+        for width in (WIDE, PHONE):
+            with seen(browser, empty, width=width) as page:
+                page.wait_for_selector("h2:has-text('No runs yet')")
+                assert fits(page)
+                assert faults(page) == []
+                page.get_by_role("link", name="Start a run").click()
+                page.wait_for_selector("form.start")
 
 
 def test_a_server_that_does_not_answer_is_said_and_waited_for(browser, made, tmp_path):

@@ -29,7 +29,7 @@ def run_request(
     """Plan and run what was asked for, and print what came of it, with the directory as it was typed.
 
     Where none was, a new one under ``runs`` is made when all is checked. ``checked`` is what a run that is continued
-    recorded of its pipeline. ``serve``: with a page beside it, which stays when the run is done, until Ctrl-C.
+    recorded of its pipeline. ``serve``: with a page beside it, which stays when the run is over, until Ctrl-C.
     """
     from noisewright.request import check_names
 
@@ -62,7 +62,7 @@ def run_request(
             with progress.shown(as_json) as show:
                 result = execute(made, where, RunProgress(show))
         ended = print_finished(result, out, as_json, said)
-        if stay is not None and ended is None:
+        if stay is not None and (ended is None or result.stopped == "stopped"):  # which its page may have asked for
             del made
             stay()
     return ended

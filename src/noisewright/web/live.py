@@ -46,7 +46,7 @@ class Cursor:
     Attributes:
         epoch: of the journal: another one is another journal, of which nothing is known.
         rows, previews: how many.
-        judged: how often a judge had said something.
+        judged: of how many candidates judges had said something new, each time.
         ranked: how often values were ranked anew.
         head: of what stands above the rows.
     """
@@ -89,8 +89,9 @@ class Live:
         self._led: dict[bool, Candidate] = {}  # of drafts and of what is none, whose scores do not compare
         self._values: list[float | None] = []
         self._ranked, self._ranked_rows, self._cost, self._ranked_at = 0, 0, 0.0, -math.inf
+        self._scores: np.ndarray | None = None
         self._judged: dict[str, dict[str, float]] = {}
-        self._judgements = 0
+        self._told: list[str] = []  # of whom judges said something new, in order
         self._finished: set[str] = set()
         self._draws: set[str] = set()
         self._heads = 0
@@ -138,6 +139,7 @@ class Live:
             if key in self._place:
                 self._rows[self._place[key]] = row  # scored again
                 self._epoch += 1
+                self._scores = None
             else:
                 self._place[key] = len(self._rows)
                 self._rows.append(row)
@@ -174,7 +176,7 @@ class Live:
         if running and began - self._ranked_at < self._cost / AT_MOST_SHARE:
             return
         rows = self._rows
-        scores = np.array([[np.nan if one is None else one for one in row[7]] for row in rows], float)
+        scores = self._score_rows()
         values = np.full(len(rows), -np.inf)
         self._points, self._led = [], {}
         for some in dict.fromkeys(row[8] for row in rows):
@@ -184,15 +186,23 @@ class Live:
             self._led[some] = self.watch.ledger.candidates[rows[first][0]]
             if some == self.drafts:
                 self._points = _best_so_far([rows[n] for n in alike.tolist()], found)
-        self._values = [round(one, 6) if math.isfinite(one) else None for one in values.tolist()]
+        self._values = [one if one > -math.inf else None for one in np.round(values, 6).tolist()]
         self._ranked, self._ranked_rows = self._ranked + 1, len(self._rows)
         self._ranked_at = time.monotonic()
         self._cost = self._ranked_at - began
 
+    def _score_rows(self) -> np.ndarray:
+        """The scores of all rows, (rows, verifiers), NaN where there is none; those of earlier rows are kept."""
+        before = np.empty((0, len(self.ranking.names))) if self._scores is None else self._scores
+        new = [[np.nan if one is None else one for one in row[7]] for row in self._rows[len(before) :]]
+        self._scores = np.concatenate([before, np.array(new, float)]) if new else before
+        return self._scores
+
     def _take_judged(self) -> None:
-        found = {key: dict(names) for key, names in self.watch.ledger.judged.items()}
-        if found != self._judged:
-            self._judged, self._judgements = found, self._judgements + 1
+        judged, known = self.watch.ledger.judged, self._judged
+        for key in [key for key, names in judged.items() if known.get(key) != names]:
+            known[key] = dict(judged[key])
+            self._told.append(key)
 
     # What stands above the rows
 
@@ -243,14 +253,14 @@ class Live:
         Returns:
             ``anew`` (whether all that it knew is void), ``head`` where it changed, ``rows`` (id, seed, steps, how many
             there were, NFE and seconds by then, why it is broken, scores, whether a draft), ``previews`` (id, index,
-            steps, scores, whether there is a picture), ``judged`` by id, ``values`` of an ensemble by row, ``curve``
-            (images, NFE, seconds, value, id).
+            steps, scores, whether there is a picture), ``judged`` by id where it is new, ``values`` of
+            an ensemble by row, ``curve`` (images, NFE, seconds, value, id).
         """
         with self.lock:
             ledger = self.watch.ledger
             anew = before.epoch != self._epoch
             known = Cursor(self._epoch) if anew else before
-            now = Cursor(self._epoch, len(self._rows), len(ledger.previews), self._judgements, self._ranked,
+            now = Cursor(self._epoch, len(self._rows), len(ledger.previews), len(self._told), self._ranked,
                          self._heads)  # fmt: skip
             if now == known and not anew:
                 return None, now
@@ -262,8 +272,8 @@ class Live:
             if now.previews > known.previews or now.rows > known.rows or anew:
                 found["previews"] = self._unfinished()
             if now.judged != known.judged:
-                found["judged"] = {key: {name: _number(one) for name, one in names.items()}
-                                   for key, names in self._judged.items()}  # fmt: skip
+                found["judged"] = {key: {name: _number(one) for name, one in self._judged[key].items()}
+                                   for key in dict.fromkeys(self._told[known.judged :])}  # fmt: skip
             if now.ranked != known.ranked:
                 found["values"] = self._values
             if now.rows > known.rows or now.ranked != known.ranked:

@@ -70,7 +70,7 @@ export function detail(run, row, rows, {go, compare}) {
         h("button", {type: "button", onclick: () => copy(found.replay, "Replay")}, "Copy replay"),
         h("a.button", {href: `/download?${query({run: run.name, id: row.id})}`, download: `${row.id}.png`}, "Download"),
         found.film ? h("a.button", {href: `/download?${query({run: run.name, id: row.id, film: 1})}`, download: `${row.id}.mp4`}, "Download film") : null),
-      found.diffusers ? h("details", h("summary", "Plain diffusers"), h("pre", found.diffusers)) : h("p.quiet", `Plain diffusers: ${found.no_diffusers}`),
+      found.diffusers ? h("details", h("summary", "Plain diffusers"), h("pre", {tabindex: 0}, found.diffusers)) : h("p.quiet", `Plain diffusers: ${found.no_diffusers}`),
       h("details", {open: true}, h("summary", "Go on from here"),
         found.alone ? h("form.inline", {onsubmit: (event) => send(event, () => ask("/api/like", {run: run.name, id: row.id, budget: alike.value}))}, h("button", {type: "submit"}, "More like this"), alike) : h("p.quiet", "More like this: it was drawn on the way, not from its starting noise alone."),
         row.seed === null ? null : h("form.inline", {onsubmit: (event) => send(event, () => ask("/api/steps", {run: run.name, id: row.id, steps: Number(steps.value)}))}, h("button", {type: "submit"}, "This seed with"), steps, h("span", "steps"))));

@@ -85,7 +85,7 @@ export class Run extends EventTarget {
       this.byId.set(id, row);
     }
     if (event.previews) this.previews = event.previews.map(([id, index, steps, scores, pictured]) => ({id, index, steps, scores, pictured, seed: null, unfinished: true}));
-    if (event.judged) this.judged = event.judged;
+    Object.assign(this.judged, event.judged);
     if (event.values) this.values = event.values;
     if (event.curve) this.curve = event.curve;
     this.tell("change");

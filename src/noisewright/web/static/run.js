@@ -195,7 +195,7 @@ function about(run, place) {
     ...(head.warnings.length ? [h("h3", "Warnings"), ...head.warnings.map((one) => h("p", one))] : []));
   if (head.best) {
     ask(`/api/candidate?${query({run: run.name, id: head.best})}`).then((found) => {
-      command.replaceWith(found.command ? h("pre", found.command) : h("p.quiet", "This run was started from Python by a version that did not write it down."), found.command ? h("div.buttons", h("button", {type: "button", onclick: () => copy(found.command, "Command")}, "Copy command")) : "");
+      command.replaceWith(found.command ? h("pre", {tabindex: 0}, found.command) : h("p.quiet", "This run was started from Python by a version that did not write it down."), found.command ? h("div.buttons", h("button", {type: "button", onclick: () => copy(found.command, "Command")}, "Copy command")) : "");
     }, () => command.remove());
   } else command.remove();
   return {};
