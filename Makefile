@@ -50,8 +50,20 @@ check: install  ## lint, types, and the direction of the imports
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_imports.py
 
-bench: install  ## every figure of docs/figures.md, about half an hour on two cores
+# Not here: sections 7, 10 and the drafts' rows, which take hours (their commands stand in the documents), and a GPU's.
+bench: install  ## figures of docs/figures.md, sections 1 to 5, 8 and 9; over an hour on two cores
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/success.py
+	$(BIN)/python benchmarks/seconds.py --seconds 5 10
+	$(BIN)/python benchmarks/candidates.py
+	$(BIN)/python benchmarks/overlap.py
+	$(BIN)/python benchmarks/demo.py
+	$(BIN)/python benchmarks/busy.py --repeats 2
+	$(BIN)/python benchmarks/prompt_file.py --budget "1 images" --repeats 1
+	$(BIN)/python benchmarks/scale.py workers
+	$(BIN)/python benchmarks/scale.py driver
+	$(BIN)/python benchmarks/scale.py prompts --repeats 1
+	$(BIN)/python benchmarks/verifiers.py
+	$(BIN)/python benchmarks/fid_oracle.py

@@ -69,6 +69,35 @@ class Dying(Noting):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class SlowToLoad(Dying):
+    """As that; who takes the place of the dead takes its time to load."""
+
+    seconds = 0.0
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        if (Path(self.folder) / "death-0").exists():
+            time.sleep(self.seconds)
+
+
+class Stillborn(Dying):
+    """As that; who would take the place of the dead is killed while it loads, and the others wait for that."""
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        if (Path(self.folder) / "death-0").exists():
+            note(self.folder, "stillborn")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def happen(self, x, noise):
+        super().happen(x, noise)
+        until = time.monotonic() + PATIENCE
+        while (Path(self.folder) / "death-0").exists() and len(noted(self.folder, "stillborn")) < 3:
+            if time.monotonic() > until:
+                raise RuntimeError("nobody took the place of the dead")
+            time.sleep(0.01)
+
+
 class Slow(Noting):
     """Whoever makes the micro-batch of seed 3 waits there for ten others."""
 

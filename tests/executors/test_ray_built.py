@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 
 import pytest
+import torch
 
 import noisewright as nw
 import tiny
@@ -59,6 +60,42 @@ def test_a_pipeline_and_a_function_are_sent_by_value(one, pipe, tmp_path):
     assert there.best.id == here.best.id
     again = nw.search(pipe, "a dog", executor=one, out=tmp_path / "again", **more)
     assert again.images == 7
+
+
+class Weighed:
+    """A verifier that is an object, whose weight may be changed."""
+
+    name = "weighed"
+
+    def __init__(self):
+        self.weight = 1.0
+
+    @property
+    def fingerprint(self):
+        return str(self.weight)
+
+    def __call__(self, images, prompt):
+        return self.weight * images.mean((1, 2, 3))
+
+
+def test_what_was_changed_since_it_was_sent_is_sent_again(one, pipe, tmp_path):
+    """As a pipeline is by load_lora_weights() between two searches."""
+    verifier = Weighed()
+    more = {**SETTINGS, **QUIET, "verifier": verifier, "budget": "3 images"}
+    more.pop("device")
+    found = []
+    for number in range(3):
+        place = tmp_path / str(number)
+        there = nw.search(pipe, "a cat", executor=one, out=place / "there", **more)
+        nw.search(pipe, "a cat", out=place / "here", **more)
+        assert content(place / "there") == content(place / "here")
+        found.append(there.best.value)
+        if number:
+            verifier.weight = 2.0
+        else:
+            with torch.no_grad():
+                pipe.unet.conv_out.bias += 0.1
+    assert len(set(found)) == 3
 
 
 def test_what_cannot_be_sent_is_refused_in_one_line(one, pipe, tmp_path):
@@ -112,7 +149,7 @@ with nw.RayExecutor(workers=1, cpus_per_worker=1) as executor:
     for size in (2**23, 2**20, 2**18, 2**17):  # to the last place
         try:
             while True:
-                held.append(ray.put(np.zeros(size, np.uint8)))
+                held.append(ray.get(ray.put(np.zeros(size, np.uint8))))  # what nobody reads may be let go of
         except ray.exceptions.RayError:
             pass
     try:
