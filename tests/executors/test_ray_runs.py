@@ -157,14 +157,13 @@ def test_a_grid_with_a_server_beside_other_verifiers_is_dealt(head, tmp_path):
     assert len(rows[0]) == 4
 
 
-@pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_a_run_with_a_server_beside_another_verifier(head, model, tmp_path, device):
-    """One that computes on another device than the model is asked about together with the server."""
+def test_a_run_with_a_server_beside_a_verifier_on_another_device(head, model, tmp_path):
+    """Both are asked beside the model, in one job."""
     given = {"judge": [], "num_inference_steps": 2, "budget": "7 images", "batch_size": 2, "progress": False,
              "pictures": False}  # fmt: skip
     with serving(lambda seen, number: Reply(means(seen))) as server:
         for place, executor in (("here", "local"), ("far", f"ray:{head.address},workers=2,cpus_per_worker=1")):
-            verifiers = [f"{server.url}/score", Elsewhere(device)]
+            verifiers = [f"{server.url}/score", Elsewhere("meta")]
             found = nw.search(str(model), "a cat", verifier=verifiers, executor=executor, out=tmp_path / place, **given)
             assert len(found.candidates) == 7
     assert content(tmp_path / "far") == content(tmp_path / "here")

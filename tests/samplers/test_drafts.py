@@ -11,8 +11,9 @@ from diffusers import FluxImg2ImgPipeline, FluxPipeline
 from torch import nn
 
 import tiny
-from families import flux
+from families import cogvideox, flux
 from families.parts import picture
+from noisewright import registry
 from noisewright.diffusion.solvers import Ddim
 from noisewright.errors import UnsupportedPipeline
 from noisewright.samplers import optional
@@ -312,9 +313,19 @@ def schnell():
     return flux_of(FluxPipeline, guidance=False)
 
 
+def joined(scale=4.0):
+    """CogVideoX asks with the prompt and without it in one pass."""
+    more = {key: one for key, one in cogvideox.call().items() if key in ("num_frames", "max_sequence_length")}
+    size = {"height": cogvideox.SIDE, "width": cogvideox.SIDE}
+    settings = {"num_inference_steps": STEPS, "guidance_scale": scale, "pipe_kwargs": more, **size}
+    return registry.make_sampler(cogvideox.make(), PROMPT, settings)
+
+
 @pytest.mark.parametrize(
     ("name", "make", "says"),
     [
+        ("FasterCache+guidance", joined, "which splits it, got CogVideoXPipeline with draft guidance"),
+        ("FasterCache", lambda: joined(1.0), "which splits it, got CogVideoXPipeline without guidance"),
         ("FirstBlockCache", img2img, "names its passes (cache_context) for cache FirstBlockCache, got FluxImg2Img"),
         ("TaylorSeerCache", img2img, "names its passes (cache_context) for cache TaylorSeerCache, got FluxImg2Img"),
         ("PyramidAttentionBroadcast", img2img, "says the time (current_timestep) for cache Pyramid"),
@@ -336,7 +347,8 @@ def test_a_cache_that_a_pipeline_does_not_tell_enough_is_refused_before_anything
 @pytest.mark.parametrize(
     ("name", "make"),
     [("MagCache", img2img), ("FirstBlockCache", true_guidance), ("TaylorSeerCache", true_guidance),
-     ("MagCache", true_guidance), ("FirstBlockCache", schnell), ("PyramidAttentionBroadcast", schnell),
+     ("PyramidAttentionBroadcast+guidance", joined), ("MagCache", true_guidance), ("FirstBlockCache", schnell),
+     ("PyramidAttentionBroadcast", schnell),
      ("Deep", lambda: flux_of(FluxImg2ImgPipeline, {"image": picture(), "strength": 0.7}, num_layers=3))],
 )  # fmt: skip
 def test_a_cache_that_is_not_refused_makes_an_image(name, make):
