@@ -1,6 +1,7 @@
 """What a candidate says of itself: how it was made, and everything by which it is made again."""
 
 import json
+import re
 import shlex
 
 import numpy as np
@@ -25,8 +26,10 @@ def candidate(client, key, run="first"):
 def test_it_says_how_it_was_made(client):
     found = [candidate(client, row[0]) for row in rows_of(client)]
     assert [one["id"] for one in found] == [row[0] for row in rows_of(client)]
-    assert found[0]["how"].startswith("noise of seed 0") or "seed 0" in found[0]["how"]
-    assert all("vary" in one["how"] or "varied" in one["how"] or "neighbour" in one["how"] for one in found[1:])
+    assert found[0]["how"] == "noise of seed 0 -> denoised to step 2"
+    varied = [re.fullmatch(r"noise of seed 0( -> varied)+ -> denoised to step 2", one["how"]) for one in found[1:]]
+    assert all(varied)
+    assert [one["verbs"] for one in found] == [one["how"].count("->") + 1 for one in found]
     assert all(one["alone"] for one in found)  # none was drawn on the way
 
 

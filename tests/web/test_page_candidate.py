@@ -130,11 +130,9 @@ def test_candidates_are_sorted_by_each_column_by_order_and_by_seed(browser, addr
         assert set(field.locator("option").evaluate_all("all => all.map(one => one.value)")) == set(orders)
         for key, order in orders.items():
             field.select_option(key)
-            page.wait_for_timeout(100)
-            assert tiles(page) == sorted(rows, key=order), key
+            until(lambda order=order: tiles(page) == sorted(rows, key=order))
         page.get_by_role("button", name="Turn the order around").click()
-        page.wait_for_timeout(100)
-        assert tiles(page) == sorted(rows, key=orders["seed"], reverse=True)
+        until(lambda: tiles(page) == sorted(rows, key=orders["seed"], reverse=True))
 
 
 def test_previews_of_what_is_not_finished_are_shown_by_themselves(browser, address, folder, saved):

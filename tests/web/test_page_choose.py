@@ -9,7 +9,7 @@ import noisewright as nw
 from commands import done
 from noisewright.run.reading import read_run
 from noisewright.web.choices import read_choices
-from seen import faults, seen, told
+from seen import faults, seen, told, until
 
 pytestmark = pytest.mark.slow
 
@@ -41,6 +41,10 @@ def selected(page):
     return page.locator(".tile[aria-selected=true]").get_attribute("id").removeprefix("tile-")
 
 
+def shown_ids(page):
+    return {one.removeprefix("tile-") for one in page.locator(".tile").evaluate_all("all => all.map(one => one.id)")}
+
+
 def test_pins_stars_and_rejections_stand_after_a_reload(browser, address, run):
     with seen(browser, address, "/run?name=mine") as page:
         begun(page)
@@ -53,7 +57,7 @@ def test_pins_stars_and_rejections_stand_after_a_reload(browser, address, run):
         page.keyboard.press(" ")
         dialog = page.locator("dialog")
         dialog.wait_for()
-        last = selected(page)
+        last = dialog.locator(".stage img").evaluate("one => new URL(one.src).searchParams.get('id')")
         for name in ("Pin", "Reject", "Reject"):  # the second takes back the first
             before = dialog.get_by_role("button", name=name).get_attribute("aria-pressed")
             dialog.get_by_role("button", name=name).click()
@@ -65,9 +69,7 @@ def test_pins_stars_and_rejections_stand_after_a_reload(browser, address, run):
         for shown, name in {"pin": "pin", "reject": "reject", "star": "star"}.items():
             page.get_by_label("Show").select_option(shown)
             wanted = {key for key, names in found.items() if name in names}
-            page.wait_for_function("count => document.querySelectorAll('.tile').length === count", arg=len(wanted))
-            assert {one.removeprefix("tile-") for one in
-                    page.locator(".tile").evaluate_all("all => all.map(one => one.id)")} == wanted  # fmt: skip
+            until(lambda wanted=wanted: shown_ids(page) == wanted)
         page.get_by_label("Show").select_option("kept")
         page.wait_for_function("() => document.querySelectorAll('.tile').length === 8")
         assert faults(page) == []

@@ -9,7 +9,7 @@ import pytest
 
 from browser import PHONE, WIDE
 from noisewright.run.locks import let_go, locked
-from seen import copied, faults, fits, seen
+from seen import copied, faults, fits, seen, until
 from serving import free_port, served
 
 pytestmark = pytest.mark.slow
@@ -79,6 +79,8 @@ def test_a_running_run_says_how_much_time_is_left(browser, planted, made, place)
     finally:
         let_go(lock)
         shutil.rmtree(long)
+    with seen(browser, place, but=["404"]) as page:
+        until(lambda: "long" not in names(page))
 
 
 @pytest.mark.parametrize(("key", "order"), [
