@@ -29,6 +29,7 @@ def said(answer):
 HOSTS = [
     "evil.example", "evil.example:8188", "127.0.0.1.evil.example", "localhost.evil.example", "192.168.1.7:8188", "",
     "localhost@evil.example", "127.0.0.1,evil.example", "[::1", "localhost:port", "localhost/evil",
+    "localhost?.evil.example", "localhost#.evil.example", "local\thost", "localhost:8188?x", "localhost;x", "[::1]x",
 ]  # fmt: skip
 
 

@@ -75,6 +75,60 @@ def test_a_stream_that_nobody_began_to_read_takes_no_place(runs, tmp_path):
         assert [asyncio.run(events_of(Request(scope))).status_code for _ in range(3)] == [200, 200, 200]
 
 
+def test_streams_that_come_at_the_same_time_are_bounded(runs, tmp_path):
+    """Each counts from when it is let in, not from when it begins; and it counts no more when it has ended."""
+    import asyncio
+
+    from starlette.requests import Request
+
+    from noisewright.web.settings import Limits
+    from noisewright.web.streams import routes
+    from serving import settings_of, talking_to
+
+    async def gone():
+        return {"type": "http.disconnect"}
+
+    async def deaf(message):
+        pass
+
+    async def asked(client):
+        scope = {"type": "http", "method": "GET", "path": "/api/events", "query_string": b"run=first", "headers": []}
+        endpoint = routes(client.app.state.parts)[0].endpoint
+        first = [await endpoint(Request(scope, gone)) for _ in range(4)]
+        assert [one.status_code for one in first] == [200, 200, 503, 503]
+        for one in first[:2]:
+            await one(scope, gone, deaf)
+        assert [(await endpoint(Request(scope, gone))).status_code for _ in range(3)] == [200, 200, 503]
+
+    with talking_to(settings_of(runs, tmp_path, limits=Limits(streams=2))) as client:
+        asyncio.run(asked(client))
+
+
+def test_the_head_of_a_stream_ends(runs, tmp_path):
+    with served(runs) as (address, _), httpx.Client(base_url=address, timeout=SECONDS) as client:
+        answer = client.head("/api/events", params={"run": "first"})
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        assert client.get("/healthz").status_code == 200  # over the same connection
+
+
+def test_no_event_names_a_place_of_this_machine(runs, tmp_path):
+    """Neither of a run with damaged lines, nor of one that cannot be read any more."""
+    with (runs / "first" / "journal.jsonl").open("a") as journal:
+        journal.write("what is no line\n")
+    with served(runs) as (address, _):
+        with httpx.stream("GET", f"{address}/api/events", params={"run": "first"}, timeout=SECONDS) as answer:
+            pieces, text = answer.iter_text(), ""
+            while "event: run" not in text:
+                text += next(pieces)
+            (runs / "first" / "run.json").write_text('{"schema_version": 99}')
+            text += "".join(pieces)
+        assert "damaged lines of first/journal.jsonl" in text
+        assert "event: wrong" in text
+        assert "got 99 in first/run.json" in text
+        assert str(runs) not in text
+        assert str(runs) not in httpx.get(f"{address}/api/run", params={"run": "first"}).text
+
+
 def test_ten_pages_read_a_journal_once(runs, monkeypatch):
     """However many look, one reader reads."""
     from noisewright.run.reading import JournalReader
