@@ -76,7 +76,7 @@ def test_a_stream_that_nobody_began_to_read_takes_no_place(runs, tmp_path):
 
 
 def test_streams_that_come_at_the_same_time_are_bounded(runs, tmp_path):
-    """Each counts from when it is let in, not from when it begins; and it counts no more when it has ended."""
+    """However many were let in before the first began; one that has ended makes room."""
     import asyncio
 
     from starlette.requests import Request
@@ -85,23 +85,31 @@ def test_streams_that_come_at_the_same_time_are_bounded(runs, tmp_path):
     from noisewright.web.streams import routes
     from serving import settings_of, talking_to
 
-    async def gone():
-        return {"type": "http.disconnect"}
-
-    async def deaf(message):
-        pass
-
-    async def asked(client):
+    async def at_once(client, number):
         scope = {"type": "http", "method": "GET", "path": "/api/events", "query_string": b"run=first", "headers": []}
+        left, said = asyncio.Event(), []
+
+        async def receive():
+            await left.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message):
+            said.extend([message["status"]] if "status" in message else [])
+
         endpoint = routes(client.app.state.parts)[0].endpoint
-        first = [await endpoint(Request(scope, gone)) for _ in range(4)]
-        assert [one.status_code for one in first] == [200, 200, 503, 503]
-        for one in first[:2]:
-            await one(scope, gone, deaf)
-        assert [(await endpoint(Request(scope, gone))).status_code for _ in range(3)] == [200, 200, 503]
+        for _ in range(2):
+            answers = [await endpoint(Request(scope, receive)) for _ in range(number)]
+            tasks = [asyncio.create_task(one(scope, receive, send)) for one in answers]
+            while len(said) < number:
+                await asyncio.sleep(0.01)
+            left.set()
+            await asyncio.gather(*tasks)
+            assert sorted(said) == [200, 200, 503, 503]
+            said.clear()
+            left.clear()
 
     with talking_to(settings_of(runs, tmp_path, limits=Limits(streams=2))) as client:
-        asyncio.run(asked(client))
+        asyncio.run(asyncio.wait_for(at_once(client, 4), SECONDS))
 
 
 def test_the_head_of_a_stream_ends(runs, tmp_path):

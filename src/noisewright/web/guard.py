@@ -24,7 +24,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -246,11 +245,10 @@ def has_token(headers: Headers, token: str) -> bool:
     kind, _, given = headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer" and is_token(given.strip(), token):
         return True
-    try:
-        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return False
-    return found is not None and is_token(found.value, cookie_value(token))
+    wanted = cookie_value(token)
+    pairs = (one.strip().partition("=") for text in headers.getlist("cookie") for one in text.split(";"))
+    # Beside it may stand whatever other servers of this machine gave: a browser sends it to every port.
+    return any(name == COOKIE and is_token(value, wanted) for name, _, value in pairs)
 
 
 class Codes:

@@ -38,23 +38,31 @@ def routes(parts: Parts) -> list[Route]:
         headers = {"X-Accel-Buffering": "no"}
         if request.method == "HEAD":  # which has no end otherwise
             return Response(media_type="text/event-stream", headers=headers)
-        if open_streams[0] >= parts.settings.limits.streams:
-            return error(503, "expected fewer pages that follow runs, got too many", **{"Retry-After": "5"})
-
-        open_streams[0] += 1  # now: more may come before the answer begins
-        return _Counted(open_streams, _told(parts, name, request), media_type="text/event-stream", headers=headers)
+        return _Bounded(open_streams, parts.settings.limits.streams, _told(parts, name, request),
+                        media_type="text/event-stream", headers=headers)  # fmt: skip
 
     return [Route("/api/events", events)]
 
 
-class _Counted(StreamingResponse):
-    """An answer that counts as open until it has ended, also where its client goes away before it begins."""
+class _Bounded(StreamingResponse):
+    """One of so many answers that may be open at a time, from its beginning to its end; one more is refused.
 
-    def __init__(self, count: list[int], *given: Any, **more: Any) -> None:
+    Args:
+        count: how many are open, which it changes.
+        most: that may be.
+    """
+
+    def __init__(self, count: list[int], most: int, *given: Any, **more: Any) -> None:
         super().__init__(*given, **more)
         self._count = count
+        self._most = most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._count[0] >= self._most:
+            refused = error(503, "expected fewer pages that follow runs, got too many", **{"Retry-After": "5"})
+            await refused(scope, receive, send)
+            return
+        self._count[0] += 1
         try:
             await super().__call__(scope, receive, send)
         finally:

@@ -6,6 +6,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +25,9 @@ OVER = ("done", "failed", "cancelled")
 ID = re.compile(r"img_[0-9a-f]{24}")
 NOTE_VERSION = 1
 LARGEST_NOTE = 2**20
+ONE_NOTE = 2**14
+"""Bytes of a usual note."""
+
 LATEST = 2**36
 """Seconds since 1970 that a note may say: what has a date."""
 
@@ -165,11 +169,13 @@ def notes_in(folder: Path) -> list[Path]:
 
 
 def can_write(folder: Path) -> bool:
-    """Whether notes can be written in a folder, which is tried."""
+    """Whether notes can be written in a folder, which is tried with as many bytes as one has."""
     probe = folder / "probe"
     try:
-        write_atomically(probe, b"")
-        probe.unlink()
+        write_atomically(probe, bytes(ONE_NOTE))
     except OSError:
         return False
+    finally:
+        with suppress(OSError):
+            probe.unlink()
     return True
