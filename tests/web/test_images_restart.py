@@ -167,6 +167,18 @@ def test_what_a_note_says_is_of_its_kind(tmp_path, caplog, state):
     assert caplog.text.count("got a damaged one") == len(texts)
 
 
+def test_who_waits_is_told_that_somebody_else_cancelled(tmp_path):
+    """What waits and what is begun, each in its own words, and not that the client itself went away."""
+    with serving_images(settings_of(tmp_path / "runs", at_once=1)) as served, ThreadPoolExecutor(2) as pool:
+        answers = [pool.submit(posted, served.url, LONG) for _ in range(2)]
+        until(lambda: served.service.running == 1 and served.service.waiting == 1)
+        for job in served.service.open_jobs()[::-1]:
+            served.service.leave(job, "it was taken out of the queue on the page")
+        found = [one.result(60) for one in answers]
+    assert [status for status, _ in found] == [409, 409]
+    assert all("it was taken out of the queue on the page" in body["error"]["message"] for _, body in found)
+
+
 def test_a_stream_says_that_the_server_ends(tmp_path):
     """It ends as a stream does, with an event, and nothing is cut."""
     with serving_images(settings_of(tmp_path / "runs")) as served:
