@@ -29,6 +29,7 @@ def said(answer):
 HOSTS = [
     "evil.example", "evil.example:8188", "127.0.0.1.evil.example", "localhost.evil.example", "192.168.1.7:8188", "",
     "localhost@evil.example", "127.0.0.1,evil.example", "[::1", "localhost:port", "localhost/evil",
+    "localhost?.evil.example", "localhost#.evil.example", "local\thost", "localhost:8188?x", "localhost;x", "[::1]x",
 ]  # fmt: skip
 
 
@@ -160,6 +161,7 @@ def test_nobody_is_believed_about_https_where_no_proxy_is_expected(locked):
 
 
 @pytest.mark.parametrize("host", ["", "a b", "http://img.example.com", "img.example.com/", "*.example.com", "a,b",
+                                  "img.example.com:99999", "img.example.com:0",
                                   "me@a", "img.example.com:port", "[::1", "[:::::]", "ü.example"])  # fmt: skip
 def test_what_is_no_name_is_none(runs, tmp_path, host):
     with pytest.raises(ValueError, match="expected --allow-host"):
@@ -261,6 +263,15 @@ def test_the_door_gives_a_cookie_that_no_script_reads_and_no_other_site_sends(lo
     assert TOKEN not in cookie
     assert locked.get("/api/runs", headers={"Cookie": f"{COOKIE}={cookie_value(TOKEN)}"}).status_code == 200
     assert locked.get("/api/runs", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
+
+
+@pytest.mark.parametrize("other", ['prefs={"a": [1, 2]}', "a b=1", "=", 'q="', "noisewright=old", "a[]=1,2", "ü=1"])
+def test_cookies_of_other_servers_of_this_machine_are_passed_over(locked, other):
+    """A browser sends them along to every port, whatever they are."""
+    ours = f"{COOKIE}={cookie_value(TOKEN)}"
+    for cookies in (f"{other}; {ours}", f"{ours}; {other}"):
+        assert locked.get("/api/runs", headers={"Cookie": cookies.encode("latin-1")}).status_code == 200
+    assert locked.get("/api/runs", headers={"Cookie": other.encode("latin-1")}).status_code == 401
 
 
 def test_a_word_for_once_opens_the_door_once(locked, monkeypatch):

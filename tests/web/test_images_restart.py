@@ -141,6 +141,60 @@ def test_a_damaged_note_is_said_and_left(tmp_path, caplog, text):
     assert (folder / "img_000000000000000000000000.json").read_text() == text
 
 
+AMOUNTS = ["1e999", "1e300", "-5", "9" * 400, "null", "true", '"1"', "[]"]
+ANSWERING = [("output_compression", {}), ("output_format", "pdf"), ("output_format", [None]), ("quality", [{}]),
+             ("n", 10**30), ("partial_images", "x"), ("response_format", "file")]  # fmt: skip
+
+
+@pytest.mark.parametrize("state", ["done", "queued"])
+def test_what_a_note_says_is_of_its_kind(tmp_path, caplog, state):
+    """Whatever stands in one, the server starts, works, and answers about it."""
+    runs = tmp_path / "runs"
+    with serving_images(settings_of(runs)) as served:
+        assert posted(served.url, {"prompt": PROMPT, **QUICK, "quality": "low"})[0] == 200
+    path = next((runs / ".requests").glob("img_*.json"))
+    held = {**json.loads(path.read_text()), "state": state}
+    texts = [json.dumps({**held, "created": "@"}).replace('"@"', one) for one in AMOUNTS]
+    texts += [json.dumps({**held, "answering": {name: one}}) for name, one in ANSWERING]
+    path.unlink()
+    for number, text in enumerate(texts):
+        name = f"img_{number:024x}"
+        path.with_name(f"{name}.json").write_text(text.replace(path.stem, name))
+    with caplog.at_level(logging.WARNING, "noisewright"), serving_images(settings_of(runs, at_once=1)) as served:
+        assert posted(served.url, {"prompt": PROMPT, **QUICK, "quality": "low"})[0] == 200
+        for number in range(len(texts)):
+            assert got(f"{served.url}/v1/images/generations/img_{number:024x}") is None
+    assert caplog.text.count("got a damaged one") == len(texts)
+
+
+def test_who_waits_is_told_that_somebody_else_cancelled(tmp_path):
+    """What waits and what is begun, each in its own words, and not that the client itself went away."""
+    with serving_images(settings_of(tmp_path / "runs", at_once=1)) as served, ThreadPoolExecutor(2) as pool:
+        answers = [pool.submit(posted, served.url, LONG) for _ in range(2)]
+        until(lambda: served.service.running == 1 and served.service.waiting == 1)
+        for job in served.service.open_jobs()[::-1]:
+            served.service.leave(job, "it was taken out of the queue on the page")
+        found = [one.result(60) for one in answers]
+    assert [status for status, _ in found] == [409, 409]
+    assert all("it was taken out of the queue on the page" in body["error"]["message"] for _, body in found)
+
+
+def test_a_stream_says_that_the_server_ends(tmp_path):
+    """It ends as a stream does, with an event, and nothing is cut."""
+    with serving_images(settings_of(tmp_path / "runs")) as served:
+        body = json.dumps({**LONG, "stream": True, "partial_images": 1}).encode()
+        request = urllib.request.Request(f"{served.url}/v1/images/generations", body,
+                                         {"Content-Type": "application/json"})  # fmt: skip
+        answer = urllib.request.urlopen(request, timeout=60)
+        first = answer.readline()
+    with answer:
+        rest = answer.read().decode()  # which fails where it was cut
+    assert first == b"event: image_generation.partial_image\n"
+    last = rest.strip().rpartition("\n\n")[2]
+    assert last.startswith("event: error")
+    assert "the server is being stopped" in last
+
+
 HOSTILE = {
     "a verifier in a file": ({"verifier": ["evil.py:run"]}, "verifier 'evil.py:run' no longer"),
     "a model elsewhere": ({"model": "evil/model"}, "offers 'evil/model' no longer"),

@@ -156,6 +156,29 @@ def test_a_directory_that_cannot_be_written_takes_no_requests(runs, tmp_path, mo
         assert client.get("/api/runs").status_code == 200
 
 
+def test_health_is_not_well_where_the_disk_is_full(runs, tmp_path, monkeypatch):
+    """A full one still takes the name of a file, and not what is in it."""
+    import errno
+
+    from noisewright.web.openai import jobs
+
+    before = jobs.write_atomically
+
+    def full(path, data, **more):
+        if data:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        before(path, data, **more)
+
+    with talking_to(settings_of(runs, tmp_path)) as client:
+        assert client.get("/healthz").status_code == 200
+        monkeypatch.setattr(jobs, "write_atomically", full)
+        answer = client.get("/healthz")
+        assert (answer.status_code, answer.json()["status"]) == (503, "unavailable")
+        monkeypatch.undo()
+        assert client.get("/healthz").status_code == 200
+        assert not (runs / ".requests" / "probe").exists()
+
+
 def test_health_is_that_of_the_endpoint(runs, tmp_path):
     with talking_to(settings_of(runs, tmp_path)) as client:
         assert client.get("/healthz").json() == {"status": "ok", "waiting": 0, "running": 0}

@@ -317,3 +317,30 @@ def test_a_run_that_has_ended_cannot_be_stopped(client):
     answer = client.post("/api/stop", json={"run": "first"})
     assert answer.status_code == 400
     assert "is done" in answer.json()["error"]["message"]
+
+
+def test_no_job_says_where_on_this_machine_it_failed(runs, tmp_path):
+    """The page shows what a job says to whoever may ask."""
+    settings = settings_of(runs, tmp_path)
+
+    class Failing:
+        busy = outlived = False
+
+        def do(self, job, tell):
+            return {"ok": False, "why": "failed", "error": f"could not write: noisewright resume {job['out']}"}
+
+        def end(self):
+            pass
+
+        def stop(self, key):
+            pass
+
+    queue = Queue(settings, Failing())
+    queue.start()
+    try:
+        name = queue.new_run("any")
+        queue.add("run", name, "x", request=Request(prompt="any").to_json())
+        until(lambda: queue.jobs()[0]["state"] == "failed")
+    finally:
+        queue.close()
+    assert queue.jobs()[0]["note"] == f"could not write: noisewright resume {name}"

@@ -23,13 +23,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from http.cookies import CookieError, SimpleCookie
+from contextlib import suppress
 from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from noisewright.web.settings import Settings, is_loopback, name_of
+from noisewright.web.settings import HOST, Settings, is_loopback, name_of
 
 COOKIE = "noisewright"
 UPLOADS = ("/v1/images/edits",)
@@ -109,6 +109,12 @@ def guarded(app: ASGIApp, settings: Settings, count: Callable[[int], None] = lam
             count(413)
             if not started:
                 await _answer(sending, 413, _too_large(most_of(scope["path"], settings)))
+        except asyncio.CancelledError:  # as a server does that ends: nothing that its log should be filled with
+            with suppress(Exception):  # the answer had ended, or is shorter than it said
+                if started:
+                    await sending({"type": "http.response.body", "body": b""})
+                else:
+                    await _answer(sending, 503, "the server is being stopped")
 
     return serve
 
@@ -179,7 +185,7 @@ def is_own_host(host: str, settings: Settings) -> bool:
         name, _ = (found.hostname or "").lower(), found.port
     except ValueError:
         return False
-    if not name or found.username is not None or found.path or "," in host or "%" in name:
+    if not name or HOST.fullmatch(host) is None:  # nothing else stands beside it, which an address would be made of
         return False
     if name in {"localhost", "127.0.0.1", "::1", settings.host.lower(), *map(name_of, settings.hosts)}:
         return True
@@ -239,11 +245,10 @@ def has_token(headers: Headers, token: str) -> bool:
     kind, _, given = headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer" and is_token(given.strip(), token):
         return True
-    try:
-        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return False
-    return found is not None and is_token(found.value, cookie_value(token))
+    wanted = cookie_value(token)
+    pairs = (one.strip().partition("=") for text in headers.getlist("cookie") for one in text.split(";"))
+    # Beside it may stand whatever other servers of this machine gave: a browser sends it to every port.
+    return any(name == COOKIE and is_token(value, wanted) for name, _, value in pairs)
 
 
 class Codes:

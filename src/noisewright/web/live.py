@@ -229,6 +229,7 @@ class Live:
                  "seconds": round(ledger.spent.seconds, 2)}  # fmt: skip
         running = self.watch.status == "running"
         best = self.best
+        damaged = [one.replace(str(self.watch.root), self.name) for one in self.watch.warnings]
         return {
             "name": self.name, "status": self.watch.status, "stopped": run.get("stopped"),
             "created": run.get("created"), "prompt": spec["sampler"].get("prompt"),
@@ -242,7 +243,7 @@ class Live:
             "steps": int(spec["sampler"].get("num_inference_steps", spec["search_steps"])),
             "waiting": len(ledger.images) - len(ledger.candidates),
             "best": None if best is None else best.id, "baseline": self.baseline(),
-            "warnings": [*self.watch.warnings, *run.get("summary", {}).get("warnings", [])][:50],
+            "warnings": [*damaged, *run.get("summary", {}).get("warnings", [])][:50],
         }  # fmt: skip
 
     # What a page asks for

@@ -77,7 +77,7 @@ class Parts:
         """
         for job in [] if self.images is None else self.images.open_jobs():
             if self.images is not None and job.id == key:
-                self.images.leave(job)
+                self.images.leave(job, "it was taken out of the queue on the page")
                 return
         self.queue.cancel(key)
 

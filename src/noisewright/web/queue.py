@@ -235,7 +235,8 @@ class Queue:
                 self._given_up.discard(job["id"])
                 # A run that this server itself stopped, since it ends, goes on with the next one.
                 again = self._ending and state in ("stopped", "failed")
-                self._put(job, "waiting" if again else state, None if again else note)
+                named = None if again or note is None else note.replace(f"{self._settings.runs}{os.sep}", "")
+                self._put(job, "waiting" if again else state, named)
 
     def _done(self, job: Mapping[str, Any]) -> tuple[str, str | None]:
         """Do a job, and how it ended."""

@@ -118,8 +118,8 @@ def name_of(host: str) -> str:
 
 def _is_host(text: str) -> bool:
     try:
-        return HOST.fullmatch(text) is not None and name_of(text) != ""
-    except ValueError:  # no address between its brackets
+        return HOST.fullmatch(text) is not None and name_of(text) != "" and urlsplit(f"//{text}").port != 0
+    except ValueError:  # no address between its brackets, or no port behind it
         return False
 
 

@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from noisewright.outside.texts import clean
 from noisewright.web.choices import CHOICES, OPINIONS
@@ -28,27 +29,44 @@ ALIVE_SECONDS = 15.0
 """After so long without news a line says that the connection is alive."""
 
 
-
 def routes(parts: Parts) -> list[Route]:
     """The one there is."""
     open_streams = [0]
 
     async def events(request: Request) -> Response:
         name, _ = parts.place(request)
-        if open_streams[0] >= parts.settings.limits.streams:
-            return error(503, "expected fewer pages that follow runs, got too many", **{"Retry-After": "5"})
-
-        async def body() -> AsyncIterator[bytes]:
-            open_streams[0] += 1
-            try:
-                async for text in _told(parts, name, request):
-                    yield text
-            finally:
-                open_streams[0] -= 1
-
-        return StreamingResponse(body(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        headers = {"X-Accel-Buffering": "no"}
+        if request.method == "HEAD":  # which has no end otherwise
+            return Response(media_type="text/event-stream", headers=headers)
+        return _Bounded(open_streams, parts.settings.limits.streams, _told(parts, name, request),
+                        media_type="text/event-stream", headers=headers)  # fmt: skip
 
     return [Route("/api/events", events)]
+
+
+class _Bounded(StreamingResponse):
+    """One of so many answers that may be open at a time, from its beginning to its end; one more is refused.
+
+    Args:
+        count: how many are open, which it changes.
+        most: that may be.
+    """
+
+    def __init__(self, count: list[int], most: int, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self._count = count
+        self._most = most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._count[0] >= self._most:
+            refused = error(503, "expected fewer pages that follow runs, got too many", **{"Retry-After": "5"})
+            await refused(scope, receive, send)
+            return
+        self._count[0] += 1
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._count[0] -= 1
 
 
 def event(kind: str, value: Any) -> bytes:
@@ -67,7 +85,8 @@ async def _told(parts: Parts, name: str, request: Request) -> AsyncIterator[byte
             found, cursor = await run_in_threadpool(live.since, cursor)
         except (ValueError, OSError) as wrong:
             gone = isinstance(wrong, NotThere)
-            yield event("gone" if gone else "wrong", {"said": "" if gone else clean(str(wrong))})
+            said_of = clean(str(wrong).replace(f"{parts.settings.runs}{os.sep}", ""))
+            yield event("gone" if gone else "wrong", {"said": "" if gone else said_of})
             return
         now = await run_in_threadpool(_stamp, place)
         if found is not None:

@@ -122,14 +122,14 @@ class Doer:
         if not result["interrupted"]:
             return Ended("done")
         if job.leaving.is_set():
-            return Ended("cancelled", "the client went away")
+            return Ended("cancelled", job.left)
         return None if self._is_put_off(job, "stopped") else Ended("done")  # somebody stopped its run: that is it
 
     def _failed(self, job: Job, why: str, said: str) -> Ended:
         said = without_paths(said, self._settings)
         if why == "stopped":
             gone = job.leaving.is_set()
-            return Ended("cancelled", "the client went away before the first image" if gone else said)
+            return Ended("cancelled", f"{job.left} before the first image" if gone else said)
         if why == "verifier":
             return Ended("failed", said, ApiError(500, said, code="verifier_failed"))
         if why == "wrong":

@@ -6,22 +6,31 @@ import json
 import re
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from noisewright.outside.files import write_atomically
 from noisewright.outside.inside import inside
+from noisewright.outside.messages import short
 from noisewright.outside.texts import clean
 from noisewright.request import Request, read_request
 from noisewright.schemas.reading import read_json
 from noisewright.web.openai.errors import ApiError
+from noisewright.web.openai.fields import GenerationFields, read_fields
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 OVER = ("done", "failed", "cancelled")
 ID = re.compile(r"img_[0-9a-f]{24}")
 NOTE_VERSION = 1
 LARGEST_NOTE = 2**20
+ONE_NOTE = 2**14
+"""Bytes of a usual note."""
+
+LATEST = 2**36
+"""Seconds since 1970 that a note may say: what has a date."""
+
 ANSWERING = ("n", "size", "quality", "output_format", "output_compression", "response_format", "partial_images")
 """Fields of a request that only its answer needs."""
 
@@ -59,6 +68,7 @@ class Job:
         why: of what failed or was cancelled.
         error: what its client is told, where it failed in this process.
         leaving: set where nobody waits for it any more.
+        left: why that is so.
     """
 
     id: str
@@ -73,6 +83,7 @@ class Job:
     body: str = ""
     stopped: str = ""
     waiting: int = 0
+    left: str = "the client went away"
     leaving: threading.Event = field(default_factory=threading.Event, repr=False)
     _listeners: list[Callable[[Event], None]] = field(default_factory=list, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -141,10 +152,14 @@ def read_note(path: Path) -> Job:
         if held["state"] not in ("queued", "running", *OVER):
             raise ValueError("expected a state")
         answering = {key: one for key, one in held["answering"].items() if key in ANSWERING}
-        return Job(held["id"], held["kind"], answering, read_request(held["request"], str(path)), int(held["created"]),
+        read_fields(GenerationFields, {"prompt": "any", **answering})
+        created = held["created"]
+        if type(created) is not int or not 0 <= created < LATEST:
+            raise ValueError(f"expected seconds since 1970 as created, got {short(created)}")
+        return Job(held["id"], held["kind"], answering, read_request(held["request"], str(path)), created,
                    str(held["key"]), held["state"], str(held["why"]), body=str(held.get("body") or ""),
                    stopped=str(held.get("stopped") or ""))  # fmt: skip
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, ApiError) as error:
         raise ValueError(f"expected the note of a request in {path}, got a damaged one: {clean(error, 200)}") from None
 
 
@@ -154,11 +169,13 @@ def notes_in(folder: Path) -> list[Path]:
 
 
 def can_write(folder: Path) -> bool:
-    """Whether notes can be written in a folder, which is tried."""
+    """Whether notes can be written in a folder, which is tried with as many bytes as one has."""
     probe = folder / "probe"
     try:
-        write_atomically(probe, b"")
-        probe.unlink()
+        write_atomically(probe, bytes(ONE_NOTE))
     except OSError:
         return False
+    finally:
+        with suppress(OSError):
+            probe.unlink()
     return True

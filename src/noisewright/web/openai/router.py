@@ -327,6 +327,8 @@ async def _streamed(
             yield text
     except ApiError as error:
         yield answers.error_event(error)
+    except asyncio.CancelledError:  # as a server does that ends: there may be time to say so
+        yield answers.error_event(stopping(job))
     finally:  # also where the client went away
         job.forget(heard)
         if not job.is_over:

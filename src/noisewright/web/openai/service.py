@@ -57,9 +57,7 @@ class ImagesService:
         metrics: what was done.
     """
 
-    def __init__(
-        self, settings: ImagesSettings, worker: Worker | None = None, metrics: Metrics | None = None
-    ) -> None:  # fmt: skip
+    def __init__(self, settings: ImagesSettings, worker: Worker | None = None, metrics: Metrics | None = None) -> None:
         self.settings = settings
         self._worker = Works() if worker is None else worker
         self._in_process = worker is None
@@ -321,15 +319,16 @@ class ImagesService:
             job.leaving.set()  # who sends it again from now on gets another one
         self.leave(job)
 
-    def leave(self, job: Job) -> None:
-        """Nobody wants a job any more: it ends after its micro-batch, and what was made is kept."""
-        job.leaving.set()
+    def leave(self, job: Job, why: str = "") -> None:
+        """Nobody wants a job any more (``why``): it ends after its micro-batch, and what was made is kept."""
         with self._changed:
+            job.left = why if why and not job.leaving.is_set() else job.left
+            job.leaving.set()
             waiting = job in self._line
             if waiting:
                 self._line.remove(job)
         if waiting:
-            self._end(job, "cancelled", "the client went away before it began")
+            self._end(job, "cancelled", f"{job.left} before it began")
         else:
             self._worker.stop(job.id)
 
