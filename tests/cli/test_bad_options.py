@@ -81,7 +81,7 @@ def here(tmp_path, monkeypatch):
         (["--executor", "ray", "--workers", "0"], ["--workers"]),
         (["--executor", "ray", "--gpus-per-worker", "nan"], ["--gpus-per-worker"]),
         (["--executor", "ray", "--gpus-per-worker", "1.5"], ["gpus_per_worker as a whole number, got 1.5"]),
-        (["--executor", "ray:workers=2", "--workers", "3"], ["expected one workers=, got several"]),
+        (["--executor", "ray:workers=2,workers=3"], ["expected one workers=, got several"]),
         (["--workers", "2"], ["expected --workers with --executor ray", "local"]),
         (["--executor", "local:somewhere"], ["executor local takes no address, got 'somewhere'"]),
         (["--executor", "local:workers=2"], ["executor local takes no options, got 'workers'"]),
