@@ -190,6 +190,7 @@ def paint(browser: Any, address: str, wanted: str) -> tuple[float, float]:
         page.add_init_script(f"({SEEN})({json.dumps(wanted)})")
         page.goto(address, wait_until="commit")
         page.wait_for_function("() => window.seenAt", timeout=120_000)
+        page.wait_for_function(CONTENTFUL)
         return page.evaluate(CONTENTFUL) / 1000, page.evaluate("() => window.seenAt") / 1000
     finally:
         context.close()
