@@ -23,7 +23,7 @@ MOST_TRIES = 600
 """Of one request, 0.1 s apart, until a server is there again."""
 
 MOST_GROWN = 16
-"""MiB that a process may grow by over sixty requests: allocators leave some 8. What keeps 270 KiB a request is found."""
+"""MiB that a process may grow by over sixty requests: allocators leave some 8. 270 KiB kept of each are found."""
 
 STREAMED = 5
 """Every so many requests one is a stream."""
