@@ -248,7 +248,7 @@ def test_who_opens_the_page_is_led_to_the_door(locked):
     assert (answer.status_code, answer.headers["location"]) == (303, "/login?to=/run%3Fname%3Dfirst")
     assert locked.get("/login").status_code == 200
     assert locked.get("/static/login.js").status_code == 200
-    assert locked.get("/healthz").status_code == 200
+    assert locked.get("/healthz").status_code == locked.head("/healthz").status_code == 200
 
 
 def test_the_door_gives_a_cookie_that_no_script_reads_and_no_other_site_sends(locked, monkeypatch):

@@ -185,6 +185,7 @@ def add_about(
         await until_settled(service)
         return JSONResponse(_model(service, check_model(model, service.settings)))
 
+    @router.head("/healthz", include_in_schema=False)  # which balancers of load ask
     @router.get("/healthz", **HEALTH)
     async def health() -> Response:
         """Whether the server takes requests; 503, with the reason, where not."""
