@@ -51,7 +51,7 @@ check: install  ## lint, types, and the direction of the imports
 	$(BIN)/python -m pytest tests/test_imports.py
 
 # Not here: sections 7, 10 and the drafts' rows, which take hours (their commands stand in the documents), and a GPU's.
-bench: install  ## figures of docs/figures.md, sections 1 to 5, 8 and 9; over an hour on two cores
+bench: install  ## figures of docs/figures.md, sections 1 to 5, 8, 9 and 11; over an hour on two cores
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/memory.py
@@ -67,3 +67,4 @@ bench: install  ## figures of docs/figures.md, sections 1 to 5, 8 and 9; over an
 	$(BIN)/python benchmarks/scale.py prompts --repeats 1
 	$(BIN)/python benchmarks/verifiers.py
 	$(BIN)/python benchmarks/fid_oracle.py
+	$(BIN)/python benchmarks/page.py

@@ -11,20 +11,17 @@ that a page gets; the run counts as going on.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import noisewright as nw
+from _serving import served
 from noisewright.run.journal import seal
 from noisewright.run.locks import let_go, locked
 from noisewright.run.particle import Particle, noise_particle
@@ -165,21 +162,6 @@ def print_updates(run: Path, work: Path, count: int, repeats: int) -> None:
 
 
 # Paints
-
-
-@contextlib.contextmanager
-def served(runs: Path) -> Iterator[str]:
-    """The address of a server over the runs, in a process of its own."""
-    command = [sys.executable, "-P", "-m", "noisewright", "serve", str(runs)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        line = process.stdout.readline() if process.stdout else ""
-        if " on " not in line:
-            raise SystemExit("noisewright serve did not begin")
-        yield line.split(" on ")[1].split(" ")[0].rstrip("/\n")
-    finally:
-        process.terminate()
-        process.communicate(timeout=60)
 
 
 def paint(browser: Any, address: str, wanted: str) -> tuple[float, float]:

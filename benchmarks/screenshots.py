@@ -15,8 +15,6 @@ import io
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -27,6 +25,7 @@ from typing import Any
 
 from PIL import Image
 
+from _serving import noisewright, served
 from noisewright.shapes.oracle import grade
 
 ROOT = Path(__file__).parents[1]
@@ -154,11 +153,6 @@ def path(shot: Shot) -> Path:
     return IMAGES / f"{shot.name}.webp"
 
 
-def noisewright(*words: str, stdout: int = subprocess.DEVNULL) -> subprocess.Popen:
-    """A process of the command line."""
-    return subprocess.Popen([sys.executable, "-P", "-m", "noisewright", *words], stdout=stdout, text=True)
-
-
 def make_runs(runs: Path) -> None:
     """All of :data:`MADE` and the benchmark, where they are not there."""
     for name, words in MADE.items():
@@ -171,20 +165,6 @@ def make_runs(runs: Path) -> None:
         print("making grid", flush=True)
         if noisewright("benchmark", *BENCHMARK, "--out", str(runs / "grid")).wait():
             raise SystemExit("the benchmark failed")
-
-
-@contextlib.contextmanager
-def served(runs: Path) -> Iterator[str]:
-    """The address of a server over the runs."""
-    process = noisewright("serve", str(runs), stdout=subprocess.PIPE)
-    try:
-        line = process.stdout.readline()
-        if " on " not in line:
-            raise SystemExit("noisewright serve did not begin")
-        yield line.split(" on ")[1].split(" ")[0].rstrip("/\n")
-    finally:
-        process.terminate()
-        process.communicate(timeout=60)
 
 
 @contextlib.contextmanager

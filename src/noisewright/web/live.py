@@ -91,7 +91,7 @@ class Live:
         self._ranked, self._ranked_rows, self._cost, self._ranked_at = 0, 0, 0.0, -math.inf
         self._scores: np.ndarray | None = None
         self._judged: dict[str, dict[str, float]] = {}
-        self._told: list[str] = []  # of whom judges said something new, in order
+        self._newly_judged: list[str] = []  # of whom judges said something new, in order
         self._finished: set[str] = set()
         self._draws: set[str] = set()
         self._heads = 0
@@ -202,7 +202,7 @@ class Live:
         judged, known = self.watch.ledger.judged, self._judged
         for key in [key for key, names in judged.items() if known.get(key) != names]:
             known[key] = dict(judged[key])
-            self._told.append(key)
+            self._newly_judged.append(key)
 
     # What stands above the rows
 
@@ -261,7 +261,7 @@ class Live:
             ledger = self.watch.ledger
             anew = before.epoch != self._epoch
             known = Cursor(self._epoch) if anew else before
-            now = Cursor(self._epoch, len(self._rows), len(ledger.previews), len(self._told), self._ranked,
+            now = Cursor(self._epoch, len(self._rows), len(ledger.previews), len(self._newly_judged), self._ranked,
                          self._heads)  # fmt: skip
             if now == known and not anew:
                 return None, now
@@ -274,7 +274,7 @@ class Live:
                 found["previews"] = self._unfinished()
             if now.judged != known.judged:
                 found["judged"] = {key: {name: _number(one) for name, one in self._judged[key].items()}
-                                   for key in dict.fromkeys(self._told[known.judged :])}  # fmt: skip
+                                   for key in dict.fromkeys(self._newly_judged[known.judged :])}  # fmt: skip
             if now.ranked != known.ranked:
                 found["values"] = self._values
             if now.rows > known.rows or now.ranked != known.ranked:

@@ -75,11 +75,12 @@ class Parts:
         Raises:
             ValueError: in one line, where there is none such.
         """
-        for job in [] if self.images is None else self.images.open_jobs():
-            if self.images is not None and job.id == key:
-                self.images.leave(job, "it was taken out of the queue on the page")
-                return
-        self.queue.cancel(key)
+        images = self.images
+        job = None if images is None else next((one for one in images.open_jobs() if one.id == key), None)
+        if images is None or job is None:
+            self.queue.cancel(key)
+        else:
+            images.leave(job, "it was taken out of the queue on the page")
 
 
 def _of_request(one: Job) -> dict[str, Any]:
