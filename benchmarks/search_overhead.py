@@ -31,9 +31,9 @@ SEARCHES: dict[str, tuple[str, dict[str, Any]]] = {
     "paths": (STEPWISE, {"children": 4}),
     "zero-order+paths": (STEPWISE, {"neighbours": 8, "rounds": 1, "children": 4}),
     "fk": (STEPWISE, {"particles": 16}),
-    "svdd": (STEPWISE, {"proposals": 8}),
-    "svdd, from the start": (STEPWISE, {"proposals": 8, "begin": 0.0}),
-    "rbf": (STEPWISE, {"quota": 8, "batch": 8}),
+    "svdd": (STEPWISE, {"proposals": 8, "rounds": 1}),
+    "svdd, from the start": (STEPWISE, {"proposals": 8, "begin": 0.0, "rounds": 1}),
+    "rbf": (STEPWISE, {"quota": 8, "batch": 8, "rounds": 1}),
     "halving": (STEPWISE, {"n": 24}),
 }
 BARE_REPEATS = 3

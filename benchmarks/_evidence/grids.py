@@ -34,8 +34,8 @@ GRADER_PORT = 18427
 """Of the server that grades: one number, since it is part of a run's name."""
 
 SLIDES_NFE, SLIDES_STEPS = 480, 30
-IMAGES_PER_SECOND = 10.0
-"""What a budget in seconds is taken for when sizes are set, at 10 steps."""
+IMAGES_PER_SECOND = {CLIP: 10.0, ORACLE: 7.0, REWARD: 7.0}
+"""What a budget in seconds is taken for when sizes are set, at 10 steps, on the machine that each was planned on."""
 
 JUDGE_LOGIT = "classifier:noisewright/cifar10-judge,name=logit"
 CLASSIFIER_LOGIT = "classifier:noisewright/cifar10-classifier,name=logit"
@@ -149,12 +149,20 @@ EQUAL: dict[str, Mapping[str, Any]] = {
     "refine": {"search": "refine"},
     "refine, cmaes": {"search": "refine", "search_args": {"method": "cmaes"}},
 }
-DRAFTED: dict[str, Mapping[str, Any]] = {
-    f"{search}, {name}": {"search": search, "draft": f"{draft},pilot=0"}
-    for search in ("random", "zero-order")
-    for name, draft in {"cut short": "truncate,at=0.6", "cached": "cache,every=2"}.items()
+VARIANTS = ("random, 2.5 x steps", "zero-order, restart", "refine, cmaes")
+CHEAPEST = "cache,every=2+guidance,until=0.5+truncate,at=0.6"
+"""The best draft of ``benchmarks/drafts.py``."""
+
+OTHERS: dict[str, Mapping[str, Any]] = {
+    **{name: one for name, one in EQUAL.items() if name not in VARIANTS},
+    "random, cut short": {"search": "random", "draft": "truncate,at=0.6,pilot=0"},
+    "random, cached": {"search": "random", "draft": "cache,every=2,pilot=0"},
+    "random, cheapest": {"search": "random", "draft": f"{CHEAPEST},pilot=0"},
+    "zero-order, cheapest": {"search": "zero-order", "draft": f"{CHEAPEST},pilot=0"},
 }
-"""Searches over cheaper images, the best three of which are made in full; unproved, so that rows are the same."""
+"""With the other verifiers: also searches over cheaper images, the best three of which are made in full; unproved, so
+that all rows do the same.
+"""
 
 
 def equal_seconds(seconds: float, verifier: str = "shapes-clip") -> Callable[[int], Spec]:
@@ -165,9 +173,9 @@ def equal_seconds(seconds: float, verifier: str = "shapes-clip") -> Callable[[in
 
     def make(prompts: int) -> Spec:
         values = []
-        for label, changes in (EQUAL if verifier == CLIP else {**EQUAL, **DRAFTED}).items():
+        for label, changes in (EQUAL if verifier == CLIP else OTHERS).items():
             steps = changes.get("num_inference_steps", 10)
-            nfe = round(seconds * IMAGES_PER_SECOND * 10)
+            nfe = round(seconds * IMAGES_PER_SECOND[verifier] * 10)
             args = sized(changes["search"], nfe, steps, json.dumps(changes.get("search_args", {})))
             values.append(Value(label, {**changes, "search_args": args}))
         by = {"target": RIGHT, "judge": ["none"]} if verifier == ORACLE else {"judge": [ORACLE]}
@@ -180,8 +188,9 @@ def equal_seconds(seconds: float, verifier: str = "shapes-clip") -> Callable[[in
     return make
 
 
-BUDGETS_S = (0.8, 3.2, 12.8)
-"""8, 32 and 128 images' worth of seconds of best-of-N on the machine it was planned on."""
+BUDGETS_S = {"equal-seconds": (0.8, 3.2, 12.8), "equal-oracle": (1.6, 4.8, 18.0), "equal-reward": (1.6, 4.8, 18.0)}
+"""By result file. 8, 32 and 128 images' worth of seconds of best-of-N, on the machine that each was planned on."""
+
 
 def equal_grids(file: str) -> tuple[Grid, ...]:
     """Of a result file, a grid a budget."""
@@ -189,7 +198,7 @@ def equal_grids(file: str) -> tuple[Grid, ...]:
     models = ("shapes",) if verifier == ORACLE else ("shapes", verifier)
     return tuple(
         Grid(f"{stem}-{seconds:g}", "test", equal_seconds(seconds, verifier), models, version=2)
-        for seconds in BUDGETS_S
+        for seconds in BUDGETS_S[file]
     )
 
 

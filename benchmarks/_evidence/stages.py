@@ -82,12 +82,12 @@ STAGES = (
     Stage((11,), "grid", "equal-0.8", 100, 0, 12),
     Stage((11,), "grid", "equal-3.2", 50, 0, 22),
     Stage((11,), "grid", "equal-12.8", 16, 0, 26),
-    Stage((11,), "grid", "equal-oracle-0.8", 100, 0, 5),
-    Stage((11,), "grid", "equal-oracle-3.2", 100, 0, 10),
-    Stage((11,), "grid", "equal-oracle-12.8", 100, 0, 20),
-    Stage((11,), "grid", "equal-reward-0.8", 100, 0, 6),
-    Stage((11,), "grid", "equal-reward-3.2", 40, 0, 17),
-    Stage((11,), "grid", "equal-reward-12.8", 12, 0, 20),
+    Stage((11,), "grid", "equal-oracle-1.6", 100, 0, 10),
+    Stage((11,), "grid", "equal-oracle-4.8", 100, 0, 15),
+    Stage((11,), "grid", "equal-reward-1.6", 100, 0, 24),
+    Stage((11,), "grid", "equal-oracle-18", 100, 0, 25),
+    Stage((11,), "grid", "equal-reward-4.8", 40, 0, 26),
+    Stage((11,), "grid", "equal-reward-18", 12, 0, 28),
 )
 """Cheapest and most telling first, widest intervals last; 11 wants a quiet machine."""
 
@@ -271,7 +271,7 @@ def distil(given: argparse.Namespace) -> None:
     for name in ("scaling", "scaling-cifar10", "class-slides"):
         _short([GRIDS[name]], name, given)
     for name in EQUAL_BY:
-        _short(equal_grids(name), name, given)
+        _short(equal_grids(name), name, given, goes_on=True)
     _recall(given)
     _vrg(given)
 
@@ -286,12 +286,20 @@ def _pools(given: argparse.Namespace) -> None:
             write_pool(given.results / f"pool-{name}.npz", scoring.gathered(one, given.runs))
 
 
-def _short(grids: Sequence[Grid], name: str, given: argparse.Namespace) -> None:
+def _short(grids: Sequence[Grid], name: str, given: argparse.Namespace, goes_on: bool = False) -> None:
+    """Write a result file; where it ``goes_on``, other budgets that it has by the same weights stay in it."""
     there = [grid for grid in grids if is_benchmark(grid.place(given.runs))]
     tables = [short(grid, open_results(grid.place(given.runs))) for grid in there]
     tables = [one for one in tables if one.points]
-    if tables:
-        write_table(given.results / f"{name}.jsonl", joined(tables))
+    if not tables:
+        return
+    made, file = joined(tables), given.results / f"{name}.jsonl"
+    if goes_on and file.is_file() and (held := read_table(file)).about["weights"] == made.about["weights"]:
+        new = {one.labels["budget"] for one in made.points}
+        points = [*made.points, *(one for one in held.points if one.labels["budget"] not in new)]
+        points.sort(key=lambda one: float(one.labels["budget"].split()[0]))
+        made = replace(made, points=tuple(points))
+    write_table(file, made)
 
 
 def _recall(given: argparse.Namespace) -> None:

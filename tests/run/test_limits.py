@@ -25,8 +25,8 @@ ARGUMENTS = {
         {"neighbours", "rounds", "width"},
     ],
     "fk": [{"particles"}],
-    "svdd": [{"proposals"}, {"block"}, {"width"}, {"proposals", "width"}],
-    "rbf": [{"quota"}, {"first"}, {"batch"}, {"quota", "batch"}],
+    "svdd": [{"proposals"}, {"block"}, {"width"}, {"rounds"}, {"proposals", "width"}],
+    "rbf": [{"quota"}, {"first"}, {"batch"}, {"block"}, {"rounds"}, {"quota", "batch"}],
     "evolution": [{"population"}, {"elites"}, {"population", "elites"}],
     "halving": [{"n"}, {"pilot"}, {"n", "pilot"}],
     "refine": [{"population"}, {"elites"}, {"generations"}, {"dimensions"}, {"population", "elites"}],
@@ -35,8 +35,8 @@ ARGUMENTS = {
 """The whole numbers that each search takes, and some of them together."""
 
 OTHERS = {
-    "svdd, plain": ("svdd", {"proposals": 1}, [{"width"}, {"block"}]),
-    "rbf, plain": ("rbf", {"quota": 1}, [{"first"}, {"batch"}]),
+    "svdd, plain": ("svdd", {"proposals": 1}, [{"width"}, {"block"}, {"rounds"}]),
+    "rbf, plain": ("rbf", {"quota": 1}, [{"first"}, {"batch"}, {"rounds"}]),
     "refine, cmaes": (
         "refine", {"method": "cmaes"}, [{"population"}, {"elites"}, {"generations"}, {"dimensions"}],
     ),

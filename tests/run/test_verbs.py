@@ -27,6 +27,7 @@ from noisewright.run.verbs import Run, Target
 from noisewright.samplers.mixture import MixtureSampler
 from noisewright.search.gradient import gradient
 from noisewright.search.random import random
+from noisewright.search.zero_order import zero_order
 from noisewright.verifiers.pixels import Brightness, Sharpness
 from runs import (
     SEARCHES,
@@ -154,8 +155,24 @@ def test_target_stops_after_the_micro_batch_that_reached_it(tmp_path):
         tmp_path / "run", None, [Scripted(0, 1, 2, 3, 4, 5, 6, 7)], "8 images", target=Target({"scripted": 4})
     )
     assert go(run) == "target"
-    assert run.spent.images == 6
-    assert run.best.scores["scripted"] == 5
+    assert run.spent.images == 1 + 1 + 2 + 3
+    assert run.best.scores["scripted"] == 6
+
+
+@pytest.mark.parametrize(
+    ("search", "args", "sizes"),
+    [(random, {}, [1, 1, 2, 4, 8, 8, 7]), (zero_order, {"neighbours": 6}, [1, 1, 2, 3, 6, 6, 6, 6])],
+)
+def test_with_a_target_micro_batches_double_from_one_image_on(tmp_path, search, args, sizes):
+    """What reaches it has at most as many beside it as were made before, and the candidates are those without one."""
+    whole = open_run(tmp_path / "whole", budget="31 images", batch_size=8)
+    go(whole, search, **args)
+    run = open_run(tmp_path / "run", budget="31 images", batch_size=8, target=Target({"brightness": 9.0}))
+    go(run, search, **args)
+    assert [len(line["ids"]) for line in lines(tmp_path / "run", "finish")] == sizes
+    assert list(run.candidates) == list(whole.candidates)
+    scores = [one.scores["brightness"] for one in whole.candidates.values()]
+    assert [one.scores["brightness"] for one in run.candidates.values()] == pytest.approx(scores, abs=EQUAL)
 
 
 def test_all_targets_must_be_reached_by_one_candidate():
@@ -712,10 +729,10 @@ def test_a_target_reached_before_the_kill_is_not_searched_past(tmp_path):
     run.store.close()  # killed before it could say so
     again = open_run(tmp_path / "run", None, [Scripted()], "30 images", target=Target({"scripted": 0.9}))
     assert go(again) == "target"
-    assert again.spent.images == 3
-    higher = open_run(tmp_path / "run", None, [Scripted(*[1.0] * 3)], "30 images", target=Target({"scripted": 0.95}))
+    assert again.spent.images == 2
+    higher = open_run(tmp_path / "run", None, [Scripted(*[1.0] * 2)], "30 images", target=Target({"scripted": 0.95}))
     assert go(higher) == "target"
-    assert higher.spent.images == 6
+    assert higher.spent.images == 4
 
 
 def test_a_full_disk_interrupts_and_the_run_goes_on_from_there(tmp_path, monkeypatch):

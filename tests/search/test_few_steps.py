@@ -58,6 +58,8 @@ ARGUMENTS = {
     "zero-order+paths": {"rounds": 1},
     "refine": {"generations": 1},
     "gradient": {"iterations": 2, "every": 1},
+    "svdd": {"rounds": 1},
+    "rbf": {"rounds": 1},
 }
 """What ends a search that goes on until the budget does; no level is among them."""
 

@@ -41,6 +41,12 @@ def svdd_nfe(steps, width, proposals, block, begin=0.4):
     return width * (first + proposals * (last - first + 1) + steps - last - 1)
 
 
+def rbf_nfe(steps, first, quota, block, begin=0.4):
+    index = round(begin * steps)
+    last = index + block * ((steps - 1 - index) // block)
+    return first * (index + 1) + quota * (last - index) + steps - 1 - last
+
+
 CASES = {
     "random": Case(search("random"), {"n": 5}, nfe=lambda steps: steps * 5),
     "zero-order": Case(search("zero-order"), {"neighbours": 3, "rounds": 2}, nfe=lambda steps: steps * 7),
@@ -69,28 +75,43 @@ CASES = {
         eta=0.7,
         kind="flow",
     ),
-    "svdd": Case(search("svdd"), {"proposals": 3}, nfe=lambda steps: svdd_nfe(steps, 1, 3, 1), eta=1.0),
+    "svdd": Case(
+        search("svdd"),
+        {"proposals": 3, "block": 1, "width": 1, "rounds": 1},
+        nfe=lambda steps: svdd_nfe(steps, 1, 3, 1),
+        eta=1.0,
+    ),
     "svdd, blocks": Case(
         search("svdd"),
-        {"proposals": 2, "block": 3, "width": 2, "temperature": 0.01},
-        nfe=lambda steps: svdd_nfe(steps, 2, 2, 3),
+        {"proposals": 2, "block": 3, "width": 2, "temperature": 0.01, "rounds": 2},
+        nfe=lambda steps: 2 * svdd_nfe(steps, 2, 2, 3),
         eta=1.0,
         kind="flow",
     ),
     "svdd, from the start": Case(
-        search("svdd"), {"proposals": 3, "begin": 0.0}, nfe=lambda steps: svdd_nfe(steps, 1, 3, 1, 0.0), eta=1.0
+        search("svdd"),
+        {"proposals": 3, "block": 1, "width": 1, "begin": 0.0, "rounds": 1},
+        nfe=lambda steps: svdd_nfe(steps, 1, 3, 1, 0.0),
+        eta=1.0,
     ),
     "rbf": Case(
         search("rbf"),
-        {"quota": 3, "first": 4, "batch": 2},
-        nfe=lambda steps: 4 * (3 + 1) + (steps - 1 - 3) * 3,
+        {"quota": 3, "first": 4, "batch": 2, "begin": 0.4, "block": 1, "rounds": 1},
+        nfe=lambda steps: rbf_nfe(steps, 4, 3, 1),
         eta=1.0,
     ),
     "rbf, from the start": Case(
         search("rbf"),
-        {"quota": 5, "first": 4, "batch": 2, "begin": 0.0},
-        nfe=lambda steps: 4 + (steps - 1) * 5,
+        {"quota": 5, "first": 4, "batch": 2, "begin": 0.0, "block": 1, "rounds": 1},
+        nfe=lambda steps: rbf_nfe(steps, 4, 5, 1, 0.0),
         eta=1.0,
+    ),
+    "rbf, blocks": Case(
+        search("rbf"),
+        {"quota": 3, "first": 2, "batch": 2, "begin": 0.4, "block": 2, "rounds": 3},
+        nfe=lambda steps: 3 * rbf_nfe(steps, 2, 3, 2),
+        eta=1.0,
+        kind="flow",
     ),
     "evolution": Case(
         search("evolution"),
@@ -146,8 +167,8 @@ BAD = {
     ],
     "zero-order+paths": [{"neighbours": 1, "rounds": 1, "width": 6}, {"rounds": 0}, {"up": 0.9, "down": 0.8}],
     "fk": [{"particles": 0}, {"at": (0.5, 0.2)}, {"at": ()}, {"temperature": 0.0}, {"ess": 2.0}],
-    "svdd": [{"proposals": 0}, {"block": 99}, {"temperature": -1.0}],
-    "rbf": [{"quota": 0}, {"first": 0}],
+    "svdd": [{"proposals": 0}, {"block": 99}, {"temperature": -1.0}, {"rounds": 0}],
+    "rbf": [{"quota": 0}, {"first": 0}, {"block": 0}, {"block": 99}, {"rounds": 0}],
     "evolution": [
         {"elites": 8},
         {"at": (0.5, 0.2)},
@@ -188,7 +209,13 @@ def test_step_noise_is_asked_for_where_copies_would_stay_equal(name, tmp_path):
     run.store.close()
 
 
-@pytest.mark.parametrize(("name", "arguments"), [("svdd", {"proposals": 1}), ("rbf", {"quota": 1, "first": 1})])
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("svdd", {"proposals": 1, "width": 1, "rounds": 1}),
+        ("rbf", {"quota": 1, "first": 1, "rounds": 1}),
+    ],
+)
 def test_one_proposal_is_plain_sampling(name, arguments, tmp_path):
     case = Case(search(name), arguments, eta=1.0)
     run = case.open(tmp_path / "run")
@@ -203,10 +230,9 @@ def test_one_proposal_is_plain_sampling(name, arguments, tmp_path):
 def test_rbf_rolls_over_what_it_saves_and_never_exceeds_its_quota(tmp_path):
     """Proposals at each step, read from the journal: what one step saves the next may try."""
     quota, batch = 4, 2
-    run = Case(search("rbf"), {"quota": quota, "first": 2, "batch": batch, "begin": 0.0}, eta=1.0).open(
-        tmp_path / "run"
-    )
-    Case(search("rbf"), {"quota": quota, "first": 2, "batch": batch, "begin": 0.0}, eta=1.0).go(run, render=False)
+    arguments = {"quota": quota, "first": 2, "batch": batch, "begin": 0.0, "block": 1, "rounds": 1}
+    run = Case(search("rbf"), arguments, eta=1.0).open(tmp_path / "run")
+    Case(search("rbf"), arguments, eta=1.0).go(run, render=False)
     tried = dict.fromkeys(range(1, STEPS), 0)
     for line in read_journal(tmp_path / "run"):
         if line["verb"] == "preview" and line["index"] > 0:
@@ -217,6 +243,22 @@ def test_rbf_rolls_over_what_it_saves_and_never_exceeds_its_quota(tmp_path):
         saved += quota - count
     assert saved == 0, "something was saved and never spent"
     assert min(tried.values()) < quota < max(tried.values())
+
+
+def root(particle):
+    return root(particle.parent) if particle.parents else particle
+
+
+@pytest.mark.parametrize(("name", "arguments"), [("svdd", {"proposals": 2}), ("rbf", {"quota": 2, "first": 2})])
+def test_step_wise_searches_go_on_from_new_noise_until_the_budget_ends(name, arguments, tmp_path):
+    case = Case(search(name), arguments, eta=1.0)
+    run = case.open(tmp_path / "run", "6 images")
+    case.go(run, render=False)
+    assert len(run.candidates) == 6
+    assert len({root(one.particle).key for one in run.candidates.values()}) == 6
+    few = case.open(tmp_path / "few", "50 nfe")
+    case.go(few, render=False)
+    assert few.spent.nfe <= 50 < few.spent.nfe + 2 * STEPS, "what no further trajectory fits in is at most one"
 
 
 def test_zero_order_keeps_angle_and_norm(tmp_path):

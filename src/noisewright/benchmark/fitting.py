@@ -46,8 +46,8 @@ SIZES: dict[str, Size] = {
         "path_rounds": lambda n: max(1, min(4, n // 24)),
     }),
     "fk": Size("particles"),
-    "svdd": Size("proposals", {"width": lambda n: max(1, n // 12)}),
-    "rbf": Size("quota", {"first": lambda n: max(1, n // 4)}),
+    "svdd": Size(None, {"width": lambda n: max(1, min(8, n // 4))}),
+    "rbf": Size(None, {"first": lambda n: max(2, min(8, n // 2))}),
     "evolution": Size("population", {
         "elites": lambda n: max(1, n // 12), "at": lambda n: (0.0,) if n < 12 else (0.0, 0.2, 0.4),
     }),

@@ -110,13 +110,16 @@ def _found(plan: Plan, budget: Budget) -> Smallest | None:
     if found is None or found.finished or not found.whole:
         return None
     more = simulate(plan, Budget(nfe=MORE * max(found.spent.nfe, LEAST_IMAGES // MORE * each)), SCORES, LONGEST_SECONDS)
-    missing = [] if more is None else [move for move in more.moves if move not in found.moves]
-    if more is None or not missing:
+    if more is None:
+        return None
+    wanted = more.moves or more.kept  # what a larger budget happens to be cut at is no part of the search
+    missing = [move for move in wanted if move not in (*found.moves, *found.kept)]
+    if not missing:
         return None
 
     def enough(limit: Budget) -> bool:
         tried = simulate(plan, limit, SCORES, LONGEST_SECONDS)
-        return tried is None or set(more.moves) <= set(tried.moves)
+        return tried is None or set(wanted) <= {*tried.moves, *tried.kept}
 
     return Smallest(
         _in_words(missing[0]),

@@ -52,6 +52,7 @@ class Simulated:
         finished: whether the search came to its own end.
         whole: False where time was up before; then the rest is what was reached.
         moves: what was finished, in order of first appearance.
+        kept: what was finished besides because the budget ended there.
     """
 
     spent: Spent
@@ -59,6 +60,7 @@ class Simulated:
     finished: bool
     whole: bool = True
     moves: tuple[Move, ...] = ()
+    kept: tuple[Move, ...] = ()
 
 
 class _TimeIsUp(Exception):
@@ -111,9 +113,11 @@ def _searched(plan: Plan, run: Run, meter: Meter) -> Simulated | None:
         finished = whole = False
     except Exception:  # of the search's own: it says so when it runs
         return None
+    moves = tuple(watched.moves)
     if whole and not finished:  # what was kept is what the search came to
         watched.note(but=run.baseline)
-    return Simulated(Spent(run.spent.images, run.spent.nfe), meter.decodes, finished, whole, tuple(watched.moves))
+    kept = tuple(watched.moves)[len(moves) :]
+    return Simulated(Spent(run.spent.images, run.spent.nfe), meter.decodes, finished, whole, moves, kept)
 
 
 class CountingSampler:

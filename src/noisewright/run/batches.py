@@ -173,6 +173,7 @@ class Batches:
     def run(
         self, work: Work, group: Sequence[Particle], verb: Verb, *, overlaps: Callable[[], bool],
         after: Callable[[Sequence[Particle]], None], owed_nfe: Callable[[], int],
+        at_most: Callable[[], int | None] = lambda: None,
     ) -> None:  # fmt: skip
         """Have ``verb`` done to a group of equal particles.
 
@@ -183,6 +184,7 @@ class Batches:
             overlaps: whether the model may work on the next ones while these are scored.
             after: told of each micro-batch once it is committed.
             owed_nfe: what was spent that no line of the journal speaks of.
+            at_most: how many may be in the next micro-batch, where that is fewer than could be.
 
         Raises:
             BudgetExhausted: after as many as the budget allows.
@@ -192,7 +194,7 @@ class Batches:
         try:
             while line.todo or line.flying:
                 while self._has_room(work, line, overlaps):
-                    self._submit(work, line, verb, owed_nfe())
+                    self._submit(work, line, verb, owed_nfe(), at_most())
                 if not line.flying:
                     break
                 self._go_on(work, line, verb, overlaps, after)
@@ -217,7 +219,7 @@ class Batches:
             return False
         return not flying or (self._reserve.is_timed(work) and overlaps())
 
-    def _submit(self, work: Work, line: _Line, verb: Verb, owed: int) -> None:
+    def _submit(self, work: Work, line: _Line, verb: Verb, owed: int, at_most: int | None) -> None:
         """Have the next micro-batch made, where the budget has room for one."""
         try:
             self._check()
@@ -227,7 +229,8 @@ class Batches:
             line.ending = error
             return
         self._note_in_flight(work, line.flying, owed)
-        wanted = line.first(min(self.batch_size, most_next(self._executor) or self.batch_size))
+        limits = (self.batch_size, most_next(self._executor), at_most)
+        wanted = line.first(min(one for one in limits if one))
         count = self._reserve.allowed(work, wanted)
         line.full = count == 0
         if not line.full:

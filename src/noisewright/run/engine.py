@@ -156,8 +156,15 @@ class Engine:
         scores = work.kind in ("finish", "render", "preview")
         self.batches.run(
             work, group, verb, overlaps=self._overlaps if scores else lambda: True, after=after,
-            owed_nfe=lambda: self.recorder.owed_nfe,
+            owed_nfe=lambda: self.recorder.owed_nfe, at_most=lambda: self._at_most(work),
         )  # fmt: skip
+
+    def _at_most(self, work: Work) -> int | None:
+        """With a target micro-batches double from one image on, so that no more is made beside what reaches it than was
+        made before.
+        """
+        waits = self._target.scores and work.images_each and not work.reserved
+        return max(1, len(self.ledger.candidates)) if waits else None
 
     def recall(self, particle: Particle) -> Tensor:
         """A particle's state (1, ...)."""

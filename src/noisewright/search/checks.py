@@ -115,6 +115,37 @@ def enough(run: Run, search: str) -> None:
         )
 
 
+def choices(run: Run, search: str, begin: float, block: int, default: int, *, chooses: bool) -> range:
+    """The indices at which a step-wise search chooses among continuations, after the one where it begins.
+
+    A default block that is longer than the way that is left is cut to it, and the run says so.
+
+    Args:
+        run: the verbs.
+        search: its name, for messages.
+        begin: the fraction of the steps that are made plainly before, in [0, 1).
+        block: steps from each to the next.
+        default: the block that the search has where nobody says any.
+        chooses: whether there is anything to choose among.
+
+    Returns:
+        Where it begins, and each choice.
+
+    Raises:
+        ValueError: where the first choice would come after the last step.
+    """
+    inside(0, 1, begin=begin, closed="left")
+    first = min(round(begin * run.steps), run.steps - 1)
+    if chooses and first + block >= run.steps:
+        room = run.steps - 1 - first
+        if block != default or room < 1:
+            enough(run, search)
+            raise ValueError(f"expected begin + block below the {run.steps} steps, got {first} + {short(block)}")
+        run.say(f"{search}: a block of {block} does not fit behind step {first} of {run.steps}, it is {room}")
+        block = room
+    return range(first, run.steps, block)
+
+
 LEAST_KEPT = 0.05
 """A state that is carried back keeps so much of itself, or its children are hardly children: the paper's own levels of
 :mod:`~.paths` keep 0.12."""

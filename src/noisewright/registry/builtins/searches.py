@@ -36,13 +36,16 @@ SEARCHES = [
     Entry(
         "search", "svdd", "the best of M continuations, every B steps (SVDD; CoDe for B > 1)",
         "noisewright.search.svdd:svdd",
-        {"cost": "W * (b + M * (S - b)) NFE, a little more or less", "reference": "Li et al. 2024; Singh et al. 2025"},
+        {
+            "cost": "W * (b + M * (S - b)) NFE a round, a little more or less",
+            "reference": "Li et al. 2024; Singh et al. 2025",
+        },
         needs=(STEP_NOISE, FULL_STEPS, PREVIEWS),
     ),
     Entry(
         "search", "rbf", "stop a step's proposals at the first better preview, save the rest for later steps",
         "noisewright.search.rbf:rbf",
-        {"cost": "F * (b + 1) + (S - 1 - b) * Q NFE", "reference": "Kim et al. 2025"},
+        {"cost": "about F * (b + 1) + (S - 1 - b) * Q NFE a round", "reference": "Kim et al. 2025"},
         needs=(STEP_NOISE, FULL_STEPS, PREVIEWS),
     ),
     Entry(
