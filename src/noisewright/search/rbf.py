@@ -23,7 +23,7 @@ def rbf(
     (one at a time is slow), and all of a batch are charged; a proposal goes several steps (the paper's go one), so that
     fewer previews are decoded and verified; the last state is finished by the sampler, where the authors return a clean
     estimate; the steps before ``begin`` are made plainly, because previews there hardly rank as finished images do (the
-    paper's is 0); and a budget larger than one trajectory pays for others, from new noise. The defaults are the best of
+    paper's is 0); and a budget larger than one trajectory pays for others, from new noise. The defaults are from
     ``benchmarks/step_wise.toml``.
 
     Args:

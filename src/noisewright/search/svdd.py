@@ -27,7 +27,7 @@ def svdd(
     Deviations: the papers choose at every step (SVDD), from the first on (``begin`` 0), among many; previews of the
     first steps hardly rank as finished images do, and each is decoded and verified. And a budget larger than W
     trajectories pays for others, from new noise, where the papers try more continuations of the same ones, which gains
-    less here. The defaults are the best of ``benchmarks/step_wise.toml``.
+    less here. The defaults are from ``benchmarks/step_wise.toml``.
 
     Args:
         run: the verbs; steps must draw noise (eta > 0) where M > 1.
