@@ -237,8 +237,8 @@ LEAD = 5.0
 """Points of success: what another search has to lead by."""
 
 ONE_TRAJECTORY = (
-    "`svdd` and `rbf` are not in these tables: what was measured spent all of a budget on one trajectory, which they no "
-    "longer do. Their leads were -18.0 and -3.0 points at 0.8 s, -20.0 and 0.0 at 3.2 s, 0.0 and -16.7 at 12.8 s."
+    "`svdd` and `rbf` are not in these tables: what was measured spent all of a budget on one trajectory, which they "
+    "no longer do. Their leads were -18.0 and -3.0 points at 0.8 s, -20.0 and 0.0 at 3.2 s, 0.0 and -16.7 at 12.8 s."
 )
 
 
