@@ -22,6 +22,9 @@ from noisewright.run.reading import read_journal
 PROMPT = "a green star left of a red circle"
 WHOLE = "whole-trajectory"
 STEPWISE = "step-wise"
+EVERY_STEP = {"block": 1, "rounds": 1}
+"""As the papers have it, once: a preview at every step costs the most besides its NFE."""
+
 SEARCHES: dict[str, tuple[str, dict[str, Any]]] = {
     "random": (WHOLE, {}),
     "zero-order": (WHOLE, {"neighbours": 8}),
@@ -31,9 +34,9 @@ SEARCHES: dict[str, tuple[str, dict[str, Any]]] = {
     "paths": (STEPWISE, {"children": 4}),
     "zero-order+paths": (STEPWISE, {"neighbours": 8, "rounds": 1, "children": 4}),
     "fk": (STEPWISE, {"particles": 16}),
-    "svdd": (STEPWISE, {"proposals": 8, "rounds": 1}),
-    "svdd, from the start": (STEPWISE, {"proposals": 8, "begin": 0.0, "rounds": 1}),
-    "rbf": (STEPWISE, {"quota": 8, "batch": 8, "rounds": 1}),
+    "svdd": (STEPWISE, {"proposals": 8, **EVERY_STEP, "width": 1}),
+    "svdd, from the start": (STEPWISE, {"proposals": 8, **EVERY_STEP, "width": 1, "begin": 0.0}),
+    "rbf": (STEPWISE, {"quota": 8, "batch": 8, **EVERY_STEP, "begin": 0.4}),
     "halving": (STEPWISE, {"n": 24}),
 }
 BARE_REPEATS = 3

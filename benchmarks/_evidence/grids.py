@@ -150,6 +150,8 @@ EQUAL: dict[str, Mapping[str, Any]] = {
     "refine, cmaes": {"search": "refine", "search_args": {"method": "cmaes"}},
 }
 VARIANTS = ("random, 2.5 x steps", "zero-order, restart", "refine, cmaes")
+"""Of the searches by shapes-clip, those that the other verifiers leave out."""
+
 CHEAPEST = "cache,every=2+guidance,until=0.5+truncate,at=0.6"
 """The best draft of ``benchmarks/drafts.py``."""
 

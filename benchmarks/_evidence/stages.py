@@ -20,7 +20,7 @@ import torch
 
 from _evidence import grader, pools, scoring
 from _evidence.grids import EQUAL_BY, GRADER_PORT, GRIDS, Grid, equal_grids, joined, short
-from _evidence.kept import Held, Lacking, read_table, write_pool, write_table
+from _evidence.kept import Held, Lacking, Point, read_table, write_pool, write_table
 from _evidence.places import ROOT, weights
 from _evidence.plans import PLANS, Block
 from noisewright.benchmark.drive import run_benchmark
@@ -286,8 +286,23 @@ def _pools(given: argparse.Namespace) -> None:
             write_pool(given.results / f"pool-{name}.npz", scoring.gathered(one, given.runs))
 
 
+def _by_budget(made: Sequence[Point], held: Sequence[Point]) -> tuple[Point, ...]:
+    """Of each budget the rows of more prompts, those made now where there are as many; budgets in order."""
+    found: dict[str, list[Point]] = {}
+    for some in (held, made):
+        for budget in {one.labels["budget"] for one in some}:
+            rows = [one for one in some if one.labels["budget"] == budget]
+            if _prompts(rows) >= _prompts(found.get(budget, [])):
+                found[budget] = rows
+    return tuple(one for budget in sorted(found, key=lambda one: float(one.split()[0])) for one in found[budget])
+
+
+def _prompts(rows: Sequence[Point]) -> int:
+    return max((len(one.of("number")) for one in rows), default=0)
+
+
 def _short(grids: Sequence[Grid], name: str, given: argparse.Namespace, goes_on: bool = False) -> None:
-    """Write a result file; where it ``goes_on``, other budgets that it has by the same weights stay in it."""
+    """Write a result file; where it ``goes_on``, budgets that it has of more prompts stay in it."""
     there = [grid for grid in grids if is_benchmark(grid.place(given.runs))]
     tables = [short(grid, open_results(grid.place(given.runs))) for grid in there]
     tables = [one for one in tables if one.points]
@@ -295,10 +310,7 @@ def _short(grids: Sequence[Grid], name: str, given: argparse.Namespace, goes_on:
         return
     made, file = joined(tables), given.results / f"{name}.jsonl"
     if goes_on and file.is_file() and (held := read_table(file)).about["weights"] == made.about["weights"]:
-        new = {one.labels["budget"] for one in made.points}
-        points = [*made.points, *(one for one in held.points if one.labels["budget"] not in new)]
-        points.sort(key=lambda one: float(one.labels["budget"].split()[0]))
-        made = replace(made, points=tuple(points))
+        made = replace(made, points=_by_budget(made.points, held.points))
     write_table(file, made)
 
 

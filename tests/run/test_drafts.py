@@ -370,6 +370,17 @@ def test_what_was_decided_stands_when_a_run_goes_on(tmp_path, seconds):
     assert again.spent.images == 30
 
 
+def test_a_target_makes_the_micro_batches_of_a_pilot_no_smaller(tmp_path, seconds):
+    """What they take says what the search's own would."""
+    places = {"plain": {}, "target": {"target": Target({"brightness": 9.0})}}
+    for place, more in places.items():
+        run = begin(tmp_path / place, budget="60 images", **more)
+        prove(run, 8)
+        run.store.close()
+    sizes = [[len(line["ids"]) for line in lines(tmp_path / place, "finish")] for place in places]
+    assert sizes[0] == sizes[1]
+
+
 def test_a_budget_too_small_for_a_pilot_is_searched_in_full(tmp_path):
     run = begin(tmp_path, budget="12 images")
     prove(run, 8)

@@ -96,7 +96,8 @@ def prove(run: Run, pilot: int) -> None:
 def both_ways(run: Run, pilot: int) -> tuple[list[Candidate], list[Candidate]]:
     """The first ``pilot`` candidates as drafts and in full."""
     noises = [run.noise_of(run.seed + k) for k in range(pilot)]
-    return run.finish(noises), finish_in_full(run, noises)
+    with run._engine.in_whole_batches():
+        return run.finish(noises), finish_in_full(run, noises)
 
 
 def finish_in_full(run: Run, particles: Sequence[Particle]) -> list[Candidate]:

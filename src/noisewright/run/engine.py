@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from torch import Tensor
 
@@ -110,6 +111,7 @@ class Engine:
         executor.start(ModelWorker(search, final, verifiers, judges), store.run.get("request"))
         self.recorder.replay()
         self.batches.shrink_to(self.ledger.batch_size)
+        self._whole = False
         self._before, self._began = self.ledger.spent.seconds, time.perf_counter()
 
     def elapsed(self) -> float:
@@ -159,11 +161,20 @@ class Engine:
             owed_nfe=lambda: self.recorder.owed_nfe, at_most=lambda: self._at_most(work),
         )  # fmt: skip
 
+    @contextmanager
+    def in_whole_batches(self) -> Iterator[None]:
+        """A target makes no micro-batch smaller: what is timed here stands for the search's own."""
+        self._whole = True
+        try:
+            yield
+        finally:
+            self._whole = False
+
     def _at_most(self, work: Work) -> int | None:
         """With a target micro-batches double from one image on, so that no more is made beside what reaches it than was
         made before.
         """
-        waits = self._target.scores and work.images_each and not work.reserved
+        waits = self._target.scores and work.images_each and not work.reserved and not self._whole
         return max(1, len(self.ledger.candidates)) if waits else None
 
     def recall(self, particle: Particle) -> Tensor:
