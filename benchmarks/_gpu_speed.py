@@ -12,7 +12,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -29,9 +29,12 @@ from noisewright.errors import out_of_memory
 from noisewright.execute import execute
 from noisewright.run.reading import read_journal
 from noisewright.samplers import compiled
-from noisewright.samplers.optional import KeepsStates, resident
+from noisewright.samplers.drafts import drafted
+from noisewright.samplers.optional import KeepsStates, most_at_once, resident
 from noisewright.samplers.pipeline import PipelineSampler
 from noisewright.samplers.places import home, there
+from noisewright.samplers.speeds import fastest_size
+from noisewright.schemas.drafts import read_draft
 
 PROMPT = "a prompt that stands for the embeddings"
 BATCHES_EACH = 2
@@ -39,6 +42,34 @@ REPEATS = 2
 BY_HAND = 4
 CHECKED_STEPS = 4
 LARGEST_OF_OTHERS = 8
+SCORED_BATCHES = 3
+DRAFTS = {
+    "sdxl": ("steps", "truncate,at=0.6", "guidance,until=0.5", "cache,every=2", "cache,every=3", "size,by=2",
+             "cache,every=2+guidance,until=0.5+truncate,at=0.6"),
+    "flux": ("steps", "truncate,at=0.6", "cache,every=2", "cache,every=3", "cache,name=FirstBlockCache",
+             "cache,name=TaylorSeerCache", "cache,every=2+truncate,at=0.6"),
+}  # fmt: skip
+"""Kinds that leave out work; what they keep of a gain is not to be learned from random weights."""
+
+
+class Late:
+    """A verifier that computes on the processor, as long as it is told.
+
+    Args:
+        seconds: of a call.
+        device: where it says that it computes: elsewhere than the model, it is asked beside the next images.
+    """
+
+    name, fingerprint = "late", "late"
+
+    def __init__(self, seconds: float, device: str) -> None:
+        self.seconds, self.device = seconds, device
+
+    def __call__(self, images: torch.Tensor, prompt: Any) -> list[float]:
+        until, some = time.perf_counter() + self.seconds, torch.randn(256, 256)
+        while time.perf_counter() < until:
+            some = torch.nn.functional.normalize(some @ some)
+        return images.mean((1, 2, 3)).tolist()
 
 
 class Measured:
@@ -49,15 +80,22 @@ class Measured:
         device: where it is.
         until: the moment (of ``time.monotonic``) after which nothing new is begun.
         file: where the rows go.
+        known: what stands beside them there.
+        only: the rows wanted; by default all.
     """
 
-    def __init__(self, model: Model, device: str, until: float, file: Path, known: dict[str, Any]) -> None:
+    def __init__(
+        self, model: Model, device: str, until: float, file: Path, known: dict[str, Any], only: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         self.model, self.device, self.until, self.file, self.known = model, device, until, file, known
+        self.only = only
         self.rows: list[dict[str, Any]] = []
         self.verifier = registry.make_verifier("brightness")
 
     def add(self, what: str, work: Callable[[], dict[str, Any]], **about: Any) -> None:
         """Do ``work`` for a row, whatever comes of it."""
+        if self.only and what not in self.only:
+            return
         if time.monotonic() > self.until:
             row = {"what": what, **about, "wrong": "no time was left"}
         else:
@@ -105,9 +143,9 @@ class Measured:
                 self.verifier(images.float().cpu(), PROMPT)
         return found
 
-    def ours(self, count: int, batch: int) -> dict[str, Any]:
+    def ours(self, count: int, batch: int, verifier: Any = None) -> dict[str, Any]:
         plan = planned(
-            self.model.pipe, PROMPT, verifier=self.verifier, judge="none", budget=count, batch_size=batch,
+            self.model.pipe, PROMPT, verifier=verifier or self.verifier, judge="none", budget=count, batch_size=batch,
             num_inference_steps=self.model.steps, no_check=True, **self.model.given,
         )  # fmt: skip
         with tempfile.TemporaryDirectory() as directory:
@@ -129,6 +167,9 @@ class Measured:
                 self.verifier((pixels.view(1, image.height, image.width, 3).permute(0, 3, 1, 2) / 255), PROMPT)
         return {"images_a_second": count / found["seconds"], **found}
 
+    def sampler(self) -> PipelineSampler:
+        return PipelineSampler(self.model.pipe, PROMPT, num_inference_steps=self.model.steps, **self.model.given)
+
     # Rows
 
     def compared(self, batch: int, *, warm: bool = False) -> dict[str, Any]:
@@ -147,8 +188,7 @@ class Measured:
 
     def step_by_step(self, batch: int, kept: bool) -> dict[str, Any]:
         """A segment for each step: what a search that looks at every step does."""
-        given = self.model.given
-        sampler = PipelineSampler(self.model.pipe, PROMPT, num_inference_steps=self.model.steps, **given)
+        sampler = self.sampler()
         if kept and not isinstance(sampler, KeepsStates):
             raise ValueError("this sampler moves its states after each segment")
         x, state = sampler.noise(range(batch)), None
@@ -166,12 +206,52 @@ class Measured:
 
     def whole(self, batch: int) -> dict[str, Any]:
         """As :meth:`step_by_step`, in one segment."""
-        given = self.model.given
-        sampler = PipelineSampler(self.model.pipe, PROMPT, num_inference_steps=self.model.steps, **given)
+        sampler = self.sampler()
         x = sampler.noise(range(batch))
         with self.clock() as found:
             sampler.denoise(x, 0, self.model.steps)
         return {"milliseconds_a_step": 1000 * found["seconds"] / self.model.steps, **found}
+
+    def draft(self, text: str, batch: int) -> dict[str, Any]:
+        """Seconds and forwards of images as a draft, over those of full ones of the same noise, in turns."""
+
+        def make(sampler: Any) -> None:
+            at_once = most_at_once(sampler, batch)
+            for first in range(0, batch, at_once):
+                seeds = range(first, min(first + at_once, batch))
+                x, _ = sampler.denoise(sampler.noise(seeds), 0, sampler.schedule.steps)
+                sampler.decode(x)
+
+        full = self.sampler()
+        ways = {"full": full, "draft": drafted(full, read_draft(text).with_steps(self.model.steps))}
+        took: dict[str, list[float]] = {name: [] for name in ways}
+        forwards: dict[str, float] = {}
+        for turn in range(1 + REPEATS):
+            for name, one in ways.items():
+                before = one.meter.snapshot()
+                with self.clock() as found:
+                    make(one)
+                forwards[name] = one.meter.since(before)["forwards"] / batch
+                took[name] += [found["seconds"]] if turn else []
+        full_seconds, seconds = (statistics.median(took[name]) for name in ways)
+        return {
+            "seconds": seconds / batch, "full_seconds": full_seconds / batch, "share": seconds / full_seconds,
+            "forwards": forwards["draft"], "full_forwards": forwards["full"],
+        }  # fmt: skip
+
+    def sizes(self) -> dict[str, Any]:
+        """How many images at once the trial of sizes finds to be the fastest."""
+        with self.clock() as found:
+            speed = fastest_size(self.sampler(), 16, seconds=60.0)
+        return {"choice": speed.choice, **found, "seconds_a_step": dict(speed.seconds)}
+
+    def scored_beside(self, batch: int) -> dict[str, Any]:
+        """A verifier on the processor that takes as long as a micro-batch: asked beside the next, and waited for."""
+        each = self.bare(batch, batch)["seconds"]
+        count = SCORED_BATCHES * batch
+        took = {place: self.ours(count, batch, Late(each, place))["seconds"] for place in (self.device, "cpu")}
+        waited, beside = took[self.device], took["cpu"]
+        return {"waited_for": waited, "beside": beside, "share": beside / waited, "made": SCORED_BATCHES * each}
 
     def checked(self) -> dict[str, Any]:
         """What the pipeline is held to, and how long that takes."""
@@ -183,20 +263,24 @@ class Measured:
         return {"first_seconds": self.bare(batch, batch)["seconds"]}
 
 
-def measure(measured: Measured) -> None:
+def measure(measured: Measured, drafts: Sequence[str]) -> None:
     """All rows."""
     model, largest = measured.model, 1
     measured.add("first search", lambda: {"seconds": _seconds(lambda: measured.ours(1, 1))})  # every byte is hashed
     for batch in model.batches:
         measured.add("search", lambda batch=batch: measured.compared(batch), batch=batch)
-        if "wrong" not in measured.rows[-1]:
+        if not measured.rows or "wrong" not in measured.rows[-1]:
             largest = batch
     measured.add("by hand", measured.by_hand, batch=1)
     fastest = max((row.get("images_a_second", 0.0) for row in measured.rows if row["what"] == "search"), default=0.0)
-    hand = measured.rows[-1].get("images_a_second")
+    hand = measured.rows[-1].get("images_a_second") if measured.rows else None
     if fastest and hand:
         measured.add("search over by hand", lambda: {"ratio": fastest / hand})
     other = min(largest, LARGEST_OF_OTHERS)
+    measured.add("sizes", measured.sizes)
+    measured.add("scored beside", lambda: measured.scored_beside(other), batch=other)
+    for text in drafts:
+        measured.add("draft", lambda text=text: measured.draft(text, other), batch=other, draft=text)
     measured.add("check", measured.checked)
     measured.add("one segment", lambda: measured.whole(other), batch=other)
     measured.add("a segment a step, states kept", lambda: measured.step_by_step(other, True), batch=other)
@@ -225,6 +309,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--batches", type=int, nargs="+", help="micro-batches to time, not the usual ones")
+    parser.add_argument("--rows", nargs="+", default=[], help="only these, by what they are: draft, sizes, ...")
     parser.add_argument("--tiny", action="store_true")
     given = parser.parse_args()
     until = time.monotonic() + given.seconds
@@ -243,7 +328,7 @@ def main() -> None:
                        for p in one.parameters()),
     }  # fmt: skip
     with torch.no_grad():
-        measure(Measured(model, device, until, given.out, known))
+        measure(Measured(model, device, until, given.out, known, given.rows), DRAFTS[given.name])
 
 
 if __name__ == "__main__":

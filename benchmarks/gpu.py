@@ -2,10 +2,11 @@
 
     benchmarks/gpu.sh --minutes 9 --out runs/gpu
 
-Four parts, each in a process of its own that is ended when its share of the time is up, whatever it is doing:
+Five parts, each in a process of its own that is ended when its share of the time is up, whatever it is doing:
 
 - ``tests``: those marked ``gpu``;
 - ``sdxl``, ``flux``: pipelines of that size with random weights, in bfloat16 (``_gpu_speed.py``);
+- ``ray``: best of 64 by one and by two of Ray's workers, each with a part of the GPU (``scale.py workers``);
 - ``training``: a minute of training of each bundled model, to see how fast that goes (``training/gpu.sh``).
 
 ``OUT/results.json`` has what is known so far, and is written after each part; ``OUT/PART.json`` is a part's own, with a
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-SHARES = {"tests": 0.18, "sdxl": 0.25, "flux": 0.17, "training": 0.40}
+SHARES = {"tests": 0.22, "sdxl": 0.25, "flux": 0.20, "ray": 0.13, "training": 0.20}
 """Of the whole time; what a part leaves over goes to those after it."""
 
 GRACE_SECONDS = 5.0  # between asking a part to end and ending it
@@ -116,8 +117,16 @@ def run_speed(name: str, seconds: float, out: Path, tiny: bool) -> dict[str, Any
     return {"ended": ended, **(read(own) or {})}
 
 
+def run_ray(seconds: float, out: Path, tiny: bool) -> dict[str, Any]:
+    """Part 3."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "scale.py"), "workers"]
+    command += ["--images", "4", "--repeats", "1"] if tiny else ["--device", "cuda", "--images", "512", "--batch", "16"]
+    ended, said = bounded(command, seconds, out / "log.txt")
+    return {"ended": ended, "said": [one for one in said.splitlines() if "worker" in one or "times faster" in one][1:]}
+
+
 def run_training(seconds: float, out: Path, tiny: bool) -> dict[str, Any]:
-    """Part 3: a minute each, or what is left."""
+    """Part 4: a minute each, or what is left."""
     found: dict[str, Any] = {}
     until = time.monotonic() + seconds
     for number, name in enumerate(TRAINED):
@@ -153,6 +162,7 @@ def show(name: str, found: dict[str, Any]) -> None:
     if name == "tests":
         print("  " + ", ".join(f"{found[kind]} {kind}" for kind in ("passed", "failed", "error", "skipped")))
         print("".join(f"  {one}\n" for one in found["not_passed"]), end="")
+    print("".join(f"  {one}\n" for one in found.get("said", [])), end="")
     for row in found.get("rows", []):
         cells = [f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()
                  if not isinstance(value, dict)]  # fmt: skip
@@ -190,7 +200,7 @@ def main() -> int:
         left = 60 * given.minutes - (time.monotonic() - began)
         seconds = left * SHARES[name] / sum(SHARES[one] for one in waiting)
         waiting.pop(0)
-        work = {"tests": run_tests, "training": run_training}.get(name)
+        work = {"tests": run_tests, "ray": run_ray, "training": run_training}.get(name)
         since = time.monotonic()
         try:
             if seconds < 3:

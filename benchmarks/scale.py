@@ -1,6 +1,7 @@
 """What workers give: best of N by one and by two, what a candidate costs the driver, a list of prompts.
 
     python benchmarks/scale.py workers     2 Ray workers of one thread against 1 of one thread, on noisewright/shapes
+                                           (with --device cuda: on one GPU, of which each has its part)
     python benchmarks/scale.py driver      the driver's cost of a candidate, with 64 simulated workers and with Ray's
     python benchmarks/scale.py prompts     20 prompts in one process, in one with 2 workers, and in 20 processes
 """
@@ -45,15 +46,16 @@ def workers(given: argparse.Namespace) -> None:
     """Best of N by one worker of one thread, and by several, in turns; the runs are held to each other."""
     torch.set_num_threads(1)
     pipe: Any = "noisewright/shapes"
+    part = None if given.device == "cpu" else 1 / given.workers
     took: dict[int, list[float]] = {1: [], given.workers: []}
     winners = set()
     with tempfile.TemporaryDirectory() as place:
         for count in took:
-            with nw.RayExecutor(workers=count, cpus_per_worker=1) as executor:
+            with nw.RayExecutor(workers=count, cpus_per_worker=1, gpus_per_worker=part) as executor:
                 for turn in range(given.repeats + 1):
                     result = nw.search(
                         pipe, PROMPT, budget=f"{given.images} images", judge=[], batch_size=given.batch,
-                        pictures=False, executor=executor, out=Path(place) / f"{count}-{turn}", device="cpu",
+                        pictures=False, executor=executor, out=Path(place) / f"{count}-{turn}", device=given.device,
                     )  # fmt: skip
                     winners.add(result.best.id)
                     if turn:  # the first is cold
@@ -198,6 +200,7 @@ def main() -> None:
     one.add_argument("--images", type=int, default=64)
     one.add_argument("--batch", type=int, default=8)
     one.add_argument("--workers", type=int, default=2)
+    one.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     one.add_argument("--repeats", type=int, default=5)
     one.set_defaults(do=workers)
     one = parts.add_parser("driver")

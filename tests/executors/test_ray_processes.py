@@ -4,9 +4,7 @@ import os
 import signal
 import sys
 import time
-from contextlib import suppress
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -14,6 +12,7 @@ from PIL import Image
 import warm
 from noisewright import cli
 from noisewright.run.reading import read_run
+from processes import below, named, parents
 from runs import content
 
 pytestmark = [
@@ -41,36 +40,6 @@ def begun(arguments, out, lines=5):
             pytest.fail(f"nothing was made; the exit code is {process.wait(PATIENCE)}")
         time.sleep(0.02)
     return process
-
-
-def parents():
-    """The parent of every process."""
-    found = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            about = path.read_text().rpartition(")")[2].split()
-            if about[0] != "Z":
-                found[int(path.parent.name)] = int(about[1])
-    return found
-
-
-def below(process):
-    """All processes that a process started, and those that these did."""
-    of, found = parents(), {process}
-    while more := {one for one, parent in of.items() if parent in found} - found:
-        found |= more
-    return found - {process}
-
-
-def named(some, *names):
-    """Those of some processes whose command has one of these words in it."""
-    found = set()
-    for one in some:
-        with suppress(OSError):
-            command = Path(f"/proc/{one}/cmdline").read_bytes()
-            if any(name in command for name in names):
-                found.add(one)
-    return found
 
 
 def workers(head):

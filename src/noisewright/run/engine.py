@@ -141,6 +141,28 @@ class Engine:
             self.work(Work(kind, nfe_each, 1, reserved), group, self.commits.finishing(sampler))
         return [ledger.candidates[p.id] for p in clean]
 
+    def render(self, particles: Sequence[Particle], sampler: Sampler) -> int:
+        """Full images from what was kept back: of the baseline, the winners, and as many more as there is time for.
+
+        Args:
+            particles: in this order.
+            sampler: that makes them.
+
+        Returns:
+            For how many there is no time.
+        """
+        ends = {p.id: self.ways.denoised(p, sampler.schedule.steps).id for p in particles}
+        todo = [p for p in particles if ends[p.id] not in self.ledger.candidates]
+        least = sum(p in todo for p in particles[: 1 + self.reserve.winners])
+        made = 0
+        while made < len(todo):
+            count = max(least - made, self.reserve.room_in_full(len(todo) - made))
+            if count <= 0:
+                break
+            self.finish(todo[made : made + count], sampler, reserved=True)
+            made += count
+        return max(0, len(todo) - made)
+
     def work(self, work: Work, group: Sequence[Particle], verb: Verb) -> None:
         """Have a verb done to equal particles, as far as the budget allows.
 

@@ -12,18 +12,18 @@ RECENT = 5
 class Pace:
     """Seconds of one part of the work by the size of the micro-batch.
 
-    The first measurement is cold (code is compiled, weights are paged in, a server wakes up): it is an upper bound
-    until there is another, and forgotten then.
+    The first measurement is cold (code is compiled, weights are paged in, a server wakes up): an upper bound, of its
+    own size and in proportion of any until there is another, and then of its own size where no smaller was measured.
     """
 
     def __init__(self) -> None:
-        self._cold: float | None = None
+        self._cold: tuple[int, float] | None = None
         self._warm: dict[int, deque[float]] = {}
 
     def note(self, count: int, seconds: float, *, warm: bool = False) -> None:
         """A micro-batch of ``count`` took ``seconds``; ``warm`` where it is known that nothing of it was a start."""
         if self._cold is None and not warm:
-            self._cold = seconds / count
+            self._cold = count, seconds
             return
         self._warm.setdefault(count, deque(maxlen=RECENT)).append(seconds)
 
@@ -38,9 +38,12 @@ class Pace:
         Between two sizes that were measured it is interpolated; a larger one costs in proportion, a smaller one as
         much as the smallest that was measured.
         """
+        size, bound = self._cold or (1, 0.0)
         if not self._warm:
-            return (self._cold or 0.0) * count
+            return bound / size * count
         known = {size: statistics.median_low(took) for size, took in self._warm.items()}
+        if self._cold and size < min(known):
+            known[size] = min(bound, known[min(known)])
         if count in known:
             return known[count]
         below = max((size for size in known if size < count), default=None)

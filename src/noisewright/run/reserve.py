@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -17,6 +18,9 @@ from noisewright.samplers.protocol import Sampler
 SAVING_SECONDS = 0.25
 SAVING_SECONDS_PER_PIXEL = 2e-6
 """Kept back of a budget in seconds for the pictures of a run: a part for all, and one by the image's size."""
+
+FINALS_SHARE = 0.5
+"""Of a budget in seconds at most so much is kept back for drafts that are rendered in full, but for the first."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +191,13 @@ class Reserve:
         images = spent.images + len(begun.particles) * images_each
         return Spent(images, spent.nfe + begun.nfe, 0, spent.seconds + begun.seconds)
 
+    def room_in_full(self, count: int) -> int:
+        """How many of ``count`` more full images what is left of a budget in seconds is enough for, at the end."""
+        if self.budget.seconds is None:
+            return count
+        left = self.budget.seconds - self._elapsed() - self.judging_seconds - self._saving()
+        return next((some for some in range(count, 0, -1) if self._full_seconds(some) <= left), 0)
+
     def is_baseline(self, particle: Particle) -> bool:
         """Whether a finished particle is what the model gives by itself for the run's seed."""
         return particle.id == self._ways.finished_noise(self._seed, self._final.schedule.steps).id
@@ -195,14 +206,14 @@ class Reserve:
         """What must be left for the end, and for saving, after ``batch`` was worked on."""
         pending = dict(self.kept)
         images = nfe = 0
+        full = 0.0
         if self._final is self._search:
             pending.setdefault("baseline", noise_particle(self._seed, self._search.schedule.steps))
         else:
             baseline = self._ways.finished_noise(self._seed, self._final.schedule.steps)
-            missing = self.finalists + (baseline.id not in self._ledger.candidates)  # of drafts the best, the baseline
-            images, nfe = missing, missing * self._dearest
-        of_full = "render" if "render" in self._rest_pace else self._own
-        full = self.seconds_of(of_full, images, self._dearest) if images else 0.0
+            others = int(baseline.id not in self._ledger.candidates)
+            images = self.finalists + others  # of drafts the best, the baseline
+            nfe, full = images * self._dearest, self._full_seconds(self._finals(others) + others)
         before, nfe_before = images, nfe
         ends: set[str] = set()
         own = {one.origin.id for one in batch}
@@ -220,10 +231,21 @@ class Reserve:
             if not (moves and images_each):
                 images += 1
                 nfe += max(0, self._costs.to_reach(clean, self._search) - (nfe_each if moves else 0))
-        saving = SAVING_SECONDS + SAVING_SECONDS_PER_PIXEL * self.pixels if self.pictures else 0.0
         more, costing = images - before, nfe - nfe_before
         seconds = full + (self.seconds_of(self._own, more, costing / more) if more else 0.0)
-        return Spent(images, nfe, 0, seconds + self.judging_seconds + saving)
+        return Spent(images, nfe, 0, seconds + self.judging_seconds + self._saving())
+
+    def _finals(self, others: int) -> int:
+        """How many of the best drafts time is kept back for: in a small budget for fewer than are wanted."""
+        most = math.inf if self.budget.seconds is None else FINALS_SHARE * self.budget.seconds
+        fit = (some for some in range(self.finalists, self.winners, -1) if self._full_seconds(some + others) <= most)
+        return next(fit, min(self.winners, self.finalists))
+
+    def _full_seconds(self, count: int) -> float:
+        return self.seconds_of("render" if "render" in self._rest_pace else self._own, count, self._dearest)
+
+    def _saving(self) -> float:
+        return SAVING_SECONDS + SAVING_SECONDS_PER_PIXEL * self.pixels if self.pictures else 0.0
 
     def _overdrawn(self) -> bool:
         """Whether what is kept back is more than what is left."""

@@ -76,8 +76,7 @@ class Run:
         executor: Executor | None = None,
         on_progress: Callable[[Run], None] | None = None,
     ) -> None:
-        names = [one.name for one in verifiers]
-        if not names or len(set(names)) != len(names):
+        if not (names := [one.name for one in verifiers]) or len(set(names)) != len(names):
             raise ValueError(f"expected at least one verifier, with distinct names, got {', '.join(names) or 'none'}")
         self.store = store
         self.sampler = sampler
@@ -363,7 +362,8 @@ class Run:
         if self.final is not self.sampler and self.candidates:
             best = self.top([one for one in self.candidates.values() if one.particle.kind == self.kind], self.finalists)
             wanted += [in_full(one.particle, self.final.schedule.steps, self.ledger.images) for one in best]
-        self._engine.finish(wanted, self.final, reserved=True)
+        if lacking := self._engine.render(wanted, self.final):
+            self.say(f"time for {len(wanted) - 1 - lacking} of the best {len(wanted) - 1} drafts in full")
         if self.budget.nfe is not None and self.spent.nfe > self.budget.nfe:
             self.say(f"{self.spent.nfe} of {self.budget.nfe} NFE: work that ran out of memory counts too")
         self._engine.scores.check()
