@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 
 from noisewright.shapes.prompts import KINDS, kind, sample_prompt, sample_scene
-from noisewright.shapes.scene import SHAPES, Background, Scene, SceneObject, apart, box, coverage, render, unit_area
+from noisewright.shapes.scene import (
+    AREA,
+    SHAPES,
+    Background,
+    Scene,
+    SceneObject,
+    apart,
+    box,
+    coverage,
+    distance,
+    render,
+)
 
 GREY = Background((200, 200, 200), (200, 200, 200), 0.0)
 AREA_TOLERANCE = 0.02  # of the area: 4x supersampling of a shape of radius 9
@@ -20,9 +31,16 @@ def test_same_seed_same_picture():
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+def test_areas_are_counted_on_the_grid_that_is_named(shape):
+    step = 2.6 / 2048
+    axis = (np.arange(2048) + 0.5) * step - 1.3
+    assert AREA[shape] == (distance(shape, *np.meshgrid(axis, axis)) < 0).sum() * step**2
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_coverage_is_the_area(shape):
     alpha, rows, columns = coverage(SceneObject(shape, "red", "large", 9.0, 31.3, 30.8))
-    assert alpha.sum() == pytest.approx(unit_area(shape) * 81, rel=AREA_TOLERANCE)
+    assert alpha.sum() == pytest.approx(AREA[shape] * 81, rel=AREA_TOLERANCE)
     y, x = np.mgrid[rows, columns] + 0.5
     assert (alpha * x).sum() / alpha.sum() == pytest.approx(31.3, abs=0.1)
     assert (alpha * y).sum() / alpha.sum() == pytest.approx(30.8, abs=0.1)

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from noisewright.shapes.prompts import Prompt, holds, parse
-from noisewright.shapes.scene import COLOURS, PALETTE, RADIUS_PX, SHAPES, SIDE_PX, SceneObject, distance, unit_area
+from noisewright.shapes.scene import AREA, COLOURS, PALETTE, RADIUS_PX, SHAPES, SIDE_PX, SceneObject, distance
 from noisewright.shapes.scene import rgb as as_rgb
 
 CHROMA = 0.18  # least max - min of RGB of an object's pixel; backgrounds stay under 0.06
@@ -175,7 +175,7 @@ def _fit(
     alphas = F.pad(alpha, (half,) * 4)
     at = image_of[:, None, None], rows[:, :, None] + half, columns[:, None, :] + half
     mask = alphas[at] * (padded[at] == which[:, None, None])  # (count, window, window)
-    radii = (area[:, None] / torch.tensor([unit_area(shape) for shape in SHAPES])).sqrt()  # (count, shapes)
+    radii = (area[:, None] / torch.tensor([AREA[shape] for shape in SHAPES])).sqrt()  # (count, shapes)
     table = _distance_table()
     dx, dy = columns + 0.5 - x[:, None], rows + 0.5 - y[:, None]
     ious = []
