@@ -43,7 +43,7 @@ FLUX_TRANSFORMER = {
     "axes_dims_rope": (16, 56, 56),
 }  # fmt: skip
 FLUX_TINY = {
-    "in_channels": 16, "num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16, "num_attention_heads": 2,
+    "in_channels": 16, "num_layers": 2, "num_single_layers": 2, "attention_head_dim": 16, "num_attention_heads": 2,
     "joint_attention_dim": 32, "pooled_projection_dim": 32, "axes_dims_rope": (4, 4, 8),
 }  # fmt: skip
 FLUX_SCHEDULER = {

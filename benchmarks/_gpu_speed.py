@@ -273,7 +273,7 @@ def measure(measured: Measured, drafts: Sequence[str]) -> None:
             largest = batch
     measured.add("by hand", measured.by_hand, batch=1)
     fastest = max((row.get("images_a_second", 0.0) for row in measured.rows if row["what"] == "search"), default=0.0)
-    hand = measured.rows[-1].get("images_a_second") if measured.rows else None
+    hand = next((row.get("images_a_second") for row in measured.rows if row["what"] == "by hand"), None)
     if fastest and hand:
         measured.add("search over by hand", lambda: {"ratio": fastest / hand})
     other = min(largest, LARGEST_OF_OTHERS)

@@ -6,8 +6,8 @@ Five parts, each in a process of its own that is ended when its share of the tim
 
 - ``tests``: those marked ``gpu``;
 - ``sdxl``, ``flux``: pipelines of that size with random weights, in bfloat16 (``_gpu_speed.py``);
-- ``ray``: best of 64 by one and by two of Ray's workers, each with a part of the GPU (``scale.py workers``);
-- ``training``: a minute of training of each bundled model, to see how fast that goes (``training/gpu.sh``).
+- ``ray``: best of 512 by one and by two of Ray's workers, each with a part of the GPU (``scale.py workers``);
+- ``training``: up to a minute of training of each bundled model, to see how fast that goes (``training/gpu.sh``).
 
 ``OUT/results.json`` has what is known so far, and is written after each part; ``OUT/PART.json`` is a part's own, with a
 row as soon as it is there; ``--show FILE`` prints what a ``results.json`` says. ``--tiny`` runs all of it on the CPU at
@@ -122,7 +122,8 @@ def run_ray(seconds: float, out: Path, tiny: bool) -> dict[str, Any]:
     command = [sys.executable, str(ROOT / "benchmarks" / "scale.py"), "workers"]
     command += ["--images", "4", "--repeats", "1"] if tiny else ["--device", "cuda", "--images", "512", "--batch", "16"]
     ended, said = bounded(command, seconds, out / "log.txt")
-    return {"ended": ended, "said": [one for one in said.splitlines() if "worker" in one or "times faster" in one][1:]}
+    rows = said.splitlines()[said.count("\n== ") + 1 :]  # after the line that names the command
+    return {"ended": ended, "said": [one for one in rows if "worker" in one or "times faster" in one]}
 
 
 def run_training(seconds: float, out: Path, tiny: bool) -> dict[str, Any]:

@@ -85,7 +85,7 @@ STAGES = (
     Stage((11,), "grid", "equal-oracle-1.6", 100, 0, 10),
     Stage((11,), "grid", "equal-oracle-4.8", 100, 0, 15),
     Stage((11,), "grid", "equal-reward-1.6", 100, 0, 24),
-    Stage((11,), "grid", "equal-oracle-18", 100, 0, 25),
+    Stage((11,), "grid", "equal-oracle-18", 20, 0, 12),
     Stage((11,), "grid", "equal-reward-4.8", 40, 0, 26),
     Stage((11,), "grid", "equal-reward-18", 12, 0, 28),
 )

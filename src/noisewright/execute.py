@@ -152,8 +152,8 @@ def _searched(plan: Plan, run: Run) -> tuple[str, bool]:
     """Search, and render what the result shows; returns why it ended, and whether that was before its end."""
     try:
         stopped = _search(plan, run)
-        run.render()
-        _say_if_short(plan, run, stopped)
+        lacking = run.render()
+        _say_if_short(plan, run, stopped, lacking)
     except (KeyboardInterrupt, Stopped) as error:
         if run.best is None:
             _finish_one(run)
@@ -190,10 +190,16 @@ def _search(plan: Plan, run: Run) -> str:
     return "finished"
 
 
-def _say_if_short(plan: Plan, run: Run, stopped: str) -> None:
-    """Warn where a budget in seconds ended a search before it was one; of others the plan has warned."""
+def _say_if_short(plan: Plan, run: Run, stopped: str, lacking: int) -> None:
+    """Warn where a budget in seconds ended a search before it was one; of others the plan has warned.
+
+    Args:
+        plan, run: of it.
+        stopped: why it stopped.
+        lacking: for how many of the best drafts there was no time: what is asked of a budget in NFE keeps them back.
+    """
     if plan.budget.seconds is not None and stopped.startswith("budget"):
-        small = too_small(plan, Budget(nfe=run.spent.nfe))
+        small = too_small(plan, Budget(nfe=run.spent.nfe + lacking * run.final.nfe(0, run.final.schedule.steps)))
         if small is not None:
             run.say(in_words(plan, small))
 

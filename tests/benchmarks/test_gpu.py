@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,15 @@ def test_every_part_runs_and_leaves_its_rows(tmp_path):
         wrong = [row for row in rows if "wrong" in row and row["what"] != "a segment a step, states kept"]
         assert wrong == []
         assert ("search, channels last" in by_name) == (name == "sdxl")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+def test_best_of_n_by_workers_says_how_much_faster_two_are(tmp_path):
+    found = ran(tmp_path, "ray")["parts"]["ray"]
+    assert found["ended"] == "exit status 0"
+    assert found["said"][0].startswith("best of 4,")
+    assert found["said"][-1].startswith("times faster")
 
 
 def test_a_part_that_has_no_time_leaves_the_others_theirs(tmp_path):

@@ -12,7 +12,6 @@ from noisewright.search.random import random
 from runs import STEPS, go, open_run
 
 DRAFT = "truncate,at=0.2"
-FULL_SECONDS = STEPS * 0.1
 
 
 class Slow(MixtureSampler):
@@ -21,8 +20,9 @@ class Slow(MixtureSampler):
     now, start = 0.0, 0.0
 
     def denoise(self, x, start, stop, state=None, noise=None, seeds=None):
-        Slow.now += 0.1 * (stop - start) * len(x) + Slow.start
-        Slow.start = 0.0
+        with self.meter.phase("denoise"):
+            Slow.now += 0.1 * (stop - start) * len(x) + Slow.start
+            Slow.start = 0.0
         return super().denoise(x, start, stop, state, noise, seeds)
 
 
@@ -54,17 +54,14 @@ def drafts_of(run):
     return [one for one in run.candidates.values() if one.particle.draft is not None]
 
 
-def counted(run):
-    """How many drafts, and how many full images."""
-    drafts = len(drafts_of(run))
-    return drafts, len(run.candidates) - drafts
+def full_of(run):
+    return [one.id for one in run.candidates.values() if one.particle.draft is None]
 
 
 def test_time_is_kept_back_for_the_best_three(tmp_path):
     run = done(tmp_path / "run", 10)
-    drafts, full = counted(run)
-    assert full in (3, 4)  # the baseline may be one of the best
-    assert drafts >= 10
+    assert len(full_of(run)) in (3, 4)  # the baseline may be one of the best
+    assert len(drafts_of(run)) >= 10
     assert Slow.now <= 10
     assert not any("in full" in one for one in run.warnings)
     assert run.best.particle.draft is None
@@ -87,3 +84,20 @@ def test_of_a_list_of_winners_each_is_made_in_full(tmp_path):
     best = run.top(drafts_of(run), 3)
     assert len(best) == 3
     assert all(one.particle.full.id in run.candidates for one in best)
+
+
+def test_a_run_that_is_opened_again_at_its_end_makes_no_more_in_full_than_there_is_time_for(tmp_path):
+    run = done(tmp_path / "run", 2.4, start=0.4)
+    full = full_of(run)
+    assert any(one.endswith(" of the best 3 drafts in full") for one in run.warnings)
+    Slow.now = 0.0
+    assert full_of(done(tmp_path / "run", 2.4)) == full  # there is half a second, and each would take more
+
+
+def test_a_full_image_that_was_lost_is_made_again_whatever_the_time(tmp_path):
+    run = done(tmp_path / "run", 10)
+    lost = run.candidates[full_of(run)[-1]]
+    (tmp_path / "run" / lost.file).unlink()
+    Slow.now = 0.0
+    assert lost.id in done(tmp_path / "run", 10).candidates
+    assert (tmp_path / "run" / lost.file).is_file()

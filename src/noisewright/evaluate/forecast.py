@@ -97,7 +97,7 @@ def expected_nfe(plan: Plan) -> int | None:
 
 
 def _reserve(plan: Plan) -> int:
-    """Images that are made besides the search's own: with drafts the baseline and the best in full."""
+    """Images that are made besides the search's own: with drafts the baseline and the best in full, at most."""
     return 0 if plan.final is plan.sampler else 1 + plan.finalists
 
 

@@ -92,7 +92,7 @@ class Plan:
 
     @property
     def finalists(self) -> int:
-        """How many of the best drafts are rendered in full."""
+        """How many of the best drafts are rendered in full, where a budget in seconds has time for them."""
         return finalists_of(self.request, self.draft)
 
     def give_to(self, executor: Executor) -> None:

@@ -145,23 +145,25 @@ class Engine:
         """Full images from what was kept back: of the baseline, the winners, and as many more as there is time for.
 
         Args:
-            particles: in this order.
+            particles: the baseline, then what the best drafts are drafts of, the best first.
             sampler: that makes them.
 
         Returns:
             For how many there is no time.
         """
-        ends = {p.id: self.ways.denoised(p, sampler.schedule.steps).id for p in particles}
-        todo = [p for p in particles if ends[p.id] not in self.ledger.candidates]
-        least = sum(p in todo for p in particles[: 1 + self.reserve.winners])
-        made = 0
-        while made < len(todo):
-            count = max(least - made, self.reserve.room_in_full(len(todo) - made))
+        ends = [self.ways.denoised(p, sampler.schedule.steps).id for p in particles]
+        known = [p for p, end in zip(particles, ends, strict=True) if end in self.ledger.particles]
+        self.finish(known, sampler, reserved=True)  # not scored yet by a process that stopped, or lost since
+        todo = {end: p for end, p in zip(ends, particles, strict=True) if end not in self.ledger.candidates}
+        least = len({end for end in ends[: 1 + self.reserve.winners] if end in todo})
+        missing, made = list(todo.values()), 0
+        while made < len(missing):
+            count = max(least - made, self.reserve.room_in_full(len(missing) - made))
             if count <= 0:
                 break
-            self.finish(todo[made : made + count], sampler, reserved=True)
+            self.finish(missing[made : made + count], sampler, reserved=True)
             made += count
-        return max(0, len(todo) - made)
+        return len(missing) - made
 
     def work(self, work: Work, group: Sequence[Particle], verb: Verb) -> None:
         """Have a verb done to equal particles, as far as the budget allows.

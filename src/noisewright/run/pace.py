@@ -13,7 +13,8 @@ class Pace:
     """Seconds of one part of the work by the size of the micro-batch.
 
     The first measurement is cold (code is compiled, weights are paged in, a server wakes up): an upper bound, of its
-    own size and in proportion of any until there is another, and then of its own size where no smaller was measured.
+    own size and in proportion of any until there is another, and then of its own size where none as small was measured
+    again.
     """
 
     def __init__(self) -> None:
@@ -38,12 +39,12 @@ class Pace:
         Between two sizes that were measured it is interpolated; a larger one costs in proportion, a smaller one as
         much as the smallest that was measured.
         """
-        size, bound = self._cold or (1, 0.0)
+        cold_size, bound = self._cold or (1, 0.0)
         if not self._warm:
-            return bound / size * count
+            return bound / cold_size * count
         known = {size: statistics.median_low(took) for size, took in self._warm.items()}
-        if self._cold and size < min(known):
-            known[size] = min(bound, known[min(known)])
+        if self._cold and cold_size < min(known):
+            known[cold_size] = min(bound, known[min(known)])
         if count in known:
             return known[count]
         below = max((size for size in known if size < count), default=None)

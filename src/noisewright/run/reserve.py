@@ -56,7 +56,7 @@ class InFlight:
 
 
 class Reserve:
-    """The budget with what must be left of it to finish well: kept particles, the baseline, the winner in full.
+    """The budget with what must be left of it to finish well: kept particles, the baseline, the winners in full.
 
     Args:
         budget: the limits.
@@ -66,8 +66,8 @@ class Reserve:
         search, final: the samplers; one and the same where the search has no steps of its own.
         seed: of the baseline.
         elapsed: seconds that the run has taken.
-        winners: how many of the best are judged.
-        finalists: how many of the best drafts are rendered in full.
+        winners: how many of the best are judged, and of drafts rendered in full whatever the time.
+        finalists: how many of the best drafts are rendered in full, at most.
         pictures: whether a contact sheet and plots come at the end.
     """
 
@@ -93,6 +93,7 @@ class Reserve:
         self._steps_pace: dict[str, Pace] = {}
         self._rest_pace: dict[str, Pace] = {}
         self._verify_pace = Pace()
+        self._full_before: float | None = None
         self._dearest = final.nfe(0, final.schedule.steps)
         self._own = "finish"  # what the search's own images are timed as; full ones beside drafts are "render"
 
@@ -192,7 +193,7 @@ class Reserve:
         return Spent(images, spent.nfe + begun.nfe, 0, spent.seconds + begun.seconds)
 
     def room_in_full(self, count: int) -> int:
-        """How many of ``count`` more full images what is left of a budget in seconds is enough for, at the end."""
+        """Of ``count`` more full images at the end, how many there is time for; all without a budget in seconds."""
         if self.budget.seconds is None:
             return count
         left = self.budget.seconds - self._elapsed() - self.judging_seconds - self._saving()
@@ -242,7 +243,19 @@ class Reserve:
         return next(fit, min(self.winners, self.finalists))
 
     def _full_seconds(self, count: int) -> float:
-        return self.seconds_of("render" if "render" in self._rest_pace else self._own, count, self._dearest)
+        if "render" in self._rest_pace:
+            return self.seconds_of("render", count, self._dearest)
+        if self._full_before is None:
+            self._full_before = self._timed_before()
+        return count * self._full_before if self._full_before else self.seconds_of(self._own, count, self._dearest)
+
+    def _timed_before(self) -> float:
+        """Seconds of a full image by the journal, of a run that another process began; 0 where it has none."""
+        kind = self._ways.finished_noise(self._seed, self._final.schedule.steps).kind
+        full = {one.id for one in self._ledger.candidates.values() if one.particle.kind == kind}
+        lines = [(ids, took) for ids, took in self._ledger.timed if full.issuperset(ids)]
+        images = {key for ids, _ in lines for key in ids}
+        return sum(took for _, took in lines) / len(images) if images else 0.0
 
     def _saving(self) -> float:
         return SAVING_SECONDS + SAVING_SECONDS_PER_PIXEL * self.pixels if self.pictures else 0.0

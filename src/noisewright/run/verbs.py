@@ -49,34 +49,22 @@ class Run:
         winners: how many of the best the result shows, and are judged.
         pictures: whether a contact sheet and plots come at the end, which a budget in seconds keeps time back for.
         draft: that ``sampler`` makes of ``final``'s images (:attr:`~noisewright.schemas.drafts.Draft.text`), or None.
-        finalists: how many of the best are rendered in full where it has its own sampler; by default ``winners``.
+        finalists: how many of the best are rendered in full where it has its own sampler; by default ``winners``, and
+            those in any case, others as far as a budget in seconds has time for them.
         executor: where jobs are done; None does them in this process, in turn. See
             :class:`noisewright.executors.protocol.Executor`.
         on_progress: called after each micro-batch.
     """
 
     def __init__(
-        self,
-        store: Store,
-        sampler: Sampler,
-        verifiers: Sequence[Verifier],
-        *,
-        seed: int = 0,
-        budget: Budget | None = None,
-        ensemble: str = "rank",
-        target: Target | None = None,
-        final: Sampler | None = None,
-        search: str = "random",
-        batch_size: int = 8,
-        judges: Sequence[Verifier] = (),
-        winners: int = 1,
-        pictures: bool = True,
-        draft: str | None = None,
-        finalists: int | None = None,
-        executor: Executor | None = None,
-        on_progress: Callable[[Run], None] | None = None,
-    ) -> None:
-        if not (names := [one.name for one in verifiers]) or len(set(names)) != len(names):
+        self, store: Store, sampler: Sampler, verifiers: Sequence[Verifier], *, seed: int = 0,
+        budget: Budget | None = None, ensemble: str = "rank", target: Target | None = None,
+        final: Sampler | None = None, search: str = "random", batch_size: int = 8, judges: Sequence[Verifier] = (),
+        winners: int = 1, pictures: bool = True, draft: str | None = None, finalists: int | None = None,
+        executor: Executor | None = None, on_progress: Callable[[Run], None] | None = None,
+    ) -> None:  # fmt: skip
+        names = [one.name for one in verifiers]
+        if not names or len(set(names)) != len(names):
             raise ValueError(f"expected at least one verifier, with distinct names, got {', '.join(names) or 'none'}")
         self.store = store
         self.sampler = sampler
@@ -355,18 +343,24 @@ class Run:
         """End the run as Ctrl-C does, once the micro-batch in flight is there. From any thread."""
         self._engine.stop()
 
-    def render(self) -> None:
-        """Make what the result shows, from the reserve: what was kept, the baseline, and of drafts the best in full."""
+    def render(self) -> int:
+        """Make what the result shows, from the reserve: what was kept, the baseline, and of drafts the best in full.
+
+        Returns:
+            For how many of the best drafts there was no time.
+        """
         self._engine.finish(list(self._engine.reserve.kept.values()), self.sampler, reserved=True)
         wanted = [noise_particle(self.seed, self.final.schedule.steps)]
         if self.final is not self.sampler and self.candidates:
             best = self.top([one for one in self.candidates.values() if one.particle.kind == self.kind], self.finalists)
             wanted += [in_full(one.particle, self.final.schedule.steps, self.ledger.images) for one in best]
-        if lacking := self._engine.render(wanted, self.final):
+        lacking = self._engine.render(wanted, self.final)
+        if lacking:
             self.say(f"time for {len(wanted) - 1 - lacking} of the best {len(wanted) - 1} drafts in full")
         if self.budget.nfe is not None and self.spent.nfe > self.budget.nfe:
             self.say(f"{self.spent.nfe} of {self.budget.nfe} NFE: work that ran out of memory counts too")
         self._engine.scores.check()
+        return lacking
 
     def search_in_full(self) -> None:
         """Make no drafts from here on."""

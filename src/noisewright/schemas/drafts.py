@@ -112,7 +112,7 @@ class Draft:
 
     Attributes:
         parts: arguments by kind, in the order of :data:`KINDS`.
-        best: K, how many of the best drafts are made in full at the end.
+        best: K, how many of the best drafts are made in full at the end, where there is time for them.
         pilot: P, how many candidates are made both ways before it is used; 0 uses it unproved.
     """
 
