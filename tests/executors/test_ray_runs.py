@@ -98,6 +98,7 @@ def test_what_is_wrong_with_the_settings_is_said_before_there_are_workers(head, 
 
 
 def test_ctrl_c_ends_the_runs_in_hand_and_the_same_command_goes_on(head, model, listed, capsys):
+    (listed / "prompts.txt").write_text("\n".join(PROMPTS[:3]))  # the third is not begun
     given = [sys.executable, "-m", "noisewright", *words(str(model), "--out", "far", *on(head), images=2000)]
     process = warm.Popen(given, env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True, cwd=listed)
     until = time.monotonic() + PATIENCE

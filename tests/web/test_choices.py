@@ -1,5 +1,7 @@
+import errno
 import json
 import math
+import os
 
 import pytest
 import torch
@@ -158,6 +160,26 @@ def test_marks_and_choices_on_the_page(client, runs):
     assert answer["human"][other][0] > answer["human"][one][0]
     assert {row["name"] for row in answer["agreement"]} >= {"brightness"}
     assert len((runs / "first" / "choices.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("room", [0, 10])
+def test_a_mark_for_which_the_disk_has_no_room_is_said_to_be_lost(client, runs, monkeypatch, room):
+    """Of a line that does not fit whole, a disk takes what fits."""
+    write = os.write
+
+    def full(handle, data):
+        if not room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(handle, data[:room])
+
+    first, second = ids_of(runs)[:2]
+    monkeypatch.setattr("noisewright.web.choices.os.write", full)
+    answer = client.post("/api/mark", json={"run": "first", "id": first, "mark": "pin", "on": True})
+    assert answer.status_code == 507
+    assert "No space left" in answer.json()["error"]["message"]
+    monkeypatch.undo()
+    assert client.post("/api/mark", json={"run": "first", "id": second, "mark": "pin", "on": True}).status_code == 200
+    assert read_choices(runs / "first").marks == {second: ("pin",)}
 
 
 @pytest.mark.parametrize("change", [{"id": "0" * 16}, {"id": "../../x"}, {"mark": "boss"}, {"on": "yes"}, {"on": None},

@@ -5,6 +5,7 @@ Both have what needs a model done by one process (:mod:`~.process`), and their r
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 from collections.abc import AsyncIterator
@@ -117,6 +118,8 @@ def _said(request: Request, failed: Exception) -> str:
 
 
 async def _wrong(request: Request, failed: Exception) -> Response:
+    if getattr(failed.__cause__, "errno", None) in NO_ROOM:
+        return error(507, _said(request, failed), "server_error")
     return error(400, _said(request, failed))
 
 
@@ -154,6 +157,8 @@ async def _failed(request: Request, failed: Exception) -> Response:
     said = "noisewright failed on this request; its log says how"
     return error(500, said, "server_error", **HEADERS)  # it stands outside of the guard
 
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 HANDLERS: dict[type[Exception], Any] = {
     ValueError: _wrong, TypeError: _wrong, NotThere: _not_there, FileNotFoundError: _not_there, RunMismatch: _conflict,

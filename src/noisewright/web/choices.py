@@ -6,6 +6,7 @@ No file of the run is changed or removed by them.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -168,7 +169,8 @@ def _append(root: Path, name: str, line: Mapping[str, Any]) -> None:
                 raise ValueError(f"expected {name} of at most {MOST_BYTES} bytes, got more")
             if size and os.pread(handle, 1, size - 1) != b"\n":  # whoever wrote it before was killed
                 data = b"\n" + data
-            os.write(handle, data)
+            if os.write(handle, data) < len(data):  # the rest found no place; whoever writes next begins a line
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(handle)
         finally:
             os.close(handle)
