@@ -83,9 +83,9 @@ STAGES = (
     Stage((11,), "grid", "equal-3.2", 50, 0, 22),
     Stage((11,), "grid", "equal-12.8", 16, 0, 26),
     Stage((11,), "grid", "equal-oracle-1.6", 100, 0, 10),
-    Stage((11,), "grid", "equal-oracle-4.8", 100, 0, 15),
+    Stage((11,), "grid", "equal-oracle-4.8", 100, 0, 27),
     Stage((11,), "grid", "equal-reward-1.6", 100, 0, 24),
-    Stage((11,), "grid", "equal-oracle-18", 20, 0, 12),
+    Stage((11,), "grid", "equal-oracle-18", 100, 0, 38),
     Stage((11,), "grid", "equal-reward-4.8", 40, 0, 26),
     Stage((11,), "grid", "equal-reward-18", 12, 0, 28),
 )
