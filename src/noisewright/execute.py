@@ -194,9 +194,11 @@ def _say_if_short(plan: Plan, run: Run, stopped: str, lacking: int) -> None:
     """Warn where a budget in seconds ended a search before it was one; of others the plan has warned.
 
     Args:
-        plan, run: of it.
-        stopped: why it stopped.
-        lacking: for how many of the best drafts there was no time: what is asked of a budget in NFE keeps them back.
+        plan: what was asked for.
+        run: that has ended.
+        stopped: why.
+        lacking: for how many of the best drafts there was no time; a budget in NFE, which the run's are held to, would
+            have kept theirs back.
     """
     if plan.budget.seconds is not None and stopped.startswith("budget"):
         small = too_small(plan, Budget(nfe=run.spent.nfe + lacking * run.final.nfe(0, run.final.schedule.steps)))

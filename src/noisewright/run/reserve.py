@@ -20,7 +20,7 @@ SAVING_SECONDS_PER_PIXEL = 2e-6
 """Kept back of a budget in seconds for the pictures of a run: a part for all, and one by the image's size."""
 
 FINALS_SHARE = 0.5
-"""Of a budget in seconds at most so much is kept back for drafts that are rendered in full, but for the first."""
+"""At most this share of a budget in seconds is kept back for drafts in full, unless the winners alone take more."""
 
 
 @dataclass(frozen=True)
@@ -243,6 +243,7 @@ class Reserve:
         return next(fit, min(self.winners, self.finalists))
 
     def _full_seconds(self, count: int) -> float:
+        """The estimate for ``count`` full images beside drafts: by those timed here, by the journal, by the drafts."""
         if "render" in self._rest_pace:
             return self.seconds_of("render", count, self._dearest)
         if self._full_before is None:

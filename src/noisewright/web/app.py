@@ -159,6 +159,7 @@ async def _failed(request: Request, failed: Exception) -> Response:
 
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of a disk that is full."""
 
 HANDLERS: dict[type[Exception], Any] = {
     ValueError: _wrong, TypeError: _wrong, NotThere: _not_there, FileNotFoundError: _not_there, RunMismatch: _conflict,
