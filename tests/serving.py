@@ -51,12 +51,16 @@ def free_port():
 
 
 @contextlib.contextmanager
-def served(runs, *more):
-    """``noisewright serve`` in a process of its own; gives its address and the process (see :func:`logged`)."""
+def served(runs, *more, env=None):
+    """``noisewright serve`` in a process of its own; gives its address and the process (see :func:`logged`).
+
+    ``env`` adds to the environment.
+    """
     port = [] if "--port" in more else ["--port", str(free_port())]
     command = [sys.executable, "-P", "-m", "noisewright", "serve", str(runs), *port, *map(str, more)]
     with tempfile.TemporaryFile("w+") as log:  # no pipe, which is full when nobody reads it
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        surroundings = os.environ | (env or {})
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=surroundings)
         process.log = log
         try:
             line = process.stdout.readline()

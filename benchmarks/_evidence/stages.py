@@ -86,7 +86,7 @@ STAGES = (
     Stage((11,), "grid", "equal-oracle-4.8", 100, 0, 27),
     Stage((11,), "grid", "equal-reward-1.6", 100, 0, 24),
     Stage((11,), "grid", "equal-oracle-18", 100, 0, 38),
-    Stage((11,), "grid", "equal-reward-4.8", 40, 0, 26),
+    Stage((11,), "grid", "equal-reward-4.8", 100, 0, 65),
     Stage((11,), "grid", "equal-reward-18", 12, 0, 28),
 )
 """Cheapest and most telling first, widest intervals last; 11 wants a quiet machine."""
@@ -267,6 +267,7 @@ KINDS: dict[str, Callable[[Stage, argparse.Namespace, float], None]] = {
 
 def distil(given: argparse.Namespace) -> None:
     """Write the result files of what there is; what is not there leaves its file as it is."""
+    torch.set_num_threads(1)  # small networks on one picture each: several threads wait for each other, five times as long
     _pools(given)
     for name in ("scaling", "scaling-cifar10", "class-slides"):
         _short([GRIDS[name]], name, given)
