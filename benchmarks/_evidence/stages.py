@@ -267,7 +267,7 @@ KINDS: dict[str, Callable[[Stage, argparse.Namespace, float], None]] = {
 
 def distil(given: argparse.Namespace) -> None:
     """Write the result files of what there is; what is not there leaves its file as it is."""
-    torch.set_num_threads(1)  # small networks on one picture each: several threads wait for each other, five times as long
+    torch.set_num_threads(1)  # small networks on one picture each: more threads wait for each other
     _pools(given)
     for name in ("scaling", "scaling-cifar10", "class-slides"):
         _short([GRIDS[name]], name, given)
