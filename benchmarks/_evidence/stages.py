@@ -85,8 +85,8 @@ STAGES = (
     Stage((11,), "grid", "equal-oracle-1.6", 100, 0, 10),
     Stage((11,), "grid", "equal-oracle-4.8", 100, 0, 27),
     Stage((11,), "grid", "equal-reward-1.6", 100, 0, 24),
-    Stage((11,), "grid", "equal-oracle-18", 100, 0, 38),
-    Stage((11,), "grid", "equal-reward-4.8", 100, 0, 65),
+    Stage((11,), "grid", "equal-oracle-18", 100, 0, 50),
+    Stage((11,), "grid", "equal-reward-4.8", 100, 0, 60),
     Stage((11,), "grid", "equal-reward-18", 12, 0, 28),
 )
 """Cheapest and most telling first, widest intervals last; 11 wants a quiet machine."""
